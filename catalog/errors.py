@@ -1,0 +1,102 @@
+"""Errors of the catalog side: few types, each with a stable code, each saying what to do next."""
+
+from __future__ import annotations
+
+
+class CatalogError(Exception):
+    """Base of every error raised by `catalog`.
+
+    Attributes:
+        code: stable kebab-case name of the kind of failure.
+        retryable: whether the same call may succeed later without a change by the user.
+        hint: what to do next, one sentence; empty when there is nothing to add.
+    """
+
+    code = "catalog-error"
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the hint when the error crosses a process boundary."""
+        return (_rebuild, (type(self), str(self), self.hint))
+
+
+def _rebuild(kind: type[CatalogError], message: str, hint: str) -> CatalogError:
+    return kind(message, hint=hint)
+
+
+class TableNotFoundError(CatalogError):
+    """No table at the given name or path."""
+
+    code = "table-not-found"
+
+
+class AccessDeniedError(CatalogError):
+    """Credentials are missing or do not allow the operation."""
+
+    code = "access-denied"
+
+
+class LocationError(CatalogError):
+    """A URI is malformed or lies outside the prefixes of its table."""
+
+    code = "location-refused"
+
+
+class StorageError(CatalogError):
+    """The storage failed in a way that may pass: time-outs, resets, throttling."""
+
+    code = "storage-error"
+    retryable = True
+
+
+class ObjectNotFoundError(CatalogError):
+    """An object that the table's metadata names does not exist in storage."""
+
+    code = "object-not-found"
+
+
+class ObjectExistsError(CatalogError):
+    """A conditional put lost: another writer's bytes are already at the location."""
+
+    code = "object-exists"
+
+
+class StorageFullError(CatalogError):
+    """The disk or quota behind the storage is full."""
+
+    code = "storage-full"
+
+
+class UnsupportedTableError(CatalogError):
+    """The table uses a feature that is not handled; nothing was touched."""
+
+    code = "unsupported-table"
+
+
+class CorruptTableError(CatalogError):
+    """Metadata or data cannot be read as what it claims to be; nothing was touched."""
+
+    code = "corrupt-table"
+
+
+class SnapshotNotFoundError(CatalogError):
+    """The snapshot does not exist in the table, or it has been expired."""
+
+    code = "snapshot-not-found"
+
+
+class CommitConflictError(CatalogError):
+    """Other writers kept winning; nothing of this commit is in the table."""
+
+    code = "commit-conflict"
+    retryable = True
+
+
+class CommitUnknownError(CatalogError):
+    """It cannot be told whether the commit happened: look it up before anything is retried or cleaned."""
+
+    code = "commit-unknown"

@@ -1,0 +1,1 @@
+"""Apache Iceberg tables, through the catalogs that PyIceberg can open."""

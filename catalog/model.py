@@ -1,0 +1,290 @@
+"""The model of a table that every format speaks: frozen values, per-file facts as Arrow columns.
+
+A *file slice* is a data file with everything that changes what a reader sees of it.  The inventory holds one
+row per file slice and one row per delete file; a Python object per file exists only while one is being read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+DATA_FILES = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        # Rows stored in the file, before any delete is applied.
+        pa.field("row_count", pa.int64(), nullable=False),
+        # Files may share a file group when their keys are equal: opaque to all but the format.
+        pa.field("partition_key", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        # The partition as people read it, `day=2026-11-20/bucket=3`; empty when unpartitioned.
+        pa.field("partition", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        # Data sequence number: orders a file among its table's deletes and other files.
+        pa.field("sequence_number", pa.int64(), nullable=False),
+        # Commit time of the snapshot that added the file; null when that snapshot is gone.
+        pa.field("written_at_ms", pa.int64()),
+        # Rows of the delete files table that apply to this file.
+        pa.field("deletes", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+    ]
+)
+
+DELETE_FILES = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("row_count", pa.int64(), nullable=False),
+        pa.field("sequence_number", pa.int64(), nullable=False),
+        # The one data file that it refers to, where the metadata says so.
+        pa.field("target", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One committed state of a table.
+
+    Attributes:
+        snapshot_id: the format's own id as text (Iceberg snapshot id, Delta version, Hudi instant).
+        sequence_number: grows with every commit of the table.
+        timestamp_ms: commit time in milliseconds since the epoch, by the committer's clock.
+        parent_id: the snapshot it was made from; None for the first one.
+        operation: the format's name for what the commit did; empty for the state of an empty table.
+    """
+
+    snapshot_id: str
+    sequence_number: int
+    timestamp_ms: int
+    parent_id: str | None
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFile:
+    """A delete file as a reader meets it; the fields are the columns of `DELETE_FILES`."""
+
+    path: str
+    size_bytes: int
+    row_count: int
+    sequence_number: int
+    target: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileSlice:
+    """A data file and the delete files that apply to it; fields are the columns of `DATA_FILES`."""
+
+    path: str
+    size_bytes: int
+    row_count: int
+    partition_key: str
+    sequence_number: int
+    deletes: tuple[DeleteFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All file slices of a snapshot, or a part of them.
+
+    Attributes:
+        files: one row per data file, schema `DATA_FILES`.
+        delete_files: one row per delete file, schema `DELETE_FILES`; `files.deletes` holds row
+            numbers of this table.
+    """
+
+    files: pa.Table
+    delete_files: pa.Table
+
+    @staticmethod
+    def empty() -> Inventory:
+        """Return the inventory of a table without files."""
+        return Inventory(DATA_FILES.empty_table(), DELETE_FILES.empty_table())
+
+    @property
+    def file_count(self) -> int:
+        """Number of data files."""
+        return cast(int, self.files.num_rows)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all data files together, delete files not included."""
+        return int(np.sum(self.files["size_bytes"].to_numpy()))
+
+    @property
+    def row_count(self) -> int:
+        """Stored rows of all data files together, before deletes."""
+        return int(np.sum(self.files["row_count"].to_numpy()))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Inventory:
+        """Return the given rows of `files`, in the given order, with just the delete files they need."""
+        files = self.files.take(pa.array(rows, pa.int64())).combine_chunks()
+        deletes = files["deletes"].combine_chunks()
+        used, renumbered = np.unique(
+            deletes.values.slice(deletes.offsets[0].as_py(), len(deletes.flatten())).to_numpy(),
+            return_inverse=True,
+        )
+        offsets = pa.array(np.asarray(deletes.offsets) - deletes.offsets[0].as_py(), pa.int32())
+        field = DATA_FILES.field("deletes")
+        lists = pa.ListArray.from_arrays(
+            offsets, pa.array(renumbered.astype(np.int32)), type=field.type
+        )
+        position = DATA_FILES.get_field_index("deletes")
+        return Inventory(
+            files.set_column(position, field, lists),
+            self.delete_files.take(pa.array(used, pa.int64())),
+        )
+
+    def slices(self) -> Iterator[FileSlice]:
+        """Yield the file slices one by one, in order: for reading a group, never for planning."""
+        deletes = [DeleteFile(**row) for row in self.delete_files.to_pylist()]
+        for batch in self.files.to_batches(max_chunksize=1024):
+            for row in batch.to_pylist():
+                yield FileSlice(
+                    path=row["path"],
+                    size_bytes=row["size_bytes"],
+                    row_count=row["row_count"],
+                    partition_key=row["partition_key"],
+                    sequence_number=row["sequence_number"],
+                    deletes=tuple(deletes[index] for index in row["deletes"]),
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rows of one data file survive.
+
+    Attributes:
+        dropped: positions of the rows that readers no longer see, ascending and unique (int64).
+    """
+
+    dropped: npt.NDArray[np.int64]
+
+    @staticmethod
+    def of(positions: npt.NDArray[np.int64]) -> Selection:
+        """Return the selection that drops `positions`, given in any order and with repetitions."""
+        return Selection(np.unique(positions.astype(np.int64, copy=False)))
+
+    def kept(self, start: int, count: int) -> npt.NDArray[np.bool_] | None:
+        """Return the mask of surviving rows in `[start, start + count)`; None when all survive."""
+        first, last = np.searchsorted(self.dropped, [start, start + count])
+        if first == last:
+            return None
+        mask = np.ones(count, dtype=np.bool_)
+        mask[self.dropped[first:last] - start] = False
+        return mask
+
+
+KEEP_ALL = Selection(np.empty(0, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class FileLayout:
+    """How a table wants its data files written.
+
+    Attributes:
+        target_file_size_bytes: size of a data file on storage.
+        row_group_size_bytes: bytes of one row group in memory, before encoding.
+        row_group_rows_max: rows of one row group at most.
+        page_size_bytes: data page size before compression.
+        dictionary_page_size_bytes: a column stops using a dictionary beyond this size.
+        codec: Parquet compression codec in lower case, `none` for uncompressed.
+        codec_level: its level, None for the codec's default.
+        bloom_filters: (dotted column name, false positive probability) of the wanted filters.
+        footer_metadata: key-value pairs that the format requires in the footer.
+    """
+
+    target_file_size_bytes: int
+    row_group_size_bytes: int
+    row_group_rows_max: int
+    page_size_bytes: int
+    dictionary_page_size_bytes: int
+    codec: str
+    codec_level: int | None
+    bloom_filters: tuple[tuple[str, float], ...] = ()
+    footer_metadata: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TableSchema:
+    """The columns of a snapshot as readers see them.
+
+    Attributes:
+        arrow: top-level and nested fields carry their id in the metadata key `PARQUET:field_id`;
+            nullability is the table's.
+        name_mapping: (path of names, field id) for data files that were written without field
+            ids; empty when the table has none.
+    """
+
+    arrow: pa.Schema
+    name_mapping: tuple[tuple[tuple[str, ...], int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """A data file that a worker has written and that no snapshot refers to yet."""
+
+    path: str
+    size_bytes: int
+    row_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """The replacement of the file slices of one file group by new files.
+
+    Attributes:
+        group_id: the group in its plan.
+        files: the replaced slices exactly as planned; a slice that has changed since is a conflict.
+        added: the new files: rows of `files` less those their deletes drop, in order.
+        rows_dropped: rows of `files` that their deletes drop.
+    """
+
+    group_id: str
+    files: Inventory
+    added: tuple[OutputFile, ...]
+    rows_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A batch of rewrites to be committed together.
+
+    Attributes:
+        commit_id: unique; written into the snapshot, so that the commit can be found again.
+        base: the snapshot that the rewrites were planned from.
+        rewrites: independent of each other: one may be dropped and the others committed.
+        properties: pairs recorded with the snapshot (job id, version of the program).
+    """
+
+    commit_id: str
+    base: Snapshot
+    rewrites: tuple[Rewrite, ...]
+    properties: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Another writer's commit has invalidated one group; its outputs are not in the table."""
+
+    group_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """What became of a commit.
+
+    Attributes:
+        snapshot: the new snapshot; None when every group was dropped, and so nothing committed.
+        committed: ids of the groups that are in the table now.
+        conflicts: the others.
+    """
+
+    snapshot: Snapshot | None
+    committed: tuple[str, ...]
+    conflicts: tuple[Conflict, ...]

@@ -1,0 +1,135 @@
+"""What every table format implements: the coordinator's side and the workers' side of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from catalog.location import Location
+from catalog.model import (
+    Commit,
+    CommitResult,
+    FileLayout,
+    FileSlice,
+    Inventory,
+    Selection,
+    Snapshot,
+    TableSchema,
+)
+from catalog.storage import Storage
+
+# How the caller runs independent pieces of catalog work: results come in the order of the items.
+# The function and the items can be pickled, so a caller may spread them over processes.
+MapFunction = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+
+
+class TableFiles(Protocol):
+    """The workers' side of one snapshot: enough to read its file slices and to write new files.
+
+    Values of this type can be pickled and hold no connection.
+    """
+
+    @property
+    def storage(self) -> Storage:
+        """Where the files are."""
+        ...
+
+    @property
+    def schema(self) -> TableSchema:
+        """The columns that every read yields and every output has."""
+        ...
+
+    @property
+    def layout(self) -> FileLayout:
+        """How outputs are to be written."""
+        ...
+
+    def locate(self, path: str) -> Location:
+        """Return the location of a path found in metadata.
+
+        Raises:
+            LocationError: it lies outside the table's own prefixes.
+        """
+        ...
+
+    def selections(self, files: Inventory) -> Mapping[str, Selection]:
+        """Read the delete files of `files`: the rows each data file loses, by its path.
+
+        Files that lose nothing may be left out.
+
+        Raises:
+            CorruptTableError: a delete file cannot be read, or names rows that do not exist.
+        """
+        ...
+
+    def constants(self, file: FileSlice) -> Mapping[int, pa.Scalar]:
+        """Return values, by field id, of columns that the file may lack but its partition fixes."""
+        ...
+
+    def new_location(self, partition_key: str, file_name: str) -> Location:
+        """Return where a new data file of the partition belongs; equal arguments, equal result."""
+        ...
+
+
+class Table(Protocol):
+    """The coordinator's side of a table.
+
+    Reading methods raise the errors of `catalog.errors`: `AccessDeniedError`, `StorageError`,
+    `CorruptTableError`, and `UnsupportedTableError` for what the format has and we do not handle.
+    """
+
+    @property
+    def name(self) -> str:
+        """The target it was opened by."""
+        ...
+
+    @property
+    def format(self) -> str:
+        """`iceberg v2` and the like, for people."""
+        ...
+
+    def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
+        """Return the current snapshot, read anew from the catalog, or the one with the given id.
+
+        A table that has never been written to has a snapshot with an empty id.
+
+        Raises:
+            SnapshotNotFoundError: no such snapshot, or it has been expired.
+        """
+        ...
+
+    def inventory(self, snapshot: Snapshot, *, map_function: MapFunction = map) -> Inventory:
+        """Return every file slice of the snapshot; the manifests are read through `map_function`."""
+        ...
+
+    def files(self, snapshot: Snapshot) -> TableFiles:
+        """Return the workers' side of the snapshot, with the table's current schema and layout."""
+        ...
+
+    def commit(self, commit: Commit) -> CommitResult:
+        """Replace the slices of every rewrite that is still valid against the current snapshot.
+
+        A lost reply is resolved by looking for the commit id before anything is retried.
+
+        Raises:
+            CommitConflictError: other writers kept winning until the attempts were used up.
+            CommitUnknownError: it cannot be told whether the commit happened.
+        """
+        ...
+
+    def find_commit(self, commit: Commit) -> CommitResult | None:
+        """Return what became of a commit that was begun, by its id; None when it never happened.
+
+        Raises:
+            CommitUnknownError: the catalog cannot be asked.
+        """
+        ...
+
+    def clean_commit(self, commit: Commit) -> None:
+        """Remove metadata files that a commit left behind and that no snapshot refers to.
+
+        Call it only for a commit of ours that `find_commit` has answered for and that is not running.
+        """
+        ...

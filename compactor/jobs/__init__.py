@@ -1,0 +1,1 @@
+"""Running a plan: journal, attempts, commit batches, cleaning up, events."""

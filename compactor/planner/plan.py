@@ -1,0 +1,95 @@
+"""A plan: which file groups are to be rewritten against one snapshot, at what price, and why nothing else is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from catalog.model import Inventory, Snapshot
+
+
+class Rung(StrEnum):
+    """How far down the cost ladder a group has to climb."""
+
+    TRANSCODE = "transcode"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What rewriting costs.
+
+    Attributes:
+        input_bytes: bytes of the data files read.
+        delete_bytes: bytes of the delete files read.
+        output_bytes_estimate: bytes of the data files written.
+        memory_bytes_estimate: peak of the one worker that runs a group.
+        cpu_seconds_estimate: CPU time of all processes.
+        requests_estimate: calls to the storage.
+    """
+
+    input_bytes: int
+    delete_bytes: int
+    output_bytes_estimate: int
+    memory_bytes_estimate: int
+    cpu_seconds_estimate: float
+    requests_estimate: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileGroup:
+    """File slices of one partition that one task rewrites together.
+
+    Attributes:
+        group_id: unique within the plan, and the same whenever the same plan is made.
+        partition_key: the key that all its slices share.
+        partition: the same for people.
+        rung: how its bytes move.
+        files: the slices, in the order their rows keep.
+        output_files_estimate: how many files it is expected to become.
+        reason: why it is worth rewriting.
+        price: what that costs.
+    """
+
+    group_id: str
+    partition_key: str
+    partition: str
+    rung: Rung
+    files: Inventory
+    output_files_estimate: int
+    reason: str
+    price: Price
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Files of a partition that stay although they are not as the policy wants them."""
+
+    partition: str
+    files: int
+    size_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An immutable decision; made from values alone, so equal inputs give equal plans.
+
+    Attributes:
+        table: the target.
+        format: the table's format, for people.
+        snapshot: the snapshot it was made from and is valid against.
+        target_file_size_bytes: size of the files to be written.
+        groups: in the order of work.
+        kept_files: data files that stay by reference, the skipped ones included.
+        kept_bytes: their bytes.
+        skipped: the files that would be candidates but for a reason.
+    """
+
+    table: str
+    format: str
+    snapshot: Snapshot
+    target_file_size_bytes: int
+    groups: tuple[FileGroup, ...]
+    kept_files: int
+    kept_bytes: int
+    skipped: tuple[Skipped, ...]

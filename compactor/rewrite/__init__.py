@@ -1,0 +1,1 @@
+"""What workers run: select, transcode, prove."""

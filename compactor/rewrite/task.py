@@ -1,0 +1,86 @@
+"""The order given to a worker for one file group, and its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from catalog.model import Inventory, OutputFile
+from catalog.table import TableFiles
+
+
+class Proof(StrEnum):
+    """How a rewrite is proved before it may be committed."""
+
+    COUNTS = "counts"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteTask:
+    """Everything a worker needs for one attempt at one file group.
+
+    Attributes:
+        table: the workers' side of the snapshot.
+        partition_key: partition of the inputs and of the outputs.
+        files: the slices to be rewritten, in the order their rows keep.
+        attempt_id: outputs are named `<attempt_id>-<5 digits>.parquet`, counted from 0, so that
+            the leftovers of an attempt that died can be found again.
+        target_file_size_bytes: size of the outputs.
+        proof: what is checked before the answer is given.
+    """
+
+    table: TableFiles
+    partition_key: str
+    files: Inventory
+    attempt_id: str
+    target_file_size_bytes: int
+    proof: Proof
+
+
+@dataclass(frozen=True, slots=True)
+class RowDigest:
+    """An order-independent fingerprint of a multiset of rows; two digests add up by `+`.
+
+    Attributes:
+        row_count: number of rows.
+        hash_sum: sum of the rows' hashes modulo 2**128.
+    """
+
+    row_count: int
+    hash_sum: int
+
+    def __add__(self, other: RowDigest) -> RowDigest:
+        """Return the digest of both multisets together."""
+        return RowDigest(
+            self.row_count + other.row_count, (self.hash_sum + other.hash_sum) % (1 << 128)
+        )
+
+
+EMPTY_DIGEST = RowDigest(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteResult:
+    """What one attempt did.
+
+    Attributes:
+        outputs: the files written, in row order; empty when no row survived.
+        rows_read: rows stored in the inputs.
+        rows_dropped: rows that the deletes dropped.
+        rows_written: rows in the outputs, counted from their footers.
+        bytes_read: bytes fetched from storage, delete files and read-back included.
+        bytes_written: bytes of the outputs.
+        requests: calls to the storage.
+        digest: fingerprint of the surviving rows, equal for inputs and outputs; None without
+            `Proof.FULL`.
+    """
+
+    outputs: tuple[OutputFile, ...]
+    rows_read: int
+    rows_dropped: int
+    rows_written: int
+    bytes_read: int
+    bytes_written: int
+    requests: int
+    digest: RowDigest | None
