@@ -1,0 +1,24 @@
+"""Tasks, actors and objects within a memory budget; knows nothing of tables.
+
+`connect` gives a `Runtime`; `runtime.api` documents the programming model.
+"""
+
+from runtime.api import Actor, Key, Profile, Ref, Resources, Retry, Runtime, Stats
+from runtime.errors import Cancelled, Infeasible, Lost, OutOfMemory, RuntimeFailure, TaskError
+
+__all__ = [
+    "Actor",
+    "Cancelled",
+    "Infeasible",
+    "Key",
+    "Lost",
+    "OutOfMemory",
+    "Profile",
+    "Ref",
+    "Resources",
+    "Retry",
+    "Runtime",
+    "RuntimeFailure",
+    "Stats",
+    "TaskError",
+]

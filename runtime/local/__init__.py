@@ -1,0 +1,1 @@
+"""Tasks in worker processes of this machine, objects in shared memory."""
