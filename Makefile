@@ -1,0 +1,50 @@
+# Every target sets up what it needs: Python >= 3.11 and make are enough to begin with.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check format bench lock clean
+
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	command -v $$python >/dev/null && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$python; break; }; done)
+BIN := .venv/bin
+READY := .venv/ready
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## make a fragmented table, compact it, prove that no row changed
+	@rm -rf compact-demo
+	$(BIN)/compact demo compact-demo
+
+test: $(READY) ## the quick test suite
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(READY) ## long races, thousands of files
+	$(BIN)/pytest -m slow
+
+check: $(READY) ## style, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/test_architecture.py
+
+format: $(READY) ## apply the style
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## run every benchmark case against its peers; results in benchmarks/results
+	$(BIN)/python -m benchmarks
+
+lock: $(READY) ## resolve the requirements anew, with hashes
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --no-annotate --extra dev --extra bench pyproject.toml --output-file requirements.lock
+
+clean: ## remove what the other targets made
+	rm -rf .venv compact-demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

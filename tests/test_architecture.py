@@ -1,0 +1,166 @@
+"""The rules that the source itself must keep: sizes, first lines, purity, names."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("catalog", "compactor", "runtime")
+MODULE_LINES_MAX = 600
+TEST_MODULE_LINES_MAX = 600
+FACE_LINES_MAX = 60
+FUNCTION_LINES_MAX = 70
+CLASS_LINES_MAX = 400
+PARAMETERS_MAX = 5
+FUNCTION_LINES_MEDIAN = 10
+FUNCTION_LINES_P90 = 30
+FORBIDDEN_NAMES = {"utils", "util", "common", "misc", "helpers", "manager"}
+
+# Modules that decide and never act: values in, values out.
+PURE = ("compactor/planner", "compactor/jobs/state.py", "runtime/scheduler.py", "runtime/predictor.py")
+IMPURE_MODULES = {
+    "asyncio",
+    "datetime",
+    "io",
+    "obstore",
+    "os",
+    "pathlib",
+    "random",
+    "secrets",
+    "shutil",
+    "socket",
+    "sqlalchemy",
+    "sqlite3",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "time",
+    "uuid",
+}
+IMPURE_CALLS = {"open", "print", "input", "exec", "eval"}
+
+
+def sources(*roots: str) -> list[Path]:
+    found = itertools.chain.from_iterable((ROOT / root).rglob("*.py") for root in roots)
+    return sorted(path for path in found if "__pycache__" not in path.parts)
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def length(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:
+    assert node.end_lineno is not None
+    return node.end_lineno - node.lineno + 1
+
+
+def body_length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of code: the docstring says what, it does not make a function longer."""
+    documented = ast.get_docstring(node, clean=False)
+    return length(node) - (len(documented.splitlines()) if documented else 0)
+
+
+def purity_violations(tree: ast.Module) -> list[str]:
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            names = []
+            if node.func.id in IMPURE_CALLS:
+                found.append(f"line {node.lineno}: calls {node.func.id}")
+        else:
+            continue
+        found += [
+            f"line {node.lineno}: imports {name}"
+            for name in names
+            if name.split(".")[0] in IMPURE_MODULES
+        ]
+    return found
+
+
+MODULES = sources(*PACKAGES)
+RELATIVE = {path.relative_to(ROOT).as_posix(): path for path in MODULES}
+
+
+def is_pure(name: str) -> bool:
+    return any(name == pure or name.startswith(f"{pure}/") for pure in PURE)
+
+
+@pytest.mark.parametrize("name", RELATIVE)
+def test_module_keeps_the_size_caps(name: str) -> None:
+    path = RELATIVE[name]
+    tree = parsed(path)
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= (FACE_LINES_MAX if path.name == "__init__.py" else MODULE_LINES_MAX)
+    for function in functions(tree):
+        assert body_length(function) <= FUNCTION_LINES_MAX, f"{function.name} is too long"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            assert length(node) <= CLASS_LINES_MAX, f"class {node.name} is too long"
+
+
+@pytest.mark.parametrize("name", RELATIVE)
+def test_functions_take_few_parameters(name: str) -> None:
+    for function in functions(parsed(RELATIVE[name])):
+        arguments = function.args
+        positional = [a.arg for a in arguments.posonlyargs + arguments.args]
+        own = [a for a in positional if a not in {"self", "cls"}]
+        # A click command's parameters are its options: the decorator list is their documentation.
+        if function.decorator_list and "/cli/" in name:
+            continue
+        assert len(own) + len(arguments.kwonlyargs) <= PARAMETERS_MAX + 1, function.name
+        assert len(own) <= PARAMETERS_MAX, function.name
+        assert arguments.kwarg is None, f"{function.name} tunnels keyword arguments"
+
+
+@pytest.mark.parametrize("name", RELATIVE)
+def test_module_says_in_its_first_line_why_it_exists(name: str) -> None:
+    documented = ast.get_docstring(parsed(RELATIVE[name]))
+    assert documented, f"{name} has no docstring"
+    assert documented.splitlines()[0].endswith("."), f"{name}: the first line is no sentence"
+
+
+@pytest.mark.parametrize("name", [name for name in RELATIVE if is_pure(name)])
+def test_pure_modules_do_no_io(name: str) -> None:
+    assert purity_violations(parsed(RELATIVE[name])) == []
+
+
+def test_the_purity_rule_catches_what_it_forbids() -> None:
+    tree = ast.parse("import time\nfrom pathlib import Path\nopen('x')\n")
+    assert len(purity_violations(tree)) == 3
+
+
+def test_there_are_pure_modules() -> None:
+    assert sum(is_pure(name) for name in RELATIVE) >= 5
+
+
+def test_functions_are_short_as_a_rule() -> None:
+    lengths = sorted(body_length(f) for path in MODULES for f in functions(parsed(path)))
+    assert statistics.median(lengths) <= FUNCTION_LINES_MEDIAN
+    assert lengths[int(len(lengths) * 0.9)] <= FUNCTION_LINES_P90
+
+
+@pytest.mark.parametrize("name", RELATIVE)
+def test_names_say_what_is_inside(name: str) -> None:
+    assert not FORBIDDEN_NAMES & set(Path(name).with_suffix("").parts)
+
+
+def test_test_modules_keep_their_size_cap() -> None:
+    for path in sources("tests", "benchmarks"):
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert lines <= TEST_MODULE_LINES_MAX, path
