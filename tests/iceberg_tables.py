@@ -1,0 +1,252 @@
+"""Real Iceberg tables for tests: a SQL catalog in a directory, appends, delete files, rows back.
+
+PyIceberg writes no delete files, so the snapshots that hold them are produced here.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    ManifestWriterV2,
+)
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import (
+    Operation,
+    SnapshotSummaryCollector,
+    Summary,
+    update_snapshot_summaries,
+)
+from pyiceberg.table.update.snapshot import _SnapshotProducer
+from pyiceberg.typedef import Record
+
+FILE_PATH_ID = 2147483546
+POSITION_ID = 2147483545
+NAMESPACE = "ns"
+POSITION_DELETES = pa.schema(
+    [
+        pa.field(name, kind, False, {b"PARQUET:field_id": str(field_id).encode()})
+        for name, kind, field_id in [
+            ("file_path", pa.string(), FILE_PATH_ID),
+            ("pos", pa.int64(), POSITION_ID),
+        ]
+    ]
+)
+
+
+def catalog_properties(directory: Path) -> dict[str, str]:
+    """Return the properties of the SQL catalog in a directory, as a configuration holds them."""
+    return {
+        "type": "sql",
+        "uri": f"sqlite:///{directory}/catalog.db",
+        "warehouse": f"file://{directory}/warehouse",
+    }
+
+
+def sql_catalog(directory: Path, name: str = "lake") -> SqlCatalog:
+    """Open the SQL catalog in a directory; it is created with the namespace `ns` when missing."""
+    catalog = SqlCatalog(name, **catalog_properties(directory))
+    catalog.create_namespace_if_not_exists(NAMESPACE)
+    return catalog
+
+
+def make_table(
+    directory: Path,
+    schema: Any,
+    *,
+    name: str = "t",
+    spec: PartitionSpec | None = None,
+    properties: Mapping[str, str] | None = None,
+) -> Table:
+    """Create `ns.<name>` in the SQL catalog of a directory; `schema` is Arrow's or PyIceberg's."""
+    catalog = sql_catalog(directory)
+    extra: dict[str, Any] = {} if spec is None else {"partition_spec": spec}
+    return catalog.create_table(
+        f"{NAMESPACE}.{name}", schema, properties=dict(properties or {}), **extra
+    )
+
+
+def data_files(table: Table) -> list[DataFile]:
+    """Return the live data files, with their delete files left out, sorted by path."""
+    tasks = table.refresh().scan().plan_files()
+    return sorted((task.file for task in tasks), key=lambda file: file.file_path)
+
+
+def rows(table: Table, snapshot_id: int | None = None) -> list[dict[str, Any]]:
+    """Read every row through PyIceberg, in an order that does not depend on the files."""
+    return sorted(
+        table.refresh().scan(snapshot_id=snapshot_id).to_arrow().to_pylist(),
+        key=lambda row: repr(sorted(row.items())),
+    )
+
+
+def write_position_deletes(
+    table: Table,
+    positions: Mapping[str, Sequence[int]],
+    *,
+    like: DataFile,
+    bounds: bool = True,
+) -> DataFile:
+    """Write a position delete file, not yet part of the table.
+
+    Args:
+        table: the table it will belong to.
+        positions: row positions by path of the data file.
+        like: a data file of the spec and partition that the deletes are scoped to.
+        bounds: whether to record the bounds of the paths, from which readers learn a single target.
+    """
+    pairs = sorted((path, position) for path, some in positions.items() for position in some)
+    content = pa.table(
+        {"file_path": [path for path, _ in pairs], "pos": [position for _, position in pairs]},
+        schema=POSITION_DELETES,
+    )
+    path = f"{table.location()}/data/{uuid.uuid4()}-deletes.parquet"
+    edges = (pairs[0][0].encode(), pairs[-1][0].encode())
+    return _write_delete_file(
+        table,
+        content,
+        path=path,
+        like=like,
+        content_kind=DataFileContent.POSITION_DELETES,
+        bounds=({FILE_PATH_ID: edges[0]}, {FILE_PATH_ID: edges[1]}) if bounds else None,
+    )
+
+
+def write_equality_deletes(table: Table, column: str, values: Sequence[Any]) -> DataFile:
+    """Write an equality delete file over one column of an unpartitioned table."""
+    field = table.schema().find_field(column)
+    arrow = table.schema().as_arrow().field(column)
+    arrow = arrow.with_metadata({b"PARQUET:field_id": str(field.field_id).encode()})
+    file = _write_delete_file(
+        table,
+        pa.table({column: values}, schema=pa.schema([arrow])),
+        path=f"{table.location()}/data/{uuid.uuid4()}-equality-deletes.parquet",
+        like=None,
+        content_kind=DataFileContent.EQUALITY_DELETES,
+        bounds=None,
+    )
+    file[14] = [field.field_id]
+    return file
+
+
+def _write_delete_file(
+    table: Table,
+    content: pa.Table,
+    *,
+    path: str,
+    like: DataFile | None,
+    content_kind: DataFileContent,
+    bounds: tuple[dict[int, bytes], dict[int, bytes]] | None,
+) -> DataFile:
+    with table.io.new_output(path).create() as sink:
+        pq.write_table(content, sink)
+    lower, upper = bounds or (None, None)
+    file = DataFile.from_args(
+        content=content_kind,
+        file_path=path,
+        file_format=FileFormat.PARQUET,
+        partition=Record() if like is None else like.partition,
+        record_count=content.num_rows,
+        file_size_in_bytes=len(table.io.new_input(path)),
+        lower_bounds=lower,
+        upper_bounds=upper,
+        split_offsets=[4],
+    )
+    file.spec_id = table.spec().spec_id if like is None else like.spec_id
+    return file
+
+
+class _DeleteManifestWriter(ManifestWriterV2):
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
+
+
+class _AddDeletes(_SnapshotProducer["_AddDeletes"]):
+    """The row delta of other engines: a snapshot that adds delete files."""
+
+    def __init__(self, transaction: Any, io: Any, delete_files: Sequence[DataFile]) -> None:
+        super().__init__(operation=Operation.DELETE, transaction=transaction, io=io)
+        self._delete_files = delete_files
+
+    def _deleted_entries(self) -> list[ManifestEntry]:
+        return []
+
+    def _existing_manifests(self) -> list[ManifestFile]:
+        head = self._transaction.table_metadata.snapshot_by_id(self._parent_snapshot_id)
+        return [] if head is None else list(head.manifests(self._io))
+
+    def _manifests(self) -> list[ManifestFile]:
+        by_spec: dict[int, list[DataFile]] = {}
+        for file in self._delete_files:
+            by_spec.setdefault(file.spec_id, []).append(file)
+        added = [self._delete_manifest(spec_id, files) for spec_id, files in by_spec.items()]
+        return added + self._existing_manifests()
+
+    def _delete_manifest(self, spec_id: int, files: Sequence[DataFile]) -> ManifestFile:
+        with _DeleteManifestWriter(
+            self.spec(spec_id),
+            self.schema(),
+            self.new_manifest_output(),
+            self._snapshot_id,
+            self._compression,
+        ) as writer:
+            for file in files:
+                writer.add(
+                    ManifestEntry.from_args(
+                        status=ManifestEntryStatus.ADDED,
+                        snapshot_id=self._snapshot_id,
+                        sequence_number=None,
+                        file_sequence_number=None,
+                        data_file=file,
+                    )
+                )
+        return writer.to_manifest_file()
+
+    def _validate_concurrency(self) -> None:
+        pass
+
+    def _summary(self, snapshot_properties: Any = None) -> Summary:
+        metadata = self._transaction.table_metadata
+        collector = SnapshotSummaryCollector(0)
+        for file in self._delete_files:
+            collector.add_file(file, metadata.schema(), metadata.specs()[file.spec_id])
+        head = metadata.snapshot_by_id(self._parent_snapshot_id)
+        summary = update_snapshot_summaries(
+            Summary(operation=Operation.OVERWRITE, **collector.build()),
+            head.summary if head else None,
+        )
+        return Summary(operation=Operation.DELETE, **summary.additional_properties)
+
+
+def commit_deletes(table: Table, *delete_files: DataFile) -> Table:
+    """Commit delete files in one snapshot, as a merge-on-read writer does."""
+    transaction = table.refresh().transaction()
+    producer = _AddDeletes(transaction, table.io, delete_files)
+    producer.commit()
+    transaction.commit_transaction()
+    return table.refresh()
+
+
+def delete_positions(table: Table, file: DataFile, positions: Sequence[int]) -> DataFile:
+    """Delete rows of one data file with a position delete file of its own; return that file."""
+    deletes = write_position_deletes(table, {file.file_path: positions}, like=file)
+    commit_deletes(table, deletes)
+    return deletes
