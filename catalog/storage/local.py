@@ -1,0 +1,236 @@
+"""Files of this machine: atomic and durable writes by the system's own calls.
+
+A whole object is written beside its place, synchronised, and then renamed over it (or hard
+linked, which fails when the name is taken), so that no reader sees a part of it and a crash
+leaves either the old bytes or the new. Directories are synchronised as well: without that, a
+commit that was reported may be gone after a power failure.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from catalog.errors import ObjectExistsError, ObjectNotFoundError
+from catalog.storage.faults import os_faults
+from catalog.storage.output import OutputFile
+from catalog.storage.values import ByteRange, Meter, ObjectInfo, require_length
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from catalog.location import Location
+
+_OUTPUT_BUFFER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFiles:
+    """The local file system as a `Backend`."""
+
+    meter: Meter
+
+    def head(self, location: Location) -> ObjectInfo:
+        """Return what is known of a file; a directory is no object."""
+        self.meter.add(requests=1)
+        with os_faults("look up", location):
+            status = Path(location.path).stat()
+        info = _info(location, status)
+        if info is None:
+            raise ObjectNotFoundError(f"cannot look up {location}: it is not a file")
+        return info
+
+    def read(self, location: Location) -> bytes:
+        """Return a whole file."""
+        with os_faults("read", location):
+            data = Path(location.path).read_bytes()
+        self.meter.add(requests=1, bytes_read=len(data))
+        return data
+
+    def read_ranges(self, location: Location, ranges: Sequence[ByteRange]) -> list[bytes]:
+        """Return one part per range."""
+        with os_faults("read", location), Path(location.path).open("rb", buffering=0) as file:
+            parts = [_read_fully(file.fileno(), wanted) for wanted in ranges]
+        for wanted, part in zip(ranges, parts, strict=True):
+            require_length(location, wanted, len(part))
+        self.meter.add(requests=len(ranges), bytes_read=sum(map(len, parts)))
+        return parts
+
+    def write(self, location: Location, data: bytes) -> None:
+        """Store a whole file, over what was there."""
+        with os_faults("write", location), self._staged(location, data) as staged:
+            staged.replace(location.path)
+
+    def create(self, location: Location, data: bytes) -> None:
+        """Store a file where there is none: of racing writers, the hard link lets one win."""
+        with os_faults("create", location), self._staged(location, data) as staged:
+            os.link(staged, location.path)
+
+    def replace(self, location: Location, data: bytes, *, etag: str) -> None:
+        """Store over the version with this etag, exclusive among callers of this method."""
+        directory = location.parent
+        with os_faults("replace", location), _locked(Path(directory.path)):
+            try:
+                is_unchanged = self.head(location).etag == etag
+            except ObjectNotFoundError:
+                is_unchanged = False
+            if not is_unchanged:
+                raise ObjectExistsError(f"cannot replace {location}: it has changed or is gone")
+            self.write(location, data)
+
+    def delete(self, locations: Sequence[Location]) -> None:
+        """Delete files; directories stay."""
+        for location in locations:
+            with os_faults("delete", location), suppress(FileNotFoundError):
+                Path(location.path).unlink()
+        self.meter.add(requests=len(locations))
+
+    def list(self, prefix: Location) -> Iterator[ObjectInfo]:
+        """Yield every file below a directory, links not followed, in a stable order."""
+        self.meter.add(requests=1)
+        with os_faults("list", prefix):
+            try:
+                entries = sorted(os.scandir(prefix.path), key=lambda entry: entry.name)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+        for entry in entries:
+            location = prefix.child(entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                yield from self.list(location)
+            else:
+                yield from _listed(entry, location)
+
+    def copy(self, source: Location, target: Location) -> None:
+        """Copy a file over the target."""
+        self.write(target, self.read(source))
+
+    def open_input(self, location: Location, *, size_bytes: int | None) -> pa.NativeFile:
+        """Open for random access with Arrow's own file, the cheapest there is."""
+        import pyarrow as pa
+
+        self.meter.add(requests=1)
+        with os_faults("open", location):
+            return pa.OSFile(location.path, "rb")
+
+    def open_output(self, location: Location) -> OutputFile:
+        """Open a new file for streaming; the name must not be taken."""
+        return LocalOutputFile(location, self.meter)
+
+    @contextmanager
+    def _staged(self, location: Location, data: bytes) -> Iterator[Path]:
+        """Write a durable file beside its place; once placed, make the name durable too."""
+        directory = Path(location.parent.path)
+        _make_directories(directory)
+        staged = directory / f".{location.name}.{secrets.token_hex(8)}.part"
+        try:
+            with staged.open("xb", buffering=0) as file:
+                _write_fully(file.fileno(), memoryview(data))
+                os.fsync(file.fileno())
+            yield staged
+        finally:
+            staged.unlink(missing_ok=True)
+        _synchronise(directory)
+        self.meter.add(requests=1, bytes_written=len(data))
+
+
+class LocalOutputFile(OutputFile):
+    """A new local file, written in place: until it is closed, its writer alone knows the name."""
+
+    def __init__(self, location: Location, meter: Meter) -> None:
+        super().__init__(location, meter)
+        self._path = Path(location.path)
+        meter.add(requests=1)
+        with os_faults("create", location):
+            _make_directories(self._path.parent)
+            self._raw = io.FileIO(self._path, "x")
+            self._file = io.BufferedWriter(self._raw, _OUTPUT_BUFFER_BYTES)
+
+    def _append(self, data: memoryview) -> None:
+        with os_faults("write", self.location):
+            self._file.write(data)
+
+    def _complete(self) -> None:
+        with os_faults("complete", self.location):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            _synchronise(self._path.parent)
+
+    def _discard(self) -> None:
+        with suppress(OSError):
+            self._raw.close()
+        # Buffered bytes have nowhere to go: closing the buffer after its file drops them.
+        with suppress(OSError, ValueError):
+            self._file.close()
+        with os_faults("remove", self.location):
+            self._path.unlink(missing_ok=True)
+
+
+def _read_fully(descriptor: int, wanted: ByteRange) -> bytes:
+    parts: list[bytes] = []
+    offset, left = wanted
+    while left > 0 and (part := os.pread(descriptor, left, offset)):
+        parts.append(part)
+        offset += len(part)
+        left -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _write_fully(descriptor: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _make_directories(directory: Path) -> None:
+    """Create what is missing; a new directory is durable only with its entry in its parent."""
+    if directory.is_dir():
+        return
+    _make_directories(directory.parent)
+    directory.mkdir(exist_ok=True)
+    _synchronise(directory.parent)
+
+
+def _synchronise(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _listed(entry: os.DirEntry[str], location: Location) -> Iterator[ObjectInfo]:
+    """Yield the file of an entry, unless it has vanished since or is no file."""
+    with os_faults("list", location), suppress(FileNotFoundError):
+        info = _info(location, entry.stat())
+        if info is not None:
+            yield info
+
+
+def _info(location: Location, status: os.stat_result) -> ObjectInfo | None:
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return ObjectInfo(
+        location,
+        status.st_size,
+        datetime.fromtimestamp(status.st_mtime, UTC),
+        f'"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"',
+    )

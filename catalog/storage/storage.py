@@ -1,0 +1,177 @@
+"""Storage: the operations on objects that every table format is built on.
+
+`Storage` is a frozen value that crosses process boundaries: it carries settings only, and
+clients are opened when they are first needed and kept per process. It decides nothing about
+tables: callers check a location against the table's `Confinement` before they pass it here.
+
+Every operation raises, with the location in the message,
+
+- `ObjectNotFoundError` when the object or its bucket does not exist,
+- `AccessDeniedError` when the credentials do not allow it,
+- `StorageFullError` when the disk or quota is full,
+- `StorageError` for everything that may pass, after the retries of `RetryPolicy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby, islice
+from typing import TYPE_CHECKING
+
+from catalog.storage.conditional import put_conditionally
+from catalog.storage.local import LocalFiles
+from catalog.storage.output import OutputFile
+from catalog.storage.values import ByteRange, Meter, ObjectInfo, RetryPolicy, StorageTally
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from catalog.location import Location
+    from catalog.storage.backend import Backend
+
+# The most that one S3 DeleteObjects request takes.
+_DELETE_BATCH_MAX = 1000
+_PROPERTY_PREFIXES = ("s3.", "client.", "gcs.", "adls.")
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Access to local files and buckets; make it with `from_properties`.
+
+    Attributes:
+        properties: the settings of the clients by PyIceberg's names, sorted; never shown.
+        retry: limits of the retries.
+        meter: counts the use of this very value; a pickled copy counts from zero.
+    """
+
+    properties: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    meter: Meter = field(default_factory=Meter, compare=False, repr=False)
+
+    @classmethod
+    def from_properties(
+        cls, properties: Mapping[str, str], *, retry: RetryPolicy | None = None
+    ) -> Storage:
+        """Take what concerns storage out of a catalog's properties.
+
+        What is not given comes from the environment, as `AWS_*`, `GOOGLE_*` and `AZURE_*`.
+        """
+        chosen = {
+            name: str(value)
+            for name, value in properties.items()
+            if name.startswith(_PROPERTY_PREFIXES)
+        }
+        return cls(tuple(sorted(chosen.items())), retry or RetryPolicy())
+
+    def metered(self) -> Storage:
+        """Return the same storage with a tally of its own."""
+        return replace(self, meter=Meter())
+
+    def tally(self) -> StorageTally:
+        """Return what passed through this value since it was made, unpickled or metered."""
+        return self.meter.read()
+
+    def head(self, location: Location) -> ObjectInfo:
+        """Return size, time and etag of an object."""
+        return self._backend(location).head(location)
+
+    def size(self, location: Location) -> int:
+        """Return the length of an object in bytes."""
+        return self.head(location).size_bytes
+
+    def read(self, location: Location) -> bytes:
+        """Return a whole object: for metadata, not for data files."""
+        return self._backend(location).read(location)
+
+    def read_range(self, location: Location, offset: int, length: int) -> bytes:
+        """Return exactly this many bytes.
+
+        Raises:
+            CorruptTableError: the object ends before the range does.
+        """
+        return self.read_ranges(location, [ByteRange(offset, length)])[0]
+
+    def read_ranges(self, location: Location, ranges: Sequence[ByteRange]) -> list[bytes]:
+        """Return several parts of an object, in the order asked for, fetched in parallel.
+
+        Raises:
+            CorruptTableError: the object ends before one of the ranges does.
+        """
+        return self._backend(location).read_ranges(location, ranges)
+
+    def write(self, location: Location, data: bytes) -> None:
+        """Store a whole object in place of what was there; readers see the old or the new."""
+        self._backend(location).write(location, data)
+
+    def put_if_absent(self, location: Location, data: bytes) -> None:
+        """Store an object where there is none, atomically among all writers.
+
+        The data must be unique to its writer (carry a commit id): when the answer is a conflict
+        or is lost, the stored bytes are read back, and if they are ours, the put has succeeded.
+
+        Raises:
+            ObjectExistsError: another writer's bytes are there; ours are not.
+            StorageError: the outcome is unknown: the object may still appear.
+        """
+        backend = self._backend(location)
+        put_conditionally(backend, location, data, lambda: backend.create(location, data))
+
+    def put_if_match(self, location: Location, data: bytes, etag: str) -> None:
+        """Store over the version with this etag; conflicts and lost replies as `put_if_absent`.
+
+        Local files are compared under a lock that only this method takes.
+
+        Raises:
+            ObjectExistsError: the object has changed or is gone; the new bytes are not ours.
+            StorageError: the outcome is unknown.
+        """
+        backend = self._backend(location)
+        put_conditionally(
+            backend, location, data, lambda: backend.replace(location, data, etag=etag)
+        )
+
+    def delete(self, locations: Iterable[Location]) -> None:
+        """Delete objects in batches; one that does not exist is no error."""
+        for _, group in groupby(locations, lambda one: (one.scheme, one.authority)):
+            while batch := list(islice(group, _DELETE_BATCH_MAX)):
+                self._backend(batch[0]).delete(batch)
+
+    def list(self, prefix: Location) -> Iterator[ObjectInfo]:
+        """Yield every object below a prefix, at any depth; nothing when there is none.
+
+        Raises:
+            LocationError: an object has a name that no `Location` can hold.
+        """
+        return self._backend(prefix).list(prefix)
+
+    def copy(self, source: Location, target: Location) -> None:
+        """Copy an object over the target, inside the store when both are in one bucket."""
+        backend = self._backend(source)
+        if (source.scheme, source.authority) == (target.scheme, target.authority):
+            backend.copy(source, target)
+        else:
+            self.write(target, backend.read(source))
+
+    def open_input(self, location: Location, *, size_bytes: int | None = None) -> pa.NativeFile:
+        """Open an object for random access, as `pyarrow.parquet.ParquetFile` wants it.
+
+        With `size_bytes` known from metadata a remote object costs no request until it is read,
+        and a missing one is found out only then.
+        """
+        return self._backend(location).open_input(location, size_bytes=size_bytes)
+
+    def open_output(self, location: Location) -> OutputFile:
+        """Open a new object for streaming; missing local directories are created.
+
+        The name must be unused: attempts write under names of their own. Locally a taken name is
+        refused by `ObjectExistsError`.
+        """
+        return self._backend(location).open_output(location)
+
+    def _backend(self, location: Location) -> Backend:
+        if location.is_local:
+            return LocalFiles(self.meter)
+        from catalog.storage.remote import RemoteObjects
+
+        return RemoteObjects.open(self, location)
