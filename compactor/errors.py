@@ -1,0 +1,65 @@
+"""Errors of the compactor side: few types, each with a stable code, each saying what to do next."""
+
+from __future__ import annotations
+
+
+class CompactorError(Exception):
+    """Base of every error raised by `compactor`.
+
+    Attributes:
+        code: stable kebab-case name of the kind of failure.
+        retryable: whether the same call may succeed later without a change by the user.
+        hint: what to do next, one sentence; empty when there is nothing to add.
+    """
+
+    code = "compactor-error"
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the hint when the error crosses a process boundary."""
+        return (_rebuild, (type(self), str(self), self.hint))
+
+
+def _rebuild(kind: type[CompactorError], message: str, hint: str) -> CompactorError:
+    return kind(message, hint=hint)
+
+
+class SettingsError(CompactorError):
+    """A setting is unknown or its value is not what it must be; nothing was started."""
+
+    code = "settings-refused"
+
+
+class PlanFileError(CompactorError):
+    """A saved plan cannot be read: damaged, or written in a form this version does not know."""
+
+    code = "plan-file-refused"
+
+
+class PlanStaleError(CompactorError):
+    """The table is no longer what the plan was made from; plan again."""
+
+    code = "plan-stale"
+
+
+class VerificationError(CompactorError):
+    """A rewrite's rows are not the rows of its inputs; nothing of it was committed."""
+
+    code = "verification-failed"
+
+
+class JobFailedError(CompactorError):
+    """A job could not do its work; what it committed before stays."""
+
+    code = "job-failed"
+
+
+class TableBusyError(CompactorError):
+    """Another job is compacting the same table."""
+
+    code = "table-busy"
+    retryable = True
