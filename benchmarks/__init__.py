@@ -1,0 +1,1 @@
+"""Benchmarks: named cases against named peers, alternating on the same data."""

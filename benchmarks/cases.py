@@ -1,0 +1,117 @@
+"""The cases: an input, the contenders that run on it in turn, and the yardstick among them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.data import lineitem, nested
+from benchmarks.manifests import prepare_manifests
+from benchmarks.tables import CATALOG, TABLE, Input, Prepared, prepare
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One program of a case.
+
+    Attributes:
+        name: as shown.
+        command: from the prepared table to the command line.
+    """
+
+    name: str
+    command: Callable[[Prepared], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One comparison.
+
+    Attributes:
+        name: as given to `--case`.
+        title: as shown.
+        prepare: (cache, directory, scale) to a fresh table; not measured.
+        contenders: run in turn, each on a fresh table.
+        yardstick: name of the contender that the others are divided by.
+    """
+
+    name: str
+    title: str
+    prepare: Callable[[Path, Path, float], Prepared]
+    contenders: tuple[Contender, ...]
+    yardstick: str
+
+
+def _compact(*arguments: str) -> Contender:
+    program = str(Path(sys.executable).with_name("compact"))
+    target = f"{CATALOG}.{TABLE}"
+    command = [program, arguments[0], target, *arguments[1:], "--json", "--no-progress"]
+    return Contender(" ".join(("compact", *arguments)), lambda _: command)
+
+
+def _peer(name: str) -> Contender:
+    def command(prepared: Prepared) -> list[str]:
+        output = prepared.directory / "output.parquet"
+        arguments = [name, str(prepared.directory), str(output)]
+        return [sys.executable, "-m", "benchmarks.peers", *arguments]
+
+    return Contender(name, command)
+
+
+def _files(source: Input, cache: Path, directory: Path, scale: float) -> Prepared:
+    count = max(4, round(source.files * scale))
+    scaled = Input(source.name, source.make, count, source.rows_per_file)
+    return prepare(scaled, cache, directory)
+
+
+def _manifests(cache: Path, directory: Path, scale: float) -> Prepared:
+    # Planning changes nothing, so that one table serves all runs of a series.
+    del cache
+    return prepare_manifests(directory, 50, max(1, round(2000 * scale)))
+
+
+LIMITS = (_peer("pyarrow"), _peer("duckdb"), _peer("polars"), _peer("cp"))
+REWRITES = (_compact("run", "--yes"), _peer("pyiceberg-overwrite"), *LIMITS)
+
+CASES = (
+    Case(
+        "lineitem",
+        "bin-pack 400 files of 2.5 MB, lineitem-like, zstd",
+        partial(_files, Input("lineitem", lineitem, 400, 88_000)),
+        REWRITES,
+        "pyarrow",
+    ),
+    Case(
+        "nested",
+        "bin-pack 100 files of 2.5 MB, 59 columns with struct, list and map, zstd",
+        partial(_files, Input("nested", nested, 100, 9_500)),
+        REWRITES,
+        "pyarrow",
+    ),
+    Case(
+        "proof",
+        "the same with every row hashed before and after: 100 files of 2.5 MB, lineitem-like",
+        partial(_files, Input("lineitem", lineitem, 100, 88_000)),
+        (_compact("run", "--yes", "--verify", "full"), _compact("run", "--yes")),
+        "compact run --yes",
+    ),
+    Case(
+        "small",
+        "a table of 4 files of 1,000 rows: what a run costs before it moves a byte",
+        lambda cache, directory, _: prepare(Input("small", lineitem, 4, 1_000), cache, directory),
+        (_compact("run", "--yes", "--min-input-files", "2"), _peer("pyiceberg-overwrite")),
+        "pyiceberg-overwrite",
+    ),
+    Case(
+        "planning",
+        "plan 100,000 data files in 50 manifests, 20 columns with statistics",
+        _manifests,
+        (_compact("plan"), _peer("pyiceberg-plan")),
+        "pyiceberg-plan",
+    ),
+)
