@@ -18,7 +18,6 @@ from catalog.errors import CatalogError, ObjectNotFoundError
 from catalog.storage.clients import open_client
 from catalog.storage.faults import obstore_faults
 from catalog.storage.output import OutputFile
-from catalog.storage.ranged import RangedFile
 from catalog.storage.values import ByteRange, Meter, ObjectInfo, require_length
 
 if TYPE_CHECKING:
@@ -138,6 +137,8 @@ class RemoteObjects:
     def open_input(self, location: Location, *, size_bytes: int | None) -> pa.NativeFile:
         """Open for random access by ranged requests."""
         import pyarrow as pa
+
+        from catalog.storage.input import RangedFile
 
         size = self.head(location).size_bytes if size_bytes is None else size_bytes
         return pa.PythonFile(RangedFile(self, location, size), mode="r")
