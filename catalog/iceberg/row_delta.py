@@ -1,0 +1,171 @@
+"""Deletes rows the way merge-on-read writers do: a snapshot that adds position delete files.
+
+PyIceberg reads such files and writes none, so its snapshot producer is extended here.
+Specification: https://iceberg.apache.org/spec/#position-delete-files
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    ManifestWriterV2,
+)
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import (
+    Operation,
+    Snapshot,
+    SnapshotSummaryCollector,
+    Summary,
+    update_snapshot_summaries,
+)
+from pyiceberg.table.update.snapshot import _SnapshotProducer
+
+# Reserved field ids of the specification.
+_FILE_PATH_ID = 2147483546
+_POSITION_ID = 2147483545
+_SCHEMA = pa.schema(
+    [
+        pa.field(name, kind, False, {b"PARQUET:field_id": str(field_id).encode()})
+        for name, kind, field_id in (
+            ("file_path", pa.string(), _FILE_PATH_ID),
+            ("pos", pa.int64(), _POSITION_ID),
+        )
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PositionDeletes:
+    """The content of one delete file.
+
+    Attributes:
+        like: a data file of the partition that the deletes are scoped to.
+        positions: ascending row positions by path of the data file.
+    """
+
+    like: DataFile
+    positions: Mapping[str, npt.NDArray[np.int64]]
+
+
+def commit_position_deletes(table: Table, deletes: Sequence[PositionDeletes]) -> None:
+    """Write one delete file for each of `deletes` and commit them in one snapshot."""
+    files = [_write(table, each) for each in deletes]
+    transaction = table.refresh().transaction()
+    _RowDelta(transaction, table.io, files).commit()
+    transaction.commit_transaction()
+
+
+def _write(table: Table, deletes: PositionDeletes) -> DataFile:
+    """Write rows ordered by path and position, as the specification demands."""
+    paths = sorted(deletes.positions)
+    counts = [len(deletes.positions[path]) for path in paths]
+    content = pa.table(
+        {
+            "file_path": np.repeat(np.array(paths, dtype=object), counts),
+            "pos": np.concatenate([deletes.positions[path] for path in paths]),
+        },
+        schema=_SCHEMA,
+    )
+    location = f"{table.location()}/data/{uuid.uuid4()}-deletes.parquet"
+    with table.io.new_output(location).create() as sink:
+        pq.write_table(content, sink)
+    file = DataFile.from_args(
+        content=DataFileContent.POSITION_DELETES,
+        file_path=location,
+        file_format=FileFormat.PARQUET,
+        partition=deletes.like.partition,
+        record_count=content.num_rows,
+        file_size_in_bytes=len(table.io.new_input(location)),
+        lower_bounds={_FILE_PATH_ID: paths[0].encode()},
+        upper_bounds={_FILE_PATH_ID: paths[-1].encode()},
+        split_offsets=[4],
+    )
+    file.spec_id = deletes.like.spec_id
+    return file
+
+
+class _DeleteManifestWriter(ManifestWriterV2):
+    """Writes manifests that list delete files; the stock writer always claims data files."""
+
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
+
+
+class _RowDelta(_SnapshotProducer["_RowDelta"]):
+    """A snapshot that adds delete files and leaves every other file as it is."""
+
+    def __init__(self, transaction: Any, io: Any, delete_files: Sequence[DataFile]) -> None:
+        super().__init__(operation=Operation.DELETE, transaction=transaction, io=io)
+        self._delete_files = delete_files
+
+    def _head(self) -> Snapshot | None:
+        parent_id = self._parent_snapshot_id
+        metadata = self._transaction.table_metadata
+        return None if parent_id is None else metadata.snapshot_by_id(parent_id)
+
+    def _deleted_entries(self) -> list[ManifestEntry]:
+        return []
+
+    def _existing_manifests(self) -> list[ManifestFile]:
+        head = self._head()
+        return list(head.manifests(self._io)) if head else []
+
+    def _manifests(self) -> list[ManifestFile]:
+        by_spec: dict[int, list[DataFile]] = defaultdict(list)
+        for file in self._delete_files:
+            by_spec[file.spec_id].append(file)
+        added = [self._manifest(spec_id, files) for spec_id, files in by_spec.items()]
+        return added + self._existing_manifests()
+
+    def _manifest(self, spec_id: int, files: Sequence[DataFile]) -> ManifestFile:
+        output, spec = self.new_manifest_output(), self.spec(spec_id)
+        with _DeleteManifestWriter(
+            spec, self.schema(), output, self._snapshot_id, self._compression
+        ) as writer:
+            for file in files:
+                writer.add(
+                    ManifestEntry.from_args(
+                        status=ManifestEntryStatus.ADDED,
+                        snapshot_id=self._snapshot_id,
+                        sequence_number=None,
+                        file_sequence_number=None,
+                        data_file=file,
+                    )
+                )
+        return writer.to_manifest_file()
+
+    def _validate_concurrency(self) -> None:
+        """Deleting the positions of a file that is gone has no effect: nothing to check."""
+
+    def _summary(self, snapshot_properties: Mapping[str, str] | None = None) -> Summary:
+        """Count as for an overwrite, the only operation that the library counts deletes for."""
+        metadata = self._transaction.table_metadata
+        collector = SnapshotSummaryCollector(0)
+        for file in self._delete_files:
+            collector.add_file(file, metadata.schema(), metadata.specs()[file.spec_id])
+        head = self._head()
+        counted = update_snapshot_summaries(
+            Summary(operation=Operation.OVERWRITE, **collector.build()),
+            head.summary if head else None,
+        )
+        return Summary(operation=Operation.DELETE, **counted.additional_properties)

@@ -1,0 +1,100 @@
+"""The entry of `compact`: a group that imports a command's module when the command is named."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from compactor.cli.exits import guarded
+from compactor.cli.options import shared_options
+
+# In the order of the help page: name -> module below `compactor.cli` that has it as `command`.
+COMMANDS = {
+    "demo": "demo",
+    "tables": "tables",
+    "plan": "plan",
+    "run": "run",
+    "apply": "apply",
+    "verify": "verify",
+    "jobs": "jobs",
+    "doctor": "doctor",
+    "version": "version",
+    "completion": "completion",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name only."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the help page."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of a command."""
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = import_module(f"compactor.cli.{module}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one is refused with the names that come close."""
+        name = args[0]
+        is_option = name.startswith("-")
+        if name not in COMMANDS and not is_option and not ctx.resilient_parsing:
+            raise click.NoSuchCommand(name, possibilities=COMMANDS, ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        """Run the command line behind the error boundary and end the process."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        extra["standalone_mode"] = False
+        inner = super().main
+        sys.exit(guarded(lambda: inner(arguments, prog_name or "compact", **extra), arguments))
+
+
+def _print_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from compactor import __version__
+
+        click.echo(f"compact {__version__}")
+        context.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+@shared_options
+def compact() -> None:
+    """Keep lakehouse tables fast and cheap to read.
+
+    A TARGET is `catalog.namespace.table`, for a catalog that PyIceberg's configuration names
+    (`.pyiceberg.yaml` or `PYICEBERG_CATALOG__*`). Start with `compact demo`.
+    """
+
+
+def main() -> NoReturn:
+    """Run `compact` with the arguments of this process."""
+    compact.main()
+
+
+if __name__ == "__main__":
+    main()
