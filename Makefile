@@ -1,12 +1,13 @@
 # Every target sets up what it needs: Python >= 3.11 and make are enough to begin with.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format bench lock clean
+.PHONY: help demo test test-slow check format bench judges lock clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	command -v $$python >/dev/null && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$python; break; }; done)
 BIN := .venv/bin
 READY := .venv/ready
+ICEBERG_SPARK := org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.11.0
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +26,7 @@ demo: $(READY) ## make a fragmented table, compact it, prove that no row changed
 test: $(READY) ## the quick test suite
 	$(BIN)/pytest -m "not slow"
 
-test-slow: $(READY) ## long races, thousands of files
+test-slow: $(READY) judges ## long races, thousands of files, every engine that reads the format
 	$(BIN)/pytest -m slow
 
 check: $(READY) ## style, types, architecture
@@ -42,9 +43,19 @@ format: $(READY) ## apply the style
 bench: $(READY) ## run every benchmark case against its peers; results in benchmarks/results
 	$(BIN)/python -m benchmarks
 
+judges: .venv-judges/ready ## install the engines that judge what we write (needs Java 17 and Maven)
+
+.venv-judges/ready: requirements-judges.lock
+	$(PYTHON) -m venv .venv-judges
+	.venv-judges/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-judges.lock
+	mvn --quiet --batch-mode dependency:copy -Dartifact=$(ICEBERG_SPARK) -DoutputDirectory=$(CURDIR)/.venv-judges/jars
+	@touch $@
+
 lock: $(READY) ## resolve the requirements anew, with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --no-annotate --extra dev --extra bench pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --no-annotate requirements-judges.in --output-file requirements-judges.lock
 
 clean: ## remove what the other targets made
-	rm -rf .venv compact-demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-judges compact-demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
