@@ -39,8 +39,14 @@ _HINTS: dict[type[CatalogError], str] = {
 # What S3-like stores answer, with status 403, when the account is full and not forbidden.
 _QUOTA_CODES = ("QuotaExceeded", "XMinioStorageFull", "InsufficientStorage")
 
-# What a read that starts behind the end of its object is answered.
-_PAST_THE_END = ("416 Range Not Satisfiable", "Invalid range", "InvalidRange")
+# What obstore has no type for: answers to listing and bulk deletion, ranges behind the end.
+_SIGNS: dict[str, type[CatalogError]] = {
+    "status code: 401": AccessDeniedError,
+    "status code: 403": AccessDeniedError,
+    "status code: 404": ObjectNotFoundError,
+    "status code: 416": CorruptTableError,
+    "InMemory error: Invalid range": CorruptTableError,
+}
 # A query may carry a signature.
 _QUERY = re.compile(r"\?\S*")
 
@@ -78,9 +84,7 @@ def _obstore_kind(error: Exception) -> type[CatalogError]:
         return ObjectExistsError
     if isinstance(error, FileNotFoundError):
         return ObjectNotFoundError
-    if any(code in str(error) for code in _PAST_THE_END):
-        return CorruptTableError
-    return StorageError
+    return next((kind for sign, kind in _SIGNS.items() if sign in str(error)), StorageError)
 
 
 def _made(kind: type[CatalogError], action: str, location: Location, reason: str) -> CatalogError:
