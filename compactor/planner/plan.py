@@ -1,9 +1,12 @@
-"""A plan: which file groups are to be rewritten against one snapshot, at what price, and why nothing else is."""
+"""A plan: which file groups are to be rewritten against one snapshot, at what price, and why."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
+
+import pyarrow as pa
 
 from catalog.model import Inventory, Snapshot
 
@@ -93,3 +96,45 @@ class Plan:
     kept_files: int
     kept_bytes: int
     skipped: tuple[Skipped, ...]
+
+    def totals(self) -> Totals:
+        """Add up the groups."""
+        delete_paths = [group.files.delete_files["path"] for group in self.groups]
+        chunks = [chunk for paths in delete_paths for chunk in paths.chunks]
+        return Totals(
+            groups=len(self.groups),
+            files=sum(group.files.file_count for group in self.groups),
+            output_files_estimate=sum(group.output_files_estimate for group in self.groups),
+            delete_files=len(pa.chunked_array(chunks, pa.string()).unique()),
+            price=_total_price([group.price for group in self.groups]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The groups of a plan together.
+
+    Attributes:
+        groups: how many there are.
+        files: data files that they replace.
+        output_files_estimate: data files that they are expected to become.
+        delete_files: different delete files that they apply.
+        price: what all of them cost; its memory is that of the largest one.
+    """
+
+    groups: int
+    files: int
+    output_files_estimate: int
+    delete_files: int
+    price: Price
+
+
+def _total_price(prices: list[Price]) -> Price:
+    return Price(
+        input_bytes=sum(price.input_bytes for price in prices),
+        delete_bytes=sum(price.delete_bytes for price in prices),
+        output_bytes_estimate=sum(price.output_bytes_estimate for price in prices),
+        memory_bytes_estimate=max((price.memory_bytes_estimate for price in prices), default=0),
+        cpu_seconds_estimate=round(math.fsum(price.cpu_seconds_estimate for price in prices), 3),
+        requests_estimate=sum(price.requests_estimate for price in prices),
+    )

@@ -1,9 +1,23 @@
-"""What a table's owner wants: which files are worth rewriting, to what size, how much at once."""
+"""What a table's owner wants: which files are worth rewriting, to what size, how much at once.
+
+The ratios are bounded by how outputs are rolled (between `ROLLED_RATIO_MIN` and `ROLLED_RATIO_MAX`
+of the target): a freshly written file must be neither small nor too large, or planning never ends.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
+
+from compactor.errors import SettingsError
+
+# A group that fills at least one file is rolled into files of this share of the target size.
+ROLLED_RATIO_MIN = 0.9
+ROLLED_RATIO_MAX = 1.8
+# Written bytes may exceed the estimate by a tenth: files below 0.9 / 1.1 of the target still
+# become fewer whenever two of them meet.
+SMALL_FILE_RATIO_MAX = 0.8
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -22,25 +36,30 @@ class Order(StrEnum):
 class Policy:
     """When and how a table is compacted.
 
+    Raises `SettingsError` for values that make no sense.
+
     Attributes:
         target_file_size_bytes: size wanted for data files; None takes the table's own property.
         small_file_ratio: a file below this share of the target is small, and a candidate.
         large_file_ratio: a file above this multiple of the target is too large, and a candidate.
         min_input_files: small files are rewritten once a partition has this many together, or
-            fewer when they fill a whole file.
+            fewer when they fill a whole file, or when the partition is rewritten anyway.
         delete_ratio: a file that has lost at least this share of its rows is a candidate.
         delete_files_min: a file with at least this many delete files is a candidate.
         partitions: shell patterns on the partition as shown (`day=2026-11-*`); empty means all.
         files: shell patterns on the file path; empty means all.
-        max_group_bytes: input of one file group at most (one oversized file may exceed it).
-        max_job_bytes: input of one plan at most; None for no limit.
+        max_group_bytes: input of one file group at most. A group exceeds it where it would
+            otherwise not fill one file: by one oversized file, a lone last file, or as many
+            heavily deleted files as that takes.
+        max_job_bytes: input of one plan at most; None for no limit. Groups are taken in the order
+            of work, one that does not fit is left out.
         min_age_seconds: files written more recently are left alone.
         order: order of work.
     """
 
     target_file_size_bytes: int | None = None
     small_file_ratio: float = 0.75
-    large_file_ratio: float = 1.8
+    large_file_ratio: float = 2.0
     min_input_files: int = 5
     delete_ratio: float = 0.1
     delete_files_min: int = 5
@@ -50,3 +69,78 @@ class Policy:
     max_job_bytes: int | None = None
     min_age_seconds: float = 0.0
     order: Order = Order.FILES_DESCENDING
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense."""
+        _require(
+            0 < self.small_file_ratio <= SMALL_FILE_RATIO_MAX,
+            f"small_file_ratio is {self.small_file_ratio}: it must be above 0 and at most "
+            f"{SMALL_FILE_RATIO_MAX}",
+            hint="a higher one would rewrite freshly written files again and again",
+        )
+        _require(
+            ROLLED_RATIO_MAX <= self.large_file_ratio < math.inf,
+            f"large_file_ratio is {self.large_file_ratio}: it must be at least {ROLLED_RATIO_MAX}",
+            hint="a lower one would rewrite freshly written files again and again",
+        )
+        _require(
+            0 <= self.delete_ratio <= 1,
+            f"delete_ratio is {self.delete_ratio}: it must be between 0 and 1",
+        )
+        _require(
+            0 <= self.min_age_seconds < math.inf,
+            f"min_age_seconds is {self.min_age_seconds}: it must not be negative",
+        )
+        self._require_counts()
+
+    def _require_counts(self) -> None:
+        least = {
+            "target_file_size_bytes": 1,
+            "min_input_files": 2,
+            "delete_files_min": 1,
+            "max_group_bytes": 1,
+            "max_job_bytes": 1,
+        }
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            _require(
+                value is None or value >= minimum,
+                f"{name} is {value}: it must be at least {minimum}",
+            )
+
+    def file_sizes(self, table_target_bytes: int) -> FileSizes:
+        """Return the sizes to aim at, given the table's own target."""
+        target = self.target_file_size_bytes or table_target_bytes
+        return FileSizes(
+            target_bytes=target,
+            small_below_bytes=self.small_file_ratio * target,
+            large_above_bytes=self.large_file_ratio * target,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FileSizes:
+    """The sizes that a table's files are judged by.
+
+    Attributes:
+        target_bytes: size wanted.
+        small_below_bytes: a file with fewer is small.
+        large_above_bytes: a file with more is too large.
+    """
+
+    target_bytes: int
+    small_below_bytes: float
+    large_above_bytes: float
+
+    def rolled_files(self, size_bytes: float) -> int:
+        """Return into how many files a group of that many bytes is expected to be rolled."""
+        if size_bytes <= 0:
+            return 0
+        filled = size_bytes / self.target_bytes
+        fewest = math.ceil(filled / ROLLED_RATIO_MAX)
+        return max(1, fewest, min(round(filled), math.floor(filled / ROLLED_RATIO_MIN)))
+
+
+def _require(is_met: bool, message: str, *, hint: str = "") -> None:
+    if not is_met:
+        raise SettingsError(message, hint=hint)

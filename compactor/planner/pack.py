@@ -1,0 +1,162 @@
+"""Pack the selected files of each partition into file groups.
+
+Files are packed next-fit in the order (sequence number, path), so rows keep their order and their
+neighbours.  The cap is the lowest one that needs no more groups than the limit of the policy does,
+so a partition is split evenly and leaves no tiny last group.
+
+The rule that must not break: every group but the last of a partition fills a file even if it is
+written far smaller than estimated.  So at most one small file comes out of a partition, and
+planning again finds nothing to pack it with.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compactor.planner.columns import FileColumns, Flags, Floats, Ints
+from compactor.planner.policy import FileSizes, Policy
+from compactor.planner.select import NEEDY, Candidates
+
+# A file may be written at this share of its estimate: better encoding, larger row groups.
+WRITTEN_SHARE_MIN = 0.6
+# The cap of a partition's groups is searched to 1/2**10 of the limit.
+_CAP_SEARCH_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Which rows of the inventory make up which group.
+
+    Attributes:
+        rows: the grouped rows of the inventory, group by group, in packing order.
+        starts: where in `rows` each group begins.
+        ends: where it ends, exclusively.
+    """
+
+    rows: Ints
+    starts: Ints
+    ends: Ints
+
+    @property
+    def group_count(self) -> int:
+        """Number of groups."""
+        return len(self.starts)
+
+    def group_rows(self, group: int) -> Ints:
+        """Return the rows of one group, in packing order."""
+        return self.rows[self.starts[group] : self.ends[group]]
+
+    def group_of_row(self, file_count: int) -> Ints:
+        """Return the group of every row of the inventory, -1 for rows of no group."""
+        groups = np.full(file_count, -1, dtype=np.int64)
+        groups[self.rows] = np.repeat(np.arange(self.group_count), self.ends - self.starts)
+        return groups
+
+
+def pack(
+    columns: FileColumns, candidates: Candidates, *, policy: Policy, sizes: FileSizes
+) -> Packing:
+    """Pack all selected files."""
+    rows = _in_order(columns, np.flatnonzero(candidates.is_selected))
+    run = _Run(
+        input_bytes=columns.size_bytes[rows].astype(np.float64),
+        kept_bytes=candidates.kept_bytes[rows],
+        is_needy=candidates.needs[rows] & NEEDY > 0,
+        limit_bytes=min(policy.max_group_bytes, policy.max_job_bytes or policy.max_group_bytes),
+        filling_bytes=sizes.small_below_bytes / WRITTEN_SHARE_MIN + 1,
+    )
+    partition = columns.partition[rows]
+    first = np.flatnonzero(np.diff(partition, prepend=-1))
+    last = np.append(first[1:], len(rows))
+    pieces = [np.empty(0, dtype=np.int64)]
+    totals = np.add.reduceat(run.input_bytes, first) if len(rows) else run.input_bytes
+    is_one_group = totals <= run.limit_bytes
+    pieces.append(first[is_one_group])
+    for index in np.flatnonzero(~is_one_group):
+        start, end = int(first[index]), int(last[index])
+        pieces.append(start + run.part(start, end).split())
+    starts = np.sort(np.concatenate(pieces))
+    return Packing(rows, starts, np.append(starts, len(rows))[1:])
+
+
+def _in_order(columns: FileColumns, rows: Ints) -> Ints:
+    keys = pa.table(
+        {
+            "partition": columns.partition[rows],
+            "sequence_number": columns.sequence_number[rows],
+            "path": columns.paths.take(pa.array(rows)),
+        }
+    )
+    order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
+    in_order: Ints = rows[order.to_numpy()]
+    return in_order
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Consecutive files to be split into groups.
+
+    Attributes:
+        input_bytes: size per file.
+        kept_bytes: estimate of the surviving bytes per file.
+        is_needy: whether the file is worth a rewrite by itself.
+        limit_bytes: input of a group at most.
+        filling_bytes: surviving bytes from which a group surely fills a file.
+    """
+
+    input_bytes: Floats
+    kept_bytes: Floats
+    is_needy: Flags
+    limit_bytes: float
+    filling_bytes: float
+
+    def part(self, start: int, end: int) -> _Run:
+        """Return a part of it."""
+        return _Run(
+            self.input_bytes[start:end],
+            self.kept_bytes[start:end],
+            self.is_needy[start:end],
+            self.limit_bytes,
+            self.filling_bytes,
+        )
+
+    def split(self) -> Ints:
+        """Return where the groups begin, evenly split."""
+        input_ends, kept_ends = np.cumsum(self.input_bytes), np.cumsum(self.kept_bytes)
+        starts = self._next_fit(input_ends, kept_ends, self.limit_bytes)
+        group_count = math.ceil(input_ends[-1] / self.limit_bytes)
+        low, high = input_ends[-1] / max(group_count, len(starts)), self.limit_bytes
+        for _ in range(_CAP_SEARCH_STEPS):
+            middle = (low + high) / 2
+            tried = self._next_fit(input_ends, kept_ends, middle)
+            if len(tried) <= len(starts):
+                starts, high = tried, middle
+            else:
+                low = middle
+        return self._without_lone_tail(np.array(starts, dtype=np.int64))
+
+    def _next_fit(self, input_ends: Floats, kept_ends: Floats, cap: float) -> list[int]:
+        """Begin a group where the cap is reached and the group before surely fills a file."""
+        starts = [0]
+        while True:
+            done = starts[-1] - 1
+            input_before = input_ends[done] if done >= 0 else 0.0
+            kept_before = kept_ends[done] if done >= 0 else 0.0
+            fits = int(np.searchsorted(input_ends, input_before + cap, side="right"))
+            fills = int(np.searchsorted(kept_ends, kept_before + self.filling_bytes)) + 1
+            following = max(fits, fills)
+            if following >= len(input_ends):
+                return starts
+            starts.append(following)
+
+    def _without_lone_tail(self, starts: Ints) -> Ints:
+        """Join a single small file at the end, which alone would gain nothing, to its neighbour."""
+        is_lone = len(starts) > 1 and starts[-1] == len(self.is_needy) - 1
+        if is_lone and not self.is_needy[-1]:
+            return starts[:-1]
+        return starts

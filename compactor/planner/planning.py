@@ -1,0 +1,183 @@
+"""Make a plan: select, pack, price, and put in the order of work.
+
+    inventory -> columns -> candidates -> packing -> file groups -> order and budget -> plan
+
+Everything per file is a column; Python objects exist per file group and per skipped partition only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+
+from catalog.model import FileLayout, Inventory, Snapshot
+from compactor.planner.columns import FileColumns, read_columns
+from compactor.planner.measure import GroupFigures, measure_groups
+from compactor.planner.pack import Packing, pack
+from compactor.planner.plan import FileGroup, Plan, Rung, Skipped
+from compactor.planner.policy import FileSizes, Order, Policy
+from compactor.planner.price import GroupSize, price_group
+from compactor.planner.select import Need, Needs, Stay, select_candidates
+from compactor.planner.slicing import cut_groups
+from compactor.units import format_duration, format_size
+
+_NEED_WORDS = {
+    Need.SMALL: "small",
+    Need.TOO_LARGE: "too large",
+    Need.DELETED_ROWS: "with deleted rows",
+    Need.DELETE_FILES: "with many delete files",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """What is planned against: one snapshot of a table.
+
+    Attributes:
+        name: the target.
+        format: the table's format, for people.
+        snapshot: the snapshot of the inventory.
+        inventory: its file slices.
+        layout: how the table wants its files.
+    """
+
+    name: str
+    format: str
+    snapshot: Snapshot
+    inventory: Inventory
+    layout: FileLayout
+
+
+def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
+    """Plan the compaction of a table; equal inputs give equal plans.
+
+    Args:
+        table: the snapshot to be planned against, and its files.
+        policy: what its owner wants.
+        now_ms: milliseconds since the epoch, for the age of files.
+    """
+    sizes = policy.file_sizes(table.layout.target_file_size_bytes)
+    columns = read_columns(table.inventory)
+    candidates = select_candidates(columns, policy, sizes=sizes, now_ms=now_ms)
+    packing = pack(columns, candidates, policy=policy, sizes=sizes)
+    figures = measure_groups(table.inventory, columns, candidates=candidates, packing=packing)
+    taken, refused = _within_budget(figures, policy)
+    stays = candidates.stays.copy()
+    for group in refused:
+        stays[packing.group_rows(group)] = Stay.OVER_BUDGET
+    groups = tuple(_file_groups(_Packed(table, columns, packing, figures), taken, sizes))
+    return Plan(
+        table=table.name,
+        format=table.format,
+        snapshot=table.snapshot,
+        target_file_size_bytes=sizes.target_bytes,
+        groups=groups,
+        kept_files=len(columns.size_bytes) - sum(int(figures.files[g]) for g in taken),
+        kept_bytes=int(columns.size_bytes.sum()) - sum(g.price.input_bytes for g in groups),
+        skipped=tuple(_skipped(columns, stays, policy)),
+    )
+
+
+def _within_budget(figures: GroupFigures, policy: Policy) -> tuple[list[int], list[int]]:
+    """Return the groups that fit under the job's limit, in the order of work, and the others."""
+    taken: list[int] = []
+    refused: list[int] = []
+    left_bytes = math.inf if policy.max_job_bytes is None else policy.max_job_bytes
+    for group in _order_of_work(figures, policy.order):
+        size_bytes = int(figures.input_bytes[group])
+        if size_bytes <= left_bytes:
+            left_bytes -= size_bytes
+            taken.append(group)
+        else:
+            refused.append(group)
+    return taken, refused
+
+
+def _order_of_work(figures: GroupFigures, order: Order) -> list[int]:
+    """Return all groups; equal ones stay in the order of their partitions."""
+    keys = {
+        Order.BYTES_ASCENDING: figures.input_bytes,
+        Order.BYTES_DESCENDING: -figures.input_bytes,
+        Order.FILES_DESCENDING: -figures.files,
+        Order.OLDEST_FIRST: figures.sequence_number,
+    }
+    return cast(list[int], np.argsort(keys[order], kind="stable").tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """The groups as columns, before they become values of their own."""
+
+    table: TableState
+    columns: FileColumns
+    packing: Packing
+    figures: GroupFigures
+
+
+def _file_groups(packed: _Packed, taken: list[int], sizes: FileSizes) -> Iterator[FileGroup]:
+    inventories = cut_groups(
+        packed.table.inventory, [packed.packing.group_rows(group) for group in taken]
+    )
+    keys, labels = packed.columns.partition_keys, packed.columns.partition_labels
+    for number, (group, files) in enumerate(zip(taken, inventories, strict=True), start=1):
+        size = _group_size(packed.figures, group, sizes)
+        partition = int(packed.columns.partition[packed.packing.group_rows(group)[0]])
+        yield FileGroup(
+            group_id=f"{number:04d}",
+            partition_key=keys[partition].as_py(),
+            partition=labels[partition].as_py(),
+            rung=Rung.TRANSCODE,
+            files=files,
+            output_files_estimate=size.output_files,
+            reason=_reason(packed.figures, group),
+            price=price_group(Rung.TRANSCODE, size, packed.table.layout),
+        )
+
+
+def _group_size(figures: GroupFigures, group: int, sizes: FileSizes) -> GroupSize:
+    kept_bytes = int(figures.kept_bytes[group])
+    return GroupSize(
+        files=int(figures.files[group]),
+        input_bytes=int(figures.input_bytes[group]),
+        delete_files=int(figures.delete_files[group]),
+        delete_bytes=int(figures.delete_bytes[group]),
+        delete_rows=int(figures.delete_rows[group]),
+        output_bytes=kept_bytes,
+        output_files=sizes.rolled_files(kept_bytes),
+    )
+
+
+def _reason(figures: GroupFigures, group: int) -> str:
+    counts = ((int(figures.needs[need][group]), words) for need, words in _NEED_WORDS.items())
+    return ", ".join(f"{count:,} {words}" for count, words in counts if count)
+
+
+def _skipped(columns: FileColumns, stays: Needs, policy: Policy) -> Iterator[Skipped]:
+    """Yield one entry per partition and reason, by the order of the partitions."""
+    words = _stay_words(policy)
+    rows = np.flatnonzero(stays)
+    pairs = columns.partition[rows] * (len(Stay) + 1) + stays[rows]
+    kinds, entry, files = np.unique(pairs, return_inverse=True, return_counts=True)
+    size_bytes = np.zeros(len(kinds), dtype=np.int64)
+    np.add.at(size_bytes, entry, columns.size_bytes[rows])
+    partitions, reasons = np.divmod(kinds, len(Stay) + 1)
+    labels = columns.partition_labels.take(pa.array(partitions)).to_pylist()
+    figures = zip(labels, files.tolist(), size_bytes.tolist(), reasons.tolist(), strict=True)
+    for label, file_count, total, reason in figures:
+        yield Skipped(label, file_count, total, words[reason])
+
+
+def _stay_words(policy: Policy) -> Mapping[int, str]:
+    return {
+        Stay.PARTITION_NOT_SELECTED: "partition not selected",
+        Stay.FILE_NOT_SELECTED: "file not selected",
+        Stay.TOO_RECENT: f"written less than {format_duration(policy.min_age_seconds)} ago",
+        Stay.TOO_FEW: f"fewer than {policy.min_input_files} small files",
+        Stay.NOTHING_TO_GAIN: "nothing to gain",
+        Stay.OVER_BUDGET: f"over the limit of {format_size(policy.max_job_bytes or 0)} per job",
+    }

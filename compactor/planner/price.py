@@ -1,0 +1,91 @@
+"""Price a file group before anything runs: bytes, memory, CPU time and storage requests, per rung.
+
+The constants are measured ones of the engine that the rung runs on; profiles of past jobs know
+better where they exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from catalog.model import FileLayout
+from compactor.planner.plan import Price, Rung
+from compactor.planner.policy import GIB, MIB
+
+# pyarrow with its Parquet reader and writer loaded.
+_PROCESS_BYTES = 125 * MIB
+# Collected batches, their concatenation and the encoder, on row groups as they are in memory.
+_ROW_GROUP_COPIES = 2.5
+# Bytes in memory per byte on storage: 2.6 and 5.3 were measured, the worse one is assumed.
+_ARROW_EXPANSION = 5.3
+# A deleted position as it is read (with its path) and as it is kept while sorting.
+_DELETE_ROW_BYTES = 32
+_TRANSCODE_CPU_SECONDS_PER_BYTE = 40 / GIB
+# Open, footer, schema mapping; a delete file has few and small columns.
+_FILE_CPU_SECONDS = 0.005
+# Column chunks of neighbouring columns are fetched together, up to about this size.
+_READ_REQUEST_BYTES = 16 * MIB
+_WRITE_REQUEST_BYTES = 8 * MIB
+# Size and footer of a file before its first data.
+_OPEN_REQUESTS = 2
+# Begin and end of an upload, and the footer read back to check it.
+_CREATE_REQUESTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSize:
+    """What there is to do for one group.
+
+    Attributes:
+        files: data files read.
+        input_bytes: their bytes.
+        delete_files: delete files read.
+        delete_bytes: their bytes.
+        delete_rows: rows in them.
+        output_bytes: estimate of the bytes written.
+        output_files: estimate of the files written.
+    """
+
+    files: int
+    input_bytes: int
+    delete_files: int
+    delete_bytes: int
+    delete_rows: int
+    output_bytes: int
+    output_files: int
+
+
+def price_group(rung: Rung, size: GroupSize, layout: FileLayout) -> Price:
+    """Price a group on its rung of the cost ladder."""
+    return _PRICES[rung](size, layout)
+
+
+def _price_transcode(size: GroupSize, layout: FileLayout) -> Price:
+    row_group = min(layout.row_group_size_bytes, size.input_bytes * _ARROW_EXPANSION)
+    memory = _PROCESS_BYTES + _ROW_GROUP_COPIES * row_group + _DELETE_ROW_BYTES * size.delete_rows
+    read_bytes = size.input_bytes + size.delete_bytes
+    opened = size.files + size.delete_files
+    requests = (
+        _OPEN_REQUESTS * opened
+        + max(opened, read_bytes // _READ_REQUEST_BYTES)
+        + _CREATE_REQUESTS * size.output_files
+        + size.output_bytes // _WRITE_REQUEST_BYTES
+    )
+    return Price(
+        input_bytes=size.input_bytes,
+        delete_bytes=size.delete_bytes,
+        output_bytes_estimate=size.output_bytes,
+        memory_bytes_estimate=int(memory),
+        cpu_seconds_estimate=round(
+            read_bytes * _TRANSCODE_CPU_SECONDS_PER_BYTE
+            + _FILE_CPU_SECONDS * (opened + size.output_files),
+            3,
+        ),
+        requests_estimate=requests,
+    )
+
+
+_PRICES: Mapping[Rung, Callable[[GroupSize, FileLayout], Price]] = {
+    Rung.TRANSCODE: _price_transcode,
+}

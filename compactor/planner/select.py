@@ -1,0 +1,180 @@
+"""Select the files worth rewriting, and say of each other candidate why it stays.
+
+Two kinds of candidates.  *Needy* files are worth a rewrite by themselves: too large, or with
+deletes.  *Small* files are worth it together: when a partition has enough of them, or when its needy
+files are rewritten anyway, so that no small file stays behind to be found by the next plan.
+
+Rewriting some of the files that share a delete file leaves its rows to the rest, which may make
+these needy in turn; selection goes on until nothing changes, so that the next plan finds nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compactor.planner.columns import FileColumns, Flags, Floats
+from compactor.planner.policy import FileSizes, Policy
+
+# Each round adds files, three rounds are already rare; what a longer chain leaves is next plan's.
+ROUNDS_MAX = 100
+_GLOB_WILDCARDS = {"*": ".*", "?": "."}
+
+Needs = npt.NDArray[np.uint8]
+
+
+class Need(IntFlag):
+    """Why a file is a candidate."""
+
+    SMALL = 1
+    TOO_LARGE = 2
+    DELETED_ROWS = 4
+    DELETE_FILES = 8
+
+
+NEEDY = Need.TOO_LARGE | Need.DELETED_ROWS | Need.DELETE_FILES
+
+
+class Stay(IntEnum):
+    """Why a candidate is not rewritten."""
+
+    PARTITION_NOT_SELECTED = 1
+    FILE_NOT_SELECTED = 2
+    TOO_RECENT = 3
+    TOO_FEW = 4
+    NOTHING_TO_GAIN = 5
+    OVER_BUDGET = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What selection decided, per file in the order of the inventory.
+
+    Attributes:
+        needs: flags of `Need`; 0 for a file that is as wanted.
+        is_selected: whether the file is to be rewritten.
+        stays: for candidates that are not, a value of `Stay`; 0 for all others.
+        rows_dropped: estimate of the rows that deletes have removed.
+        kept_bytes: estimate of the bytes that its surviving rows take.
+    """
+
+    needs: Needs
+    is_selected: Flags
+    stays: Needs
+    rows_dropped: Floats
+    kept_bytes: Floats
+
+
+def select_candidates(
+    columns: FileColumns, policy: Policy, *, sizes: FileSizes, now_ms: int
+) -> Candidates:
+    """Decide for every file."""
+    barred = _barred(columns, policy, now_ms)
+    is_free = barred == 0
+    selected = np.zeros(len(barred), dtype=np.bool_)
+    dropped = _rows_dropped(columns, ~selected)
+    for _ in range(ROUNDS_MAX):
+        needs = _needs(columns, policy, sizes=sizes, dropped=dropped)
+        kept_bytes = _kept_bytes(columns, dropped)
+        before = selected
+        selected = selected | _worthwhile(
+            columns, np.where(is_free, needs, 0), kept_bytes / sizes.target_bytes, policy=policy
+        )
+        if np.array_equal(before, selected):
+            break
+        dropped = np.where(selected, dropped, _rows_dropped(columns, ~selected))
+    is_left = (needs > 0) & ~selected
+    stays = np.where(is_free, _alone_or_few(columns, is_free & (needs == Need.SMALL)), barred)
+    return Candidates(needs, selected, np.where(is_left, stays, 0), dropped, kept_bytes)
+
+
+def _worthwhile(
+    columns: FileColumns, needs: Needs, files_filled: Floats, *, policy: Policy
+) -> Flags:
+    """Return the needy files, and the small ones of each partition that has enough to do."""
+    is_needy = needs & NEEDY > 0
+    is_small = needs == Need.SMALL
+    small = columns.per_partition(is_small)
+    has_enough = (
+        (small >= policy.min_input_files)
+        | (columns.per_partition(is_small, files_filled) >= 1)
+        | (columns.per_partition(is_needy) > 0)
+    )
+    chosen: Flags = is_needy | (is_small & has_enough[columns.partition])
+    return chosen
+
+
+def _needs(columns: FileColumns, policy: Policy, *, sizes: FileSizes, dropped: Floats) -> Needs:
+    delete_files = columns.links.delete_files()
+    has_lost_rows = (dropped > 0) & (dropped >= policy.delete_ratio * columns.row_count)
+    needs = (
+        (columns.size_bytes < sizes.small_below_bytes) * np.uint8(Need.SMALL)
+        | (columns.size_bytes > sizes.large_above_bytes) * np.uint8(Need.TOO_LARGE)
+        | has_lost_rows * np.uint8(Need.DELETED_ROWS)
+        | (delete_files >= policy.delete_files_min) * np.uint8(Need.DELETE_FILES)
+    )
+    return needs.astype(np.uint8, copy=False)
+
+
+def _rows_dropped(columns: FileColumns, is_present: Flags) -> Floats:
+    return np.minimum(columns.links.rows_dropped(is_present), columns.row_count)
+
+
+def _kept_bytes(columns: FileColumns, dropped: Floats) -> Floats:
+    """Estimate what the surviving rows take: a file's bytes are spread evenly over its rows."""
+    return columns.size_bytes * (1 - dropped / np.maximum(columns.row_count, 1))
+
+
+def _alone_or_few(columns: FileColumns, is_small: Flags) -> Needs:
+    """Return why small files stay: nothing to be packed with, or not enough yet."""
+    has_company = columns.per_partition(is_small) > 1
+    reasons = np.where(has_company, Stay.TOO_FEW, Stay.NOTHING_TO_GAIN)
+    return reasons.astype(np.uint8)[columns.partition]
+
+
+def _barred(columns: FileColumns, policy: Policy, now_ms: int) -> Needs:
+    """Return why a file may not be touched, whatever it needs; 0 where it may."""
+    barred = np.zeros(len(columns.size_bytes), dtype=np.uint8)
+    if policy.min_age_seconds > 0:
+        newest_ms = now_ms - policy.min_age_seconds * 1000
+        barred[columns.written_at_ms > newest_ms] = Stay.TOO_RECENT
+    if policy.files:
+        barred[~_matches(columns.paths, policy.files)] = Stay.FILE_NOT_SELECTED
+    if policy.partitions:
+        is_selected = _matches(columns.partition_labels, policy.partitions)
+        barred[~is_selected[columns.partition]] = Stay.PARTITION_NOT_SELECTED
+    return barred
+
+
+def _matches(texts: pa.Array, patterns: tuple[str, ...]) -> Flags:
+    """Tell which texts fit at least one shell pattern; case matters."""
+    expression = "|".join(glob_expression(pattern) for pattern in patterns)
+    found = pc.match_substring_regex(texts, f"^(?s:{expression})$")
+    return cast(Flags, found.to_numpy(zero_copy_only=False))
+
+
+def glob_expression(pattern: str) -> str:
+    """Translate a shell pattern into a regular expression that Arrow understands.
+
+    What `fnmatch.translate` writes has atomic groups, which RE2 refuses.
+    """
+    pieces = re.split(r"(\*|\?|\[!?\]?[^\]]*\])", pattern)
+    return "".join(_glob_piece(piece) for piece in pieces)
+
+
+def _glob_piece(piece: str) -> str:
+    if piece in _GLOB_WILDCARDS:
+        return _GLOB_WILDCARDS[piece]
+    if len(piece) > 2 and piece.startswith("[") and piece.endswith("]"):
+        is_negated = piece.startswith("[!")
+        members = piece[2 if is_negated else 1 : -1]
+        escaped = re.sub(r"([\\\[\]^&~|])", r"\\\1", members)
+        return f"[{'^' if is_negated else ''}{escaped}]"
+    return re.escape(piece)
