@@ -1,0 +1,184 @@
+"""A running job told on stderr: a live bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from compactor.cli.console import messages
+from compactor.jobs.events import (
+    AttemptFailed,
+    BatchCommitted,
+    Event,
+    GroupDropped,
+    GroupFailed,
+    GroupFinished,
+    JobStarted,
+    JobStopping,
+    OnEvent,
+    ignore,
+)
+from compactor.units import format_count, format_duration, format_size
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_LINE_EVERY_SHARE = 0.1
+_LINE_EVERY_SECONDS = 30.0
+
+
+@contextmanager
+def told_progress(*, shows_progress: bool, is_quiet: bool = False) -> Iterator[OnEvent]:
+    """Give a callback for the events of a job that tells them on stderr.
+
+    Args:
+        shows_progress: whether to tell how far the work is; warnings are told in any case.
+        is_quiet: whether to tell nothing at all.
+    """
+    console = messages()
+    if is_quiet:
+        yield ignore
+    elif not shows_progress:
+        yield _Teller(console)
+    elif console.is_terminal:
+        with _bar(console) as bar:
+            yield _LiveTeller(console, bar)
+    else:
+        with _LineTeller(console) as lines:
+            yield lines
+
+
+class _Teller:
+    """Counts what happens and says what is worth a line of its own."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.groups = self.groups_done = 0
+        self.input_bytes = self.done_bytes = 0
+        self.started_at = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Take in one event."""
+        match event:
+            case JobStarted():
+                self.groups, self.input_bytes = event.groups, event.input_bytes
+                self.groups_done, self.done_bytes = event.groups_done, 0
+                self.started_at = time.monotonic()
+            case GroupFinished() | GroupFailed():
+                self.groups_done += 1
+                self.done_bytes += getattr(event, "input_bytes", 0)
+        line = _worth_a_line(event)
+        if line:
+            self._console.print(line, soft_wrap=True)
+        self.advance()
+
+    def advance(self) -> None:
+        """Say how far the work is."""
+
+    @property
+    def figures(self) -> str:
+        """How far the work is, in words: groups, bytes, speed."""
+        seconds = max(time.monotonic() - self.started_at, 0.001)
+        return (
+            f"{self.groups_done:,}/{self.groups:,} groups  "
+            f"{format_size(self.done_bytes)} of {format_size(self.input_bytes)}  "
+            f"{format_size(self.done_bytes / seconds)}/s"
+        )
+
+
+class _LineTeller(_Teller):
+    """Says how far the work is once per tenth of it, or after half a minute of silence."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._told_share = 0.0
+        self._told_at = time.monotonic()
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._clock = threading.Thread(target=self._tick, daemon=True, name="compact-progress")
+
+    def __enter__(self) -> _LineTeller:
+        self._clock.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._clock.join()
+
+    def advance(self) -> None:
+        """Print a line when a tenth has been done since the last one."""
+        share = self.groups_done / self.groups if self.groups else 0.0
+        with self._lock:
+            if share - self._told_share >= _LINE_EVERY_SHARE - 1e-9:
+                self._print(share)
+
+    def _tick(self) -> None:
+        while not self._ended.wait(1.0):
+            with self._lock:
+                if self.groups and time.monotonic() - self._told_at >= _LINE_EVERY_SECONDS:
+                    self._print(self.groups_done / self.groups)
+
+    def _print(self, share: float) -> None:
+        self._told_share, self._told_at = share, time.monotonic()
+        elapsed = format_duration(self._told_at - self.started_at)
+        self._console.print(f"{share:.0%}  {self.figures}  {elapsed}", soft_wrap=True)
+
+
+class _LiveTeller(_Teller):
+    """Moves the bar."""
+
+    def __init__(self, console: Console, bar: Progress) -> None:
+        super().__init__(console)
+        self._bar = bar
+        self._task: TaskID = bar.add_task("Rewriting", total=None, figures="")
+
+    def advance(self) -> None:
+        """Set the bar to what has been done."""
+        self._bar.update(
+            self._task,
+            total=self.groups or None,
+            completed=self.groups_done,
+            figures=self.figures,
+        )
+
+
+def _bar(console: Console) -> Progress:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _worth_a_line(event: Event) -> str:
+    match event:
+        case JobStarted(is_resumed=True):
+            done = format_count(event.groups_done, "group")
+            return f"Going on with job {event.job}: {done} of {event.groups:,} already done"
+        case BatchCommitted():
+            groups = format_count(len(event.group_ids), "group")
+            return f"Committed {groups} in snapshot {event.snapshot_id}"
+        case AttemptFailed(is_retried=True):
+            return (
+                f"warning: attempt {event.attempt} at group {event.group_id} failed and is "
+                f"tried again: {event.error}"
+            )
+        case GroupDropped():
+            where = f" in `{event.partition}`" if event.partition else ""
+            return f"warning: group {event.group_id}{where} was lost: {event.reason}"
+        case GroupFailed():
+            where = f" in `{event.partition}`" if event.partition else ""
+            return f"warning: group {event.group_id}{where} failed: {event.error}"
+        case JobStopping():
+            return f"warning: stopping: {event.reason}; what is written is still committed"
+    return ""

@@ -1,0 +1,131 @@
+"""The job history for people: a line per job, and one job with its groups, attempts and commits."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+
+from rich.console import Console
+
+from compactor.cli.console import dim, grid, results, show
+from compactor.jobs.store import AttemptRecord, GroupRecord, JobDetail, JobRecord
+from compactor.units import format_count, format_duration, format_size
+
+_ROWS_MAX = 40
+
+
+def render_jobs(jobs: Iterable[JobRecord]) -> None:
+    """Print a line per job."""
+    console = results()
+    table = grid(
+        "Job", "Table", "State", "Groups", "Input", "Took", "Started", "Reason", left=(0, 1, 2, -1)
+    )
+    now_ms = time.time() * 1000
+    for job in jobs:
+        age = format_duration(max(0.0, (now_ms - job.created_at_ms) / 1000))
+        table.add_row(
+            job.job,
+            job.table,
+            _state(job),
+            f"{job.groups_committed:,}/{job.groups:,}",
+            format_size(job.input_bytes),
+            _took(job.created_at_ms, job.finished_at_ms),
+            f"{age} ago",
+            job.reason,
+        )
+    if table.row_count:
+        show(console, table)
+    else:
+        console.print("No jobs yet.")
+
+
+def render_job(detail: JobDetail, *, shows_all: bool) -> None:
+    """Print one job."""
+    console, job = results(), detail.job
+    console.print(f"Job {job.job}  {job.table}  {job.format}  {_state(job)}", style="bold")
+    if job.reason:
+        console.print(job.reason, soft_wrap=True)
+    took = _took(job.created_at_ms, job.finished_at_ms)
+    console.print(
+        f"{job.groups_committed:,} of {format_count(job.groups, 'group')} committed, "
+        f"{format_size(job.input_bytes)} of input, {took}; planned against snapshot "
+        f"{job.snapshot_before}",
+        soft_wrap=True,
+    )
+    rows_max = None if shows_all else _ROWS_MAX
+    _render_groups(console, detail.groups, detail.attempts, rows_max=rows_max)
+    _render_batches(console, detail)
+
+
+def _render_groups(
+    console: Console,
+    groups: Iterable[GroupRecord],
+    attempts: Iterable[AttemptRecord],
+    *,
+    rows_max: int | None,
+) -> None:
+    by_group = defaultdict(list)
+    for attempt in attempts:
+        by_group[attempt.group_id].append(attempt)
+    columns = (
+        "Group", "Partition", "State", "Files", "Input", "Output", "Attempts",
+        "CPU", "Granted", "Peak", "Reason",
+    )  # fmt: skip
+    table = grid(*columns, left=(0, 1, 2, -1))
+    members = list(groups)
+    for group in members[:rows_max]:
+        tries = by_group[group.group_id]
+        table.add_row(
+            group.group_id,
+            group.partition or "(all)",
+            str(group.state),
+            f"{group.input_files:,}",
+            format_size(group.input_bytes),
+            format_size(group.output_bytes),
+            f"{group.attempts:,}",
+            format_duration(sum(each.cpu_seconds for each in tries)),
+            _most(each.granted_bytes for each in tries),
+            _most(each.peak_memory_bytes for each in tries),
+            group.reason or next((each.error for each in reversed(tries) if each.error), ""),
+        )
+    console.print()
+    show(console, table)
+    left_out = len(members) - len(members[:rows_max])
+    if left_out:
+        console.print(dim(f"… and {format_count(left_out, 'more group')}; -v shows all"))
+
+
+def _render_batches(console: Console, detail: JobDetail) -> None:
+    if not detail.batches:
+        return
+    table = grid("Commit", "State", "Groups", "Snapshot", "Took", "Reason", left=(0, 1, 3, -1))
+    for batch in detail.batches:
+        table.add_row(
+            batch.batch_id,
+            batch.state,
+            f"{batch.groups:,}",
+            batch.snapshot_id or "-",
+            _took(batch.started_at_ms, batch.finished_at_ms),
+            batch.reason,
+        )
+    console.print()
+    show(console, table)
+
+
+def _state(job: JobRecord) -> str:
+    """Name the state; a job that is not over and that nobody works on was interrupted."""
+    if job.state.is_final or job.is_running:
+        return str(job.state)
+    return f"{job.state} (interrupted)"
+
+
+def _took(started_at_ms: int, finished_at_ms: int | None) -> str:
+    if finished_at_ms is None:
+        return "-"
+    return format_duration((finished_at_ms - started_at_ms) / 1000)
+
+
+def _most(sizes_bytes: Iterable[int]) -> str:
+    largest = max(sizes_bytes, default=0)
+    return format_size(largest) if largest else "-"

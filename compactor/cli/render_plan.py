@@ -1,0 +1,100 @@
+"""A plan for people: what would be rewritten per partition, why, at what price, and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import attrgetter
+
+from rich.console import Console
+from rich.text import Text
+
+from compactor.cli.console import dim, grid, show
+from compactor.planner.plan import FileGroup, Plan, Skipped
+from compactor.units import format_count, format_duration, format_size
+
+# More rows than a screen holds are of no use without `-v`.
+_ROWS_MAX = 40
+_WHOLE_TABLE = "(all)"
+
+
+def render_plan(console: Console, plan: Plan, *, shows_all: bool = False) -> None:
+    """Print a plan."""
+    snapshot = plan.snapshot.snapshot_id or "(empty)"
+    console.print(f"{plan.table}  {plan.format}  snapshot {snapshot}", style="bold")
+    if plan.groups or plan.skipped:
+        console.print()
+        _render_partitions(console, plan, None if shows_all else _ROWS_MAX)
+    console.print()
+    if not plan.groups:
+        kept = format_count(plan.kept_files, "data file")
+        console.print(f"Nothing to do: {kept}, {format_size(plan.kept_bytes)}, stay as they are.")
+        return
+    for line in _totals(plan):
+        console.print(line, soft_wrap=True)
+
+
+def _render_partitions(console: Console, plan: Plan, rows_max: int | None) -> None:
+    columns = ("Partition", "Groups", "Data files", "Deletes", "Size", "After", "Why")
+    table = grid(*columns, left=(0, -1))
+    rows = [*_group_rows(plan.groups), *map(_skipped_row, plan.skipped)]
+    for row in rows[:rows_max]:
+        table.add_row(*row)
+    show(console, table)
+    left_out = len(rows) - len(rows[:rows_max])
+    if left_out:
+        console.print(dim(f"… and {format_count(left_out, 'more row')}; -v shows all"))
+
+
+def _group_rows(groups: Iterable[FileGroup]) -> Iterator[tuple[str | Text, ...]]:
+    """Yield a row per partition, in the order of work: its groups follow each other."""
+    for partition, run in groupby(groups, key=attrgetter("partition")):
+        members = list(run)
+        files = sum(group.files.file_count for group in members)
+        outputs = sum(group.output_files_estimate for group in members)
+        deletes = len(
+            {path for group in members for path in group.files.delete_files["path"].to_pylist()}
+        )
+        yield (
+            partition or _WHOLE_TABLE,
+            f"{len(members):,}",
+            f"{files:,} → {outputs:,}",
+            f"{deletes:,} → 0" if deletes else "0",
+            format_size(sum(group.price.input_bytes for group in members)),
+            format_size(sum(group.price.output_bytes_estimate for group in members)),
+            "; ".join(dict.fromkeys(group.reason for group in members)),
+        )
+
+
+def _skipped_row(skipped: Skipped) -> tuple[str | Text, ...]:
+    return (
+        dim(skipped.partition or _WHOLE_TABLE),
+        dim("-"),
+        dim(f"{skipped.files:,}"),
+        dim("-"),
+        dim(format_size(skipped.size_bytes)),
+        dim("-"),
+        dim(f"skipped: {skipped.reason}"),
+    )
+
+
+def _totals(plan: Plan) -> Iterator[str]:
+    totals = plan.totals()
+    price = totals.price
+    deletes = (
+        f", {format_count(totals.delete_files, 'delete file')} → 0" if totals.delete_files else ""
+    )
+    yield (
+        f"Plan: {format_count(totals.groups, 'file group')}. "
+        f"{totals.files:,} data files → {totals.output_files_estimate:,}{deletes}; "
+        f"read {format_size(price.input_bytes + price.delete_bytes)}, "
+        f"write {format_size(price.output_bytes_estimate)}."
+    )
+    yield (
+        f"Price: {format_duration(price.cpu_seconds_estimate)} of CPU time, "
+        f"{format_size(price.memory_bytes_estimate)} of memory per worker, "
+        f"{format_count(price.requests_estimate, 'storage request')}."
+    )
+    if plan.kept_files:
+        kept = format_count(plan.kept_files, "data file")
+        yield f"Kept: {kept}, {format_size(plan.kept_bytes)}, by reference."
