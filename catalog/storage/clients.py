@@ -1,7 +1,12 @@
-"""The obstore clients of this process, one per bucket and settings, opened when first needed."""
+"""The obstore clients of this process, one per bucket and settings, opened when first needed.
+
+obstore works by threads of its own, which a fork does not copy: a forked child would wait for
+them for ever. It is refused instead; worker processes have to be spawned.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -24,6 +29,22 @@ if TYPE_CHECKING:
 
 # A table lives in a bucket or two; the bound only stops a leak in a service of many catalogs.
 _CLIENTS_MAX = 256
+
+
+@lru_cache(maxsize=1)
+def _owner_process() -> int:
+    """Return the process that opened the first client; a forked child inherits the answer."""
+    return os.getpid()
+
+
+def require_unforked() -> None:
+    """Refuse to go on in a process that was forked after its parent had opened a client.
+
+    Raises:
+        RuntimeError: it was.
+    """
+    if _owner_process() != os.getpid():
+        raise RuntimeError("storage clients do not survive a fork: spawn worker processes")
 
 
 @lru_cache(maxsize=_CLIENTS_MAX)

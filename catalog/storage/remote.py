@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import obstore
 
 from catalog.errors import CatalogError, ObjectNotFoundError
-from catalog.storage.clients import open_client
+from catalog.storage.clients import open_client, require_unforked
 from catalog.storage.faults import obstore_faults
 from catalog.storage.output import OutputFile
 from catalog.storage.values import ByteRange, Meter, ObjectInfo, require_length
@@ -47,6 +47,7 @@ class RemoteObjects:
     @classmethod
     def open(cls, storage: Storage, location: Location) -> RemoteObjects:
         """Return the bucket of a location, its client kept for the next time."""
+        require_unforked()
         with obstore_faults("open", location):
             client = open_client(
                 location.scheme,
@@ -177,17 +178,29 @@ class RemoteOutputFile(OutputFile):
         parts = -(-self.size_bytes // _PART_BYTES)
         # A multipart upload is opened and completed by a request each.
         self._meter.add(requests=parts + 2 if parts > 1 else 1)
-        with obstore_faults("complete", self.location):
-            self._writer.close()
+        try:
+            with obstore_faults("complete", self.location):
+                self._writer.close()
+        except CatalogError:
+            # A repeated completion is told that there is no such upload, once the first is done.
+            if not self._is_stored():
+                raise
 
     def _discard(self) -> None:
         given_up = RuntimeError("given up")
         with suppress(CatalogError), obstore_faults("abort", self.location):
             self._writer.__exit__(RuntimeError, given_up, None)
         if self._is_completing:
-            # The reply may have been lost: what was completed after all is removed.
+            # The completion may still have arrived.
             with suppress(CatalogError):
                 self._store.delete([self.location])
+
+    def _is_stored(self) -> bool:
+        """Whether all of it is there: the name is this writer's own, so its length tells."""
+        try:
+            return self._store.head(self.location).size_bytes == self.size_bytes
+        except CatalogError:
+            return False
 
 
 def _info(location: Location, entry: ObjectMeta) -> ObjectInfo:

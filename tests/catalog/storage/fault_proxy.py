@@ -19,6 +19,7 @@ class Fault(Enum):
 
     LOSE_REPLY = "forward the request, then reset the connection instead of answering"
     HIDE_REPLY = "forward the request, then answer 503 instead"
+    FORGET_UPLOAD = "forward the request, then answer that there is no such upload"
     RESET = "reset the connection without forwarding"
     CUT_BODY = "answer with half of the body, then reset"
     UNAVAILABLE = "answer 503 without forwarding"
@@ -29,6 +30,7 @@ class Fault(Enum):
 _ANSWERS = {
     Fault.UNAVAILABLE: (503, "SlowDown"),
     Fault.HIDE_REPLY: (503, "SlowDown"),
+    Fault.FORGET_UPLOAD: (404, "NoSuchUpload"),
     Fault.FORBIDDEN: (403, "AccessDenied"),
     Fault.QUOTA: (403, "QuotaExceeded"),
 }

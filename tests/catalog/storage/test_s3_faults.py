@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import urllib.request
 
 import pyarrow.parquet as pq
@@ -110,35 +111,36 @@ def test_passing_faults_of_an_upload_are_retried(s3_endpoint: str, root: Locatio
 
 
 def test_a_failed_upload_leaves_nothing(s3_endpoint: str, root: Location) -> None:
-    output_error: CatalogError | None = None
     with faulty(s3_endpoint, "^PUT", Fault.RESET, hits=ALWAYS) as proxy:
-        try:
-            with s3_storage(proxy.endpoint).open_output(root.child("a")) as output:
-                pq.write_table(TABLE, output)
-        except CatalogError as error:
-            output_error = error
-    assert isinstance(output_error, StorageError)
+        storage = s3_storage(proxy.endpoint)
+        with pytest.raises(StorageError), storage.open_output(root.child("a")) as output:
+            pq.write_table(TABLE, output)
     assert list(s3_storage(s3_endpoint).list(root)) == []
     assert unfinished_uploads(s3_endpoint, root) == 0
 
 
-def test_a_completed_upload_whose_reply_was_lost_is_kept_or_removed(
+@pytest.mark.parametrize("fault", [Fault.LOSE_REPLY, Fault.HIDE_REPLY, Fault.FORGET_UPLOAD])
+def test_a_lost_reply_to_a_completed_upload_is_no_failure(
+    s3_endpoint: str, root: Location, fault: Fault
+) -> None:
+    location = root.child("a.parquet")
+    with faulty(s3_endpoint, r"^POST .*uploadId", fault, hits=1) as proxy:
+        with s3_storage(proxy.endpoint).open_output(location) as output:
+            pq.write_table(TABLE, output)
+        assert proxy.hits == 0
+    assert pq.read_table(s3_storage(s3_endpoint).open_input(location)).equals(TABLE)
+    assert unfinished_uploads(s3_endpoint, root) == 0
+
+
+def test_an_upload_that_cannot_be_completed_leaves_nothing(
     s3_endpoint: str, root: Location
 ) -> None:
-    """The client repeats the completion; whatever it says, success means the object is there."""
-    location = root.child("a.parquet")
-    direct = s3_storage(s3_endpoint)
-    is_complete = False
-    with faulty(s3_endpoint, r"^POST .*uploadId", Fault.LOSE_REPLY, hits=1) as proxy:
-        try:
-            with s3_storage(proxy.endpoint).open_output(location) as output:
-                pq.write_table(TABLE, output)
-            is_complete = True
-        except CatalogError:
-            pass
-        assert proxy.hits == 0
-    found = [str(info.location) for info in direct.list(root)]
-    assert found == ([str(location)] if is_complete else [])
+    with faulty(s3_endpoint, r"^POST .*uploadId", Fault.RESET, hits=ALWAYS) as proxy:
+        output = s3_storage(proxy.endpoint).open_output(root.child("a"))
+        pq.write_table(TABLE, output)
+        with pytest.raises(StorageError):
+            output.close()
+    assert list(s3_storage(s3_endpoint).list(root)) == []
     assert unfinished_uploads(s3_endpoint, root) == 0
 
 
@@ -187,3 +189,18 @@ def test_nobody_listening_is_a_passing_fault(root: Location) -> None:
 def unfinished_uploads(endpoint: str, bucket: Location) -> int:
     with urllib.request.urlopen(f"{endpoint}/{bucket.authority}?uploads") as reply:
         return int(reply.read().count(b"<UploadId>"))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_is_refused_instead_of_hanging(s3_endpoint: str, root: Location) -> None:
+    storage = s3_storage(s3_endpoint)
+    storage.write(root.child("a"), b"x")
+    child = os.fork()
+    if child == 0:
+        try:
+            storage.read(root.child("a"))
+        except RuntimeError:
+            os._exit(7)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
