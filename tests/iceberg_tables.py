@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import ValidationException
 from pyiceberg.manifest import (
     DataFile,
     DataFileContent,
@@ -250,3 +251,35 @@ def delete_positions(table: Table, file: DataFile, positions: Sequence[int]) -> 
     deletes = write_position_deletes(table, {file.file_path: positions}, like=file)
     commit_deletes(table, deletes)
     return deletes
+
+
+class _AddDeletesIfLive(_AddDeletes):
+    """As a careful merge-on-read writer: the data file must still be live at every attempt."""
+
+    def __init__(self, transaction: Any, io: Any, deletes: DataFile, target: str) -> None:
+        super().__init__(transaction, io, [deletes])
+        self._target = target
+
+    def _manifests(self) -> list[ManifestFile]:
+        head = self._transaction.table_metadata.snapshot_by_id(self._parent_snapshot_id)
+        assert head is not None
+        live = {
+            entry.data_file.file_path
+            for manifest in head.manifests(self._io)
+            for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True)
+        }
+        if self._target not in live:
+            raise ValidationException(f"{self._target} is no longer live")
+        return super()._manifests()
+
+
+def commit_deletes_if_live(table: Table, deletes: DataFile, target: str) -> Table:
+    """Commit position deletes of one data file, unless a commit has removed that file meanwhile.
+
+    Raises:
+        ValidationException: it has.
+    """
+    transaction = table.transaction()
+    _AddDeletesIfLive(transaction, table.io, deletes, target).commit()
+    transaction.commit_transaction()
+    return table.refresh()

@@ -20,6 +20,6 @@ settings = {
     "spark.ui.showConsoleProgress": "false",
 }
 session = SparkSession.builder.master("local[2]").config(map=settings).getOrCreate()
-frame = session.read.format("iceberg").option("snapshot-id", snapshot_id).load(metadata_location)
+frame = session.read.format("iceberg").option("versionAsOf", snapshot_id).load(metadata_location)
 pq.write_table(frame.toArrow(), output)
 session.stop()
