@@ -221,7 +221,9 @@ def _segments(text: str, path: str) -> tuple[str, ...]:
     segments = tuple(inner.split("/"))
     if "" in segments:
         _refuse(text, "it has an empty segment")
-    if not _DOTS.isdisjoint(segments) or ("%" in inner and any(map(_hides_dots, segments))):
+    if not _DOTS.isdisjoint(segments) or (
+        "%" in inner and any("%" in one and _hides_dots(one) for one in segments)
+    ):
         _refuse(text, "it has a '.' or '..' segment or an encoded dot")
     return segments
 
