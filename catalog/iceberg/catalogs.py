@@ -1,0 +1,138 @@
+"""The catalogs of the user's PyIceberg configuration: opened, listed, their faults translated.
+
+Configuration is read at each call, from `.pyiceberg.yaml` and `PYICEBERG_CATALOG__*`, as PyIceberg
+does. Metadata goes through our own storage unless the configuration names a `py-io-impl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pyiceberg import exceptions as pyiceberg_errors
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.utils.config import Config
+
+from catalog.errors import (
+    AccessDeniedError,
+    CatalogError,
+    CorruptTableError,
+    StorageError,
+    TableNotFoundError,
+)
+
+_FILE_IO = "catalog.iceberg.catalog_io.CatalogFileIO"
+_SQLITE = "sqlite:///"
+_MISSING = (
+    pyiceberg_errors.NoSuchTableError,
+    pyiceberg_errors.NoSuchNamespaceError,
+    pyiceberg_errors.NoSuchIdentifierError,
+)
+_DENIED = (
+    pyiceberg_errors.UnauthorizedError,
+    pyiceberg_errors.ForbiddenError,
+    pyiceberg_errors.AuthorizationExpiredError,
+    pyiceberg_errors.OAuthError,
+    pyiceberg_errors.SignError,
+    PermissionError,
+)
+
+
+def known_catalogs() -> list[str]:
+    """Return the names of the configured catalogs."""
+    return sorted(Config().get_known_catalogs())
+
+
+def open_catalog(name: str, properties: Mapping[str, str] | None = None) -> Catalog:
+    """Open a configured catalog.
+
+    Args:
+        name: its name in the configuration.
+        properties: settings that take precedence over the configured ones.
+
+    Raises:
+        TableNotFoundError: no catalog of this name is configured.
+        StorageError: it cannot be reached.
+        AccessDeniedError: it refuses the credentials.
+    """
+    configured: dict[str, Any] = dict(Config().get_catalog_config(name) or {})
+    settings = {**configured, **(properties or {})}
+    if not settings:
+        names = ", ".join(known_catalogs()) or "none"
+        raise TableNotFoundError(
+            f"no catalog is named {name!r}",
+            hint=f"configured catalogs: {names}; add it to .pyiceberg.yaml or set "
+            f"PYICEBERG_CATALOG__{name.upper()}__URI",
+        )
+    _refuse_missing_database(name, str(settings.get("uri", "")))
+    settings.setdefault("py-io-impl", _FILE_IO)
+    settings.setdefault("init_catalog_tables", "false")
+    with catalog_errors(f"the catalog {name}"):
+        return load_catalog(name, **settings)
+
+
+@contextmanager
+def catalog_errors(subject: str) -> Iterator[None]:
+    """Turn what a catalog client raises into our errors."""
+    try:
+        yield
+    except CatalogError:
+        raise
+    except _MISSING as fault:
+        raise TableNotFoundError(f"{subject} does not exist") from fault
+    except _DENIED as fault:
+        raise AccessDeniedError(
+            f"no access to {subject}: {fault}", hint="check the credentials of the catalog"
+        ) from fault
+    except pyiceberg_errors.NotInstalledError as fault:
+        raise CatalogError(f"{subject} needs a package that is not installed: {fault}") from fault
+    except (ValueError, KeyError, TypeError, pyiceberg_errors.ValidationError) as fault:
+        raise CorruptTableError(f"{subject} cannot be read: {_first_line(fault)}") from fault
+    except Exception as fault:  # each catalog's client has errors of its own
+        if _is_denied(fault):
+            raise AccessDeniedError(f"no access to {subject}: {_first_line(fault)}") from fault
+        raise StorageError(
+            f"{subject} does not answer: {_first_line(fault)}",
+            hint="check the address and the state of the catalog, then try again",
+        ) from fault
+
+
+def _is_denied(fault: Exception) -> bool:
+    """Whether an AWS client was refused; its error class exists only where it is installed."""
+    response = getattr(fault, "response", None)
+    code = response.get("Error", {}).get("Code", "") if isinstance(response, dict) else ""
+    return "AccessDenied" in code or code in ("UnrecognizedClientException", "ExpiredToken")
+
+
+def _first_line(fault: Exception) -> str:
+    lines = str(fault).splitlines()
+    return lines[0] if lines else type(fault).__name__
+
+
+def _refuse_missing_database(name: str, uri: str) -> None:
+    """Refuse before SQLite creates an empty database where there is none."""
+    path = uri.removeprefix(_SQLITE)
+    if uri.startswith(_SQLITE) and path not in ("", ":memory:") and not Path(path).exists():
+        raise StorageError(
+            f"the database of the catalog {name} does not exist: {path}",
+            hint="check the catalog's uri",
+        )
+
+
+def namespaces(catalog: Catalog, parent: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield every namespace of a catalog, parents before children."""
+    with catalog_errors(f"the catalog {catalog.name}"):
+        found = sorted(set(catalog.list_namespaces(parent)))
+    for namespace in found:
+        if len(namespace) <= len(parent):
+            continue
+        yield namespace
+        yield from namespaces(catalog, namespace)
+
+
+def tables(catalog: Catalog, namespace: tuple[str, ...]) -> list[str]:
+    """Return the names of the tables in a namespace."""
+    with catalog_errors(f"the namespace {'.'.join(namespace)}"):
+        return sorted(identifier[-1] for identifier in catalog.list_tables(namespace))

@@ -1,0 +1,125 @@
+"""The workers' side of an Iceberg snapshot: plain values, so that no worker imports PyIceberg."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zlib import crc32
+
+import pyarrow as pa
+
+from catalog.errors import CorruptTableError
+from catalog.iceberg.partition import Spec, Value, decode_key, directory
+from catalog.location import Confinement, Location
+from catalog.model import FileLayout, FileSlice, Inventory, Selection, TableSchema
+from catalog.storage import Storage
+
+# As the reference implementation: 20 bits of a hash, as binary digits in directories of four.
+_HASH_BITS = 20
+_HASH_DIRECTORY_DIGITS = 4
+_HASH_DIRECTORIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where new data files go.
+
+    Attributes:
+        prefix: the data directory.
+        is_hashed: whether files are spread over hashed directories below it.
+        has_partitions: whether partition directories are part of the path.
+    """
+
+    prefix: Location
+    is_hashed: bool
+    has_partitions: bool
+
+    def locate(self, partition: str, file_name: str) -> Location:
+        """Return the location of a new file; equal arguments, equal result."""
+        names = [*partition.split("/")] if partition and self.has_partitions else []
+        if not self.is_hashed:
+            return self.prefix.child(*names, file_name)
+        hashed = _entropy("/".join([*names, file_name]))
+        if self.has_partitions:
+            return self.prefix.child(*hashed, *names, file_name)
+        return self.prefix.child(*hashed[:-1], f"{hashed[-1]}-{file_name}")
+
+
+@dataclass(frozen=True, slots=True)
+class IcebergFiles:
+    """Enough to read the file slices of one snapshot and to write new files."""
+
+    storage: Storage
+    schema: TableSchema
+    layout: FileLayout
+    confinement: Confinement
+    placement: Placement
+    specs: tuple[Spec, ...]
+
+    def locate(self, path: str) -> Location:
+        """Return the location of a path found in metadata."""
+        return self.confinement.parse(path)
+
+    def selections(self, files: Inventory) -> Mapping[str, Selection]:
+        """Read the delete files: the rows each data file loses, by its path."""
+        if not files.delete_files.num_rows:
+            return {}
+        from catalog.iceberg.position_deletes import read_selections  # lazy: seldom
+
+        return read_selections(files, self.storage, self.locate)
+
+    def constants(self, file: FileSlice) -> Mapping[int, pa.Scalar]:
+        """Return the values that the identity partition fields fix, by id of their column."""
+        spec, values = self._partition(file.partition_key)
+        types = _types_by_id(self.schema.arrow)
+        return {
+            field.source_id: _scalar(types[field.source_id], value)
+            for field, value in zip(spec.fields, values, strict=True)
+            if field.transform == "identity" and field.source_id in types
+        }
+
+    def new_location(self, partition_key: str, file_name: str) -> Location:
+        """Return where a new data file of the partition belongs; equal arguments, equal result."""
+        return self.placement.locate(directory(*self._partition(partition_key)), file_name)
+
+    def _partition(self, key: str) -> tuple[Spec, list[Value]]:
+        spec_id, values = decode_key(key)
+        for spec in self.specs:
+            if spec.spec_id == spec_id:
+                return spec, values
+        raise CorruptTableError(f"the table has no partition spec {spec_id}")
+
+
+def _entropy(path: str) -> list[str]:
+    # Any even spread will do: readers take paths from manifests, never from a rule.
+    digits = format(crc32(path.encode()) % (1 << _HASH_BITS), f"0{_HASH_BITS}b")
+    length = _HASH_DIRECTORY_DIGITS
+    heads = [digits[at * length : (at + 1) * length] for at in range(_HASH_DIRECTORIES)]
+    return [*heads, digits[_HASH_DIRECTORIES * length :]]
+
+
+def _types_by_id(schema: pa.Schema) -> dict[int, pa.DataType]:
+    types: dict[int, pa.DataType] = {}
+    pending: list[Any] = list(schema)
+    while pending:
+        field = pending.pop()
+        types[int(field.metadata[b"PARQUET:field_id"])] = field.type
+        if pa.types.is_struct(field.type):
+            pending.extend(field.type)
+    return types
+
+
+def _scalar(kind: pa.DataType, value: Value) -> pa.Scalar:
+    """Make the scalar of a column from a partition value; dates and times are counts."""
+    match value:
+        case None:
+            return pa.scalar(None, kind)
+        case UUID():
+            return pa.scalar(value.bytes, kind)
+        case Decimal() | str() | bytes() | float() | bool():
+            return pa.scalar(value, kind)
+    storage = pa.int32() if kind.bit_width == 32 else pa.int64()
+    return pa.scalar(value, storage).cast(kind)

@@ -1,0 +1,268 @@
+"""One manifest, or the list of them, as Arrow columns: what planning needs and no more.
+
+A manifest is read in whatever process the caller's map function chooses, so its reader is a value
+that can be pickled. No Python object per file leaves it.
+
+Specification: https://iceberg.apache.org/spec/#manifests
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.errors import CorruptTableError, UnsupportedTableError
+from catalog.iceberg.avro import AvroFile, decode_record
+from catalog.iceberg.partition import Spec, encode_key, from_avro, label
+from catalog.location import Confinement
+from catalog.model import DATA_FILES, DELETE_FILES
+from catalog.storage import Storage
+
+DATA, DELETES = 0, 1
+_POSITION_DELETES, _EQUALITY_DELETES = 1, 2
+_ADDED, _DELETED = 1, 2
+_PATH_ID_IN_DELETES = 2147483546
+
+# Field ids of manifest entries.
+_STATUS, _SNAPSHOT_ID, _SEQUENCE_NUMBER = 0, 1, 3
+_CONTENT, _PATH, _FORMAT, _PARTITION, _ROW_COUNT, _SIZE = 134, 100, 101, 102, 103, 104
+_LOWER, _UPPER, _KEY_METADATA, _REFERENCED, _CONTENT_OFFSET = 125, 128, 131, 143, 144
+_ENTRY = (_STATUS, _SNAPSHOT_ID, _SEQUENCE_NUMBER, _CONTENT, _PATH, _FORMAT, _ROW_COUNT, _SIZE)
+_DELETE_ENTRY = (_LOWER, _UPPER, _REFERENCED, _CONTENT_OFFSET)
+
+_PARTITION_TYPE = DATA_FILES.field("partition_key").type
+FILES = pa.schema(
+    [
+        *(DATA_FILES.field(name) for name in ("path", "size_bytes", "row_count")),
+        *(DATA_FILES.field(name) for name in ("partition_key", "partition", "sequence_number")),
+        pa.field("snapshot_id", pa.int64()),
+    ]
+)
+# Bounds are those of the data file paths inside, null where the writer kept none.
+DELETE_FILES_SCOPED = pa.schema(
+    [
+        *DELETE_FILES,
+        DATA_FILES.field("partition_key"),
+        pa.field("path_lower", pa.binary()),
+        pa.field("path_upper", pa.binary()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A row of a manifest list; names as in the specification."""
+
+    path: str
+    size_bytes: int
+    spec_id: int
+    content: int
+    sequence_number: int
+    added_snapshot_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestPart:
+    """The live files of one manifest, schemas `FILES` and `DELETE_FILES_SCOPED`."""
+
+    files: pa.Table
+    delete_files: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestReader:
+    """Reads the manifests of one table; a function that can be sent to another process."""
+
+    storage: Storage
+    confinement: Confinement
+    specs: tuple[Spec, ...]
+
+    def manifests(self, manifest_list: str) -> list[Manifest]:
+        """Read a manifest list; manifests without live files are left out.
+
+        Raises:
+            CorruptTableError: it cannot be read as a manifest list.
+            LocationError: it lies outside of the table's prefixes.
+        """
+        file = AvroFile.parse(self.storage.read(self.confinement.parse(manifest_list)))
+        columns = file.columns((500, 501, 502, 503, 504, 512, 515, 517, 519))
+        count = len(_required(columns, 500, manifest_list))
+        if any(columns.get(519, ())):
+            raise UnsupportedTableError("the table has encrypted manifests")
+
+        def column(field_id: int, default: int | None) -> list[Any]:
+            return columns.get(field_id, [default] * count)
+
+        return [
+            Manifest(path, size, spec, content or DATA, sequence or 0, snapshot)
+            for path, size, spec, content, sequence, snapshot, added, existing in zip(
+                *(column(field_id, None) for field_id in (500, 501, 502, 517, 515, 503, 504, 512)),
+                strict=True,
+            )
+            if added != 0 or existing != 0
+        ]
+
+    def __call__(self, manifest: Manifest) -> ManifestPart:
+        """Read one manifest.
+
+        Raises:
+            CorruptTableError: it cannot be read as a manifest.
+            LocationError: it, or a file in it, lies outside of the table's prefixes.
+            UnsupportedTableError: it holds a file that we do not handle.
+        """
+        file = AvroFile.parse(self.storage.read(self.confinement.parse(manifest.path)))
+        extra = _DELETE_ENTRY if manifest.content == DELETES else ()
+        columns = file.columns((*_ENTRY, _KEY_METADATA, *extra), raw=_PARTITION)
+        live = np.asarray(_required(columns, _STATUS, manifest.path)) != _DELETED
+        _refuse_entries(columns, live)
+        table = self._files(manifest, file, columns).filter(pa.array(live))
+        self._check_paths(table["path"])
+        if manifest.content == DATA:
+            return ManifestPart(table, DELETE_FILES_SCOPED.empty_table())
+        return ManifestPart(FILES.empty_table(), _scoped(table, columns, live))
+
+    def _files(self, manifest: Manifest, file: AvroFile, columns: dict[int, list[Any]]) -> pa.Table:
+        keys, labels = self._partitions(manifest, file, columns[_PARTITION])
+        try:
+            return pa.table(
+                [
+                    pa.array(columns[_PATH], pa.string()),
+                    pa.array(columns[_SIZE], pa.int64()),
+                    pa.array(columns[_ROW_COUNT], pa.int64()),
+                    keys,
+                    labels,
+                    pa.array(_sequence_numbers(manifest, columns)),
+                    _snapshot_ids(manifest, columns),
+                ],
+                schema=FILES,
+            )
+        except (KeyError, OverflowError, pa.ArrowInvalid, pa.ArrowTypeError) as fault:
+            raise CorruptTableError(f"manifest {manifest.path} is malformed: {fault}") from fault
+
+    def _partitions(
+        self, manifest: Manifest, file: AvroFile, encoded: list[bytes]
+    ) -> tuple[pa.DictionaryArray, pa.DictionaryArray]:
+        """Decode each distinct partition once; files refer to it by number."""
+        spec = next((one for one in self.specs if one.spec_id == manifest.spec_id), None)
+        if spec is None:
+            raise CorruptTableError(
+                f"manifest {manifest.path} uses the unknown partition spec {manifest.spec_id}"
+            )
+        schema = file.record_type(_PARTITION)
+        kinds = {field["field-id"]: field["type"] for field in schema["fields"]}
+        codes = dict.fromkeys(encoded)
+        keys, labels = [], []
+        for code, text in enumerate(codes):
+            codes[text] = code
+            plain = decode_record(schema, text)
+            values = spec.order({key: from_avro(kinds[key], plain[key]) for key in plain})
+            keys.append(encode_key(spec.spec_id, values))
+            labels.append(label(spec, values))
+        indices = pa.array([codes[text] for text in encoded], pa.int32())
+        return (
+            pa.DictionaryArray.from_arrays(indices, pa.array(keys, pa.string())),
+            pa.DictionaryArray.from_arrays(indices, pa.array(labels, pa.string())),
+        )
+
+    def _check_paths(self, paths: pa.ChunkedArray) -> None:
+        """Confine every path: the plain ones by one expression, the others one by one."""
+        prefixes = "|".join(
+            re.escape(str(prefix).rstrip("/")) for prefix in self.confinement.prefixes
+        )
+        plain = rf"^(?:{prefixes})(?:/[A-Za-z0-9_=+:,~@-][A-Za-z0-9_=+:,~@.-]*)+$"
+        odd = pc.invert(pc.match_substring_regex(paths, plain))
+        for path in paths.filter(odd).to_pylist():
+            self.confinement.parse(path)
+
+
+def _required(columns: dict[int, list[Any]], field_id: int, path: str) -> list[Any]:
+    if field_id not in columns:
+        raise CorruptTableError(f"{path} has no field {field_id}: it is not what it should be")
+    return columns[field_id]
+
+
+def _refuse_entries(columns: dict[int, list[Any]], live: npt.NDArray[np.bool_]) -> None:
+    def some(field_id: int) -> set[Any]:
+        """The distinct values of the live entries."""
+        values = columns.get(field_id, ())
+        return {value for value, is_live in zip(values, live, strict=False) if is_live}
+
+    if _EQUALITY_DELETES in some(_CONTENT):
+        raise UnsupportedTableError(
+            "the table has equality deletes, which are not supported yet",
+            hint="rewrite them with the engine that wrote them, then compact",
+        )
+    formats = {str(name).upper() for name in some(_FORMAT)} - {"PARQUET"}
+    if "PUFFIN" in formats or some(_CONTENT_OFFSET) - {None}:
+        raise UnsupportedTableError("the table has deletion vectors, which are not supported yet")
+    if formats:
+        raise UnsupportedTableError(
+            f"the table has {' and '.join(sorted(formats))} files; only Parquet is supported",
+            hint="rewrite these files as Parquet with the engine that wrote them",
+        )
+    if some(_KEY_METADATA) - {None, b""}:
+        raise UnsupportedTableError("the table has encrypted files, which are not supported")
+
+
+def _sequence_numbers(manifest: Manifest, columns: dict[int, list[Any]]) -> npt.NDArray[np.int64]:
+    """Inherit what was not known when the entry was written.
+
+    Specification: https://iceberg.apache.org/spec/#sequence-number-inheritance
+    """
+    given = columns.get(_SEQUENCE_NUMBER, [None] * len(columns[_STATUS]))
+    inherits = {_ADDED, _DELETED} if manifest.sequence_number else {0, _ADDED, _DELETED}
+    for status, number in zip(columns[_STATUS], given, strict=True):
+        if number is None and status not in inherits:
+            raise CorruptTableError(
+                f"manifest {manifest.path} has an existing file without a sequence number"
+            )
+    inherited = manifest.sequence_number
+    return np.fromiter(
+        (inherited if number is None else number for number in given), np.int64, len(given)
+    )
+
+
+def _snapshot_ids(manifest: Manifest, columns: dict[int, list[Any]]) -> pa.Array:
+    given = columns.get(_SNAPSHOT_ID)
+    if given is None:
+        return pa.array([manifest.added_snapshot_id] * len(columns[_STATUS]), pa.int64())
+    ids = pa.array(given, pa.int64())
+    return ids if manifest.added_snapshot_id is None else ids.fill_null(manifest.added_snapshot_id)
+
+
+def _scoped(
+    table: pa.Table, columns: dict[int, list[Any]], live: npt.NDArray[np.bool_]
+) -> pa.Table:
+    """Add what a position delete file tells of the data files it refers to."""
+    absent = [None] * len(live)
+    lower, upper = (
+        [(bounds or {}).get(_PATH_ID_IN_DELETES) for bounds in columns.get(field_id, absent)]
+        for field_id in (_LOWER, _UPPER)
+    )
+    targets = [
+        referenced or (low.decode() if low is not None and low == high else None)
+        for referenced, low, high in zip(
+            columns.get(_REFERENCED, absent), lower, upper, strict=True
+        )
+    ]
+    scope = pa.table(
+        [
+            pa.array(targets, pa.string()),
+            pa.array(lower, pa.binary()),
+            pa.array(upper, pa.binary()),
+        ],
+        ["target", "path_lower", "path_upper"],
+    ).filter(pa.array(live))
+    return pa.table(
+        [
+            scope[name] if name in scope.column_names else table[name]
+            for name in DELETE_FILES_SCOPED.names
+        ],
+        schema=DELETE_FILES_SCOPED,
+    )

@@ -1,0 +1,109 @@
+"""An Iceberg schema as Arrow columns with field ids, and a name mapping as pairs of path and id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.schema import Schema
+from pyiceberg.types import (
+    DecimalType,
+    FixedType,
+    IcebergType,
+    ListType,
+    MapType,
+    NestedField,
+    StructType,
+)
+
+from catalog.errors import CorruptTableError, UnsupportedTableError
+
+_PLAIN = {
+    "boolean": pa.bool_(),
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "date": pa.date32(),
+    "time": pa.time64("us"),
+    "timestamp": pa.timestamp("us"),
+    "timestamptz": pa.timestamp("us", "UTC"),
+    "string": pa.string(),
+    "binary": pa.binary(),
+    # The extension type, so that Parquet files keep the logical type.
+    "uuid": pa.uuid(),
+}
+
+
+def arrow_schema(schema: Schema) -> pa.Schema:
+    """Return the schema with an id on every field, nested ones included.
+
+    Raises:
+        UnsupportedTableError: a column has a type or a default that is not handled.
+    """
+    return pa.schema([_field(field) for field in schema.fields])
+
+
+def arrow_type(kind: IcebergType) -> pa.DataType:
+    """Return the Arrow type of an Iceberg type.
+
+    Raises:
+        UnsupportedTableError: as `arrow_schema`.
+    """
+    match kind:
+        case StructType():
+            return pa.struct([_field(field) for field in kind.fields])
+        case ListType():
+            return pa.list_(_field(kind.element_field))
+        case MapType():
+            return pa.map_(_field(kind.key_field), _field(kind.value_field))
+        case DecimalType():
+            return pa.decimal128(kind.precision, kind.scale)
+        case FixedType():
+            return pa.binary(len(kind))
+    plain = _PLAIN.get(str(kind))
+    if plain is None:
+        raise UnsupportedTableError(f"columns of type {kind} are not supported")
+    return plain
+
+
+def _field(field: NestedField) -> pa.Field:
+    if field.initial_default is not None or field.write_default is not None:
+        raise UnsupportedTableError(
+            f"the column {field.name} has a default value, which is not supported"
+        )
+    metadata = {b"PARQUET:field_id": str(field.field_id).encode()}
+    return pa.field(
+        field.name, arrow_type(field.field_type), nullable=not field.required, metadata=metadata
+    )
+
+
+def name_mapping(text: str | None) -> tuple[tuple[tuple[str, ...], int], ...]:
+    """Read the table property `schema.name-mapping.default`.
+
+    Raises:
+        CorruptTableError: it is not a name mapping.
+
+    Specification: https://iceberg.apache.org/spec/#name-mapping-serialization
+    """
+    if not text:
+        return ()
+    try:
+        return tuple(_mapped(json.loads(text), [()]))
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise CorruptTableError(
+            f"the property schema.name-mapping.default is malformed: {fault}"
+        ) from fault
+
+
+def _mapped(
+    fields: list[Mapping[str, Any]], parents: list[tuple[str, ...]]
+) -> Iterator[tuple[tuple[str, ...], int]]:
+    for field in fields:
+        paths = [(*parent, name) for parent, name in product(parents, field["names"])]
+        if "field-id" in field:
+            yield from ((path, int(field["field-id"])) for path in paths)
+        yield from _mapped(field.get("fields", []), paths)

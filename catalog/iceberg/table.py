@@ -1,0 +1,165 @@
+"""An Iceberg table of a catalog: the coordinator's side, read here and committed by `commit`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from catalog.errors import SnapshotNotFoundError, UnsupportedTableError
+from catalog.iceberg.catalogs import catalog_errors
+from catalog.iceberg.files import IcebergFiles, Placement
+from catalog.iceberg.inventory import assemble
+from catalog.iceberg.manifest import DELETES, ManifestReader
+from catalog.iceberg.metadata import (
+    empty_snapshot,
+    refuse_unsupported,
+    snapshot_value,
+    specs,
+)
+from catalog.iceberg.properties import (
+    confinement,
+    data_prefix,
+    file_layout,
+    is_object_layout,
+    is_set,
+)
+from catalog.iceberg.schema import arrow_schema, name_mapping
+from catalog.location import Confinement
+from catalog.model import Commit, CommitResult, Inventory, Snapshot, TableSchema
+from catalog.storage import Storage
+from catalog.table import MapFunction
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table as PyIcebergTable
+    from pyiceberg.table.metadata import TableMetadata
+    from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
+
+
+class IcebergTable:
+    """A table in a catalog that PyIceberg can talk to; implements `catalog.table.Table`."""
+
+    def __init__(self, name: str, catalog: Catalog, identifier: tuple[str, ...]) -> None:
+        self._name = name
+        self._catalog = catalog
+        self._identifier = identifier
+        self._loaded: PyIcebergTable | None = None
+
+    @property
+    def name(self) -> str:
+        """The target it was opened by."""
+        return self._name
+
+    @property
+    def format(self) -> str:
+        """`iceberg v2` and the like, for people."""
+        return f"iceberg v{self.current().metadata.format_version}"
+
+    def load(self) -> PyIcebergTable:
+        """Read the table anew from its catalog, and refuse it when it is not for us.
+
+        Raises:
+            TableNotFoundError: it does not exist, or no longer.
+            UnsupportedTableError: it has a feature that is not handled.
+        """
+        with catalog_errors(self._name):
+            self._loaded = self._catalog.load_table(self._identifier)
+        refuse_unsupported(self._loaded.metadata)
+        return self._loaded
+
+    def current(self) -> PyIcebergTable:
+        """Return the table as it was last read."""
+        return self._loaded or self.load()
+
+    @property
+    def storage(self) -> Storage:
+        """Where its files are, with the credentials that the catalog gave out last."""
+        return Storage.from_properties(self.current().io.properties)
+
+    @property
+    def confinement(self) -> Confinement:
+        """The prefixes that its files may lie below."""
+        metadata = self.current().metadata
+        return confinement(metadata.location, metadata.properties)
+
+    def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
+        """Return the current snapshot, read anew from the catalog, or the one with the given id."""
+        metadata = self.load().metadata
+        if snapshot_id is None:
+            head = metadata.current_snapshot()
+            return empty_snapshot(metadata) if head is None else snapshot_value(head)
+        if not snapshot_id and not metadata.snapshots:
+            return empty_snapshot(metadata)
+        return snapshot_value(self._find(metadata, snapshot_id))
+
+    def inventory(self, snapshot: Snapshot, *, map_function: MapFunction = map) -> Inventory:
+        """Return every file slice; the manifests are read through `map_function`."""
+        if not snapshot.snapshot_id:
+            return Inventory.empty()
+        metadata = self._metadata_with(snapshot)
+        manifest_list = self._find(metadata, snapshot.snapshot_id).manifest_list
+        if not manifest_list:
+            raise UnsupportedTableError(
+                f"snapshot {snapshot.snapshot_id} has no manifest list",
+                hint="append to the table once with a current writer",
+            )
+        reader = ManifestReader(self.storage, self.confinement, specs(metadata))
+        manifests = reader.manifests(manifest_list)
+        # Delete manifests first: what is refused is found there, before the bulk is read.
+        manifests.sort(key=lambda manifest: manifest.content != DELETES)
+        parts = list(map_function(reader, manifests))
+        return assemble(parts, {one.snapshot_id: one.timestamp_ms for one in metadata.snapshots})
+
+    def files(self, snapshot: Snapshot) -> IcebergFiles:
+        """Return the workers' side of the snapshot, with the current schema and layout."""
+        metadata = self._metadata_with(snapshot)
+        properties = metadata.properties
+        partitioned_paths = "write.object-storage.partitioned-paths"
+        return IcebergFiles(
+            storage=self.storage,
+            schema=TableSchema(
+                arrow_schema(metadata.schema()),
+                name_mapping(properties.get("schema.name-mapping.default")),
+            ),
+            layout=file_layout(properties),
+            confinement=self.confinement,
+            placement=Placement(
+                data_prefix(metadata.location, properties),
+                is_hashed=is_object_layout(properties),
+                has_partitions=not is_object_layout(properties)
+                or is_set(properties, partitioned_paths, default=True),
+            ),
+            specs=specs(metadata),
+        )
+
+    def commit(self, commit: Commit) -> CommitResult:
+        """Replace the slices of every rewrite that is still valid against the current snapshot."""
+        from catalog.iceberg.commit import commit_rewrites  # lazy: readers need none
+
+        return commit_rewrites(self, commit)
+
+    def find_commit(self, commit: Commit) -> CommitResult | None:
+        """Return what became of a commit that was begun; None when it never happened."""
+        from catalog.iceberg.commit import find_commit  # lazy: readers need none
+
+        return find_commit(self, commit)
+
+    def clean_commit(self, commit: Commit) -> None:
+        """Remove metadata files that a commit left behind and that no snapshot refers to."""
+        from catalog.iceberg.commit import clean_commit  # lazy: readers need none
+
+        clean_commit(self, commit)
+
+    def _metadata_with(self, snapshot: Snapshot) -> TableMetadata:
+        """Return the metadata as last read, or read anew when it lacks the snapshot."""
+        metadata = self.current().metadata
+        known = {str(one.snapshot_id) for one in metadata.snapshots}
+        return metadata if snapshot.snapshot_id in known else self.load().metadata
+
+    def _find(self, metadata: TableMetadata, snapshot_id: str) -> IcebergSnapshot:
+        for snapshot in metadata.snapshots:
+            if str(snapshot.snapshot_id) == snapshot_id:
+                return snapshot
+        raise SnapshotNotFoundError(
+            f"{self._name} has no snapshot {snapshot_id or 'with an empty id'}",
+            hint="it may have been expired: plan again from the current snapshot",
+        )
