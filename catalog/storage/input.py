@@ -76,6 +76,8 @@ class InputFile(ABC):
         Raises:
             CatalogError: as `Storage.read_ranges`.
         """
+        if not self._is_open:
+            raise ValueError("read of a closed input")
         left = max(0, self._size_bytes - self._position)
         wanted = ByteRange(self._position, left if size < 0 else min(size, left))
         data = self._fetch(wanted)

@@ -217,6 +217,8 @@ def test_small_reads_of_an_input(place: Place) -> None:
         source.seek(-3, 2)
         assert source.read() == data[-3:]
         assert source.read() == b""
+    with pytest.raises(ValueError, match="closed"):
+        source.read_at(1, 0)
 
 
 def test_an_aborted_output_leaves_nothing(place: Place) -> None:
