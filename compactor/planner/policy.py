@@ -137,8 +137,8 @@ class FileSizes:
         if size_bytes <= 0:
             return 0
         filled = size_bytes / self.target_bytes
-        fewest = math.ceil(filled / ROLLED_RATIO_MAX)
-        return max(1, fewest, min(round(filled), math.floor(filled / ROLLED_RATIO_MIN)))
+        files = max(1, math.floor(filled + 1 - ROLLED_RATIO_MIN))
+        return files + 1 if filled > files * ROLLED_RATIO_MAX else files
 
 
 def _require(is_met: bool, message: str, *, hint: str = "") -> None:

@@ -1,8 +1,8 @@
 """Select the files worth rewriting, and say of each other candidate why it stays.
 
 Two kinds of candidates.  *Needy* files are worth a rewrite by themselves: too large, or with
-deletes.  *Small* files are worth it together: when a partition has enough of them, or when its needy
-files are rewritten anyway, so that no small file stays behind to be found by the next plan.
+deletes.  *Small* files are worth it together: when a partition has enough of them, or when needy
+files of it are rewritten anyway, so that no small file stays behind to be found by the next plan.
 
 Rewriting some of the files that share a delete file leaves its rows to the rest, which may make
 these needy in turn; selection goes on until nothing changes, so that the next plan finds nothing.

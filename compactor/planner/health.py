@@ -1,0 +1,174 @@
+"""How healthy a table is: a score with reasons, from its inventory alone.
+
+A healthy table has files of the wanted size and no deletes.  The score is 100 less the share of
+files that could be spared, of rows that are stored but deleted, and of delete files to be applied,
+each up to its weight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from catalog.model import Inventory
+from compactor.planner.columns import FileColumns, Flags, read_columns
+from compactor.planner.policy import GIB, MIB, FileSizes
+
+_SPARE_FILES_WEIGHT = 60
+_DELETED_ROWS_WEIGHT = 25
+_DELETE_FILES_WEIGHT = 15
+# Half of all rows deleted, or one delete file per data file, is as bad as it counts.
+_DELETED_ROWS_WORST = 0.5
+_DELETE_FILES_WORST = 1.0
+# A reason is given from this loss of points on.
+_REASON_POINTS = 1
+# Upper ends, exclusive.
+_BUCKET_ENDS = (MIB, 8 * MIB, 32 * MIB, 128 * MIB, 512 * MIB, GIB)
+
+
+@dataclass(frozen=True, slots=True)
+class SizeBucket:
+    """The data files of some range of sizes.
+
+    Attributes:
+        below_bytes: their sizes are smaller, and not smaller than the bucket before says; None
+            for the last bucket.
+        files: how many there are.
+        size_bytes: their bytes together.
+    """
+
+    below_bytes: int | None
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The state of a table's files.
+
+    Attributes:
+        score: 100 is as good as can be, 0 as bad as it counts.
+        reasons: what takes points away, the worst first.
+        files: data files.
+        size_bytes: their bytes.
+        rows: rows stored, before deletes.
+        partitions: partitions that have files.
+        files_per_partition_max: data files of the fullest partition.
+        small_files: data files below the wanted size.
+        spare_files: small files that would not be there if they were packed.
+        large_files: data files above the wanted size.
+        delete_files: delete files that apply to some data file.
+        delete_bytes: their bytes.
+        files_with_deletes: data files that some delete file applies to.
+        deleted_rows_estimate: rows that they drop.
+        sizes: histogram of the data files.
+    """
+
+    score: int
+    reasons: tuple[str, ...]
+    files: int
+    size_bytes: int
+    rows: int
+    partitions: int
+    files_per_partition_max: int
+    small_files: int
+    spare_files: int
+    large_files: int
+    delete_files: int
+    delete_bytes: int
+    files_with_deletes: int
+    deleted_rows_estimate: int
+    sizes: tuple[SizeBucket, ...]
+
+    @property
+    def small_file_ratio(self) -> float:
+        """Share of the data files that are small."""
+        return self.small_files / max(self.files, 1)
+
+    @property
+    def deleted_row_ratio(self) -> float:
+        """Share of the stored rows that are deleted."""
+        return self.deleted_rows_estimate / max(self.rows, 1)
+
+    @property
+    def delete_files_per_file(self) -> float:
+        """Delete files per data file."""
+        return self.delete_files / max(self.files, 1)
+
+    @property
+    def files_per_partition(self) -> float:
+        """Data files per partition on average."""
+        return self.files / max(self.partitions, 1)
+
+
+def assess_health(inventory: Inventory, sizes: FileSizes) -> Health:
+    """Judge an inventory by the wanted file sizes.
+
+    What compaction would gain is a question to a plan: `Plan.totals`.
+    """
+    columns = read_columns(inventory)
+    is_small = columns.size_bytes < sizes.small_below_bytes
+    is_any = np.ones(len(is_small), dtype=np.bool_)
+    links = columns.links
+    dropped = np.minimum(links.rows_dropped(is_any), columns.row_count)
+    applied = np.unique(links.delete)
+    spare = _spare_files(columns, is_small, sizes)
+    deleted_rows, rows = float(dropped.sum()), int(columns.row_count.sum())
+    score, reasons = _judge(
+        spare=spare / max(len(is_small), 1),
+        deleted_rows=deleted_rows / max(rows, 1),
+        delete_files=len(applied) / max(len(is_small), 1),
+    )
+    return Health(
+        score=score,
+        reasons=reasons,
+        files=len(is_small),
+        size_bytes=int(columns.size_bytes.sum()),
+        rows=rows,
+        partitions=columns.partition_count,
+        files_per_partition_max=int(columns.per_partition(is_any).max(initial=0)),
+        small_files=int(is_small.sum()),
+        spare_files=spare,
+        large_files=int((columns.size_bytes > sizes.large_above_bytes).sum()),
+        delete_files=len(applied),
+        delete_bytes=int(inventory.delete_files["size_bytes"].to_numpy()[applied].sum()),
+        files_with_deletes=len(np.unique(links.file)),
+        deleted_rows_estimate=round(deleted_rows),
+        sizes=_histogram(columns),
+    )
+
+
+def _spare_files(columns: FileColumns, is_small: Flags, sizes: FileSizes) -> int:
+    """Count the small files beyond those that the bytes of all in a partition would fill."""
+    small = columns.per_partition(is_small)
+    small_bytes = columns.per_partition(is_small, columns.size_bytes.astype(np.float64))
+    filled = np.ceil(small_bytes / sizes.target_bytes)
+    return int(np.maximum(small - np.maximum(filled, 1), 0).sum())
+
+
+def _judge(
+    *, spare: float, deleted_rows: float, delete_files: float
+) -> tuple[int, tuple[str, ...]]:
+    losses = {
+        f"{spare:.0%} of the files are small and could be spared": _SPARE_FILES_WEIGHT * spare,
+        f"{deleted_rows:.0%} of the rows are deleted": (
+            _DELETED_ROWS_WEIGHT * min(1.0, deleted_rows / _DELETED_ROWS_WORST)
+        ),
+        f"{delete_files:.2g} delete files per data file": (
+            _DELETE_FILES_WEIGHT * min(1.0, delete_files / _DELETE_FILES_WORST)
+        ),
+    }
+    worst_first = sorted(losses.items(), key=lambda item: -item[1])
+    reasons = tuple(text for text, points in worst_first if points >= _REASON_POINTS)
+    return round(100 - sum(losses.values())), reasons
+
+
+def _histogram(columns: FileColumns) -> tuple[SizeBucket, ...]:
+    bucket = np.searchsorted(_BUCKET_ENDS, columns.size_bytes, side="right")
+    count = len(_BUCKET_ENDS) + 1
+    files = np.bincount(bucket, minlength=count)
+    size_bytes = np.zeros(count, dtype=np.int64)
+    np.add.at(size_bytes, bucket, columns.size_bytes)
+    ends = (*_BUCKET_ENDS, None)
+    return tuple(map(SizeBucket, ends, files.tolist(), size_bytes.tolist()))

@@ -1,0 +1,239 @@
+"""A plan as a file: versioned JSON that holds every file slice of its groups.
+
+The file is complete by itself, so a job can be resumed from it alone; a plan that a person saved is
+also compared with the inventory of its snapshot before it is applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.model import DATA_FILES, DELETE_FILES, Inventory, Snapshot
+from compactor.errors import PlanFileError, PlanStaleError
+from compactor.planner.columns import Ints, one_array
+from compactor.planner.plan import FileGroup, Plan, Price, Rung, Skipped
+from compactor.planner.slicing import cut_groups
+
+KIND = "compact-plan"
+VERSION = 1
+_REPLAN = "make a new plan: compact plan --out FILE"
+# Known to change without the file changing: its snapshot expires.
+_IGNORED_COLUMN = "written_at_ms"
+
+
+class _Header(msgspec.Struct):
+    kind: str
+    version: int
+
+
+class _Files(msgspec.Struct):
+    """Columns of `DATA_FILES` but the partition, which is the group's."""
+
+    path: list[str]
+    size_bytes: list[int]
+    row_count: list[int]
+    sequence_number: list[int]
+    written_at_ms: list[int | None]
+    deletes: list[list[int]]
+
+
+class _DeleteFiles(msgspec.Struct):
+    """Columns of `DELETE_FILES`."""
+
+    path: list[str]
+    size_bytes: list[int]
+    row_count: list[int]
+    sequence_number: list[int]
+    target: list[str | None]
+
+
+class _Group(msgspec.Struct):
+    group_id: str
+    partition_key: str
+    partition: str
+    rung: Rung
+    output_files_estimate: int
+    reason: str
+    price: Price
+    files: _Files
+    delete_files: _DeleteFiles
+
+
+class _PlanFile(msgspec.Struct):
+    kind: str
+    version: int
+    table: str
+    format: str
+    snapshot: Snapshot
+    target_file_size_bytes: int
+    kept_files: int
+    kept_bytes: int
+    skipped: list[Skipped]
+    groups: list[_Group]
+
+
+def save_plan(plan: Plan) -> str:
+    """Return the text of the plan's file."""
+    return encode_plan(plan).decode()
+
+
+def load_plan(text: str | bytes, inventory: Inventory) -> Plan:
+    """Read a saved plan and take its file slices from the inventory of its snapshot.
+
+    Raises:
+        PlanFileError: the text is damaged, or of a form that this version does not know.
+        PlanStaleError: the inventory does not hold the file slices as they were planned.
+    """
+    plan = decode_plan(text)
+    found = cut_groups(inventory, _places(plan.groups, inventory))
+    groups = tuple(_matched(*pair) for pair in zip(plan.groups, found, strict=True))
+    return replace(plan, groups=groups)
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """Return the content of the plan's file."""
+    saved = _PlanFile(
+        kind=KIND,
+        version=VERSION,
+        table=plan.table,
+        format=plan.format,
+        snapshot=plan.snapshot,
+        target_file_size_bytes=plan.target_file_size_bytes,
+        kept_files=plan.kept_files,
+        kept_bytes=plan.kept_bytes,
+        skipped=list(plan.skipped),
+        groups=[_encode_group(group) for group in plan.groups],
+    )
+    return msgspec.json.encode(saved)
+
+
+def decode_plan(data: str | bytes) -> Plan:
+    """Read a plan from the content of its file alone.
+
+    Raises:
+        PlanFileError: it is damaged, or of a form that this version does not know.
+    """
+    try:
+        header = msgspec.json.decode(data, type=_Header)
+        _require_known(header)
+        saved = msgspec.json.decode(data, type=_PlanFile)
+        groups = tuple(_decode_group(group) for group in saved.groups)
+    except (msgspec.DecodeError, pa.ArrowException, ValueError, OverflowError) as error:
+        raise PlanFileError(f"damaged plan file: {error}", hint=_REPLAN) from error
+    _require_consistent(groups)
+    return Plan(
+        table=saved.table,
+        format=saved.format,
+        snapshot=saved.snapshot,
+        target_file_size_bytes=saved.target_file_size_bytes,
+        groups=groups,
+        kept_files=saved.kept_files,
+        kept_bytes=saved.kept_bytes,
+        skipped=tuple(saved.skipped),
+    )
+
+
+def _encode_group(group: FileGroup) -> _Group:
+    files = group.files.files.drop_columns(["partition_key", "partition"])
+    return _Group(
+        group_id=group.group_id,
+        partition_key=group.partition_key,
+        partition=group.partition,
+        rung=group.rung,
+        output_files_estimate=group.output_files_estimate,
+        reason=group.reason,
+        price=group.price,
+        files=_Files(**files.to_pydict()),
+        delete_files=_DeleteFiles(**group.files.delete_files.to_pydict()),
+    )
+
+
+def _decode_group(saved: _Group) -> FileGroup:
+    count = len(saved.files.path)
+    columns = msgspec.structs.asdict(saved.files) | {
+        "partition_key": _constant(saved.partition_key, count),
+        "partition": _constant(saved.partition, count),
+    }
+    delete_columns = msgspec.structs.asdict(saved.delete_files)
+    return FileGroup(
+        group_id=saved.group_id,
+        partition_key=saved.partition_key,
+        partition=saved.partition,
+        rung=saved.rung,
+        files=Inventory(_table(columns, DATA_FILES), _table(delete_columns, DELETE_FILES)),
+        output_files_estimate=saved.output_files_estimate,
+        reason=saved.reason,
+        price=saved.price,
+    )
+
+
+def _constant(value: str, count: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, dtype=np.int32)), [value])
+
+
+def _table(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _require_known(header: _Header) -> None:
+    if header.kind != KIND:
+        raise PlanFileError(f"not a plan file: its kind is `{header.kind}`", hint=_REPLAN)
+    if header.version != VERSION:
+        raise PlanFileError(
+            f"plan file of version {header.version}, this program reads version {VERSION}",
+            hint=_REPLAN,
+        )
+
+
+def _require_consistent(groups: Sequence[FileGroup]) -> None:
+    """Refuse what no plan can hold: a file in two groups, a delete file that is not there."""
+    paths = [path for group in groups for path in group.files.files["path"].to_pylist()]
+    ids = {group.group_id for group in groups}
+    if len(set(paths)) < len(paths) or len(ids) < len(groups):
+        raise PlanFileError("damaged plan file: a group or file occurs twice", hint=_REPLAN)
+    for group in groups:
+        entries = pc.list_flatten(one_array(group.files.files["deletes"])).to_numpy()
+        if not group.files.file_count or not _within(entries, group.files.delete_files.num_rows):
+            raise PlanFileError(
+                f"damaged plan file: group {group.group_id} is incomplete", hint=_REPLAN
+            )
+
+
+def _within(entries: Any, count: int) -> bool:
+    return bool(np.all((entries >= 0) & (entries < count)))
+
+
+def _places(groups: Sequence[FileGroup], inventory: Inventory) -> list[Ints]:
+    """Return the rows of the inventory that hold the files of each group."""
+    paths = [chunk for group in groups for chunk in group.files.files["path"].chunks]
+    known = one_array(inventory.files["path"])
+    places = pc.index_in(pa.chunked_array(paths, pa.string()), value_set=known)
+    rows = pc.fill_null(places, -1).to_numpy().astype(np.int64)
+    ends = np.cumsum([group.files.file_count for group in groups], dtype=np.int64)
+    split: list[Ints] = np.split(rows, ends)[: len(groups)]
+    for group, group_rows in zip(groups, split, strict=True):
+        missing = int((group_rows < 0).sum())
+        if missing:
+            raise _stale(group, f"{missing:,} of its data files are not in the snapshot")
+    return split
+
+
+def _matched(group: FileGroup, found: Inventory) -> FileGroup:
+    planned = group.files
+    same_files = found.files.drop_columns([_IGNORED_COLUMN]).equals(
+        planned.files.drop_columns([_IGNORED_COLUMN])
+    )
+    if not same_files or not found.delete_files.equals(planned.delete_files):
+        raise _stale(group, "its data files or their deletes are not as planned")
+    return replace(group, files=found)
+
+
+def _stale(group: FileGroup, reason: str) -> PlanStaleError:
+    return PlanStaleError(f"group {group.group_id} of the plan is stale: {reason}", hint=_REPLAN)
