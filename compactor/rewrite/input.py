@@ -1,0 +1,181 @@
+"""An open Parquet file: its footer, and its rows in batches of bounded size, checksums verified.
+
+Every way in which the bytes can be wrong ends in a `CorruptTableError` that names the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.errors import CorruptTableError
+from catalog.location import Location
+from catalog.storage import Storage
+from compactor.rewrite.expansion import BATCH_ROWS_MAX, batch_rows
+
+MIB = 1 << 20
+# Files up to this size are fetched in one request and parsed from memory.
+_WHOLE_FILE_BYTES_MAX = 8 * MIB
+# Files with a larger row group are streamed, column by column, through buffers instead of whole
+# column chunks; together the buffers of one file hold about this much.
+_STREAMED_BYTES = 32 * MIB
+_BUFFER_BYTES_MIN = 64 << 10
+_BUFFER_BYTES_MAX = MIB
+_INT96 = "INT96"
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetInput:
+    """A Parquet file being read; make it with `open_parquet`.
+
+    Attributes:
+        name: the file, for messages.
+        source: its bytes.
+        metadata: its footer.
+        file: its reader.
+    """
+
+    name: str
+    source: pa.NativeFile
+    metadata: pq.FileMetaData
+    file: pq.ParquetFile
+
+    @property
+    def int96_columns(self) -> frozenset[str]:
+        """Dotted names of the columns in the old 96-bit timestamp type."""
+        columns = [self.metadata.schema.column(i) for i in range(self.metadata.num_columns)]
+        return frozenset(one.path for one in columns if one.physical_type == _INT96)
+
+    def batches(self, row_group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a row group with the given top-level columns.
+
+        Raises:
+            CorruptTableError: a page cannot be decoded or fails its checksum, or rows are missing.
+        """
+        rows = self.metadata.row_group(row_group).num_rows
+        if not columns:
+            yield from _bare_batches(rows)
+            return
+        for batch in self._decoded(row_group, columns):
+            rows -= batch.num_rows
+            yield batch
+        if rows:
+            raise CorruptTableError(f"{self.name}: row group {row_group} lacks {rows} rows")
+
+    def _decoded(self, row_group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        with decoding(self.name):
+            batches = self.file.iter_batches(
+                batch_size=batch_rows(self.file, row_group, self._dictionaries),
+                row_groups=[row_group],
+                columns=list(columns),
+                use_threads=False,
+            )
+        while True:
+            with decoding(self.name):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def _dictionaries(self, columns: Sequence[str]) -> pq.ParquetFile:
+        """Return another reader of the file that leaves the given leaf columns as dictionaries."""
+        return _reader(self.source, self.metadata, dictionaries=columns)
+
+
+@contextmanager
+def open_parquet(
+    storage: Storage, location: Location, *, name: str, size_bytes: int
+) -> Iterator[ParquetInput]:
+    """Open a Parquet file and read its footer.
+
+    Args:
+        storage: where it is.
+        location: the file.
+        name: the file as the metadata calls it, for messages.
+        size_bytes: its size according to the metadata.
+
+    Raises:
+        ObjectNotFoundError: it does not exist.
+        CorruptTableError: its size is another, or it is no Parquet file.
+    """
+    with _open_source(storage, location, name=name, size_bytes=size_bytes) as source:
+        with decoding(name):
+            metadata = pq.read_metadata(source)
+            reader = _reader(source, metadata, dictionaries=())
+        yield ParquetInput(name, source, metadata, reader)
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Turn every complaint of the Parquet reader into a `CorruptTableError` about the file.
+
+    Errors of the storage pass through the reader unchanged; so does a failed allocation.
+    """
+    try:
+        yield
+    except pa.ArrowMemoryError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CorruptTableError(f"{name} cannot be read as Parquet: {reason}") from error
+
+
+@contextmanager
+def _open_source(
+    storage: Storage, location: Location, *, name: str, size_bytes: int
+) -> Iterator[pa.NativeFile]:
+    with storage.open_input(location, size_bytes=size_bytes) as source:
+        if source.size() != size_bytes:
+            raise CorruptTableError(
+                f"{name}: the metadata says {size_bytes} bytes, the file has {source.size()}"
+            )
+        if size_bytes > _WHOLE_FILE_BYTES_MAX:
+            yield source
+        else:
+            yield pa.BufferReader(source.read_buffer(size_bytes))
+
+
+def _reader(
+    source: pa.NativeFile, metadata: pq.FileMetaData, *, dictionaries: Sequence[str]
+) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        source,
+        metadata=metadata,
+        read_dictionary=list(dictionaries),
+        buffer_size=_buffer_bytes(metadata),
+        pre_buffer=False,
+        # Old 96-bit timestamps reach further than nanoseconds in 64 bits do; the formats' readers
+        # see them in microseconds.
+        coerce_int96_timestamp_unit="us",
+        page_checksum_verification=True,
+    )
+
+
+def _buffer_bytes(metadata: pq.FileMetaData) -> int:
+    """Return the buffer of one column in bytes; 0 reads whole column chunks."""
+    largest = max(map(_stored_bytes, row_groups(metadata)), default=0)
+    if largest <= _STREAMED_BYTES:
+        return 0
+    share = _STREAMED_BYTES // int(metadata.num_columns)
+    return max(_BUFFER_BYTES_MIN, min(share, _BUFFER_BYTES_MAX))
+
+
+def row_groups(metadata: pq.FileMetaData) -> Iterator[pq.RowGroupMetaData]:
+    """Yield the row groups of a footer."""
+    return map(metadata.row_group, range(metadata.num_row_groups))
+
+
+def _stored_bytes(row_group: pq.RowGroupMetaData) -> int:
+    columns = map(row_group.column, range(row_group.num_columns))
+    return sum(int(column.total_compressed_size) for column in columns)
+
+
+def _bare_batches(rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches that hold nothing but a number of rows: the file has none of the columns."""
+    for start in range(0, rows, BATCH_ROWS_MAX):
+        count = min(rows - start, BATCH_ROWS_MAX)
+        yield pa.RecordBatch.from_arrays([pa.nulls(count)], names=[""])

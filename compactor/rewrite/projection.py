@@ -1,0 +1,364 @@
+"""Project the columns of a data file onto the table's schema, by field id at every level.
+
+A projection is planned once per file from the two schemas and then applied to each batch.
+Columns whose stored form is the table's pass through untouched; renamed, reordered, added,
+dropped and widened ones are rebuilt around their buffers.
+
+No value is ever guessed or rounded: what the rules of `conversion` do not cover is refused by
+file, column and types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from catalog.errors import CorruptTableError, UnsupportedTableError
+from catalog.model import TableSchema
+from compactor.rewrite.conversion import convert, is_readable_as
+from compactor.rewrite.nested import is_list, list_parts, plain_list
+
+FIELD_ID_KEY = b"PARQUET:field_id"
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileColumns:
+    """What a data file holds, as far as the projection has to know.
+
+    Attributes:
+        name: the file, for messages.
+        arrow: its columns as Arrow reads them.
+        int96_columns: dotted names of columns in the old 96-bit timestamp type.
+    """
+
+    name: str
+    arrow: pa.Schema
+    int96_columns: frozenset[str] = frozenset()
+
+
+class _Step(Protocol):
+    """How one column of the table comes out of a batch of the file."""
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        """Return the column, given the file's column."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """The stored form is the table's."""
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        return array
+
+
+@dataclass(frozen=True, slots=True)
+class _Convert:
+    """A leaf in another spelling or a narrower type."""
+
+    file: str
+    column: str
+    target: pa.DataType
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        try:
+            return convert(array, self.target)
+        except pa.ArrowInvalid as error:
+            raise CorruptTableError(
+                f"{self.file}: column {self.column!r}: a value of type {array.type} has no equal"
+                f" in the table's type {self.target}: {error}"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Fill:
+    """A column that the file lacks: one value for every row."""
+
+    value: pa.Scalar
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        return repeat(self.value, len(array))
+
+
+@dataclass(frozen=True, slots=True)
+class _Require:
+    """A column that the table requires and the file declares optional."""
+
+    file: str
+    column: str
+    step: _Step
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        if array.null_count:
+            raise CorruptTableError(f"{self.file}: the required column {self.column!r} holds nulls")
+        return self.step.apply(array)
+
+
+@dataclass(frozen=True, slots=True)
+class _Struct:
+    """A struct whose fields are rebuilt; `sources` are the positions of the file's fields."""
+
+    target: pa.StructType
+    sources: tuple[int | None, ...]
+    steps: tuple[_Step, ...]
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        mask = pc.is_null(array) if array.null_count else None
+        children = [
+            self._child(array, source, step, mask)
+            for source, step in zip(self.sources, self.steps, strict=True)
+        ]
+        return pa.StructArray.from_arrays(children, type=self.target, mask=mask)
+
+    def _child(
+        self, array: pa.Array, source: int | None, step: _Step, mask: pa.Array | None
+    ) -> pa.Array:
+        if source is None:
+            return step.apply(array)
+        child = array.field(source)
+        if mask is None or not isinstance(step, _Require):
+            return step.apply(child)
+        # A required field may hold anything where its parent is null: check the others alone.
+        step.apply(child.filter(pc.invert(mask)))
+        return step.step.apply(child)
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """A list of any spelling whose elements are rebuilt."""
+
+    target: pa.ListType
+    element: _Step
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        array = plain_list(array)
+        offsets, values, mask = list_parts(array, array.values)
+        return pa.ListArray.from_arrays(
+            pa.array(offsets, pa.int32()), self.element.apply(values), type=self.target, mask=mask
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """A map whose keys and values are rebuilt."""
+
+    target: pa.MapType
+    key: _Step
+    value: _Step
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        offsets, keys, mask = list_parts(array, array.keys)
+        _, items, _ = list_parts(array, array.items)
+        return pa.MapArray.from_arrays(
+            pa.array(offsets, pa.int32()),
+            self.key.apply(keys),
+            self.value.apply(items),
+            type=self.target,
+            mask=mask,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """The plan for one file.
+
+    Attributes:
+        target: schema of the result.
+        columns: names of the file's top-level columns that are read, in the order of the file.
+        steps: per column of the table, its source in `columns` (None: not in the file) and step.
+    """
+
+    target: pa.Schema
+    columns: tuple[str, ...]
+    steps: tuple[tuple[int | None, _Step], ...]
+
+    def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return a batch of `columns` as a batch of the table.
+
+        Raises:
+            CorruptTableError: a value does not fit the table's type, or is null where none may be.
+        """
+        rows = pa.nulls(batch.num_rows)
+        arrays = [
+            step.apply(rows if source is None else batch.column(source))
+            for source, step in self.steps
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.target)
+
+
+def plan_projection(
+    file: FileColumns, table: TableSchema, constants: Mapping[int, pa.Scalar]
+) -> Projection:
+    """Plan how the columns of a file become those of the table.
+
+    Args:
+        file: the file's columns.
+        table: what readers of the table see.
+        constants: values by field id of columns that the file may lack.
+
+    Raises:
+        UnsupportedTableError: a column is stored in a form that cannot be read as the table's
+            type, or the file has no field ids and the table no name mapping.
+        CorruptTableError: field ids are repeated, or a required column has no value.
+    """
+    planner = _Planner(file, table, constants)
+    sources, steps = planner.fields(list(table.arrow), list(file.arrow), ())
+    used = sorted({source for source in sources if source is not None})
+    names = tuple(file.arrow.field(source).name for source in used)
+    if len(set(file.arrow.names)) != len(file.arrow.names):
+        raise CorruptTableError(f"{file.name}: two columns have the same name")
+    rank = {source: position for position, source in enumerate(used)}
+    return Projection(
+        table.arrow,
+        names,
+        tuple(
+            (None if source is None else rank[source], step)
+            for source, step in zip(sources, steps, strict=True)
+        ),
+    )
+
+
+class _Planner:
+    """Matches two schemas; `path` is made of the file's names, as the name mapping has them."""
+
+    def __init__(
+        self, file: FileColumns, table: TableSchema, constants: Mapping[int, pa.Scalar]
+    ) -> None:
+        self._file = file
+        self._constants = constants
+        self._mapping = dict(table.name_mapping)
+        self._has_ids = any(_has_id(field) for field in file.arrow)
+        if not self._has_ids and not self._mapping:
+            raise UnsupportedTableError(
+                f"{file.name}: its columns carry no field ids and the table has no name mapping",
+                hint="Set the table property schema.name-mapping.default.",
+            )
+
+    def fields(
+        self, targets: list[pa.Field], sources: list[pa.Field], path: Path
+    ) -> tuple[list[int | None], list[_Step]]:
+        """Return, per target, the position of its source (None: missing) and its step."""
+        positions = self._positions(sources, path)
+        found = [positions.get(field_id(target)) for target in targets]
+        steps = [
+            self._missing(target, path)
+            if position is None
+            else self.step(target, sources[position], (*path, sources[position].name))
+            for target, position in zip(targets, found, strict=True)
+        ]
+        return found, steps
+
+    def step(self, target: pa.Field, source: pa.Field, path: Path) -> _Step:
+        """Return how one field is read."""
+        step = self._value(target.type, source.type, path)
+        if source.nullable and not target.nullable:
+            return _Require(self._file.name, ".".join(path), step)
+        return step
+
+    def _value(self, target: pa.DataType, source: pa.DataType, path: Path) -> _Step:
+        if types.is_struct(target) and types.is_struct(source):
+            return self._struct(target, source, path)
+        if types.is_map(target) and types.is_map(source):
+            return self._map(target, source, path)
+        if is_list(target) and is_list(source):
+            return self._list(target, source, path)
+        if types.is_nested(target) or not is_readable_as(
+            source, target, is_int96=".".join(path) in self._file.int96_columns
+        ):
+            self._refuse(target, source, path)
+        if source == target:
+            return _Pass()
+        return _Convert(self._file.name, ".".join(path), target)
+
+    def _struct(self, target: pa.StructType, source: pa.StructType, path: Path) -> _Step:
+        sources, steps = self.fields(list(target.fields), list(source.fields), path)
+        in_place = sources == list(range(len(source.fields)))
+        if source == target and in_place and all(isinstance(step, _Pass) for step in steps):
+            return _Pass()
+        return _Struct(target, tuple(sources), tuple(steps))
+
+    def _list(self, target: pa.ListType, source: pa.DataType, path: Path) -> _Step:
+        element = self.step(target.value_field, source.value_field, (*path, "element"))
+        if source == target and isinstance(element, _Pass):
+            return _Pass()
+        return _List(target, element)
+
+    def _map(self, target: pa.MapType, source: pa.MapType, path: Path) -> _Step:
+        key = self.step(target.key_field, source.key_field, (*path, "key"))
+        value = self.step(target.item_field, source.item_field, (*path, "value"))
+        if source == target and isinstance(key, _Pass) and isinstance(value, _Pass):
+            return _Pass()
+        return _Map(target, key, value)
+
+    def _missing(self, target: pa.Field, path: Path) -> _Step:
+        value = self._constants.get(field_id(target))
+        if value is not None:
+            return _Fill(value.cast(target.type) if value.type != target.type else value)
+        if not target.nullable:
+            name = ".".join((*path, target.name))
+            raise CorruptTableError(
+                f"{self._file.name}: the required column {name!r} is not in the file"
+            )
+        return _Fill(pa.scalar(None, target.type))
+
+    def _positions(self, sources: list[pa.Field], path: Path) -> dict[int, int]:
+        positions: dict[int, int] = {}
+        for position, source in enumerate(sources):
+            found = self._source_id(source, path)
+            if found is None:
+                continue
+            if found in positions:
+                raise CorruptTableError(
+                    f"{self._file.name}: the field id {found} is used twice, by"
+                    f" {sources[positions[found]].name!r} and {source.name!r}"
+                )
+            positions[found] = position
+        return positions
+
+    def _source_id(self, source: pa.Field, path: Path) -> int | None:
+        if self._has_ids:
+            return _id_of(source)
+        return self._mapping.get((*path, source.name))
+
+    def _refuse(self, target: pa.DataType, source: pa.DataType, path: Path) -> NoReturn:
+        raise UnsupportedTableError(
+            f"{self._file.name}: column {'.'.join(path)!r} is stored as {source}, which cannot"
+            f" be read as the table's type {target} without changing values"
+        )
+
+
+def field_id(field: pa.Field) -> int:
+    """Return the id of a table's field.
+
+    Raises:
+        CorruptTableError: the table's schema lacks it.
+    """
+    found = _id_of(field)
+    if found is None:
+        raise CorruptTableError(f"the table's column {field.name!r} has no field id")
+    return found
+
+
+def repeat(value: pa.Scalar, count: int) -> pa.Array:
+    """Return an array of one value, of any type and null included."""
+    return pa.nulls(count, value.type) if not value.is_valid else pa.repeat(value, count)
+
+
+def _id_of(field: pa.Field) -> int | None:
+    text = (field.metadata or {}).get(FIELD_ID_KEY)
+    return None if text is None else int(text)
+
+
+def _has_id(field: pa.Field) -> bool:
+    return _id_of(field) is not None or any(_has_id(child) for child in _children(field.type))
+
+
+def _children(kind: pa.DataType) -> list[pa.Field]:
+    if types.is_map(kind):
+        return [kind.key_field, kind.item_field]
+    return [kind.field(index) for index in range(kind.num_fields)]

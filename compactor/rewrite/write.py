@@ -1,0 +1,229 @@
+"""Write rows as Parquet files of the table's layout, rolled at the target size.
+
+Every call that writes a table begins a row group. So batches are collected up to the size of one
+and written by a single call; rows keep their order.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+
+from catalog.errors import CatalogError
+from catalog.location import Location
+from catalog.model import OutputFile
+from catalog.storage import Storage
+from catalog.table import TableFiles
+from compactor.rewrite.encoding import Encoding
+from compactor.rewrite.rolling import Progress, is_file_full, row_group_bytes
+
+MIB = 1 << 20
+# Bounds the memory of a worker: a row group is held decoded while it is collected and encoded.
+ROW_GROUP_BYTES_MAX = 160 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the outputs of one attempt go.
+
+    Attributes:
+        table: the workers' side of the snapshot.
+        partition_key: the partition they belong to.
+        attempt_id: beginning of their names.
+    """
+
+    table: TableFiles
+    partition_key: str
+    attempt_id: str
+
+    @property
+    def storage(self) -> Storage:
+        """Where the files are."""
+        return self.table.storage
+
+    def location(self, index: int) -> Location:
+        """Return the place of the output with this index, counted from 0."""
+        name = f"{self.attempt_id}-{index:05d}.parquet"
+        return self.table.new_location(self.partition_key, name)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A complete output and what its footer has to say."""
+
+    location: Location
+    size_bytes: int
+    row_groups: tuple[int, ...]
+
+    @property
+    def row_count(self) -> int:
+        """Number of rows."""
+        return sum(self.row_groups)
+
+    def described(self) -> OutputFile:
+        """Return it as the commit wants it."""
+        return OutputFile(str(self.location), self.size_bytes, self.row_count)
+
+
+@dataclass(slots=True)
+class _Collected:
+    """The rows of the next row group.
+
+    Attributes:
+        batches: the rows.
+        rows: how many they are.
+        decoded_bytes: their size in memory.
+        stored_bytes: their size in the inputs.
+    """
+
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    rows: int = 0
+    decoded_bytes: int = 0
+    stored_bytes: float = 0.0
+
+    def add(self, batch: pa.RecordBatch, decoded_bytes: int, stored_bytes: float) -> None:
+        """Append rows."""
+        self.batches.append(batch)
+        self.rows += batch.num_rows
+        self.decoded_bytes += decoded_bytes
+        self.stored_bytes += stored_bytes
+
+
+class RollingWriter:
+    """Writes the outputs of one attempt; as a context manager it removes them all on failure."""
+
+    def __init__(self, destination: Destination, *, target_bytes: int, stored_bytes: float) -> None:
+        """Prepare to write.
+
+        Args:
+            destination: where the files go.
+            target_bytes: size of a file.
+            stored_bytes: size, in the inputs, of all rows that will be added.
+        """
+        self.files: list[WrittenFile] = []
+        self.encoding = Encoding(destination.table.schema.arrow, destination.table.layout)
+        self._destination = destination
+        self._target_bytes = target_bytes
+        self._progress = Progress(unread_bytes=stored_bytes)
+        self._collected = _Collected()
+        self._limit_bytes = 0.0
+        self._open: _OpenFile | None = None
+
+    def add(self, batch: pa.RecordBatch, *, stored_bytes: float) -> None:
+        """Append rows that took `stored_bytes` in the inputs.
+
+        Raises:
+            StorageFullError, AccessDeniedError, StorageError: a file cannot be written.
+        """
+        row_decoded = batch.nbytes / max(1, batch.num_rows)
+        row_stored = stored_bytes / max(1, batch.num_rows)
+        while batch.num_rows:
+            if not self._collected.rows:
+                self._limit_bytes = self._next_limit(row_decoded / max(row_stored, 1e-9))
+            part = batch.slice(0, min(batch.num_rows, self._room(row_decoded)))
+            batch = batch.slice(part.num_rows)
+            rows = part.num_rows
+            self._collected.add(part, round(rows * row_decoded), rows * row_stored)
+            if self._room(row_decoded) == 0:
+                self._write_row_group()
+
+    def finish(self) -> None:
+        """Write what is collected and complete the last file."""
+        if self._collected.rows:
+            self._write_row_group()
+        self._end_file()
+
+    def __enter__(self) -> Self:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove every output when there was a failure, whose error is the one to be told."""
+        if kind is None:
+            return
+        with suppress(CatalogError):
+            if self._open is not None:
+                self._open.abort()
+        with suppress(CatalogError):
+            self._destination.storage.delete([file.location for file in self.files])
+
+    def _next_limit(self, decoded_per_stored: float) -> float:
+        return row_group_bytes(
+            self._progress,
+            self._target_bytes,
+            limit_bytes=min(self.encoding.layout.row_group_size_bytes, ROW_GROUP_BYTES_MAX),
+            decoded_per_stored=decoded_per_stored,
+        )
+
+    def _room(self, row_bytes: float) -> int:
+        """Return how many more rows the row group takes; it takes at least one."""
+        collected = self._collected
+        rows = int((self._limit_bytes - collected.decoded_bytes) / max(row_bytes, 1e-9))
+        rows = min(rows, self.encoding.layout.row_group_rows_max - collected.rows)
+        return max(rows, 0 if collected.rows else 1)
+
+    def _write_row_group(self) -> None:
+        rows, self._collected = self._collected, _Collected()
+        if self._open is None:
+            self._open = _OpenFile(self._destination, len(self.files), self.encoding, rows.rows)
+        written_bytes = self._open.write(rows.batches)
+        self._progress = self._progress.after(
+            stored_bytes=rows.stored_bytes,
+            decoded_bytes=rows.decoded_bytes,
+            written_bytes=written_bytes,
+        )
+        if is_file_full(self._progress, self._target_bytes):
+            self._end_file()
+
+    def _end_file(self) -> None:
+        if self._open is not None:
+            self.files.append(self._open.complete())
+            self._open = None
+            self._progress = self._progress.with_new_file()
+
+
+class _OpenFile:
+    """An output being written."""
+
+    def __init__(
+        self, destination: Destination, index: int, encoding: Encoding, row_group_rows: int
+    ) -> None:
+        self._location = destination.location(index)
+        self._schema = encoding.schema
+        self._sink = destination.storage.open_output(self._location)
+        self._row_groups: list[int] = []
+        try:
+            self._writer = encoding.open_writer(self._sink, row_group_rows=row_group_rows)
+        except BaseException:
+            self._sink.abort()
+            raise
+
+    def write(self, batches: list[pa.RecordBatch]) -> int:
+        """Append one row group and return the bytes it took."""
+        before = self._sink.size_bytes
+        rows = pa.Table.from_batches(batches, schema=self._schema)
+        self._writer.write_table(rows, row_group_size=rows.num_rows)
+        self._row_groups.append(rows.num_rows)
+        return self._sink.size_bytes - before
+
+    def complete(self) -> WrittenFile:
+        """Write the footer and make the file durable."""
+        self._writer.close()
+        self._sink.close()
+        return WrittenFile(self._location, self._sink.size_bytes, tuple(self._row_groups))
+
+    def abort(self) -> None:
+        """Leave nothing of the file."""
+        # The sink goes first: what the writer still has to say is then refused.
+        self._sink.abort()
+        with suppress(OSError, ValueError, pa.ArrowException):
+            self._writer.close()
