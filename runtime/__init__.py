@@ -4,6 +4,7 @@
 """
 
 from runtime.api import Actor, Key, Profile, Ref, Resources, Retry, Runtime, Stats
+from runtime.connect import connect
 from runtime.errors import Cancelled, Infeasible, Lost, OutOfMemory, RuntimeFailure, TaskError
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "RuntimeFailure",
     "Stats",
     "TaskError",
+    "connect",
 ]

@@ -1,0 +1,112 @@
+"""Runs one attempt of a task and says how it ended: the same on every backend."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+from runtime.api import Outcome
+from runtime.errors import Cancelled, Lost, OutOfMemory, RuntimeFailure, TaskError
+from runtime.memory import Meter, Usage
+from runtime.serialization import Encoded, decode, encode, in_memory
+
+R = TypeVar("R")
+
+
+class Ended(NamedTuple, Generic[R]):
+    """How an attempt ended: with a result or a failure, and what it took."""
+
+    result: R | None
+    failure: RuntimeFailure | None
+    usage: Usage
+
+
+def run_attempt(body: Callable[[], R], *, meter: Meter, granted_bytes: int) -> Ended[R]:
+    """Run and measure `body`; what it raises becomes a failure.
+
+    KeyboardInterrupt passes: only the driver's own thread can get one.
+    """
+    meter.start()
+    try:
+        result = body()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the task raised is its result
+        # The frames hold the task's tables: let go of them before anything else is allocated.
+        text = "".join(traceback.format_exception(error))
+        traceback.clear_frames(error.__traceback__)
+        usage = meter.stop()
+        return Ended(None, _failure(error, text, granted_bytes, usage), usage)
+    return Ended(result, None, meter.stop())
+
+
+def outcome_of(failure: RuntimeFailure | None) -> Outcome:
+    """Return the word for how an attempt ended."""
+    match failure:
+        case None:
+            return "done"
+        case OutOfMemory():
+            return "out-of-memory"
+        case Lost():
+            return "lost"
+        case Cancelled():
+            return "cancelled"
+        case _:
+            return "failed"
+
+
+def encode_for_task(value: object, *, what: str) -> Encoded:
+    """Encode something that the caller hands over.
+
+    Raises:
+        TaskError: It cannot be pickled; `what` names it in the message.
+    """
+    try:
+        return encode(value)
+    except Exception as error:  # pickling runs the value's own code, which may raise anything
+        raise TaskError(f"cannot ship {what}: {_one_line(error)}", cause=error) from error
+
+
+def name_of(fn: object) -> str:
+    """Return what to call a function in a message."""
+    return str(getattr(fn, "__qualname__", None) or type(fn).__qualname__)
+
+
+def _failure(error: BaseException, text: str, granted_bytes: int, usage: Usage) -> RuntimeFailure:
+    if isinstance(error, RuntimeFailure):
+        return error
+    if any(_is_out_of_memory(link) for link in _chain(error)):
+        return OutOfMemory(
+            f"the task was refused memory: {_one_line(error)} (granted {granted_bytes} bytes,"
+            f" used {usage.anonymous_peak_bytes} bytes)",
+            granted_bytes=granted_bytes,
+            used_bytes=usage.anonymous_peak_bytes,
+        )
+    return TaskError(_one_line(error), cause=_portable(error), remote_traceback=text)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # pyarrow's is a MemoryError; DuckDB's is not, and is told by its name without an import.
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryException"
+
+
+def _portable(error: BaseException) -> BaseException:
+    """Return the exception as the driver will see it: rebuilt, or its text where it cannot be."""
+    try:
+        copy = decode(in_memory(encode(error)))
+    except Exception:  # noqa: BLE001 - the exception's own pickling may raise anything
+        return RuntimeError(_one_line(error))
+    return copy if isinstance(copy, BaseException) else RuntimeError(_one_line(error))
+
+
+def _one_line(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure
+        text = "(no text)"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,60 @@
+"""Opens a runtime by the name of its backend."""
+
+import os
+from pathlib import Path
+
+from runtime.api import Resources, Runtime
+from runtime.ledger import Ledger, ProfileSink
+from runtime.memory import available_bytes
+
+BUDGET_SHARE = 0.8
+"""Of the memory available at connect; the rest is for the driver, page cache and neighbours."""
+
+
+def connect(
+    address: str = "local",
+    *,
+    workers: int | None = None,
+    memory_bytes: int | None = None,
+    profile_sink: ProfileSink | None = None,
+    profiles: str | Path | None = None,
+) -> Runtime:
+    """Open a runtime.
+
+    Args:
+        address: "local" (worker processes on this machine) or "inline" (the calling thread).
+        workers: CPU slots; None: the CPUs this process may run on. Processes are started when
+            there is work for them.
+        memory_bytes: What all running tasks together may be granted; None: 80 % of the memory
+            available now.
+        profile_sink: Called with the `Profile` of each attempt, from a thread of the runtime.
+        profiles: SQLite file in which profiles are kept and from which grants are learned; None:
+            learn from this runtime's own tasks only.
+
+    Raises:
+        ValueError: The address names no backend, or a limit is not positive.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    if memory_bytes is not None and memory_bytes < 1:
+        raise ValueError(f"memory_bytes must be positive, not {memory_bytes}")
+    total = Resources(
+        cpus=workers or len(os.sched_getaffinity(0)),
+        memory_bytes=memory_bytes or int(BUDGET_SHARE * available_bytes()),
+    )
+    match address.partition("://")[0]:
+        case "inline":
+            from runtime.inline import InlineRuntime
+
+            return InlineRuntime(total, Ledger(profile_sink, profiles))
+        case "local":
+            from runtime.local.driver import LocalRuntime
+
+            return LocalRuntime(total, Ledger(profile_sink, profiles))
+        case "ray":
+            raise ValueError(
+                f"runtime {address!r}: this version has no Ray backend;"
+                " use 'local' to run on this machine"
+            )
+        case _:
+            raise ValueError(f"unknown runtime {address!r}: use 'local' or 'inline'")

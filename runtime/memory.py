@@ -1,0 +1,138 @@
+"""Measures and limits the memory of a process, through /proc.
+
+Private (anonymous) memory is the charge of a task: resident pages less shared ones, so mapped
+tables do not count. VmHWM counts everything resident and is the upper bound.
+"""
+
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+MIB = 1 << 20
+
+# RLIMIT_DATA counts reserved address space too (allocator arenas, 8 MiB of stack per thread):
+# the limit is a net under the grant, not the grant.
+LIMIT_FACTOR = 1.5
+LIMIT_SLACK_BYTES = 256 * MIB
+
+# Returning less than this is not worth a walk through the allocator.
+RELEASE_BYTES_MIN = 8 * MIB
+
+
+class Usage(NamedTuple):
+    """What one attempt took."""
+
+    anonymous_peak_bytes: int = 0
+    hwm_bytes: int = 0
+    cpu_seconds: float = 0.0
+    duration_seconds: float = 0.0
+
+
+class _Statm(NamedTuple):
+    anonymous_bytes: int
+    shared_bytes: int
+    data_bytes: int
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Return the private resident memory of a process; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:  # noqa: PTH123 - sampled often
+            return _parse_statm(file.read()).anonymous_bytes
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def available_bytes() -> int:
+    """Return what this machine, or the cgroup we are in, can still give."""
+    with open("/proc/meminfo", "rb", buffering=0) as file:  # noqa: PTH123 - sampled often
+        fields = dict(line.split(b":") for line in file.read().splitlines())
+    machine = int(fields[b"MemAvailable"].split()[0]) << 10
+    limit = _cgroup_bytes("memory.max")
+    used = _cgroup_bytes("memory.current")
+    return machine if limit is None or used is None else max(0, min(machine, limit - used))
+
+
+def limit_private_memory(granted_bytes: int) -> None:
+    """Make allocations far beyond the grant fail in this process, with MemoryError as a rule."""
+    limit = _own_statm().data_bytes + int(LIMIT_FACTOR * granted_bytes) + LIMIT_SLACK_BYTES
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def unlimit_private_memory() -> None:
+    """Lift the limit between tasks."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
+def release_unused() -> None:
+    """Hand memory that Arrow's allocator keeps for later back to the machine."""
+    pyarrow = sys.modules.get("pyarrow")
+    if pyarrow is not None:
+        pyarrow.default_memory_pool().release_unused()
+
+
+class Meter:
+    """Measures one attempt at a time in this process."""
+
+    def __init__(self) -> None:
+        self._start_bytes = 0
+        self._start_seconds = self._start_cpu_seconds = 0.0
+
+    def start(self) -> None:
+        """Begin an attempt: the peak starts over."""
+        _reset_peak()
+        self._start_bytes = _own_statm().anonymous_bytes
+        self._start_cpu_seconds = time.process_time()
+        self._start_seconds = time.perf_counter()
+
+    def stop(self) -> Usage:
+        """End the attempt and give back what it left behind.
+
+        A spike between two samples shows in VmHWM: what of it was not shared was private.
+        """
+        duration = time.perf_counter() - self._start_seconds
+        cpu = time.process_time() - self._start_cpu_seconds
+        end, hwm = _own_statm(), _hwm_bytes()
+        peak = max(self._start_bytes, end.anonymous_bytes, hwm - end.shared_bytes)
+        if end.anonymous_bytes > self._start_bytes + RELEASE_BYTES_MIN:
+            release_unused()
+        return Usage(peak, max(hwm, peak), cpu, duration)
+
+
+def _parse_statm(text: bytes) -> _Statm:
+    pages = [int(field) for field in text.split()]
+    return _Statm((pages[1] - pages[2]) * PAGE_BYTES, pages[2] * PAGE_BYTES, pages[5] * PAGE_BYTES)
+
+
+def _own_statm() -> _Statm:
+    return _parse_statm(Path("/proc/self/statm").read_bytes())
+
+
+def _hwm_bytes() -> int:
+    status = Path("/proc/self/status").read_bytes()
+    start = status.index(b"VmHWM:") + 6
+    return int(status[start : status.index(b"kB", start)]) << 10
+
+
+def _reset_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return  # a read-only /proc: the peak is then that of the process so far
+
+
+def _cgroup_bytes(name: str) -> int | None:
+    """Read a limit of the cgroup that this process sees as its root (a container's)."""
+    try:
+        text = Path("/sys/fs/cgroup", name).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,62 @@
+"""The profile store: what every attempt took, appended to an SQLite file, read back to learn."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import astuple, fields
+from pathlib import Path
+
+from runtime.api import Profile
+
+HISTORY_MAX = 10_000
+"""Attempts read back per operation: about 100 tables at the predictor's full memory."""
+
+BUSY_TIMEOUT_SECONDS = 10.0
+
+_COLUMNS = [
+    "table_name",
+    "operation",
+    *(field.name for field in fields(Profile) if field.name != "key"),
+]
+_CREATE = f"CREATE TABLE IF NOT EXISTS profiles (id INTEGER PRIMARY KEY, {', '.join(_COLUMNS)})"
+_INDEX = "CREATE INDEX IF NOT EXISTS profiles_by_operation ON profiles (operation, id)"
+_INSERT = f"INSERT INTO profiles ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+_SELECT = (
+    f"SELECT {', '.join(_COLUMNS)} FROM profiles WHERE operation = ? AND outcome = 'done'"  # noqa: S608
+    " ORDER BY id DESC LIMIT ?"
+)
+
+
+class ProfileStore:
+    """Profiles of tasks that have a key. The file is opened per call, by any thread or process."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+
+    def append(self, profiles: Iterable[Profile]) -> None:
+        """Add profiles in one transaction; those without a key are left out.
+
+        Raises:
+            sqlite3.Error: The file cannot be written.
+        """
+        rows = [(*p.key, *astuple(p)[1:]) for p in profiles if p.key is not None]
+        if rows:
+            with self._open() as connection:
+                connection.executemany(_INSERT, rows)
+
+    def history(self, operation: str) -> list[Profile]:
+        """Return the newest successful attempts of an operation, oldest first."""
+        if not self._path.exists():
+            return []
+        with self._open() as connection:
+            rows = connection.execute(_SELECT, (operation, HISTORY_MAX)).fetchall()
+        return [Profile((row[0], row[1]), *row[2:]) for row in reversed(rows)]
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_SECONDS)) as connection:
+            connection.execute(_CREATE)
+            connection.execute(_INDEX)
+            with connection:
+                yield connection
