@@ -108,7 +108,10 @@ class AvroFile:
             if count < 0 or data[at : at + _SYNC_BYTES] != sync:
                 raise ValueError("a block does not end with the file's marker")
             at += _SYNC_BYTES
-            yield count, _inflate(self.codec, packed)
+            block = _inflate(self.codec, packed)
+            if count > len(block):
+                raise ValueError("a block is shorter than its records")
+            yield count, block
 
 
 def decode_record(schema: Schema, encoded: bytes) -> dict[int, Any]:
@@ -168,7 +171,10 @@ def _inflate(codec: str, packed: bytes) -> bytes:
             raise ValueError("a block is too large")
         return bytes(pa.Codec("snappy").decompress(packed[:-4], size, asbytes=True))
     if codec == "zstandard":
-        return bytes(pa.CompressedInputStream(pa.BufferReader(packed), "zstd").read())
+        block = pa.CompressedInputStream(pa.BufferReader(packed), "zstd").read(_BLOCK_BYTES_MAX + 1)
+        if len(block) > _BLOCK_BYTES_MAX:
+            raise ValueError("a block is too large")
+        return bytes(block)
     raise CorruptTableError(f"an Avro file has the unknown codec {codec!r}")
 
 
@@ -319,10 +325,10 @@ def _read_fixed(size: int) -> _Read:
 
 def _read_union(choices: tuple[_Read, ...]) -> _Read:
     def read(block: bytes, at: int) -> tuple[Any, int]:
-        choice, at = _read_long(block, at)
-        if choice < 0:
+        choice = block[at]
+        if choice & 1 or choice > 0x7F:
             raise ValueError("a union has no such branch")
-        return choices[choice](block, at)
+        return choices[choice >> 1](block, at + 1)
 
     return read
 
@@ -341,12 +347,14 @@ def _read_tuple(fields: tuple[_Read, ...]) -> _Read:
 def _item_blocks(block: bytes, at: int) -> tuple[int, int, int]:
     """Return count, size in bytes (-1 when not stated) and start of a run of items."""
     count, at = _read_long(block, at)
-    if count >= 0:
-        return count, -1, at
-    size, at = _read_long(block, at)
-    if size < 0 or at + size > len(block):
+    size = -1
+    if count < 0:
+        size, at = _read_long(block, at)
+        if size < 0:
+            raise ValueError("a list has a negative size")
+    if max(abs(count), at + size) > len(block):  # an item takes a byte at least
         raise ValueError("a list ends outside of its block")
-    return -count, size, at
+    return abs(count), size, at
 
 
 def _read_array(item: _Read) -> _Read:
@@ -450,11 +458,13 @@ def _skip_items(items: tuple[Schema, ...]) -> _Step:
         skip_run = _skip_each(_skip_all(tuple(_skipper(item) for item in items)))
 
     def skip(block: bytes, at: int) -> int:
-        count, size, at = _item_blocks(block, at)
-        while count:
-            at = skip_run(block, at, count) if size < 0 else at + size
-            count, size, at = _item_blocks(block, at)
-        return at
+        while count := block[at]:
+            if count < 0x80 and not count & 1:  # a small positive number, nearly always
+                at = skip_run(block, at + 1, count >> 1)
+            else:
+                count, size, at = _item_blocks(block, at)
+                at = skip_run(block, at, count) if size < 0 else at + size
+        return at + 1
 
     return skip
 
@@ -470,8 +480,6 @@ def _skip_each(item: _Step) -> Callable[[bytes, int, int], int]:
 
 def _skip_longs(per_item: int) -> Callable[[bytes, int, int], int]:
     def skip_run(block: bytes, at: int, count: int) -> int:
-        if count > len(block):
-            raise ValueError("a list ends outside of its block")
         found = _longs_pattern(count * per_item).match(block, at)
         if found is None:
             raise ValueError("a list ends outside of its block")

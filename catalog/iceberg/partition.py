@@ -75,7 +75,8 @@ def from_avro(kind: Any, value: Any) -> Value:
     logical = kind.get("logicalType") if isinstance(kind, dict) else None
     if logical == "decimal":
         unscaled = int.from_bytes(value, "big", signed=True)
-        return Decimal(unscaled).scaleb(-int(kind.get("scale", 0)))
+        # By text: arithmetic would round to the digits of Python's decimal context.
+        return Decimal(f"{unscaled}E{-int(kind.get('scale', 0))}")
     if logical == "uuid" and isinstance(value, bytes):
         return UUID(bytes=value)
     result: Value = value
