@@ -1,0 +1,181 @@
+"""Which data files the delete files beside a rewrite apply to, and which of them may leave with it.
+
+A delete file that covers a whole partition is opened where its path bounds leave a doubt: the
+answer decides whether rows come back, so it is never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.manifest import DataFile, DataFileContent
+
+from catalog.conflicts import LiveFile
+from catalog.errors import CorruptTableError
+from catalog.iceberg.head import Head, LiveEntry, partition_text
+from catalog.location import Confinement
+from catalog.storage import Storage
+
+# Reserved field id of the column in position delete files, and its name.
+_FILE_PATH_ID = 2147483546
+_FILE_PATH = "file_path"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteTargets:
+    """Tells which data files a position delete file names; each is opened at most once."""
+
+    storage: Storage
+    confinement: Confinement
+    _known: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def of(self, delete_file: DataFile) -> frozenset[str]:
+        """Return the paths of the data files that it drops rows of.
+
+        Raises:
+            CorruptTableError: it cannot be read.
+        """
+        path = delete_file.file_path
+        if path not in self._known:
+            single = single_target(delete_file)
+            self._known[path] = self._read(path) if single is None else frozenset((single,))
+        return self._known[path]
+
+    def _read(self, path: str) -> frozenset[str]:
+        with self.storage.open_input(self.confinement.parse(path)) as source:
+            try:
+                column = pq.read_table(source, columns=[_FILE_PATH])[_FILE_PATH]
+            except (pa.ArrowException, KeyError) as error:
+                raise CorruptTableError(f"cannot read the delete file {path}: {error}") from error
+        return frozenset(pc.unique(column).to_pylist())
+
+
+def single_target(delete_file: DataFile) -> str | None:
+    """Return the one data file that the bounds name; None when they allow more than one."""
+    lower, upper = _bounds(delete_file)
+    return lower.decode() if lower is not None and lower == upper else None
+
+
+def _bounds(delete_file: DataFile) -> tuple[bytes | None, bytes | None]:
+    return (
+        (delete_file.lower_bounds or {}).get(_FILE_PATH_ID),
+        (delete_file.upper_bounds or {}).get(_FILE_PATH_ID),
+    )
+
+
+def _may_name(delete_file: DataFile, path: str) -> bool:
+    lower, upper = _bounds(delete_file)
+    encoded = path.encode()
+    return (lower is None or lower <= encoded) and (upper is None or encoded <= upper)
+
+
+def live_files(
+    head: Head,
+    planned: Mapping[str, frozenset[str]],
+    *,
+    targets: DeleteTargets,
+    base_sequence_number: int,
+) -> dict[str, LiveFile]:
+    """Return the files to be replaced as they are in the head, each with the deletes on it.
+
+    An equality delete that came after the base is left out: it applies to the outputs as well,
+    which carry the sequence number of the base.
+
+    Args:
+        head: the state that the commit meets.
+        planned: the delete files that were planned with, by data file.
+        targets: what delete files name.
+        base_sequence_number: that of the snapshot the plan was made from.
+    """
+    applied: dict[str, set[str]] = {path: set() for path in head.files}
+    by_partition: dict[str, list[LiveEntry]] = {}
+    for one in head.files.values():
+        by_partition.setdefault(partition_text(one.file), []).append(one)
+    for delete in head.deletes:
+        delete_path = delete.file.file_path
+        if delete.file.content == DataFileContent.EQUALITY_DELETES:
+            for path in _hit_by_equality(delete, head, base_sequence_number):
+                applied[path].add(delete_path)
+            continue
+        for path in _candidates(delete, by_partition.get(partition_text(delete.file), ())):
+            # What was planned with is known to be harmless; what is new has to be looked into.
+            if delete_path in planned.get(path, ()) or path in targets.of(delete.file):
+                applied[path].add(delete_path)
+    return {path: _live_file(one, applied[path]) for path, one in head.files.items()}
+
+
+def _live_file(one: LiveEntry, delete_paths: set[str]) -> LiveFile:
+    return LiveFile(
+        size_bytes=one.file.file_size_in_bytes,
+        row_count=one.file.record_count,
+        sequence_number=one.sequence_number,
+        delete_paths=frozenset(delete_paths),
+    )
+
+
+def _candidates(delete: LiveEntry, neighbours: Iterable[LiveEntry]) -> Iterator[str]:
+    for one in neighbours:
+        path = one.file.file_path
+        if delete.sequence_number >= one.sequence_number and _may_name(delete.file, path):
+            yield path
+
+
+def _hit_by_equality(delete: LiveEntry, head: Head, base_sequence_number: int) -> Iterator[str]:
+    """Without looking at rows: whatever lies in the scope of the delete."""
+    if delete.sequence_number > base_sequence_number:
+        return
+    scope = partition_text(delete.file)
+    is_global = not len(delete.file.partition)
+    for path, one in head.files.items():
+        if one.sequence_number < delete.sequence_number and (
+            is_global or partition_text(one.file) == scope
+        ):
+            yield path
+
+
+def leaving(
+    head: Head,
+    removed: frozenset[str],
+    *,
+    targets: DeleteTargets,
+    live_paths: Iterable[str],
+) -> list[LiveEntry]:
+    """Return the position delete files of which no data file is left.
+
+    Args:
+        head: the state before the commit.
+        removed: the data files that the commit replaces.
+        targets: what delete files name.
+        live_paths: all data files of the head; read only as far as there is a doubt.
+    """
+    partitions = {partition_text(head.files[path].file) for path in removed}
+    candidates = {
+        delete.file.file_path: delete
+        for delete in head.deletes
+        if delete.file.content == DataFileContent.POSITION_DELETES
+        and partition_text(delete.file) in partitions
+        and _is_known_cheaply(delete.file, removed)
+    }
+    # What else they name, by data file: one that is live keeps its delete files.
+    doubts: dict[str, list[str]] = {}
+    for path, delete in candidates.items():
+        for target in targets.of(delete.file) - removed:
+            doubts.setdefault(target, []).append(path)
+    undecided = {path for paths in doubts.values() for path in paths}
+    remaining = iter(live_paths)
+    while undecided and (live := next(remaining, None)) is not None:
+        for path in doubts.get(live, ()):
+            undecided.discard(path)
+            candidates.pop(path, None)
+    return list(candidates.values())
+
+
+def _is_known_cheaply(delete_file: DataFile, removed: frozenset[str]) -> bool:
+    """Whether the bounds name one data file, or allow one of those that are replaced."""
+    if single_target(delete_file) is not None:
+        return True
+    return any(_may_name(delete_file, path) for path in removed)

@@ -1,0 +1,190 @@
+"""What a snapshot holds of the files that a commit replaces and of the deletes beside them.
+
+A reader lives as long as one commit. Manifests never change, so each is opened once however many
+heads the commit meets; those that the manifest list excludes are not opened at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import pyarrow as pa
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestFile
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.types import PrimitiveType
+
+from catalog.iceberg.partition import decode_key, encode_key
+from catalog.iceberg.pruning import Values, may_hold
+from catalog.model import Commit
+
+# Manifests in flight at once: they hide the latency of storage, decoding holds one core anyway.
+_READERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEntry:
+    """A live file, and the manifest that lists it."""
+
+    manifest: ManifestFile
+    entry: ManifestEntry
+
+    @property
+    def file(self) -> DataFile:
+        """The file."""
+        return self.entry.data_file
+
+    @property
+    def sequence_number(self) -> int:
+        """Its data sequence number; zero in tables of format version 1."""
+        return self.entry.sequence_number or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The state that a commit meets.
+
+    Attributes:
+        manifests: all that hold live files.
+        files: the files to be replaced that are live, by path.
+        deletes: the delete files in their partitions, of any kind.
+    """
+
+    manifests: tuple[ManifestFile, ...]
+    files: Mapping[str, LiveEntry]
+    deletes: tuple[LiveEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    entries: tuple[LiveEntry, ...]
+    paths: frozenset[str]
+
+
+class HeadReader:
+    """Reads one head after another on behalf of one commit."""
+
+    def __init__(self, io: FileIO, commit: Commit) -> None:
+        self._io = io
+        self._opened: dict[str, _Opened] = {}
+        files = [rewrite.files.files for rewrite in commit.rewrites]
+        table = pa.concat_tables(files).unify_dictionaries()
+        self._replaced = frozenset(table["path"].to_pylist())
+        self._keys = frozenset(table["partition_key"].unique().to_pylist())
+        self._partitions: dict[int, list[Values]] = {}
+        for spec_id, values in map(decode_key, self._keys):
+            self._partitions.setdefault(spec_id, []).append(values)
+        sequence_numbers = table["sequence_number"].to_numpy()
+        self._sequence_numbers = (int(sequence_numbers.min()), int(sequence_numbers.max()))
+
+    def read(self, metadata: TableMetadata, snapshot: Snapshot) -> Head:
+        """Read what the snapshot holds of the files of the commit.
+
+        Raises:
+            LocationError: a manifest lies outside of the table's prefixes.
+            ObjectNotFoundError: a manifest is missing.
+        """
+        manifests = tuple(filter(_has_live_files, snapshot.manifests(self._io)))
+        touched = [one for one in manifests if self._is_touched(one, metadata)]
+        data = [one for one in touched if one.content == ManifestContent.DATA]
+        deletes = [one for one in touched if one.content == ManifestContent.DELETES]
+        opened = self._open_all(filter(self._may_list_replaced, data))
+        return Head(
+            manifests=manifests,
+            files={one.file.file_path: one for part in opened for one in part.entries},
+            deletes=tuple(one for part in self._open_all(deletes) for one in part.entries),
+        )
+
+    def live_paths(
+        self, metadata: TableMetadata, manifests: Iterable[ManifestFile]
+    ) -> Iterator[str]:
+        """Yield the paths of all live data files, those of untouched partitions last."""
+        data = [one for one in manifests if one.content == ManifestContent.DATA]
+        data.sort(key=lambda one: not self._is_touched(one, metadata))
+        for opened in self._open_all(data):
+            yield from opened.paths
+
+    def _is_touched(self, manifest: ManifestFile, metadata: TableMetadata) -> bool:
+        spec = metadata.specs().get(manifest.partition_spec_id)
+        if spec is None:
+            return False
+        partitions = self._partitions.get(spec.spec_id, [])
+        if manifest.content == ManifestContent.DELETES and not spec.fields:
+            return True  # equality deletes of an unpartitioned spec apply everywhere
+        return bool(partitions) and may_hold(manifest, partition_kinds(metadata, spec), partitions)
+
+    def _may_list_replaced(self, manifest: ManifestFile) -> bool:
+        least, greatest = self._sequence_numbers
+        return (manifest.min_sequence_number or 0) <= greatest and (
+            (manifest.sequence_number or 0) >= least
+        )
+
+    def _open_all(self, manifests: Iterable[ManifestFile]) -> Iterator[_Opened]:
+        """Open manifests a few at a time, so that no more than these are in memory decoded."""
+        remaining = iter(manifests)
+        with ThreadPoolExecutor(_READERS) as readers:
+            while batch := list(islice(remaining, _READERS)):
+                yield from readers.map(self._open, batch)
+
+    def _open(self, manifest: ManifestFile) -> _Opened:
+        known = self._opened.get(manifest.manifest_path)
+        if known is None:
+            known = self._decode(manifest)
+            self._opened[manifest.manifest_path] = known
+        return known
+
+    def _decode(self, manifest: ManifestFile) -> _Opened:
+        entries = manifest.fetch_manifest_entry(self._io, discard_deleted=True)
+        if manifest.content == ManifestContent.DELETES:
+            live = [LiveEntry(manifest, entry) for entry in entries]
+            return _Opened(tuple(live), frozenset())
+        held = [one for one in entries if one.data_file.file_path in self._replaced]
+        return _Opened(
+            tuple(LiveEntry(manifest, _without_metrics(entry)) for entry in held),
+            frozenset(entry.data_file.file_path for entry in entries),
+        )
+
+
+def partition_text(file: DataFile) -> str:
+    """Return the partition of a file as one comparable text, which two NaNs share."""
+    return encode_key(file.spec_id, [file.partition[index] for index in range(len(file.partition))])
+
+
+def partition_kinds(metadata: TableMetadata, spec: PartitionSpec) -> Sequence[PrimitiveType]:
+    """Return the types of the fields of a spec."""
+    fields = spec.partition_type(schema_for(metadata, spec)).fields
+    return [field.field_type for field in fields]  # type: ignore[misc]
+
+
+def schema_for(metadata: TableMetadata, spec: PartitionSpec) -> Schema:
+    """Return the newest schema that has every column that a spec is computed from.
+
+    An old spec outlives the columns of its fields: its files keep their partition values.
+    """
+    sources = {field.source_id for field in spec.fields}
+    schemas = sorted(metadata.schemas, key=lambda schema: -schema.schema_id)
+    for schema in (metadata.schema(), *schemas):
+        if sources <= schema.field_ids:
+            return schema
+    return metadata.schema()
+
+
+def _has_live_files(manifest: ManifestFile) -> bool:
+    return manifest.has_added_files() or manifest.has_existing_files()
+
+
+def _without_metrics(entry: ManifestEntry) -> ManifestEntry:
+    """Drop the metrics of an entry in place: they are most of its memory and mark no file."""
+    for position in _METRICS:
+        entry.data_file[position] = None
+    return entry
+
+
+# Positions of the metrics in the record of a data file, column sizes to upper bounds.
+_METRICS = range(6, 12)

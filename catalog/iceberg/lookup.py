@@ -1,0 +1,113 @@
+"""Finds out what became of a commit: the table is asked, never the reply that may be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import ManifestContent, ManifestEntryStatus
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
+from pyiceberg.table.snapshots import ancestors_of
+
+from catalog.iceberg.metadata import snapshot_value
+from catalog.iceberg.staging import committed_by, snapshot_id_of
+from catalog.model import Commit, CommitResult, Conflict, Rewrite
+
+_DROPPED = "it was dropped when the others were committed"
+
+
+def find(metadata: TableMetadata, io: FileIO, commit: Commit) -> CommitResult | None:
+    """Return what became of a commit; None when it never happened.
+
+    The snapshot of the commit tells. When it has been expired since, the commit is known by the
+    outputs of it that a later snapshot still holds.
+    """
+    snapshot = _own_snapshot(metadata, commit)
+    if snapshot is not None:
+        removed = _removed_by(snapshot, io)
+        groups = {one.group_id for one in commit.rewrites if _inputs(one) <= removed}
+        return _result(commit, snapshot, groups)
+    if is_unbroken(metadata, commit):
+        return None
+    return _find_outputs(metadata, io, commit)
+
+
+def _own_snapshot(metadata: TableMetadata, commit: Commit) -> IcebergSnapshot | None:
+    found = metadata.snapshot_by_id(snapshot_id_of(commit.commit_id))
+    return found if found is not None and committed_by(found) == commit.commit_id else None
+
+
+def is_unbroken(metadata: TableMetadata, commit: Commit) -> bool:
+    """Whether the base is the current snapshot or an ancestor of it, with all between present."""
+    wanted = commit.base.snapshot_id
+    lineage = ancestors_of(metadata.current_snapshot(), metadata)
+    return any(str(snapshot.snapshot_id) == wanted for snapshot in lineage)
+
+
+def _find_outputs(metadata: TableMetadata, io: FileIO, commit: Commit) -> CommitResult | None:
+    later = [
+        snapshot
+        for snapshot in metadata.snapshots
+        if (snapshot.sequence_number or 0) >= commit.base.sequence_number
+    ]
+    # The newest state that holds an output speaks for the commit.
+    for snapshot in sorted(later, key=lambda one: one.timestamp_ms, reverse=True):
+        live = _live_in(snapshot, io)
+        if any(_outputs(rewrite) & live for rewrite in commit.rewrites):
+            groups = {one.group_id for one in commit.rewrites if _seems_committed(one, live)}
+            return _result(commit, snapshot, groups)
+    return None
+
+
+def _seems_committed(rewrite: Rewrite, live: frozenset[str]) -> bool:
+    """Judge a group by its outputs, and where it has none by its inputs."""
+    if rewrite.added:
+        return bool(_outputs(rewrite) & live)
+    return not _inputs(rewrite) & live
+
+
+def _inputs(rewrite: Rewrite) -> frozenset[str]:
+    return frozenset(rewrite.files.files["path"].to_pylist())
+
+
+def _outputs(rewrite: Rewrite) -> frozenset[str]:
+    return frozenset(output.path for output in rewrite.added)
+
+
+def _removed_by(snapshot: IcebergSnapshot, io: FileIO) -> frozenset[str]:
+    return frozenset(
+        entry.data_file.file_path
+        for manifest in snapshot.manifests(io)
+        if manifest.content == ManifestContent.DATA
+        and manifest.added_snapshot_id == snapshot.snapshot_id
+        for entry in manifest.fetch_manifest_entry(io, discard_deleted=False)
+        if entry.status == ManifestEntryStatus.DELETED
+    )
+
+
+def _live_in(snapshot: IcebergSnapshot, io: FileIO) -> frozenset[str]:
+    return frozenset(
+        entry.data_file.file_path
+        for manifest in snapshot.manifests(io)
+        if manifest.content == ManifestContent.DATA
+        for entry in manifest.fetch_manifest_entry(io, discard_deleted=True)
+    )
+
+
+def _result(commit: Commit, snapshot: IcebergSnapshot, committed: set[str]) -> CommitResult:
+    groups = [rewrite.group_id for rewrite in commit.rewrites]
+    return CommitResult(
+        snapshot_value(snapshot),
+        committed=tuple(group for group in groups if group in committed),
+        conflicts=tuple(Conflict(group, _DROPPED) for group in groups if group not in committed),
+    )
+
+
+def referenced_metadata(snapshots: Iterable[IcebergSnapshot], io: FileIO) -> set[str]:
+    """Return the manifest lists of snapshots and every manifest that they name."""
+    paths: set[str] = set()
+    for snapshot in snapshots:
+        paths.add(snapshot.manifest_list)
+        paths.update(manifest.manifest_path for manifest in snapshot.manifests(io))
+    return paths

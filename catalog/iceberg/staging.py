@@ -1,0 +1,295 @@
+"""A `replace` snapshot written out: manifests, the manifest list, and the summary.
+
+Names carry the commit's id, so that whatever a killed commit leaves behind can be told apart from
+everybody else's files and be removed.
+
+Specification: https://iceberg.apache.org/spec/#manifests, https://iceberg.apache.org/spec/#snapshots
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import count
+from time import time_ns
+from typing import cast
+
+from pyiceberg.avro.codecs import AvroCompressionCodec
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import (
+    DataFile,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    ManifestWriter,
+    ManifestWriterV2,
+    write_manifest,
+    write_manifest_list,
+)
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+
+from catalog.iceberg.head import Head, LiveEntry, partition_text, schema_for
+from catalog.iceberg.summary import replace_summary
+from catalog.model import Commit
+
+_MANIFEST_BYTES = ("commit.manifest.target-size-bytes", 8 << 20)
+_AVRO_CODEC = ("write.avro.compression-codec", "gzip")
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SNAPSHOT_ID_BITS = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a snapshot changes in its parent.
+
+    Attributes:
+        added: new data files.
+        removed: files that leave, data and deletes alike.
+    """
+
+    added: tuple[DataFile, ...]
+    removed: tuple[LiveEntry, ...]
+
+
+def snapshot_id_of(commit_id: str) -> int:
+    """Return the snapshot id of a commit: the same in every attempt and every process."""
+    digest = blake2b(commit_id.encode(), digest_size=8).digest()
+    # Zero stands for no snapshot with some writers.
+    return (int.from_bytes(digest, "big") >> (64 - _SNAPSHOT_ID_BITS)) or 1
+
+
+def leftover_pattern(commit_id: str) -> re.Pattern[str]:
+    """Return the pattern of the names that the commit gives to its metadata files."""
+    stem, number = re.escape(commit_id), snapshot_id_of(commit_id)
+    return re.compile(
+        rf"{stem}-[0-9a-f]{{8}}-m\d+\.avro|snap-{number}-\d+-{stem}-[0-9a-f]{{8}}\.avro"
+    )
+
+
+class _DeleteManifestWriter(ManifestWriterV2):
+    """Writes manifests of delete files; the stock writer always says that they are data."""
+
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
+
+
+class Staging:
+    """Writes the snapshots that one commit proposes, one per head that it meets.
+
+    A manifest that is still right for the next head is kept. `discard` removes the rest.
+    """
+
+    def __init__(self, io: FileIO, commit: Commit) -> None:
+        if not _SAFE_ID.fullmatch(commit.commit_id):
+            raise ValueError(
+                f"a commit id is letters, digits, dots and dashes: {commit.commit_id!r}"
+            )
+        self._io = io
+        self._commit = commit
+        self.snapshot_id = snapshot_id_of(commit.commit_id)
+        # Another process may be at the same commit after a crash: no two may share a file.
+        self._token = secrets.token_hex(4)
+        self._numbers = count()
+        self._attempts = count()
+        self._written: set[str] = set()
+        self._reusable: dict[tuple[str, frozenset[str]], list[ManifestFile]] = {}
+
+    def stage(self, table: Table, head: Head, changes: Changes) -> Snapshot:
+        """Write a snapshot that follows the table's current one."""
+        metadata = table.metadata
+        manifests = self._manifests(table, head, changes)
+        parent = metadata.current_snapshot()
+        sequence_number = metadata.next_sequence_number()
+        path = self._list_path(table)
+        with write_manifest_list(
+            format_version=metadata.format_version,
+            output_file=self._io.new_output(path),
+            snapshot_id=self.snapshot_id,
+            parent_snapshot_id=parent.snapshot_id if parent else None,
+            sequence_number=sequence_number,
+            avro_compression=_codec(metadata),
+        ) as writer:
+            writer.add_manifests(manifests)
+        return Snapshot(  # type: ignore[call-arg] - names, not aliases, are accepted too
+            snapshot_id=self.snapshot_id,
+            parent_snapshot_id=parent.snapshot_id if parent else None,
+            sequence_number=sequence_number,
+            # A clock that lags behind the last writer's must not set the table back.
+            timestamp_ms=max(time_ns() // 1_000_000, metadata.last_updated_ms),
+            manifest_list=path,
+            summary=self._summary(metadata, changes),
+            schema_id=metadata.current_schema_id,
+        )
+
+    def discard(self, kept: Iterable[str] = ()) -> None:
+        """Remove what was written, except for the given files."""
+        for path in sorted(self._written.difference(kept)):
+            self._io.delete(path)
+        self._written.clear()
+
+    def _list_path(self, table: Table) -> str:
+        attempt = next(self._attempts)
+        name = f"snap-{self.snapshot_id}-{attempt}-{self._commit.commit_id}-{self._token}.avro"
+        return self._path(table, name)
+
+    def _path(self, table: Table, name: str) -> str:
+        path = table.location_provider().new_metadata_location(name)
+        self._written.add(path)
+        return path
+
+    def _summary(self, metadata: TableMetadata, changes: Changes) -> Summary:
+        properties = {**dict(self._commit.properties), COMMIT_ID: self._commit.commit_id}
+        counted = replace_summary(
+            metadata,
+            added=changes.added,
+            removed=[one.file for one in changes.removed],
+            properties=properties,
+        )
+        return Summary(operation=Operation.REPLACE, **counted)
+
+    def _manifests(self, table: Table, head: Head, changes: Changes) -> list[ManifestFile]:
+        leaving: dict[str, set[str]] = {}
+        for one in changes.removed:
+            paths = leaving.setdefault(one.manifest.manifest_path, set())
+            paths.add(one.file.file_path)
+        carried: list[ManifestFile] = []
+        for manifest in head.manifests:
+            paths = leaving.get(manifest.manifest_path, set())
+            carried += self._without(table, manifest, paths) if paths else [manifest]
+        return [*self._added(table, changes), *self._deleted(table, changes.removed), *carried]
+
+    def _added(self, table: Table, changes: Changes) -> list[ManifestFile]:
+        # What is deleted later must hit the outputs as it would have hit the inputs.
+        number = self._commit.base.sequence_number if table.metadata.format_version > 1 else None
+        entries = [
+            ManifestEntry.from_args(
+                status=ManifestEntryStatus.ADDED,
+                snapshot_id=self.snapshot_id,
+                sequence_number=number,
+                file_sequence_number=None,
+                data_file=file,
+            )
+            for file in changes.added
+        ]
+        return self._write_once(table, ManifestContent.DATA, origin="added", entries=entries)
+
+    def _deleted(self, table: Table, removed: Sequence[LiveEntry]) -> list[ManifestFile]:
+        manifests: list[ManifestFile] = []
+        for content in ManifestContent:
+            entries = [
+                self._with_status(ManifestEntryStatus.DELETED, one.entry)
+                for one in removed
+                if one.manifest.content == content
+            ]
+            manifests += self._write_once(table, content, origin="deleted", entries=entries)
+        return manifests
+
+    def _without(self, table: Table, manifest: ManifestFile, paths: set[str]) -> list[ManifestFile]:
+        """Write a manifest anew, without some of its files; nothing when no other is left."""
+        rest = [
+            self._with_status(ManifestEntryStatus.EXISTING, entry)
+            for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True)
+            if entry.data_file.file_path not in paths
+        ]
+        return self._write_once(
+            table, manifest.content, origin=manifest.manifest_path, entries=rest
+        )
+
+    def _write_once(
+        self,
+        table: Table,
+        content: ManifestContent,
+        *,
+        origin: str,
+        entries: Sequence[ManifestEntry],
+    ) -> list[ManifestFile]:
+        """Write entries, or find the manifests with the same ones from the attempt before."""
+        key = (origin, frozenset(entry.data_file.file_path for entry in entries))
+        if key not in self._reusable:
+            self._reusable[key] = self._write_all(table, content, entries)
+        return self._reusable[key]
+
+    def _with_status(self, status: ManifestEntryStatus, entry: ManifestEntry) -> ManifestEntry:
+        is_deleted = status == ManifestEntryStatus.DELETED
+        return ManifestEntry.from_args(
+            status=status,
+            snapshot_id=self.snapshot_id if is_deleted else entry.snapshot_id,
+            sequence_number=entry.sequence_number,
+            file_sequence_number=entry.file_sequence_number,
+            data_file=entry.data_file,
+        )
+
+    def _write_all(
+        self, table: Table, content: ManifestContent, entries: Iterable[ManifestEntry]
+    ) -> list[ManifestFile]:
+        """Write entries clustered by partition, so that planners can skip whole manifests."""
+        by_spec: dict[int, list[ManifestEntry]] = {}
+        for entry in entries:
+            by_spec.setdefault(entry.data_file.spec_id, []).append(entry)
+        manifests: list[ManifestFile] = []
+        for spec_id, some in sorted(by_spec.items()):
+            some.sort(
+                key=lambda entry: (partition_text(entry.data_file), entry.data_file.file_path)
+            )
+            manifests += self._write_rolling(table, content, spec_id=spec_id, entries=some)
+        return manifests
+
+    def _write_rolling(
+        self,
+        table: Table,
+        content: ManifestContent,
+        *,
+        spec_id: int,
+        entries: Sequence[ManifestEntry],
+    ) -> list[ManifestFile]:
+        name, default = _MANIFEST_BYTES
+        target_bytes = int(table.metadata.properties.get(name, default))
+        manifests: list[ManifestFile] = []
+        remaining = iter(entries)
+        entry = next(remaining, None)
+        while entry is not None:
+            with self._writer(table, content, spec_id) as writer:
+                while entry is not None and writer.tell() < target_bytes:
+                    writer.add_entry(entry)
+                    entry = next(remaining, None)
+            manifests.append(writer.to_manifest_file())
+        return manifests
+
+    def _writer(self, table: Table, content: ManifestContent, spec_id: int) -> ManifestWriter:
+        metadata = table.metadata
+        spec = metadata.specs()[spec_id]
+        name = f"{self._commit.commit_id}-{self._token}-m{next(self._numbers)}.avro"
+        output = self._io.new_output(self._path(table, name))
+        schema, codec = schema_for(metadata, spec), _codec(metadata)
+        if content == ManifestContent.DELETES:
+            return _DeleteManifestWriter(spec, schema, output, self.snapshot_id, codec)
+        return write_manifest(
+            metadata.format_version, spec, schema, output, self.snapshot_id, codec
+        )
+
+
+# The property of a snapshot's summary that holds the id of the commit that made it.
+COMMIT_ID = "compactor.commit-id"
+
+
+def _codec(metadata: TableMetadata) -> AvroCompressionCodec:
+    name, default = _AVRO_CODEC
+    return cast(AvroCompressionCodec, metadata.properties.get(name, default))
+
+
+def committed_by(snapshot: Snapshot) -> str | None:
+    """Return the id of the commit of ours that made a snapshot, None for others' snapshots."""
+    properties: Mapping[str, str] = (
+        snapshot.summary.additional_properties if snapshot.summary else {}
+    )
+    return properties.get(COMMIT_ID)

@@ -1,0 +1,46 @@
+"""The counters in the summary of a `replace` snapshot.
+
+The library counts appends, overwrites and deletes only; what a rewrite adds and removes is counted
+as for an overwrite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pyiceberg.manifest import DataFile
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import (
+    Operation,
+    SnapshotSummaryCollector,
+    Summary,
+    update_snapshot_summaries,
+)
+
+from catalog.iceberg.head import schema_for
+
+_PARTITIONS_MAX = "write.summary.partition-limit"
+
+
+def replace_summary(
+    metadata: TableMetadata,
+    *,
+    added: Iterable[DataFile],
+    removed: Iterable[DataFile],
+    properties: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the summary of a snapshot that follows the current one, its operation left out."""
+    collector = SnapshotSummaryCollector(int(metadata.properties.get(_PARTITIONS_MAX, 0)))
+    specs = metadata.specs()
+    for file in added:
+        spec = specs[file.spec_id]
+        collector.add_file(file, schema_for(metadata, spec), spec)
+    for file in removed:
+        spec = specs[file.spec_id]
+        collector.remove_file(file, schema_for(metadata, spec), spec)
+    parent = metadata.current_snapshot()
+    counted = update_snapshot_summaries(
+        Summary(Operation.OVERWRITE, **collector.build()),
+        parent.summary if parent else None,
+    )
+    return {**properties, **counted.additional_properties}
