@@ -138,7 +138,9 @@ class _Run:
                 starts, high = tried, middle
             else:
                 low = middle
-        return self._without_lone_tail(np.array(starts, dtype=np.int64))
+        if len(starts) > 1 and self._joins_neighbour(starts[-2], starts[-1]):
+            starts = starts[:-1]
+        return np.array(starts, dtype=np.int64)
 
     def _next_fit(self, input_ends: Floats, kept_ends: Floats, cap: float) -> list[int]:
         """Begin a group where the cap is reached and the group before surely fills a file."""
@@ -154,9 +156,13 @@ class _Run:
                 return starts
             starts.append(following)
 
-    def _without_lone_tail(self, starts: Ints) -> Ints:
-        """Join a single small file at the end, which alone would gain nothing, to its neighbour."""
-        is_lone = len(starts) > 1 and starts[-1] == len(self.is_needy) - 1
-        if is_lone and not self.is_needy[-1]:
-            return starts[:-1]
-        return starts
+    def _joins_neighbour(self, before: int, last: int) -> bool:
+        """Tell whether the last group is better off with the one before, whatever the limit.
+
+        A single small file alone would gain nothing.  And where deletes have made the group before
+        exceed the limit to fill a file, one more that fills none would be left.
+        """
+        if last == len(self.is_needy) - 1 and not self.is_needy[-1]:
+            return True
+        is_over = self.input_bytes[before:last].sum() > self.limit_bytes
+        return bool(is_over and self.kept_bytes[last:].sum() < self.filling_bytes)
