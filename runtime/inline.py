@@ -12,10 +12,10 @@ from typing import Any, Self, TypeVar, cast
 
 from runtime.api import Actor, Key, Profile, Ref, Resources, Retry, Runtime, Stats
 from runtime.attempt import encode_for_task, name_of, outcome_of, run_attempt
-from runtime.errors import Cancelled, Infeasible, RuntimeFailure
+from runtime.errors import Cancelled, RuntimeFailure
 from runtime.ledger import Ledger, base_bytes
 from runtime.memory import Meter
-from runtime.scheduler import infeasible
+from runtime.scheduler import require_feasible
 from runtime.serialization import Buffer, decode, encode, in_memory
 
 T = TypeVar("T")
@@ -152,13 +152,7 @@ class InlineRuntime(Runtime):
     def _check(self, request: Resources) -> None:
         if self._closed:
             raise Cancelled("the runtime was shut down")
-        reason = infeasible(request, self._total)
-        if reason is not None:
-            raise Infeasible(
-                reason,
-                requested_bytes=request.memory_bytes,
-                budget_bytes=self._total.memory_bytes,
-            )
+        require_feasible(request, self._total)
 
     def run(self, task: Callable[[], T], planned: Profile) -> InlineRef[T]:
         """Run something now, measured; its result or failure is in the ref."""

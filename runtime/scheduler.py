@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from runtime.api import Resources
+from runtime.errors import Infeasible
 
 WINDOW_TASKS_MAX = 64
 """How far behind a task that does not fit another one is looked for."""
@@ -55,6 +56,24 @@ def infeasible(request: Resources, node: Resources) -> str | None:
         if node.labels.get(name) != value:
             return f"no node has the label {name}={value}"
     return None
+
+
+def require_feasible(request: Resources, node: Resources) -> None:
+    """Refuse at submit what would wait for ever.
+
+    Raises:
+        Infeasible: The node is too small for the request.
+        ValueError: The request makes no sense.
+    """
+    if request.cpus < 1:
+        raise ValueError(f"cpus must be at least 1, not {request.cpus}")
+    if request.memory_bytes < 0:
+        raise ValueError(f"memory must not be negative, not {request.memory_bytes}")
+    reason = infeasible(request, node)
+    if reason is not None:
+        raise Infeasible(
+            reason, requested_bytes=request.memory_bytes, budget_bytes=node.memory_bytes
+        )
 
 
 def admit(waiting: Iterable[Waiting], free: Resources) -> list[int]:

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from runtime.api import Actor, Key, Profile, Ref, Resources, Retry, Runtime, Stats
 from runtime.attempt import encode_for_task, name_of
-from runtime.errors import Cancelled, Infeasible
+from runtime.errors import Cancelled
 from runtime.ledger import Ledger, base_bytes
 from runtime.local import actor as in_worker
 from runtime.local.dispatcher import Dispatcher
@@ -22,7 +22,7 @@ from runtime.local.session import Session
 from runtime.local.store import Packed, pack
 from runtime.local.task import ActorState, Argument, LocalTask, ShippedFunction
 from runtime.predictor import BASE_BYTES
-from runtime.scheduler import infeasible
+from runtime.scheduler import require_feasible
 
 T = TypeVar("T")
 
@@ -183,13 +183,7 @@ class LocalRuntime(Runtime):
     def _check(self, request: Resources, node: Resources) -> None:
         if self._is_closed:
             raise Cancelled("the runtime was shut down")
-        reason = infeasible(request, node)
-        if reason is not None:
-            raise Infeasible(
-                reason,
-                requested_bytes=request.memory_bytes,
-                budget_bytes=node.memory_bytes,
-            )
+        require_feasible(request, node)
 
     def _post(self, task: LocalTask) -> None:
         task.ref.task = task

@@ -1,0 +1,270 @@
+"""What every backend does alike: subclass `RuntimeConformance` with a `rt` fixture."""
+
+import copy
+import pickle
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import runtime
+from tests.runtime import tasks
+
+
+class RuntimeConformance:
+    """Run against a fixture `rt` of two CPU slots and 4 GiB that keeps its profiles."""
+
+    # ---------------------------------------------------------------- values
+
+    def test_runs_a_function(self, rt):
+        assert rt.get(rt.submit(tasks.add, 1, 2)) == 3
+
+    def test_runs_lambdas_closures_and_callables(self, rt):
+        offset = 10
+        refs = [rt.submit(lambda x: x + offset, 1), rt.submit(tasks.Counter(5).add, 2)]
+        assert rt.get(refs) == [11, 7]
+
+    def test_resolves_refs_that_are_arguments(self, rt):
+        first = rt.submit(tasks.add, 1, 2)
+        assert rt.get(rt.submit(tasks.add, first, rt.put(4))) == 7
+
+    def test_refuses_refs_inside_containers(self, rt):
+        with pytest.raises(runtime.TaskError, match="a Ref can only be an argument"):
+            rt.submit(tasks.add, [rt.put(1)], [2])
+
+    def test_deep_chain(self, rt):
+        ref = rt.put(0)
+        for _ in range(300):
+            ref = rt.submit(tasks.add, ref, 1)
+        assert rt.get(ref) == 300
+
+    def test_get_keeps_the_order_of_the_list(self, rt):
+        refs = [rt.submit(tasks.add, i, 0) for i in range(20)]
+        assert rt.get(refs) == list(range(20))
+        assert rt.get([]) == []
+
+    def test_results_are_copies(self, rt):
+        given = [1, 2]
+        ref = rt.put(given)
+        given.append(3)
+        rt.get(ref).append(4)
+        assert rt.get(ref) == [1, 2]
+
+    @pytest.mark.parametrize("rows", [0, 1, 100_000])
+    def test_tables_inside_values(self, rt, rows):
+        group = tasks.Group("g", tasks.make_table(rows))
+        small = rt.get(rt.submit(tasks.shrink, group))
+        assert small == tasks.Group("g-small", group.table.slice(2, 3))
+
+    def test_every_kind_of_arrow_value(self, rt):
+        table = pa.table({"n": [1, None, 3], "s": ["a", "b", None]}).replace_schema_metadata(
+            {"k": "v"}
+        )
+        batch = table.to_batches()[0]
+        values = [table, batch, table["s"], batch["n"], table.slice(1, 1), table.select([])]
+        for got, value in zip(rt.get(rt.put(values)), values, strict=True):
+            assert type(got) is type(value)
+            assert got.equals(value)
+        assert rt.get(rt.put(table)).schema.equals(table.schema, check_metadata=True)
+
+    def test_slices_ship_their_own_rows_only(self, rt):
+        big = tasks.make_table(1_000_000)
+        ref = rt.submit(tasks.total, big.slice(10, 5))
+        assert rt.get(ref) == 60
+        assert rt.profile(ref).input_bytes < 10_000
+        ref = rt.submit(tasks.shrink, tasks.Group("g", big))
+        rt.get(ref)
+        assert rt.profile(ref).output_bytes < 10_000
+
+    def test_arrays_are_read_only(self, rt):
+        array = rt.get(rt.submit(tasks.make_array, 100_000))
+        assert not array.flags.writeable
+        assert np.array_equal(array, np.arange(100_000))
+        assert not rt.get(rt.submit(tasks.is_writable, array))
+        assert not rt.get(rt.submit(tasks.is_writable, np.arange(3)))
+
+    # ---------------------------------------------------------------- errors
+
+    def test_an_exception_keeps_its_type_and_traceback(self, rt):
+        with pytest.raises(runtime.TaskError, match="ValueError: wrong") as caught:
+            rt.get(rt.submit(tasks.fail, "wrong"))
+        assert isinstance(caught.value.__cause__, ValueError)
+        assert caught.value.cause.args == ("wrong",)
+        assert "in fail" in caught.value.remote_traceback
+        assert not caught.value.retryable
+
+    def test_an_exception_of_a_local_class(self, rt):
+        class OwnError(Exception):
+            pass
+
+        def raises():
+            raise OwnError("mine")
+
+        with pytest.raises(runtime.TaskError, match="OwnError: mine") as caught:
+            rt.get(rt.submit(raises))
+        assert isinstance(caught.value.cause, OwnError)
+
+    @pytest.mark.parametrize("fn", [tasks.fail_picky, tasks.fail_locked])
+    def test_an_exception_that_cannot_travel(self, rt, fn):
+        with pytest.raises(runtime.TaskError) as caught:
+            rt.get(rt.submit(fn))
+        assert isinstance(caught.value.cause, RuntimeError)
+        assert "Error: " in str(caught.value)
+        assert rt.get(rt.submit(tasks.add, 1, 1)) == 2
+
+    def test_system_exit_is_an_error_of_the_task(self, rt):
+        with pytest.raises(runtime.TaskError, match="SystemExit: 3"):
+            rt.get(rt.submit(tasks.system_exit))
+
+    def test_an_unpicklable_result(self, rt):
+        with pytest.raises(runtime.TaskError, match="cannot pickle"):
+            rt.get(rt.submit(tasks.unpicklable_result))
+
+    def test_an_unpicklable_function_or_argument(self, rt):
+        lock = threading.Lock()
+        with pytest.raises(runtime.TaskError, match=r"cannot ship the function .*lambda"):
+            rt.submit(lambda: (lock, 1))
+        with pytest.raises(runtime.TaskError, match="cannot ship an argument of type lock"):
+            rt.submit(tasks.add, lock, 1)
+        with pytest.raises(runtime.TaskError, match="cannot ship the value"):
+            rt.put(lock)
+
+    def test_memory_errors_are_out_of_memory_wherever_they_hide(self, rt):
+        ref = rt.submit(tasks.fail_from_memory, memory=100 << 20, retry=runtime.Retry(1))
+        with pytest.raises(runtime.OutOfMemory, match="granted 104857600 bytes") as caught:
+            rt.get(ref)
+        assert caught.value.granted_bytes == 100 << 20
+        assert caught.value.used_bytes > 0
+        assert rt.profile(ref).outcome == "out-of-memory"
+
+    def test_a_failed_input_fails_what_needs_it(self, rt):
+        failed = rt.submit(tasks.fail, "first")
+        after = rt.submit(tasks.add, rt.submit(tasks.add, 1, failed), 1)
+        with pytest.raises(runtime.TaskError, match="first"):
+            rt.get(after)
+
+    def test_errors_survive_pickling_and_repeated_raising(self, rt):
+        ref = rt.submit(tasks.fail, "again")
+        for _ in range(2):
+            with pytest.raises(runtime.TaskError) as caught:
+                rt.get(ref)
+        for twin in (pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value)):
+            assert str(twin) == str(caught.value)
+            assert isinstance(twin.__cause__, ValueError)
+            assert twin.remote_traceback == caught.value.remote_traceback
+
+    def test_infeasible_requests_are_refused_at_submit(self, rt):
+        with pytest.raises(runtime.Infeasible, match="at most 4294967296 bytes") as caught:
+            rt.submit(tasks.nothing, memory=5 << 30)
+        assert (caught.value.requested_bytes, caught.value.budget_bytes) == (5 << 30, 4 << 30)
+        with pytest.raises(runtime.Infeasible, match="3 CPU slots, there are 2"):
+            rt.submit(tasks.nothing, cpus=3)
+        with pytest.raises(runtime.Infeasible):
+            rt.actor(tasks.Counter, 1, memory=5 << 30)
+
+    def test_requests_that_make_no_sense(self, rt):
+        with pytest.raises(ValueError, match="cpus"):
+            rt.submit(tasks.nothing, cpus=0)
+        with pytest.raises(ValueError, match="memory"):
+            rt.submit(tasks.nothing, memory=-1)
+        with pytest.raises(ValueError, match="attempts"):
+            runtime.Retry(0)
+
+    def test_refs_of_others_are_refused(self, rt):
+        with pytest.raises(TypeError, match="not made by this runtime"):
+            rt.get(runtime.Ref(1))
+
+    # ---------------------------------------------------------------- waiting and ending
+
+    def test_wait_one_by_one(self, rt):
+        pending = [rt.submit(tasks.sleep_then, 0.01 * i, i) for i in range(6)]
+        seen = []
+        while pending:
+            done, pending = rt.wait(pending, timeout_seconds=30)
+            assert done
+            seen += rt.get(done)
+        assert sorted(seen) == list(range(6))
+
+    def test_wait_counts_failures_as_ended(self, rt):
+        refs = [rt.submit(tasks.fail, "x"), rt.submit(tasks.nothing)]
+        assert rt.wait(refs, 2, 30) == (refs, [])
+        assert rt.wait(refs, 9) == (refs, [])
+        assert rt.wait([]) == ([], [])
+
+    def test_cancelling_what_has_ended_does_nothing(self, rt):
+        ref = rt.submit(tasks.nothing)
+        rt.get(ref)
+        assert rt.cancel(ref) is False
+        assert rt.get(ref) is None
+
+    def test_after_shutdown(self, rt):
+        ref = rt.submit(tasks.make_table, 100_000)
+        table = rt.get(ref)
+        rt.shutdown()
+        rt.shutdown()
+        assert tasks.total(table) == 4999950000
+        with pytest.raises(runtime.Cancelled, match="shut down"):
+            rt.submit(tasks.nothing)
+
+    # ---------------------------------------------------------------- actors
+
+    def test_actor_keeps_state_and_order(self, rt):
+        actor = rt.actor(tasks.Counter, rt.put(5))
+        assert rt.get([actor.call("add", i) for i in range(20)])[-1] == 195
+        with pytest.raises(runtime.TaskError, match="ValueError: no"):
+            rt.get(actor.call("fail"))
+        assert rt.get(actor.call("add", rt.put(0))) == 195
+        actor.stop()
+        actor.stop()
+        with pytest.raises(runtime.Cancelled, match="stopped"):
+            rt.get(actor.call("add", 1))
+
+    def test_actor_that_fails_to_start(self, rt):
+        actor = rt.actor(tasks.Unborn)
+        with pytest.raises(runtime.TaskError, match="not today"):
+            rt.get(actor.call("anything"))
+
+    # ---------------------------------------------------------------- measuring
+
+    def test_profile_of_a_task(self, rt, profiles):
+        ref = rt.submit(tasks.allocate, 64 << 20, memory=200 << 20, key=("orders", "allocate"))
+        rt.get(ref)
+        profile = rt.profile(ref)
+        assert profile in profiles
+        assert profile.key == ("orders", "allocate")
+        assert (profile.attempt, profile.outcome) == (1, "done")
+        assert profile.base_bytes == 200 << 20
+        assert profile.predicted_bytes <= profile.granted_bytes <= 4 << 30
+        assert 64 << 20 <= profile.anonymous_peak_bytes <= profile.hwm_bytes
+        assert profile.cpu_seconds > 0
+        assert profile.duration_seconds > 0
+        assert rt.profile(rt.put(1)) is None
+
+    def test_without_a_key_the_memory_is_the_grant(self, rt):
+        ref = rt.submit(tasks.nothing, memory=300 << 20)
+        rt.get(ref)
+        assert rt.profile(ref).granted_bytes == 300 << 20
+
+    def test_grants_are_learned(self, rt):
+        grants = []
+        for _ in range(3):
+            ref = rt.submit(tasks.allocate, 100 << 20, memory=100 << 20, key=("t", "learn"))
+            rt.get(ref)
+            grants.append(rt.profile(ref).granted_bytes)
+        assert grants[0] > 500 << 20
+        assert 100 << 20 < grants[-1] < 300 << 20
+
+    def test_stats(self, rt):
+        rt.get(rt.submit(tasks.nothing))
+        rt.wait([rt.submit(tasks.fail, "x")])
+        stats = rt.stats()
+        assert stats.total == runtime.Resources(2, 4 << 30)
+        assert stats.granted == runtime.Resources(0, 0)
+        assert (stats.queued, stats.running) == (0, 0)
+        assert (stats.finished, stats.failed) == (1, 1)
+        assert stats.peak_memory_bytes > 1 << 20
+
+    def test_thousands_of_tiny_tasks(self, rt):
+        refs = [rt.submit(tasks.add, i, 1) for i in range(5_000)]
+        assert rt.get(refs) == list(range(1, 5_001))

@@ -1,0 +1,184 @@
+"""Tasks that workers import: light, deterministic, importable by name."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What a rewrite task looks like: a frozen value that holds a table."""
+
+    name: str
+    table: Any
+
+
+class PickyError(Exception):
+    """Cannot be rebuilt from its arguments, as many exceptions of libraries."""
+
+    def __init__(self, path: str, *, row: int) -> None:
+        super().__init__(f"{path} row {row}")
+        self.row = row
+
+
+class LockedError(Exception):
+    """Carries what cannot be pickled."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.payload = threading.Lock()
+
+
+def add(left, right):
+    return left + right
+
+
+def nothing():
+    return None
+
+
+def sleep_then(seconds, value):
+    time.sleep(seconds)
+    return value
+
+
+def fail(text):
+    raise ValueError(text)
+
+
+def fail_picky():
+    raise PickyError("a.parquet", row=3)
+
+
+def fail_locked():
+    raise LockedError("cannot travel")
+
+
+def fail_from_memory():
+    try:
+        raise MemoryError("refused")
+    except MemoryError as error:
+        raise RuntimeError("rewriting failed") from error
+
+
+def unpicklable_result():
+    return threading.Lock()
+
+
+def system_exit():
+    sys.exit(3)
+
+
+def pid():
+    return os.getpid()
+
+
+def kill_self():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_self_once(marker):
+    """Die in the first attempt only."""
+    path = Path(marker)
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+def touch_then_sleep(marker, seconds):
+    Path(marker).touch()
+    time.sleep(seconds)
+
+
+def allocate(size_bytes):
+    """Use private memory for real."""
+    block = bytearray(size_bytes)
+    block[::4096] = b"x" * len(block[::4096])
+    return len(block)
+
+
+def allocate_slowly(size_bytes, step_bytes, seconds):
+    blocks = []
+    for _ in range(size_bytes // step_bytes):
+        block = bytearray(step_bytes)
+        block[::4096] = b"x" * len(block[::4096])
+        blocks.append(block)
+        time.sleep(seconds)
+    return len(blocks)
+
+
+def make_table(rows):
+    import pyarrow as pa
+
+    return pa.table({"n": pa.array(range(rows), pa.int64())})
+
+
+def total(table):
+    import pyarrow.compute as pc
+
+    return pc.sum(table["n"]).as_py()
+
+
+def address(table):
+    """Where the first buffer lies and how much private memory the worker holds."""
+    return table["n"].chunk(0).buffers()[1].address
+
+
+def shrink(group):
+    return Group(group.name + "-small", group.table.slice(2, 3))
+
+
+def make_array(rows):
+    import numpy as np
+
+    return np.arange(rows)
+
+
+def is_writable(array):
+    return array.flags.writeable
+
+
+def speak(text):
+    print(text)  # noqa: T201
+    sys.stdout.write("no newline")
+    os.write(1, b"\x00\x01raw bytes")
+    return text
+
+
+def modules():
+    return sorted(sys.modules)
+
+
+def cpus():
+    import pyarrow as pa
+
+    return os.environ["OMP_NUM_THREADS"], pa.cpu_count()
+
+
+class Counter:
+    def __init__(self, start):
+        self.value = start
+
+    def add(self, amount):
+        self.value += amount
+        return self.value
+
+    def fail(self):
+        raise ValueError("no")
+
+    def die(self):
+        kill_self()
+
+    def sleep(self, seconds):
+        time.sleep(seconds)
+
+
+class Unborn:
+    def __init__(self):
+        raise ValueError("not today")
