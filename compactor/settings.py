@@ -69,8 +69,10 @@ class RuntimeSettings:
         url: `local`, `inline` or the address of a cluster.
         workers: worker processes at most; None lets the runtime choose.
         memory_bytes: memory of all workers together; None lets the runtime choose.
+        profiles: file in which the profiles of tasks are kept, from which grants are learned.
     """
 
+    profiles: Path
     url: str = "local"
     workers: int | None = None
     memory_bytes: int | None = None
@@ -132,6 +134,7 @@ _SECTIONS: Mapping[str, Mapping[str, _Key]] = {
         "url": _Key("url", str),
         "workers": _Key("workers", Count, "auto"),
         "memory": _Key("memory_bytes", Size, "auto"),
+        "profiles": _Key("profiles", Path),
     },
     "run": {
         "verify": _Key("proof", Proof),
@@ -256,19 +259,16 @@ def load_settings(
     for source in weakest_first:
         for section, values in source.sections.items():
             merged.sections[section].update(values)
-    store = {"url": _default_store_url(variables), **merged.sections["store"]}
+    state = Path(variables.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "compact"
+    store = {"url": f"sqlite:///{state}/jobs.db", **merged.sections["store"]}
+    runtime = {"profiles": state / "profiles.db", **merged.sections["runtime"]}
     return Settings(
         store=StoreSettings(**store),
-        runtime=RuntimeSettings(**merged.sections["runtime"]),
+        runtime=RuntimeSettings(**runtime),
         run=JobOptions(**merged.sections["run"]),
         policy_rules=tuple(rule for source in weakest_first for rule in source.rules()),
         files=tuple(files),
     )
-
-
-def _default_store_url(environment: Mapping[str, str]) -> str:
-    state = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return f"sqlite:///{state}/compact/jobs.db"
 
 
 def _found_files(directory: Path, environment: Mapping[str, str]) -> Iterator[Path]:
@@ -352,7 +352,9 @@ def _choices(kind: EnumType, value: object) -> str:
 
 
 def _from_text(kind: type, value: object) -> Any:
-    """Read the two types that `msgspec` does not know: text with a unit, or a plain number."""
+    """Read the types that `msgspec` does not know: text with a unit or a number, and paths."""
+    if kind is Path:
+        return Path(str(value)).expanduser()
     if kind is Size:
         return Size(parse_size(str(value)))
     return Duration(parse_duration(str(value)))

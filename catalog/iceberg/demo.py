@@ -32,7 +32,7 @@ from catalog.iceberg.row_delta import PositionDeletes, commit_position_deletes
 CATALOG_NAME = "demo"
 # Tells a directory of ours from one that must not be touched.
 _MARKER = ".compact-demo"
-_MADE = ("catalog.db", "warehouse", ".pyiceberg.yaml")
+_MADE = ("catalog.db", "warehouse", "state", ".pyiceberg.yaml", "compact.toml")
 _APPENDS = 16
 _DAYS = 5
 _ROWS_PER_FILE = 1500

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -53,13 +53,13 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def main(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+        self, args: Sequence[str] | None = None, prog_name: str | None = None
     ) -> NoReturn:
         """Run the command line behind the error boundary and end the process."""
         arguments = list(sys.argv[1:] if args is None else args)
-        extra["standalone_mode"] = False
+        name = prog_name or "compact"
         inner = super().main
-        sys.exit(guarded(lambda: inner(arguments, prog_name or "compact", **extra), arguments))
+        sys.exit(guarded(lambda: inner(arguments, name, standalone_mode=False), arguments))
 
 
 def _print_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:

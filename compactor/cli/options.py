@@ -17,31 +17,67 @@ Decorator = Callable[[F], F]
 def shared_options(function: F) -> F:
     """Add what every command takes; the values are in `Session.of(context)`."""
     added: list[Decorator[F]] = [
-        _noted("--json", name="json", is_flag=True, help="One JSON document on stdout."),
-        _noted(
+        click.option(
+            "--json",
+            is_flag=True,
+            expose_value=False,
+            callback=_note("json"),
+            help="One JSON document on stdout.",
+        ),
+        click.option(
             "--config",
-            name="config",
             metavar="FILE",
             type=click.Path(path_type=Path, dir_okay=False),
+            expose_value=False,
+            callback=_note("config"),
             help="Read this configuration file and no other.",
         ),
-        _noted("-q", "--quiet", name="quiet", is_flag=True, help="Only results and errors."),
-        _noted("-v", "--verbose", name="verbose", count=True, help="Tell more; show tracebacks."),
-        _noted("--no-progress", name="no_progress", is_flag=True, help="No progress report."),
+        click.option(
+            "-q",
+            "--quiet",
+            is_flag=True,
+            expose_value=False,
+            callback=_note("quiet"),
+            help="Only results and errors.",
+        ),
+        click.option(
+            "-v",
+            "--verbose",
+            count=True,
+            expose_value=False,
+            callback=_note("verbose"),
+            help="Tell more; show tracebacks.",
+        ),
+        click.option(
+            "--no-progress",
+            is_flag=True,
+            expose_value=False,
+            callback=_note("no_progress"),
+            help="No progress report.",
+        ),
     ]
     for option in reversed(added):
         function = option(function)
     return function
 
 
-def setting(*flags: str, key: str, help: str, **attributes: Any) -> Decorator[F]:  # noqa: A002
+def setting(
+    flag: str,
+    *,
+    key: str,
+    metavar: str,
+    help: str,  # noqa: A002 - click's word
+    multiple: bool = False,
+) -> Decorator[F]:
     """Return an option that overrides a setting; the settings check its value."""
 
     def note(context: click.Context, parameter: click.Parameter, value: object) -> None:
         if value is not None and value != ():
-            Session.of(context).flags[key] = (flags[0], value)
+            Session.of(context).flags[key] = (flag, value)
 
-    return click.option(*flags, expose_value=False, callback=note, help=help, **attributes)
+    return click.option(
+        flag, metavar=metavar, help=help, multiple=multiple, expose_value=False, callback=note
+    )
 
 
 def policy_options(function: F) -> F:
@@ -103,7 +139,7 @@ def policy_options(function: F) -> F:
 
 
 def run_options(function: F) -> F:
-    """Add the options that override how and where a job runs."""
+    """Add the options that override how a job runs and where."""
     added: list[Decorator[F]] = [
         setting(
             "--verify",
@@ -111,6 +147,16 @@ def run_options(function: F) -> F:
             metavar="counts|full",
             help="How each rewrite is proved before it may be committed.",
         ),
+        runtime_options,
+    ]
+    for option in reversed(added):
+        function = option(function)
+    return function
+
+
+def runtime_options(function: F) -> F:
+    """Add the options that override where tasks run."""
+    added: list[Decorator[F]] = [
         setting(
             "--runtime", key="runtime.url", metavar="URL", help="Where tasks run: local or inline."
         ),
@@ -126,11 +172,11 @@ def run_options(function: F) -> F:
     return function
 
 
-def _noted(*flags: str, name: str, **attributes: Any) -> Decorator[F]:
-    """Return an option whose value goes to the session, wherever on the line it is given."""
+def _note(name: str) -> Callable[[click.Context, click.Parameter, object], None]:
+    """Return a callback that takes a value to the session, wherever on the line it stands."""
 
     def note(context: click.Context, parameter: click.Parameter, value: object) -> None:
         if value:
             Session.of(context).given[name] = value
 
-    return click.option(*flags, name, expose_value=False, callback=note, **attributes)
+    return note

@@ -1,0 +1,137 @@
+"""`compact doctor`: whether this machine, its configuration and a table are fit for work."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from compactor.cli.exits import ExitCode
+from compactor.cli.options import shared_options
+from compactor.cli.session import Session
+
+if TYPE_CHECKING:
+    from catalog.model import Snapshot
+    from catalog.table import Table
+    from compactor.cli.checks import Finding
+
+
+@click.command("doctor")
+@click.argument("target", required=False)
+@shared_options
+def command(target: str | None) -> ExitCode:
+    """Check versions, memory, disks and clocks, and TARGET when one is given.
+
+    For a target: the catalog answers, the table is supported, its manifests can be read, its
+    storage takes conditional writes. Exits 1 when there is a problem.
+    """
+    from compactor.cli.checks import Grade, machine_findings
+
+    session = Session.of()
+    findings = list(machine_findings(session.settings()))
+    findings.append(_catalogs())
+    if target is not None:
+        findings.extend(_table_findings(target))
+    is_fit = all(finding.grade is not Grade.PROBLEM for finding in findings)
+    session.emit(
+        lambda: {"fit": is_fit, "checks": [asdict(finding) for finding in findings]},
+        lambda: _render(findings),
+    )
+    return ExitCode.DONE if is_fit else ExitCode.FAILED
+
+
+def _catalogs() -> Finding:
+    from compactor.cli.checks import Finding, Grade, attempt
+
+    def look() -> Finding:
+        from catalog.iceberg.catalogs import known_catalogs
+
+        names = ", ".join(f"`{name}`" for name in known_catalogs())
+        if names:
+            return Finding("catalogs", Grade.OK, names)
+        hint = "add one to .pyiceberg.yaml or set PYICEBERG_CATALOG__<NAME>__URI"
+        return Finding("catalogs", Grade.WARNING, "none is configured", hint)
+
+    return attempt("catalogs", look)
+
+
+def _table_findings(target: str) -> Iterator[Finding]:
+    """Check a table from the catalog down to its storage; what needs more is left out."""
+    from compactor.cli.checks import Finding, Grade, attempt
+    from compactor.cli.targets import opened
+
+    seen: list[Table] = []
+
+    def reach() -> Finding:
+        seen.append(opened(target))
+        return Finding("table", Grade.OK, f"`{target}`, {seen[0].format}, is supported")
+
+    yield attempt("table", reach)
+    if not seen:
+        return
+    table = seen[0]
+    snapshot = table.snapshot()
+    yield attempt("manifests", lambda: _manifests(table, snapshot))
+    yield attempt("storage", lambda: _storage(table, snapshot))
+    yield attempt("table clock", lambda: _table_clock(snapshot))
+
+
+def _manifests(table: Table, snapshot: Snapshot) -> Finding:
+    from compactor.cli.checks import Finding, Grade
+    from compactor.units import format_count, format_size
+
+    inventory = table.inventory(snapshot)
+    files = format_count(inventory.file_count, "data file")
+    deletes = format_count(inventory.delete_files.num_rows, "delete file")
+    size = format_size(inventory.size_bytes)
+    return Finding("manifests", Grade.OK, f"{files}, {size}, {deletes}")
+
+
+def _storage(table: Table, snapshot: Snapshot) -> Finding:
+    """Write an object where data files go, try to write it again, and take it away."""
+    from catalog.errors import ObjectExistsError
+    from compactor.cli.checks import Finding, Grade
+
+    files = table.files(snapshot)
+    probe = files.new_location("", f"compact-doctor-{uuid.uuid4()}.tmp")
+    files.storage.put_if_absent(probe, b"")
+    try:
+        files.storage.put_if_absent(probe, b"")
+    except ObjectExistsError:
+        return Finding("storage", Grade.OK, f"`{probe.parent}` takes conditional writes")
+    finally:
+        files.storage.delete([probe])
+    hint = "two writers could overwrite each other's metadata: use a store that honours them"
+    return Finding("storage", Grade.PROBLEM, f"`{probe.parent}` ignores conditions", hint)
+
+
+def _table_clock(snapshot: Snapshot) -> Finding:
+    from compactor.cli.checks import CLOCK_SKEW_MAX_SECONDS, Finding, Grade
+    from compactor.units import format_duration
+
+    ahead_seconds = snapshot.timestamp_ms / 1000 - time.time()
+    if ahead_seconds > CLOCK_SKEW_MAX_SECONDS:
+        detail = f"the last commit is {format_duration(ahead_seconds)} ahead of this machine"
+        return Finding("table clock", Grade.WARNING, detail, "synchronise the writers' clocks")
+    age = format_duration(max(0.0, -ahead_seconds))
+    return Finding("table clock", Grade.OK, f"last commit {age} ago")
+
+
+def _render(findings: list[Finding]) -> None:
+    from compactor.cli.checks import Grade
+    from compactor.cli.console import results
+
+    styles = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.PROBLEM: "red"}
+    console = results()
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        grade = f"{finding.grade:<8}"
+        console.print(f"{finding.check:<{width}}  ", end="")
+        console.print(grade, style=styles[finding.grade], end="")
+        console.print(f" {finding.detail}", soft_wrap=True)
+        if finding.hint:
+            console.print(f"{'':<{width}}  hint: {finding.hint}", soft_wrap=True)

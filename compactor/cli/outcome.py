@@ -1,0 +1,105 @@
+"""The end of a job for people and programs: what was saved, what was moved, what did not work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from compactor.cli.session import Session
+from compactor.units import format_count, format_duration, format_size
+
+if TYPE_CHECKING:
+    from compactor.jobs.report import JobReport
+
+_PROBLEMS_MAX = 10
+_VERBS = {"succeeded": "Compacted", "partial": "Compacted in part", "cancelled": "Interrupted on"}
+
+
+def told_outcome(session: Session, report: JobReport) -> int:
+    """Print the report and return the exit code that it calls for."""
+    session.emit(lambda: report_document(report), lambda: render_report(report))
+    for line in _problems(report):
+        session.tell(line)
+    return report.exit_code
+
+
+def report_document(report: JobReport) -> dict[str, Any]:
+    """Return the JSON document; its keys are a contract and are only ever added to."""
+    return {**asdict(report), "status": str(report.status)}
+
+
+def render_report(report: JobReport) -> None:
+    """Print the summary."""
+    from compactor.cli.console import results
+
+    console = results()
+    for line in summary(report):
+        console.print(line, soft_wrap=True)
+
+
+def summary(report: JobReport) -> Iterator[str]:
+    """Yield the lines of the summary."""
+    took = format_duration(report.seconds)
+    groups = report.groups
+    if not (groups.committed or groups.dropped or groups.failed or report.problems):
+        if report.reason:
+            yield f"{report.status.capitalize()}: {report.reason}"
+            return
+        files = format_count(report.files_before, "data file")
+        yield f"Nothing to do on `{report.table}`: {files} stay as they are."
+        return
+    verb = _VERBS.get(str(report.status), "Failed on")
+    files = f"{report.files_before:,} data files → {report.files_after:,}"
+    yield f"{verb} `{report.table}` in {took}: {files}{_average_after(report)}"
+    if groups.committed:
+        yield (
+            f"Moved: read {format_size(report.bytes_read)}, "
+            f"wrote {format_size(report.bytes_written)}, "
+            f"kept {format_size(report.bytes_kept)} by reference; "
+            f"{format_duration(report.cpu_seconds)} of CPU time, "
+            f"peak {format_size(report.peak_memory_bytes)} per worker"
+        )
+    if groups.committed and report.verified:
+        yield f"Proved: {_rows(report)}"
+    yield f"Job {report.job} · {' · '.join(_counts(report))}"
+
+
+def _average_after(report: JobReport) -> str:
+    if not report.files_after or not report.groups.committed:
+        return ""
+    average = (report.bytes_written + report.bytes_kept) / report.files_after
+    return f", average now {format_size(average)}"
+
+
+def _rows(report: JobReport) -> str:
+    if report.rows_before == report.rows_after:
+        return f"{format_count(report.rows_before, 'row')} before and after"
+    return f"{report.rows_before:,} rows before, {report.rows_after:,} after other writers' commits"
+
+
+def _counts(report: JobReport) -> Iterator[str]:
+    yield f"{format_count(report.groups.committed, 'group')} committed"
+    if report.groups.dropped:
+        yield f"{report.groups.dropped:,} lost to other writers"
+    if report.groups.failed:
+        yield f"{report.groups.failed:,} failed"
+    if report.conflicts:
+        yield format_count(report.conflicts, "conflict")
+    if report.is_resumed:
+        yield "resumed"
+
+
+def _problems(report: JobReport) -> Iterator[str]:
+    """Yield what is not in the table and why, and how to go on."""
+    for problem in report.problems[:_PROBLEMS_MAX]:
+        where = f" in `{problem.partition}`" if problem.partition else ""
+        yield f"warning: group {problem.group_id}{where}: {problem.reason}"
+    left_out = len(report.problems) - _PROBLEMS_MAX
+    if left_out > 0:
+        more = format_count(left_out, "more group")
+        yield f"warning: and {more}; see: compact jobs show {report.job}"
+    if report.reason:
+        yield f"warning: {report.status}: {report.reason}"
+    if report.exit_code:
+        yield f"hint: what was committed stays; for the rest: compact run {report.table}"

@@ -1,0 +1,50 @@
+"""`compact plan`: what would be rewritten, why, and at what price; nothing is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from compactor.cli.exits import ExitCode
+from compactor.cli.options import policy_options, shared_options
+from compactor.cli.session import Session
+
+
+@click.command("plan")
+@click.argument("target")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Save the plan, for `compact apply`.",
+)
+@click.option("--check", is_flag=True, help="Exit with 4 when there is work to do.")
+@policy_options
+@shared_options
+def command(target: str, out: Path | None, check: bool) -> ExitCode:
+    """Show what compacting TARGET would rewrite, and why."""
+    from compactor.cli.targets import opened
+    from compactor.cli.workplace import now_ms, read_in_threads
+    from compactor.jobs.compaction import plan_table
+    from compactor.planner.document import plan_document
+    from compactor.planner.planfile import save_plan
+
+    session = Session.of()
+    policy = session.settings().policy(target)
+    table = opened(target)
+    with read_in_threads() as read:
+        plan = plan_table(table, policy, now_ms=now_ms(), map_function=read)
+    if out is not None:
+        out.write_text(save_plan(plan), encoding="utf-8")
+
+    def text() -> None:
+        from compactor.cli.console import results
+        from compactor.cli.render_plan import render_plan
+
+        render_plan(results(), plan, shows_all=bool(session.verbosity))
+
+    session.emit(lambda: plan_document(plan), text)
+    if out is not None:
+        session.tell(f"Saved the plan to `{out}`. To run exactly this plan: compact apply {out}")
+    return ExitCode.WORK_FOUND if check and plan.groups else ExitCode.DONE

@@ -1,0 +1,69 @@
+"""What commands that run tasks work with: a runtime, the job store, and where events go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from compactor.cli.progress import told_progress
+from compactor.cli.session import Session
+
+if TYPE_CHECKING:
+    from catalog.table import MapFunction
+    from compactor.jobs.runner import JobEnvironment
+    from compactor.settings import RuntimeSettings, Settings
+    from runtime import Runtime
+
+# Enough to hide the latency of a remote store; decoding itself takes turns.
+_READERS = 8
+
+
+@contextmanager
+def workplace(session: Session, settings: Settings) -> Iterator[JobEnvironment]:
+    """Open everything that a job needs and close it in the end."""
+    from compactor.jobs.runner import JobEnvironment
+    from compactor.jobs.store import open_store
+
+    with (
+        open_store(settings.store.url) as store,
+        connected(settings.runtime) as runtime,
+        told_progress(shows_progress=session.shows_progress, is_quiet=session.is_quiet) as on_event,
+    ):
+        yield JobEnvironment(runtime, store, on_event)
+
+
+def connected(settings: RuntimeSettings) -> Runtime:
+    """Open the runtime that the settings name.
+
+    Raises:
+        SettingsError: there is no such runtime.
+    """
+    from compactor.errors import SettingsError
+    from runtime.connect import connect
+
+    settings.profiles.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return connect(
+            settings.url,
+            workers=settings.workers,
+            memory_bytes=settings.memory_bytes,
+            profiles=settings.profiles,
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+def now_ms() -> int:
+    """Return the time that ages of files are judged by."""
+    return int(time.time() * 1000)
+
+
+@contextmanager
+def read_in_threads() -> Iterator[MapFunction]:
+    """Give a map that overlaps the waiting for manifests, where workers would start too late."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="compact-manifests") as pool:
+        yield pool.map
