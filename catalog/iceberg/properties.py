@@ -41,7 +41,6 @@ def file_layout(properties: Mapping[str, str]) -> FileLayout:
     codec = properties.get("write.parquet.compression-codec", "zstd").lower()
     if codec not in _CODECS:
         raise UnsupportedTableError(f"the codec {codec} is not supported for Parquet files")
-    level = properties.get("write.parquet.compression-level")
     return FileLayout(
         target_file_size_bytes=_number(properties, "write.target-file-size-bytes", 512 << 20),
         row_group_size_bytes=_number(properties, "write.parquet.row-group-size-bytes", 128 << 20),
@@ -49,7 +48,7 @@ def file_layout(properties: Mapping[str, str]) -> FileLayout:
         page_size_bytes=_number(properties, "write.parquet.page-size-bytes", 1 << 20),
         dictionary_page_size_bytes=_number(properties, "write.parquet.dict-size-bytes", 2 << 20),
         codec=_CODECS[codec],
-        codec_level=None if level in (None, "", "null") else int(level),
+        codec_level=_codec_level(properties.get("write.parquet.compression-level", "null")),
         bloom_filters=_bloom_filters(properties),
     )
 
@@ -104,6 +103,17 @@ def refuse_properties(properties: Mapping[str, str]) -> None:
         raise UnsupportedTableError(
             f"the table wants {file_format} files (write.format.default); only Parquet is written"
         )
+
+
+def _codec_level(text: str) -> int | None:
+    if text in ("", "null"):
+        return None
+    try:
+        return int(text)
+    except ValueError as fault:
+        raise UnsupportedTableError(
+            f"the property write.parquet.compression-level is not a number: {text!r}"
+        ) from fault
 
 
 def _bloom_filters(properties: Mapping[str, str]) -> tuple[tuple[str, float], ...]:

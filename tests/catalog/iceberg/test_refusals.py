@@ -1,0 +1,228 @@
+"""What is not handled is refused by name, before a file is read or written."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.transforms import UnknownTransform
+from pyiceberg.typedef import Record
+from pyiceberg.types import LongType, NestedField, StringType, StructType, TimestampNanoType
+
+from catalog.errors import CatalogError, CorruptTableError, LocationError, UnsupportedTableError
+from catalog.iceberg.metadata import refuse_unsupported
+from catalog.iceberg.schema import arrow_schema
+from catalog.model import Inventory
+from catalog.open import open_table
+from tests.iceberg_tables import (
+    catalog_properties,
+    commit_deletes,
+    data_files,
+    delete_positions,
+    make_table,
+    write_equality_deletes,
+    write_position_deletes,
+)
+
+SCHEMA = pa.schema([pa.field("id", pa.int64()), pa.field("k", pa.string())])
+ROWS = pa.table({"id": [1, 2, 3], "k": ["a", "b", "c"]}, schema=SCHEMA)
+
+
+def _table(directory: Path, properties: dict[str, str] | None = None) -> Table:
+    table = make_table(directory, SCHEMA, properties=properties)
+    table.append(ROWS)
+    return table
+
+
+def _refusal(directory: Path, kind: type[CatalogError] = UnsupportedTableError) -> str:
+    """Open and inventory the table; return what the refusal says."""
+    with pytest.raises(kind) as caught:
+        _read(directory)
+    return str(caught.value)
+
+
+def _read(directory: Path) -> Inventory:
+    opened = open_table("lake.ns.t", catalog_properties(directory))
+    snapshot = opened.snapshot()
+    opened.files(snapshot)
+    return opened.inventory(snapshot)
+
+
+def _append(table: Table, **changes: Any) -> None:
+    """Append a data file that exists in metadata only."""
+    facts: dict[str, Any] = {
+        "content": DataFileContent.DATA,
+        "file_path": f"{table.location()}/data/{uuid.uuid4()}.parquet",
+        "file_format": FileFormat.PARQUET,
+        "partition": Record(),
+        "record_count": 1,
+        "file_size_in_bytes": 100,
+    }
+    file = DataFile.from_args(**{**facts, **changes})
+    file.spec_id = table.spec().spec_id
+    with table.transaction() as transaction, transaction.update_snapshot().fast_append() as append:
+        append.append_data_file(file)
+
+
+def test_format_version_3(tmp_path: Path) -> None:
+    with make_table(tmp_path, SCHEMA).transaction() as transaction:
+        transaction.upgrade_table_version(3)
+
+    assert "format version 3" in _refusal(tmp_path)
+
+
+def test_equality_deletes(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    commit_deletes(table, write_equality_deletes(table, "id", [2]))
+
+    assert "equality deletes" in _refusal(tmp_path)
+
+
+def test_equality_deletes_that_are_gone_again_are_nobody_s_business(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    before = table.current_snapshot()
+    assert before is not None
+    commit_deletes(table, write_equality_deletes(table, "id", [2]))
+    table.manage_snapshots().set_current_snapshot(before.snapshot_id).commit()
+
+    assert _read(tmp_path).file_count == 1
+
+
+def test_deletion_vectors(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    (file,) = data_files(table)
+    deletes = write_position_deletes(table, {file.file_path: [0]}, like=file)
+    deletes[2] = FileFormat.PUFFIN
+    commit_deletes(table, deletes)
+
+    assert "deletion vectors" in _refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ORC", "AVRO"])
+def test_other_file_formats(tmp_path: Path, name: str) -> None:
+    _append(_table(tmp_path), file_format=FileFormat[name])
+
+    assert f"{name} files" in _refusal(tmp_path)
+
+
+def test_encrypted_files(tmp_path: Path) -> None:
+    _append(_table(tmp_path), key_metadata=b"key")
+
+    assert "encrypted files" in _refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("encryption.key-id", "k1"),
+        ("write.location-provider.impl", "com.example.Provider"),
+        ("write.py-location-provider.impl", "example.Provider"),
+        ("write.format.default", "orc"),
+        ("write.parquet.compression-codec", "lzo"),
+        ("write.target-file-size-bytes", "0"),
+        ("write.parquet.page-size-bytes", "large"),
+        ("write.parquet.compression-level", "best"),
+    ],
+)
+def test_properties_that_cannot_be_followed(tmp_path: Path, name: str, value: str) -> None:
+    with make_table(tmp_path, SCHEMA).transaction() as transaction:
+        transaction.set_properties({name: value})
+    message = _refusal(tmp_path)
+
+    assert name in message or value in message
+
+
+@pytest.mark.parametrize("text", ["{", '{"names": ["a"]}', "[1]", '[{"field-id": 1}]'])
+def test_malformed_name_mapping(tmp_path: Path, text: str) -> None:
+    make_table(tmp_path, SCHEMA, properties={"schema.name-mapping.default": text})
+
+    assert "schema.name-mapping.default" in _refusal(tmp_path, CorruptTableError)
+
+
+def test_unknown_transforms(tmp_path: Path) -> None:
+    metadata = make_table(tmp_path, SCHEMA).metadata
+    field = PartitionField(1, 1000, UnknownTransform("zigzag[4]"), "z")
+    odd = metadata.model_copy(update={"partition_specs": [PartitionSpec(field, spec_id=1)]})
+
+    with pytest.raises(UnsupportedTableError, match="unknown transform"):
+        refuse_unsupported(odd)
+
+
+def test_column_types_and_defaults_of_later_versions() -> None:
+    nanoseconds = Schema(NestedField(1, "at", TimestampNanoType()))
+    default = NestedField(2, "x", LongType(), initial_default=5)
+    inner = Schema(NestedField(1, "s", StructType(default)))
+
+    with pytest.raises(UnsupportedTableError, match="timestamp_ns"):
+        arrow_schema(nanoseconds)
+    with pytest.raises(UnsupportedTableError, match="default value"):
+        arrow_schema(inner)
+    assert arrow_schema(Schema(NestedField(1, "k", StringType()))).names == ["k"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "file:///etc/passwd",
+        "{table}-other/data/x.parquet",
+        "{table}/data/../../../secret.parquet",
+        "{table}/data/%2e%2e/x.parquet",
+        "s3://elsewhere/x.parquet",
+        "data/x.parquet",
+        "",
+    ],
+)
+def test_files_outside_of_the_table(tmp_path: Path, path: str) -> None:
+    table = _table(tmp_path)
+    _append(table, file_path=path.format(table=table.location()))
+
+    assert "refused location" in _refusal(tmp_path, LocationError)
+
+
+def test_odd_names_inside_of_the_table_are_welcome(tmp_path: Path) -> None:
+    table = _table(tmp_path, {"write.data.path": f"file://{tmp_path}/elsewhere"})
+    for name in ("day=2026-11-20/a b.parquet", "k=%C3%A9/ü.parquet", "k=a%2Fb/.x.parquet"):
+        _append(table, file_path=f"file://{tmp_path}/elsewhere/{name}")
+        _append(table, file_path=f"{table.location()}/data/{name}")
+
+    assert _read(tmp_path).file_count == 7
+
+
+def test_delete_files_outside_of_the_table(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    (file,) = data_files(table)
+    deletes = write_position_deletes(table, {file.file_path: [0]}, like=file)
+    deletes[1] = "file:///etc/passwd"
+    commit_deletes(table, deletes)
+
+    assert "refused location" in _refusal(tmp_path, LocationError)
+
+
+def test_a_manifest_that_is_no_manifest(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    head = table.current_snapshot()
+    assert head is not None
+    (manifest,) = head.manifests(table.io)
+    path = Path(manifest.manifest_path.removeprefix("file://"))
+    whole = path.read_bytes()
+    list_path = Path(head.manifest_list.removeprefix("file://"))
+    for damaged in (b"", whole[:-30], b"x" + whole, list_path.read_bytes()):
+        path.write_bytes(damaged)
+        _refusal(tmp_path, CorruptTableError)
+    path.write_bytes(whole)
+    list_path.write_bytes(whole)
+    _refusal(tmp_path, CorruptTableError)
+
+
+def test_delete_files_that_are_there_but_fine(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    delete_positions(table, data_files(table)[0], [0])
+
+    assert _read(tmp_path).delete_files.num_rows == 1
