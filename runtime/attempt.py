@@ -20,8 +20,10 @@ class Ended(NamedTuple, Generic[R]):
     usage: Usage
 
 
-def run_attempt(body: Callable[[], R], *, meter: Meter, granted_bytes: int) -> Ended[R]:
-    """Run and measure `body`; what it raises becomes a failure.
+def run_attempt(
+    body: Callable[[], R], *, meter: Meter, granted_bytes: int, mapped_bytes: int = 0
+) -> Ended[R]:
+    """Run and measure `body`, which maps `mapped_bytes`; what it raises becomes a failure.
 
     KeyboardInterrupt passes: only the driver's own thread can get one.
     """
@@ -32,9 +34,9 @@ def run_attempt(body: Callable[[], R], *, meter: Meter, granted_bytes: int) -> E
         # The frames hold the task's tables: let go of them before anything else is allocated.
         text = "".join(traceback.format_exception(error))
         traceback.clear_frames(error.__traceback__)
-        usage = meter.stop()
+        usage = meter.stop(mapped_bytes)
         return Ended(None, _failure(error, text, granted_bytes, usage), usage)
-    return Ended(result, None, meter.stop())
+    return Ended(result, None, meter.stop(mapped_bytes))
 
 
 def outcome_of(failure: RuntimeFailure | None) -> Outcome:

@@ -93,15 +93,16 @@ class Meter:
         self._start_cpu_seconds = time.process_time()
         self._start_seconds = time.perf_counter()
 
-    def stop(self) -> Usage:
+    def stop(self, mapped_bytes: int = 0) -> Usage:
         """End the attempt and give back what it left behind.
 
-        A spike between two samples shows in VmHWM: what of it was not shared was private.
+        A spike between two samples shows in VmHWM: what of it was not shared was private. That
+        includes what was mapped for the attempt and is gone by now: up to `mapped_bytes`.
         """
         duration = time.perf_counter() - self._start_seconds
         cpu = time.process_time() - self._start_cpu_seconds
         end, hwm = _own_statm(), _hwm_bytes()
-        peak = max(self._start_bytes, end.anonymous_bytes, hwm - end.shared_bytes)
+        peak = max(self._start_bytes, end.anonymous_bytes, hwm - end.shared_bytes - mapped_bytes)
         if end.anonymous_bytes > self._start_bytes + RELEASE_BYTES_MIN:
             release_unused()
         return Usage(peak, max(hwm, peak), cpu, duration)

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from runtime.attempt import run_attempt
 from runtime.local.protocol import FUNCTIONS_MAX, Done, Hello, Task, receive, send
-from runtime.local.store import Packed, pack, unpack
+from runtime.local.store import Packed, Stored, pack, unpack
 from runtime.memory import (
     Meter,
     anonymous_bytes,
@@ -36,12 +36,13 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     hello = cast("Hello | None", receive(fd))
-    if hello is not None:
-        _become_like(hello)
-        start_new_thread(_die_with_driver, (fd, hello.session))
-        _serve(fd)
-    _flush()
-    os._exit(0)
+    if hello is None:
+        return
+    _become_like(hello)
+    start_new_thread(_die_with_driver, (fd, hello.session))
+    _serve(fd)
+    while True:
+        signal.pause()  # the other thread has seen the same end, and tidies up
 
 
 class _Functions:
@@ -84,7 +85,10 @@ def _run(task: Task, functions: _Functions, meter: Meter) -> Done:
     if task.function is not None:
         functions.keep(task.function_id, task.function)
     ended = run_attempt(
-        lambda: _body(task, functions), meter=meter, granted_bytes=task.granted_bytes
+        lambda: _body(task, functions),
+        meter=meter,
+        granted_bytes=task.granted_bytes,
+        mapped_bytes=sum(packed.size_bytes for packed in task.inputs if isinstance(packed, Stored)),
     )
     failure = None if ended.failure is None else tuple(in_memory(encode(ended.failure)))
     return Done(task.id, ended.result, failure, ended.usage, anonymous_bytes(os.getpid()))

@@ -1,0 +1,439 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import runtime
+from runtime.local.session import Session
+from tests.runtime import tasks
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def profiles():
+    return []
+
+
+@pytest.fixture
+def rt(profiles):
+    with runtime.connect(
+        "local", workers=2, memory_bytes=4 << 30, profile_sink=profiles.append
+    ) as rt:
+        yield rt
+
+
+def files_of(rt):
+    return list(Path(rt._session.directory).iterdir())
+
+
+def wait_until(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.01)
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class TestWorkers:
+    def test_are_started_only_as_there_is_work(self):
+        with runtime.connect("local", workers=8) as rt:
+            assert rt.stats().workers == 0
+            for _ in range(5):
+                rt.get(rt.submit(tasks.nothing))
+            assert rt.stats().workers == 1
+
+    def test_import_only_what_their_tasks_need(self, rt):
+        loaded = set(rt.get(rt.submit(tasks.modules)))
+        assert not loaded & {"pyarrow", "numpy", "cloudpickle", "subprocess", "sqlite3", "shutil"}
+
+    def test_use_as_many_threads_as_they_are_granted(self, rt):
+        assert rt.get(rt.submit(tasks.cpus)) == ("1", 1)
+        assert rt.get(rt.submit(tasks.cpus, cpus=2)) == ("2", 2)
+        assert rt.get(rt.submit(tasks.cpus)) == ("1", 1)
+
+    def test_no_more_slots_than_cpus(self, rt):
+        refs = [rt.submit(tasks.sleep_then, 0.1, i) for i in range(4)]
+        wide = rt.submit(tasks.sleep_then, 0.1, "wide", cpus=2)
+        while rt.wait([*refs, wide], 5, 0.02)[1]:
+            assert rt.stats().granted.cpus <= 2
+        assert rt.get([*refs, wide]) == [0, 1, 2, 3, "wide"]
+
+    def test_that_keep_memory_are_replaced(self, rt):
+        def hoard():
+            tasks.hoarded = bytearray(300 * MIB)
+            tasks.hoarded[::4096] = b"x" * len(tasks.hoarded[::4096])
+            return os.getpid()
+
+        assert rt.get(rt.submit(hoard)) != rt.get(rt.submit(tasks.pid))
+
+
+class TestDeath:
+    def test_a_lost_worker_costs_an_attempt(self, rt, profiles, tmp_path):
+        ref = rt.submit(tasks.kill_self_once, str(tmp_path / "marker"))
+        assert rt.get(ref) == "survived"
+        assert rt.profile(ref).attempt == 2
+        assert [p.outcome for p in profiles] == ["lost", "done"]
+
+    def test_attempts_end(self, rt, profiles):
+        ref = rt.submit(tasks.kill_self, retry=runtime.Retry(attempts=2))
+        with pytest.raises(runtime.Lost, match=r"attempt 2: process .* signal SIGKILL") as caught:
+            rt.get(ref)
+        assert caught.value.retryable
+        assert len(profiles) == 2
+        assert rt.get(rt.submit(tasks.add, 1, 1)) == 2
+
+    def test_an_idle_worker_is_replaced(self, rt):
+        pid = rt.get(rt.submit(tasks.pid))
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: rt.stats().workers == 0)
+        assert rt.get(rt.submit(tasks.pid)) != pid
+
+    def test_neighbours_go_on(self, rt):
+        neighbour = rt.submit(tasks.sleep_then, 0.3, "fine")
+        died = rt.submit(tasks.kill_self, retry=runtime.Retry(1))
+        rt.wait([died])
+        assert rt.get(neighbour) == "fine"
+        assert rt.profile(neighbour).attempt == 1
+
+    def test_an_actor_dies_with_its_worker(self, rt):
+        actor = rt.actor(tasks.Counter, 1)
+        calls = [actor.call("add", 1), actor.call("die"), actor.call("add", 1)]
+        assert rt.get(calls[0]) == 2
+        for call in calls[1:]:
+            with pytest.raises(runtime.Lost):
+                rt.get(call)
+        with pytest.raises(runtime.Lost, match="the actor's worker"):
+            rt.get(actor.call("add", 1))
+        assert rt.stats().granted == runtime.Resources(0, 0)
+
+
+class TestMemory:
+    def test_an_oversized_task_fails_alone(self, rt):
+        """Ten times its grant in one allocation, while neighbours allocate within theirs."""
+        neighbours = [
+            rt.submit(tasks.allocate_slowly, 60 * MIB, 10 * MIB, 0.05, memory=100 * MIB)
+            for _ in range(7)
+        ]
+        ref = rt.submit(tasks.allocate, 1000 * MIB, memory=100 * MIB, retry=runtime.Retry(1))
+        with pytest.raises(runtime.OutOfMemory, match="MemoryError") as caught:
+            rt.get(ref)
+        assert caught.value.granted_bytes == 100 * MIB
+        assert rt.get(neighbours) == [6] * 7
+        assert all(rt.profile(ref).attempt == 1 for ref in neighbours)
+
+    def test_is_escalated_until_it_fits(self, rt, profiles):
+        ref = rt.submit(tasks.allocate, 600 * MIB, memory=100 * MIB)
+        assert rt.get(ref) == 600 * MIB
+        grants = [p.granted_bytes for p in profiles]
+        assert grants == [100 * MIB, 200 * MIB, 400 * MIB][: len(grants)]
+        assert [p.outcome for p in profiles][-2:] == ["out-of-memory", "done"]
+
+    def test_the_watchdog_stops_the_worst_when_the_budget_is_used_up(self):
+        with runtime.connect("local", workers=2, memory_bytes=300 * MIB) as rt:
+            good = rt.submit(tasks.allocate_slowly, 80 * MIB, 10 * MIB, 0.1, memory=140 * MIB)
+            bad = rt.submit(
+                tasks.allocate_slowly,
+                380 * MIB,
+                10 * MIB,
+                0.02,
+                memory=140 * MIB,
+                retry=runtime.Retry(1),
+            )
+            with pytest.raises(runtime.OutOfMemory, match="was stopped at") as caught:
+                rt.get(bad)
+            assert caught.value.used_bytes > caught.value.granted_bytes == 140 * MIB
+            assert rt.get(good) == 8
+            assert rt.profile(bad).outcome == "out-of-memory"
+
+    def test_grants_never_exceed_the_budget(self):
+        with runtime.connect("local", workers=4, memory_bytes=400 * MIB) as rt:
+            refs = [rt.submit(tasks.sleep_then, 0.05, i, memory=150 * MIB) for i in range(6)]
+            while rt.wait(refs, 6, 0.01)[1]:
+                assert rt.stats().granted.memory_bytes <= 300 * MIB
+                assert rt.stats().running <= 2
+
+    def test_actors_hold_theirs(self):
+        with runtime.connect("local", workers=2, memory_bytes=400 * MIB) as rt:
+            actor = rt.actor(tasks.Counter, 1, memory=300 * MIB)
+            rt.get(actor.call("add", 1))
+            assert rt.stats().granted == runtime.Resources(0, 300 * MIB)
+            with pytest.raises(runtime.Infeasible):
+                rt.actor(tasks.Counter, 1, memory=200 * MIB)
+            ref = rt.submit(tasks.nothing, memory=300 * MIB)
+            rt.get(ref)
+            assert rt.profile(ref).granted_bytes == 100 * MIB
+            actor.stop()
+            wait_until(lambda: rt.stats().granted == runtime.Resources(0, 0))
+
+
+class TestCancel:
+    def test_a_running_task_is_gone_when_cancel_returns(self, rt, tmp_path):
+        marker = tmp_path / "marker"
+        ref = rt.submit(tasks.touch_then_sleep, str(marker), 60)
+        after = rt.submit(tasks.add, ref, 1)
+        wait_until(marker.exists)
+        assert rt.cancel(ref) is True
+        for cancelled in (ref, after):
+            with pytest.raises(runtime.Cancelled):
+                rt.get(cancelled)
+        assert rt.profile(ref).outcome == "cancelled"
+        assert rt.stats().granted == runtime.Resources(0, 0)
+        assert rt.get(rt.submit(tasks.add, 1, 1)) == 2
+
+    def test_a_queued_task_never_starts(self, rt, tmp_path):
+        running = [rt.submit(tasks.sleep_then, 0.3, i) for i in range(2)]
+        ref = rt.submit(tasks.touch_then_sleep, str(tmp_path / "marker"), 0)
+        assert rt.cancel(ref) is True
+        assert rt.profile(ref) is None
+        assert rt.get(running) == [0, 1]
+        assert not (tmp_path / "marker").exists()
+
+    def test_stopping_an_actor_cancels_its_calls(self, rt):
+        actor = rt.actor(tasks.Counter, 1)
+        rt.get(actor.call("add", 1))
+        calls = [actor.call("sleep", 60), actor.call("add", 1)]
+        actor.stop()
+        for call in calls:
+            with pytest.raises(runtime.Cancelled):
+                rt.get(call, 10)
+
+    def test_shutdown_cancels_what_has_not_ended(self, rt):
+        refs = [rt.submit(tasks.sleep_then, 60, i) for i in range(5)]
+        waiting = rt.submit(tasks.add, refs[0], 1)
+        time.sleep(0.1)
+        rt.shutdown()
+        for ref in [*refs, waiting]:
+            with pytest.raises(runtime.Cancelled, match="shut down"):
+                rt.get(ref)
+
+    def test_get_in_time(self, rt):
+        ref = rt.submit(tasks.sleep_then, 0.4, "late")
+        with pytest.raises(TimeoutError, match="1 of 1"):
+            rt.get(ref, 0.02)
+        assert rt.wait([ref], 1, 0.02) == ([], [ref])
+        assert rt.get(ref, 30) == "late"
+
+
+class TestObjects:
+    def test_are_mapped_not_copied(self, rt):
+        table = pa.table({"n": np.arange(16 * MIB)})
+        ref = rt.put(table)
+        before = _private_bytes()
+        first, second = rt.get(ref), rt.get(ref)
+        assert first.equals(table)
+        assert first.nbytes == second.nbytes == 128 * MIB
+        assert _private_bytes() - before < 8 * MIB
+        task = rt.submit(tasks.total, ref)
+        rt.get(task)
+        profile = rt.profile(task)
+        assert profile.anonymous_peak_bytes < 100 * MIB
+        assert profile.hwm_bytes > 128 * MIB
+
+    def test_go_with_their_last_reference(self, rt):
+        ref = rt.submit(tasks.make_table, 100_000)
+        table = rt.get(ref)
+        assert len(files_of(rt)) == 1
+        assert rt.stats().object_bytes >= 800_000
+        del ref
+        assert files_of(rt) == []
+        assert tasks.total(table) == 4999950000
+
+    def test_arguments_go_with_their_task(self, rt):
+        rt.get([rt.submit(tasks.total, tasks.make_table(100_000)) for _ in range(3)])
+        wait_until(lambda: files_of(rt) == [])
+
+    def test_a_dropped_ref_leaves_nothing(self, rt):
+        rt.submit(tasks.make_table, 100_000)
+        rt.get([rt.submit(tasks.sleep_then, 0.1, None) for _ in range(2)])
+        wait_until(lambda: files_of(rt) == [])
+
+    def test_a_large_function_is_shipped_through_the_store(self, rt):
+        table = tasks.make_table(100_000)
+        assert rt.get([rt.submit(lambda i: table["n"][i].as_py(), i) for i in (1, 99_999)]) == [
+            1,
+            99_999,
+        ]
+
+    def test_more_functions_than_a_worker_keeps(self, rt):
+        def maker(i):
+            return lambda: i
+
+        functions = [maker(i) for i in range(300)]
+        for _ in range(2):
+            assert rt.get([rt.submit(fn) for fn in functions]) == list(range(300))
+
+    def test_a_function_that_cannot_be_loaded_fails_each_time(self, rt):
+        class Unloadable:
+            def __reduce__(self):
+                return tasks.fail, ("cannot load",)
+
+            def __call__(self):
+                return None
+
+        fn = Unloadable()
+        for _ in range(2):
+            with pytest.raises(runtime.TaskError, match="cannot load"):
+                rt.get(rt.submit(fn))
+
+
+class TestSessions:
+    def test_leave_nothing_behind(self):
+        rt = runtime.connect("local", workers=1)
+        ref = rt.put(tasks.make_table(100_000))
+        directory = Path(rt._session.directory)
+        pid = rt.get(rt.submit(tasks.pid))
+        assert directory.exists()
+        rt.shutdown()
+        assert not directory.exists()
+        assert not is_alive(pid)
+        del ref
+
+    def test_of_the_dead_are_swept_and_those_of_the_living_are_not(self):
+        alive = Session()
+        stale = Path(alive.directory).parent / f"lake-runtime-1-{os.getpid()}test"
+        stale.mkdir()
+        (stale / "v1").write_bytes(b"x")
+        Session().close()
+        assert not stale.exists()
+        assert Path(alive.directory).exists()
+        alive.close()
+
+
+DRIVER = """
+import os, sys, time
+import runtime
+from tests.runtime import tasks
+
+def by_value(x):
+    return x + OFFSET
+
+OFFSET = 5
+print("main runs", flush=True)
+rt = runtime.connect("local", workers=2)
+"""
+
+
+def run_driver(body, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER + body],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        **options,
+    )
+
+
+class TestDriver:
+    def test_functions_of_main_run_without_running_main_again(self):
+        driver = run_driver("print(rt.get([rt.submit(by_value, i) for i in range(4)]))")
+        out, err = driver.communicate(timeout=60)
+        assert (out, err) == ("main runs\n[5, 6, 7, 8]\n", "")
+
+    def test_prints_of_tasks_go_to_standard_error(self):
+        driver = run_driver("print(rt.get(rt.submit(tasks.speak, 'spoken')))")
+        out, err = driver.communicate(timeout=60)
+        assert out == "main runs\nspoken\n"
+        assert "spoken\nno newline" in err
+        assert "raw bytes" in err
+
+    def test_a_forgotten_shutdown_leaves_nothing(self):
+        driver = run_driver("print(rt._session.directory, rt.get(rt.submit(tasks.pid)))")
+        out, err = driver.communicate(timeout=60)
+        directory, pid = out.splitlines()[1].split()
+        assert (driver.returncode, err) == (0, "")
+        assert not Path(directory).exists()
+        assert not is_alive(int(pid))
+
+    def test_killed_it_leaves_neither_processes_nor_files(self):
+        driver = run_driver(
+            "ref = rt.put(tasks.make_table(100_000))\n"
+            "idle = rt.get(rt.submit(tasks.pid))\n"
+            "busy = rt.submit(tasks.sleep_then, 60, 1); rt.submit(tasks.sleep_then, 60, 1)\n"
+            "time.sleep(0.3)\n"
+            "pids = [seat.process.pid for seat in rt._dispatcher._seats.values()]\n"
+            "print(rt._session.directory, *pids, flush=True)\n"
+            "time.sleep(60)"
+        )
+        driver.stdout.readline()
+        directory, *pids = driver.stdout.readline().split()
+        assert len(pids) == 2
+        assert list(Path(directory).iterdir())
+        driver.kill()
+        driver.communicate()
+        wait_until(lambda: not any(is_alive(int(pid)) for pid in pids), 5)
+        assert not Path(directory).exists()
+
+    def test_interrupted_it_decides_itself(self):
+        driver = run_driver(
+            "ref = rt.submit(tasks.sleep_then, 1.5, 'went on')\n"
+            "time.sleep(0.3)\n"
+            "print('ready', flush=True)\n"
+            "try:\n"
+            "    rt.wait([ref])\n"
+            "except KeyboardInterrupt:\n"
+            "    print('interrupted', rt.get(ref))\n",
+            process_group=0,
+        )
+        driver.stdout.readline()
+        driver.stdout.readline()
+        os.killpg(driver.pid, signal.SIGINT)
+        out, err = driver.communicate(timeout=60)
+        assert (out, err) == ("interrupted went on\n", "")
+
+    def test_interrupted_while_workers_start(self):
+        driver = run_driver(
+            "refs = [rt.submit(tasks.sleep_then, 0.2, i) for i in range(2)]\n"
+            "try:\n"
+            "    print('ready', flush=True)\n"
+            "    time.sleep(60)\n"
+            "except KeyboardInterrupt:\n"
+            "    print('interrupted', rt.get(refs), rt.profile(refs[1]).attempt)\n",
+            process_group=0,
+        )
+        driver.stdout.readline()
+        driver.stdout.readline()
+        os.killpg(driver.pid, signal.SIGINT)
+        out, err = driver.communicate(timeout=60)
+        assert (out, err) == ("interrupted [0, 1] 1\n", "")
+
+    def test_a_full_store_is_an_error_of_the_task(self):
+        """A limit on the size of files stands for a full file system."""
+        driver = run_driver(
+            "import resource\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+            "ref = rt.submit(tasks.make_table, 1_000_000)\n"
+            "try:\n"
+            "    rt.get(ref)\n"
+            "except runtime.TaskError as error:\n"
+            "    print(error)\n"
+            "try:\n"
+            "    rt.put(tasks.make_table(1_000_000))\n"
+            "except OSError as error:\n"
+            "    print(error)\n"
+            "print(os.listdir(rt._session.directory), rt.get(rt.submit(tasks.add, 1, 1)))"
+        )
+        out, err = driver.communicate(timeout=60)
+        lines = out.splitlines()
+        assert re.search(r"the object store is full \(80000\d\d bytes wanted\)", lines[1])
+        assert "the object store is full" in lines[2]
+        assert (lines[3], err) == ("[] 2", "")
+
+
+def _private_bytes():
+    pages = [int(field) for field in Path("/proc/self/statm").read_text().split()]
+    return (pages[1] - pages[2]) * os.sysconf("SC_PAGE_SIZE")
