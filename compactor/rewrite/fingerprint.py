@@ -124,9 +124,9 @@ def _hash_values(array: pa.Array) -> Hashes:
         return _hash_binary(array.cast(pa.large_binary()))
     if types.is_boolean(kind):
         return _mix(_integers(pc.cast(array, pa.uint8())))
-    if kind.bit_width <= 8 * _WORD_BYTES:
-        return _mix(_integers(array))
-    return _hash_wide(array, kind.bit_width // 8)
+    if types.is_fixed_size_binary(kind) or kind.bit_width > 8 * _WORD_BYTES:
+        return _hash_wide(array, kind.bit_width // 8)
+    return _mix(_integers(array))
 
 
 def _hash_struct(children: list[pa.Array], rows: int) -> Hashes:

@@ -1,0 +1,233 @@
+"""A rewritten group holds the surviving rows of its inputs, in order, in the table's layout."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from catalog.errors import ObjectExistsError, UnsupportedTableError
+from catalog.model import TableSchema
+from compactor.rewrite.group import rewrite_group
+from compactor.rewrite.leftovers import leftovers
+from compactor.rewrite.task import Proof
+from tests.compactor.rewrite.generated import tables
+from tests.compactor.rewrite.tables import (
+    LAYOUT,
+    LocalTable,
+    inventory,
+    make_task,
+    output_files,
+    with_ids,
+    write_file,
+)
+
+SCHEMA = with_ids(
+    pa.schema(
+        [
+            pa.field("id", pa.int64(), nullable=False),
+            pa.field("name", pa.string()),
+            pa.field("price", pa.decimal128(12, 2)),
+            pa.field("at", pa.timestamp("us", "UTC")),
+            pa.field("key", pa.uuid()),
+            pa.field("code", pa.binary(3)),
+            pa.field("tags", pa.list_(pa.field("element", pa.string(), nullable=False))),
+            pa.field("place", pa.struct([("x", pa.float64()), ("y", pa.float32())])),
+            pa.field("more", pa.map_(pa.string(), pa.int32())),
+        ]
+    )
+)
+
+
+def sample(start: int, count: int, seed: int = 0) -> pa.Table:
+    random = np.random.default_rng(seed + start)
+    return pa.Table.from_pylist(
+        [
+            {
+                "id": start + i,
+                "name": None if i % 7 == 0 else random.bytes(12).hex(),
+                "price": int(random.integers(0, 10**6)),
+                "at": 1_700_000_000_000_000 + i,
+                "key": random.bytes(16),
+                "code": b"abc",
+                "tags": ["a"] * (i % 3),
+                "place": None if i % 5 == 0 else {"x": float(i), "y": None},
+                "more": [("k", i)],
+            }
+            for i in range(count)
+        ],
+        SCHEMA,
+    )
+
+
+def read_all(paths: list[Path]) -> pa.Table:
+    return pa.concat_tables([pq.ParquetFile(path).read() for path in paths]).cast(SCHEMA)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), rows=tables(min_size=1, max_size=30))
+def test_any_rows_survive_as_a_plain_read_and_filter_has_them(
+    data: st.DataObject, rows: pa.Table, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("any")
+    cut = data.draw(st.integers(0, rows.num_rows))
+    parts = [rows.slice(0, cut), rows.slice(cut)]
+    options = {"row_group_size": data.draw(st.integers(1, 40)), "use_dictionary": cut % 2 == 0}
+    paths = [
+        write_file(directory / f"{i}.parquet", part, **options) for i, part in enumerate(parts)
+    ]
+    dropped = data.draw(st.sets(st.integers(0, parts[1].num_rows - 1))) if parts[1] else set()
+    table = LocalTable(str(directory), TableSchema(rows.schema)).dropping(paths[1], sorted(dropped))
+    result = rewrite_group(make_task(table, paths))
+    kept = [i for i in range(rows.num_rows) if i - cut not in dropped]
+    expected = rows.take(pa.array(kept, pa.int64()))
+    assert result.rows_dropped == len(dropped)
+    assert result.rows_written == len(kept)
+    written = [pq.ParquetFile(one.path).read() for one in result.outputs]
+    assert bool(written) == bool(kept)
+    if written:
+        found = pa.concat_tables(written).cast(rows.schema)
+        assert found.equals(expected)
+
+
+def test_schema_and_layout_are_the_tables(tmp_path: Path) -> None:
+    layout = replace(
+        LAYOUT, row_group_rows_max=400, bloom_filters=(("name", 0.01), ("tags.element", 0.05))
+    )
+    table = LocalTable(str(tmp_path), TableSchema(SCHEMA), layout)
+    paths = [write_file(tmp_path / f"{i}.parquet", sample(i * 100, 100)) for i in range(10)]
+    result = rewrite_group(pickle.loads(pickle.dumps(make_task(table, paths))))
+    metadata = pq.read_metadata(result.outputs[0].path)
+    schema = str(metadata.schema)
+    assert [metadata.row_group(i).num_rows for i in range(3)] == [400, 400, 200]
+    assert "required int64 field_id=1 id;" in schema
+    assert "optional int64 field_id=3 price (Decimal(precision=12, scale=2));" in schema
+    assert "field_id=4 at (Timestamp(isAdjustedToUTC=true, timeUnit=microseconds" in schema
+    assert "fixed_len_byte_array(16) field_id=5 key (UUID);" in schema
+    assert "fixed_len_byte_array(3) field_id=6 code;" in schema
+    assert "required binary field_id=8 element (String);" in schema
+    assert "required binary field_id=13 key (String);" in schema
+    assert metadata.metadata == {b"owner": b"tests"}
+    columns = [metadata.row_group(0).column(i) for i in range(metadata.num_columns)]
+    assert all(one.has_offset_index and one.has_column_index for one in columns)
+    assert {one.compression for one in columns} == {"ZSTD"}
+    filtered = [one.path_in_schema for one in columns if one.bloom_filter_offset]
+    assert filtered == ["name", "tags.list.element"]
+    assert all(one.is_stats_set for one in columns)
+    assert read_all([Path(one.path) for one in result.outputs])["id"].to_pylist() == list(range(1000))
+
+
+def test_files_come_out_near_the_target_in_row_order(tmp_path: Path) -> None:
+    table = LocalTable(str(tmp_path), TableSchema(SCHEMA))
+    paths = [write_file(tmp_path / f"{i:02}.parquet", sample(i * 500, 500)) for i in range(20)]
+    target = 100_000
+    result = rewrite_group(make_task(table, paths, target_bytes=target))
+    sizes = [one.size_bytes for one in result.outputs]
+    assert len(sizes) > 3
+    assert all(0.75 * target <= size <= 1.8 * target for size in sizes), sizes
+    assert [Path(one.path).name for one in result.outputs] == [
+        f"job-1-a-{i:05d}.parquet" for i in range(len(sizes))
+    ]
+    assert read_all(output_files(table))["id"].to_pylist() == list(range(10_000))
+    assert result.bytes_written == sum(sizes)
+    assert result.bytes_read > sum(Path(path).stat().st_size for path in paths)
+
+
+def test_one_file_below_the_target_is_one_row_group(tmp_path: Path) -> None:
+    table = LocalTable(str(tmp_path), TableSchema(SCHEMA))
+    paths = [write_file(tmp_path / f"{i}.parquet", sample(i, 10)) for i in range(30)]
+    (output,) = rewrite_group(make_task(table, paths)).outputs
+    assert pq.read_metadata(output.path).num_row_groups == 1
+
+
+def test_full_proof_gives_the_same_digest_however_the_rows_are_cut(tmp_path: Path) -> None:
+    table = LocalTable(str(tmp_path), TableSchema(SCHEMA))
+    rows = sample(0, 100)
+    whole = write_file(tmp_path / "whole.parquet", rows)
+    halves = [
+        write_file(tmp_path / f"{i}.parquet", rows.slice(i * 50, 50), row_group_size=7)
+        for i in range(2)
+    ]
+    one = rewrite_group(make_task(table, [whole]))
+    assert leftovers(table, "p", "job-1-a")
+    assert one.digest is not None
+    assert one.digest == rewrite_group(make_task(table, halves)).digest
+    leftovers(table, "p", "job-1-a")
+    assert rewrite_group(make_task(table, [whole], proof=Proof.COUNTS)).digest is None
+
+
+def test_a_group_without_survivors_writes_nothing(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "in.parquet", sample(0, 10), row_group_size=4)
+    table = LocalTable(str(tmp_path), TableSchema(SCHEMA)).dropping(path, range(10))
+    result = rewrite_group(make_task(table, [path]))
+    assert (result.outputs, result.rows_dropped, result.rows_written) == ((), 10, 0)
+    assert output_files(table) == []
+
+
+def test_a_name_that_is_taken_is_never_written_over(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "in.parquet", sample(0, 10))
+    table = LocalTable(str(tmp_path), TableSchema(SCHEMA))
+    rewrite_group(make_task(table, [path]))
+    (before,) = [one.read_bytes() for one in output_files(table)]
+    with pytest.raises(ObjectExistsError):
+        rewrite_group(make_task(table, [path]))
+    assert [one.read_bytes() for one in output_files(table)] == [before]
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [replace(LAYOUT, codec="lzo"), replace(LAYOUT, bloom_filters=(("nothing", 0.1),))],
+)
+def test_a_layout_that_cannot_be_written_is_refused_by_name(tmp_path: Path, layout: object) -> None:
+    path = write_file(tmp_path / "in.parquet", sample(0, 10))
+    table = LocalTable(str(tmp_path), TableSchema(SCHEMA), layout)  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedTableError, match="lzo|nothing"):
+        rewrite_group(make_task(table, [path]))
+    assert output_files(table) == []
+
+
+@pytest.mark.parametrize("codec", ["zstd", "snappy", "gzip", "lz4", "brotli", "none"])
+def test_every_codec(tmp_path: Path, codec: str) -> None:
+    path = write_file(tmp_path / "in.parquet", sample(0, 10))
+    table = LocalTable(str(tmp_path), TableSchema(SCHEMA), replace(LAYOUT, codec=codec))
+    (output,) = rewrite_group(make_task(table, [path])).outputs
+    assert read_all([Path(output.path)]).equals(sample(0, 10))
+
+
+def test_leftovers_are_found_by_name_alone(tmp_path: Path) -> None:
+    table = LocalTable(str(tmp_path), TableSchema(SCHEMA))
+    paths = [write_file(tmp_path / f"{i}.parquet", sample(i * 500, 500)) for i in range(10)]
+    rewrite_group(make_task(table, paths, target_bytes=50_000))
+    written = output_files(table)
+    other = written[0].with_name("job-1-b-00000.parquet")
+    other.write_bytes(b"another attempt")
+    written[1].unlink()
+    removed = leftovers(table, "p", "job-1-a")
+    assert len(removed) == len(written) - 1 > 1
+    assert output_files(table) == [other]
+    assert leftovers(table, "p", "job-1-a") == ()
+
+
+def test_the_inventory_of_a_group_may_be_empty(tmp_path: Path) -> None:
+    table = LocalTable(str(tmp_path), TableSchema(SCHEMA))
+    result = rewrite_group(make_task(table, [], files=inventory([])))
+    assert result.outputs == ()
+
+
+def test_heavy_imports_stay_out() -> None:
+    code = (
+        "import sys, compactor.rewrite.group;"
+        "print([m for m in ('pyarrow.dataset','duckdb','polars','pandas','obstore','pyiceberg',"
+        "'runtime','compactor.jobs') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
