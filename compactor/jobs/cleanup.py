@@ -1,0 +1,48 @@
+"""Removing the files of attempts that came to nothing.
+
+Only names that the journal gave out are ever deleted, and never one that the table refers to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+
+from catalog.model import Inventory
+from catalog.table import TableFiles
+from compactor.errors import JobFailedError
+from compactor.rewrite.leftovers import leftovers
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaner:
+    """Removes the files of attempts at one plan.
+
+    Attributes:
+        files: the workers' side of the snapshot planned against.
+        live: what the table refers to now. None while all attempts are this process's own, which
+            knows what became of them; a process that takes up a journal looks at the table as well.
+    """
+
+    files: TableFiles
+    live: Inventory | None = None
+
+    def discard(self, attempt_id: str, partition_key: str) -> int:
+        """Delete every file of an attempt that has ended; return how many there were.
+
+        Raises:
+            JobFailedError: the table refers to one of them; nothing was deleted.
+            CatalogError: the storage refuses or fails; the rest can be deleted later.
+        """
+        if self.live is not None and _is_referred_to(self.live, attempt_id):
+            raise JobFailedError(
+                f"refused to delete the files of attempt {attempt_id}: the table refers to them",
+                hint="the job store and the table disagree; keep both and report this",
+            )
+        return len(leftovers(self.files, partition_key, attempt_id))
+
+
+def _is_referred_to(live: Inventory, attempt_id: str) -> bool:
+    found = pc.match_substring(live.files["path"], f"/{attempt_id}-")
+    return bool(pc.any(found, min_count=0).as_py())

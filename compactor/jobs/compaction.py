@@ -1,0 +1,234 @@
+"""Compacting a table from end to end: claim it, finish what was left, plan, run, plan again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from catalog.errors import SnapshotNotFoundError
+from catalog.model import Inventory, Snapshot
+from catalog.table import MapFunction, Table
+from compactor.errors import JobFailedError, PlanStaleError
+from compactor.jobs.events import JobFinished, JobPlanned, JobStarted, OnEvent, ignore
+from compactor.jobs.failpoints import Failpoint, hit
+from compactor.jobs.journal import JobStart, Journal
+from compactor.jobs.lease import Lease, claim
+from compactor.jobs.narration import Narrator
+from compactor.jobs.options import JobOptions
+from compactor.jobs.report import JobReport
+from compactor.jobs.resume import Ground, begin, take_up
+from compactor.jobs.runner import Judge, RunningJob, run
+from compactor.jobs.spread import spread
+from compactor.jobs.staleness import outdated_groups
+from compactor.jobs.state import GroupState, JobState, Suspend
+from compactor.jobs.store import JobStore
+from compactor.jobs.summary import Stopwatch, combine, summarise
+from compactor.jobs.totals import TableTotals
+from compactor.planner.plan import Plan
+from compactor.planner.planfile import encode_plan
+from compactor.planner.planning import TableState, make_plan
+from compactor.planner.policy import Policy
+from runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnvironment:
+    """What jobs work with.
+
+    Attributes:
+        runtime: where attempts run, and where manifests are read.
+        store: where jobs are recorded.
+        on_event: told of everything that happens, in the thread that runs the job. What it raises
+            ends the run and leaves the job to be resumed.
+    """
+
+    runtime: Runtime
+    store: JobStore
+    on_event: OnEvent = ignore
+
+
+def plan_table(
+    table: Table, policy: Policy, *, now_ms: int, map_function: MapFunction = map
+) -> Plan:
+    """Plan the compaction of the current snapshot; nothing is written anywhere.
+
+    Args:
+        table: the table.
+        policy: what its owner wants.
+        now_ms: milliseconds since the epoch, for the age of files.
+        map_function: runs the reading of manifests.
+    """
+    snapshot = table.snapshot()
+    inventory = table.inventory(snapshot, map_function=map_function)
+    return make_plan(_state(table, snapshot, inventory), policy, now_ms=now_ms)
+
+
+def compact_table(
+    table: Table, policy: Policy, *, environment: JobEnvironment, options: JobOptions
+) -> JobReport:
+    """Finish the job that an interrupted run left, or else plan and run; conflicts are replanned.
+
+    Raises:
+        TableBusyError: another job of the same store works on the table.
+        JobFailedError: the job was left unfinished: the outcome of a commit cannot be told, or
+            the job store does not answer. The same call continues it.
+        CatalogError: the table cannot be read.
+    """
+    with claim(environment.store, table.name) as lease:
+        session = _Session(table, lease, environment, options)
+        reports = [report] if (report := session.finish_unfinished()) else []
+        while not reports or _is_worth_another_round(reports, options):
+            watch = Stopwatch.start()
+            plan, before = session.plan(policy)
+            reports.append(session.run_new(plan, before, watch))
+        return combine(reports)
+
+
+def apply_plan(
+    table: Table, plan: Plan, *, environment: JobEnvironment, options: JobOptions
+) -> JobReport:
+    """Run a plan that was made before; an unfinished job of another plan is given up first.
+
+    Raises:
+        PlanStaleError: none of its groups is as it was planned any more, or its snapshot has
+            expired.
+        TableBusyError: another job of the same store works on the table.
+        JobFailedError: as for `compact_table`.
+    """
+    with claim(environment.store, table.name) as lease:
+        session = _Session(table, lease, environment, options)
+        report = session.finish_unfinished(wanted=plan)
+        return report or session.run_saved(plan)
+
+
+class _Session:
+    """One claim on a table and the jobs that are run under it."""
+
+    def __init__(
+        self, table: Table, lease: Lease, environment: JobEnvironment, options: JobOptions
+    ) -> None:
+        self._table = table
+        self._lease = lease
+        self._environment = environment
+        self._options = options
+        self._ground = Ground(table, environment.store, lease, options)
+        self._map = spread(environment.runtime)
+
+    def finish_unfinished(self, wanted: Plan | None = None) -> JobReport | None:
+        """Finish the job found with the table; None when there was none or it could not go on.
+
+        Args:
+            wanted: the only plan that is worth going on with; None for any.
+        """
+        if not self._lease.is_resumable:
+            return None
+        watch = Stopwatch.start()
+        giving_up = ""
+        if wanted is not None:
+            recorded = Journal(self._environment.store, self._lease.job_id).plan()
+            is_wanted = encode_plan(recorded) == encode_plan(wanted)
+            giving_up = "" if is_wanted else "another plan was asked for"
+        job = take_up(self._ground, giving_up=giving_up, map_function=self._map)
+        report = self._run(job, watch)
+        self._lease.next_job()
+        return None if job.is_given_up else report
+
+    def plan(self, policy: Policy) -> tuple[Plan, TableTotals]:
+        """Plan against the current snapshot."""
+        snapshot = self._table.snapshot()
+        inventory = self._inventory(snapshot)
+        state = _state(self._table, snapshot, inventory)
+        plan = make_plan(state, policy, now_ms=time.time_ns() // 1_000_000)
+        return plan, TableTotals.of(inventory)
+
+    def run_new(
+        self, plan: Plan, before: TableTotals, watch: Stopwatch, *, judge: Judge | None = None
+    ) -> JobReport:
+        """Record a plan as a job and run it."""
+        job_id = self._lease.job_id
+        self._environment.on_event(JobPlanned(job_id, plan))
+        start = JobStart(job_id, self._lease.fence, self._options.proof, before)
+        job = begin(self._ground, plan, start)
+        job.judge = judge
+        hit(Failpoint.PLAN_JOURNALED)
+        report = self._run(job, watch)
+        self._lease.next_job()
+        return report
+
+    def run_saved(self, plan: Plan) -> JobReport:
+        """Run a plan that may be old."""
+        watch = Stopwatch.start()
+        try:
+            base = self._table.snapshot(plan.snapshot.snapshot_id)
+        except SnapshotNotFoundError as error:
+            raise PlanStaleError(
+                f"the plan was made from snapshot {plan.snapshot.snapshot_id}, which has expired",
+                hint="plan again",
+            ) from error
+        inventory = self._inventory(base)
+        current = self._table.snapshot()
+        is_moved = current != base
+        outdated = outdated_groups(plan.groups, self._inventory(current)) if is_moved else {}
+        if outdated and len(outdated) == len(plan.groups):
+            raise PlanStaleError(
+                f"no group of the plan fits `{plan.table}` any more: {min(outdated.values())}",
+                hint="plan again",
+            )
+        before = TableTotals.of(inventory)
+        return self.run_new(
+            plan, before, watch, judge=lambda group: outdated.get(group.group_id, "")
+        )
+
+    def _inventory(self, snapshot: Snapshot) -> Inventory:
+        return self._table.inventory(snapshot, map_function=self._map)
+
+    def _run(self, job: RunningJob, watch: Stopwatch) -> JobReport:
+        """Run a job to its end and record that.
+
+        Raises:
+            JobFailedError: it cannot go on now.
+        """
+        emit = self._environment.on_event
+        emit(_started(job))
+        narrator = Narrator(job.journal.job_id, job.plan, emit)
+        end = run(job, self._environment.runtime, narrator)
+        if isinstance(end, Suspend):
+            raise JobFailedError(
+                f"job {job.journal.job_id} cannot tell what became of a commit: {end.reason}",
+                hint="nothing was removed; the same command looks the commit up and goes on",
+            )
+        hit(Failpoint.JOB_ENDING)
+        report = summarise(job, end, watch, map_function=self._map)
+        job.journal.finish(end.status, end.reason, report)
+        hit(Failpoint.JOB_ENDED)
+        emit(JobFinished(job.journal.job_id, end.status, end.reason))
+        return report
+
+
+def _state(table: Table, snapshot: Snapshot, inventory: Inventory) -> TableState:
+    return TableState(
+        name=table.name,
+        format=table.format,
+        snapshot=snapshot,
+        inventory=inventory,
+        layout=table.files(snapshot).layout,
+    )
+
+
+def _is_worth_another_round(reports: list[JobReport], options: JobOptions) -> bool:
+    last = reports[-1]
+    has_ended = last.status in (JobState.SUCCEEDED, JobState.CANCELLED)
+    return not has_ended and last.groups.dropped > 0 and len(reports) < options.rounds_max
+
+
+def _started(job: RunningJob) -> JobStarted:
+    groups = job.machine.groups
+    is_open = (GroupState.WAITING, GroupState.REWRITING)
+    return JobStarted(
+        job=job.journal.job_id,
+        table=job.plan.table,
+        groups=len(groups),
+        input_bytes=sum(group.files.size_bytes for group in job.plan.groups),
+        groups_done=sum(group.state not in is_open for group in groups),
+        is_resumed=job.is_resumed,
+    )

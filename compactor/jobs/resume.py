@@ -1,0 +1,206 @@
+"""Taking a job up: a new one from its plan, an interrupted one from its journal.
+
+Of an interrupted job everything that was under way is settled first: commits are looked up in
+the table, attempts have died with their process, files that were written are looked at. What
+was written and not committed is committed, not written again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from catalog.errors import ObjectNotFoundError, SnapshotNotFoundError
+from catalog.model import Inventory
+from catalog.table import MapFunction, Table, TableFiles
+from compactor.jobs.attempts import Work
+from compactor.jobs.cleanup import Cleaner
+from compactor.jobs.commits import look_up, make_commit
+from compactor.jobs.journal import (
+    COMMITTING,
+    DISCARDED,
+    UNKNOWN,
+    Happened,
+    JobStart,
+    Journal,
+)
+from compactor.jobs.lease import Lease
+from compactor.jobs.machine import JobMachine
+from compactor.jobs.options import JobOptions
+from compactor.jobs.runner import Judge, RunningJob
+from compactor.jobs.staleness import outdated_groups
+from compactor.jobs.state import Broke, Gone, GroupProgress, GroupState, Limits
+from compactor.jobs.store import JobStore
+from compactor.planner.plan import Plan
+from compactor.rewrite.task import Proof, RewriteResult
+
+_IN_USE = frozenset((GroupState.WRITTEN, GroupState.COMMITTING, GroupState.COMMITTED))
+INTERRUPTED = "its process died"
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a job stands on.
+
+    Attributes:
+        table: the table.
+        store: where it is recorded.
+        lease: the claim it runs under.
+        options: its limits.
+    """
+
+    table: Table
+    store: JobStore
+    lease: Lease
+    options: JobOptions
+
+
+def begin(ground: Ground, plan: Plan, start: JobStart) -> RunningJob:
+    """Record a new job."""
+    journal = Journal.begin(ground.store, plan, start)
+    files = ground.table.files(plan.snapshot)
+    machine = JobMachine(
+        start.job_id,
+        [GroupProgress(group.group_id) for group in plan.groups],
+        limits=_limits(ground.options),
+    )
+    return RunningJob(
+        table=ground.table,
+        plan=plan,
+        work=_work(plan, files, start.proof),
+        journal=journal,
+        lease=ground.lease,
+        machine=machine,
+        cleaner=Cleaner(files),
+    )
+
+
+def take_up(ground: Ground, *, giving_up: str, map_function: MapFunction) -> RunningJob:
+    """Read an interrupted job from its journal and settle what was under way.
+
+    Args:
+        ground: what it stands on; the lease names the job.
+        giving_up: why nothing more of it is to be done than settling and cleaning; empty to go on.
+        map_function: runs the reading of manifests.
+    """
+    journal = Journal(ground.store, ground.lease.job_id)
+    plan, groups, attempts = journal.plan(), journal.groups(), journal.attempts()
+    files = ground.table.files(plan.snapshot)
+    answers = {attempt.attempt_id: attempt.result for attempt in attempts}
+    results = {
+        group.group_id: result
+        for group in groups
+        if group.state in _IN_USE and (result := answers.get(group.attempt_id))
+    }
+    batches = journal.batches()
+    live = ground.table.inventory(ground.table.snapshot(), map_function=map_function)
+    giving_up = giving_up or _expired(ground.table, plan)
+    return RunningJob(
+        table=ground.table,
+        plan=plan,
+        work=_work(plan, files, journal.proof()),
+        journal=journal,
+        lease=ground.lease,
+        machine=JobMachine(
+            journal.job_id, groups, limits=_limits(ground.options), batches=len(batches)
+        ),
+        cleaner=Cleaner(files, live),
+        results=results,
+        opening=[*_settle(ground, journal, plan, results), *_look_at(files, groups, results)],
+        stale_attempts=_stale_attempts(journal, groups),
+        judge=_judge(plan, live, giving_up),
+        is_resumed=True,
+        is_given_up=bool(giving_up),
+    )
+
+
+def _settle(
+    ground: Ground, journal: Journal, plan: Plan, results: dict[str, RewriteResult]
+) -> Iterator[Happened]:
+    """Find out what became of every commit that was begun."""
+    for batch in journal.batches():
+        if batch.state not in (COMMITTING, UNKNOWN):
+            continue
+        commit = make_commit(
+            plan,
+            {group_id: results[group_id] for group_id in batch.group_ids},
+            batch_id=batch.batch_id,
+            job_id=journal.job_id,
+            fence=ground.lease.fence,
+        )
+        yield look_up(ground.table, commit, reason=INTERRUPTED, is_retryable=True)
+
+
+def _look_at(
+    files: TableFiles, groups: Sequence[GroupProgress], results: dict[str, RewriteResult]
+) -> Iterator[Happened]:
+    """Tell of attempts that died, and of written files that are not as they were written."""
+    for group in groups:
+        if group.state is GroupState.REWRITING:
+            broke = Broke(group.group_id, group.attempt_id, INTERRUPTED, is_retryable=True)
+            yield Happened(broke)
+        elif group.state is GroupState.WRITTEN:
+            reason = _damage(files, results.get(group.group_id))
+            if reason:
+                yield Happened(Gone(group.group_id, reason))
+
+
+def _damage(files: TableFiles, result: RewriteResult | None) -> str:
+    if result is None:
+        return "its answer is not in the journal"
+    for output in result.outputs:
+        try:
+            size_bytes = files.storage.size(files.locate(output.path))
+        except ObjectNotFoundError:
+            return f"{output.path} is gone"
+        if size_bytes != output.size_bytes:
+            return f"{output.path} has {size_bytes} bytes, not {output.size_bytes}"
+    return ""
+
+
+def _stale_attempts(journal: Journal, groups: Sequence[GroupProgress]) -> list[tuple[str, str]]:
+    """Return attempts whose files nobody needs and that nothing else will discard."""
+    current = {
+        group.attempt_id
+        for group in groups
+        if group.state in _IN_USE or group.state is GroupState.REWRITING
+    }
+    return [
+        (attempt.attempt_id, attempt.group_id)
+        for attempt in journal.attempts()
+        if attempt.state != DISCARDED and attempt.attempt_id not in current
+    ]
+
+
+def _expired(table: Table, plan: Plan) -> str:
+    try:
+        table.snapshot(plan.snapshot.snapshot_id)
+    except SnapshotNotFoundError:
+        return f"snapshot {plan.snapshot.snapshot_id} that it was planned against has expired"
+    return ""
+
+
+def _judge(plan: Plan, live: Inventory, giving_up: str) -> Judge:
+    if giving_up:
+        return lambda group: giving_up
+    outdated = outdated_groups(plan.groups, live)
+
+    def judge(group: GroupProgress) -> str:
+        # Written groups are left to the commit, which judges by the table as it is then.
+        return outdated.get(group.group_id, "") if group.state is GroupState.WAITING else ""
+
+    return judge
+
+
+def _work(plan: Plan, files: TableFiles, proof: Proof) -> Work:
+    return Work(plan.table, files, plan.target_file_size_bytes, proof)
+
+
+def _limits(options: JobOptions) -> Limits:
+    return Limits(
+        attempts_max=options.attempts_max,
+        in_flight_max=options.in_flight_max,
+        commit_groups_max=options.commit_groups_max,
+        commit_bytes_max=options.commit_bytes_max,
+        failures_max=options.failures_max,
+    )

@@ -1,0 +1,36 @@
+"""Independent pieces of catalog work as tasks of a runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from catalog.table import MapFunction
+from runtime import Runtime
+
+# Fewer items than this are done sooner than a worker process has started.
+ITEMS_MIN = 24
+# Per task: its answer is one object, and a task costs far less than reading this many manifests.
+ITEMS_PER_TASK = 8
+
+
+def spread(runtime: Runtime) -> MapFunction:
+    """Return a `map` that runs many items in tasks, and few of them right here."""
+
+    def run(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        items = list(items)
+        if len(items) < ITEMS_MIN:
+            yield from map(function, items)
+            return
+        refs = [
+            runtime.submit(_apply, function, items[start : start + ITEMS_PER_TASK])
+            for start in range(0, len(items), ITEMS_PER_TASK)
+        ]
+        for ref in refs:
+            yield from runtime.get(ref)
+
+    return run
+
+
+def _apply(function: Callable[[Any], Any], items: list[Any]) -> list[Any]:
+    return [function(item) for item in items]

@@ -1,0 +1,48 @@
+"""Whether the groups of a plan still are in the table as they were planned; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.model import Inventory
+from compactor.planner.plan import FileGroup
+
+Slices = dict[str, frozenset[str]]
+"""Paths of the delete files of each data file, by its path."""
+
+
+def outdated_groups(groups: Iterable[FileGroup], current: Inventory) -> dict[str, str]:
+    """Return why groups no longer fit the table, by their ids; those that fit are left out.
+
+    Args:
+        groups: groups of a plan.
+        current: all file slices of the table now.
+    """
+    groups = list(groups)
+    wanted = pa.chunked_array([group.files.files["path"].combine_chunks() for group in groups])
+    found = _slices(_with_paths(current, wanted)) if groups else {}
+    reasons = ((group.group_id, _reason(_slices(group.files), found)) for group in groups)
+    return {group_id: reason for group_id, reason in reasons if reason}
+
+
+def _reason(planned: Slices, found: Slices) -> str:
+    for path, deletes in planned.items():
+        if path not in found:
+            return f"{path} was replaced by another writer"
+        if found[path] != deletes:
+            return f"{path} lost rows to another writer"
+    return ""
+
+
+def _with_paths(inventory: Inventory, paths: pa.ChunkedArray) -> Inventory:
+    mask = pc.is_in(inventory.files["path"], value_set=paths.combine_chunks())
+    return inventory.take(pc.indices_nonzero(mask).to_numpy().astype("int64"))
+
+
+def _slices(inventory: Inventory) -> Slices:
+    return {
+        file.path: frozenset(delete.path for delete in file.deletes) for file in inventory.slices()
+    }

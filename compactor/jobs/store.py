@@ -1,0 +1,343 @@
+"""The job store: one database with every job, its groups, attempts and commit batches.
+
+SQLite by default, in WAL mode and fully synchronous: what a transaction has written survives the
+death of the process and of the machine. Any other SQLAlchemy URL works as well.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Engine, Row, create_engine, event, func, select, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from compactor.errors import JobFailedError, SettingsError
+from compactor.jobs.owner import Owner
+from compactor.jobs.schema import (
+    ATTEMPTS,
+    BATCHES,
+    GROUPS,
+    JOBS,
+    LEASES,
+    METADATA,
+    SCHEMA_VERSION,
+    VERSION,
+)
+from compactor.jobs.state import GroupState, JobState
+
+BUSY_TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as the history shows it.
+
+    Attributes:
+        job: its id.
+        table: the target.
+        format: format of the table, for people.
+        state: where it is, or how it ended.
+        reason: why it ended so.
+        is_running: whether a process holds its table now; an unfinished job that does not run
+            was interrupted and is taken up by the next run of its table.
+        groups: file groups of its plan.
+        groups_committed: those in the table.
+        input_bytes: bytes of the data files to be rewritten.
+        snapshot_before: the snapshot that was planned against.
+        created_at_ms: when it was recorded.
+        updated_at_ms: when it last made a step.
+        finished_at_ms: when it ended; None before.
+    """
+
+    job: str
+    table: str
+    format: str
+    state: JobState
+    reason: str
+    is_running: bool
+    groups: int
+    groups_committed: int
+    input_bytes: int
+    snapshot_before: str
+    created_at_ms: int
+    updated_at_ms: int
+    finished_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRecord:
+    """A file group of a job as the history shows it."""
+
+    group_id: str
+    partition: str
+    state: GroupState
+    attempts: int
+    input_files: int
+    input_bytes: int
+    output_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One try at a group; `state` is running, written, failed or discarded."""
+
+    attempt_id: str
+    group_id: str
+    state: str
+    error: str
+    cpu_seconds: float
+    granted_bytes: int
+    peak_memory_bytes: int
+    started_at_ms: int
+    finished_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """One commit batch; `state` is committing, settled, absent or unknown."""
+
+    batch_id: str
+    state: str
+    groups: int
+    snapshot_id: str
+    reason: str
+    started_at_ms: int
+    finished_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobDetail:
+    """A job with everything it did.
+
+    Attributes:
+        job: the job.
+        report: its report as JSON; None before it ended.
+        groups: in the order of work.
+        attempts: in the order they were begun.
+        batches: in the order they were begun.
+    """
+
+    job: JobRecord
+    report: str | None
+    groups: tuple[GroupRecord, ...]
+    attempts: tuple[AttemptRecord, ...]
+    batches: tuple[BatchRecord, ...]
+
+
+class JobStore:
+    """A connection to the store; made by `open_store`, safe to use from several threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def __enter__(self) -> JobStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Run statements that become durable together when the block ends.
+
+        Raises:
+            JobFailedError: the store cannot be read or written.
+        """
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise JobFailedError(
+                f"the job store failed: {error.__cause__ or error}",
+                hint="check the disk and `store.url`; the same command continues the job",
+            ) from error
+
+    def jobs(self, *, table: str | None = None, limit: int = 50) -> tuple[JobRecord, ...]:
+        """Return the newest jobs, newest first, of one table or of all."""
+        query = _jobs_query().order_by(JOBS.c.created_at_ms.desc(), JOBS.c.job_id.desc())
+        if table is not None:
+            query = query.where(JOBS.c.table_name == table)
+        with self.transaction() as connection:
+            now = now_ms(connection)
+            return tuple(_job(row, now) for row in connection.execute(query.limit(limit)))
+
+    def job(self, job_id: str) -> JobDetail | None:
+        """Return one job by its id or an unambiguous beginning of it; None when there is none."""
+        with self.transaction() as connection:
+            query = _jobs_query().add_columns(JOBS.c.report)
+            rows = connection.execute(
+                query.where(JOBS.c.job_id.startswith(job_id, autoescape=True)).limit(2)
+            ).all()
+            exact = [row for row in rows if row.job_id == job_id] or rows
+            if len(exact) != 1:
+                return None
+            return _detail(connection, exact[0])
+
+
+def open_store(url: str) -> JobStore:
+    """Open the store at a SQLAlchemy URL, and create its tables when they are not there.
+
+    Raises:
+        SettingsError: the URL cannot be used, or the store belongs to another version.
+    """
+    try:
+        engine = _engine(url)
+        with engine.begin() as connection:
+            METADATA.create_all(connection)
+            version = connection.execute(select(VERSION.c.version)).scalar_one_or_none()
+            if version is None:
+                connection.execute(VERSION.insert().values(version=SCHEMA_VERSION))
+    except (SQLAlchemyError, OSError, ImportError) as error:
+        raise SettingsError(
+            f"cannot open the job store `{url}`: {error.__cause__ or error}",
+            hint="set `store.url` to a place that can be written to",
+        ) from error
+    if version not in (None, SCHEMA_VERSION):
+        engine.dispose()
+        raise SettingsError(
+            f"the job store `{url}` has schema version {version}, not {SCHEMA_VERSION}",
+            hint="use the program that made it, or another `store.url`",
+        )
+    return JobStore(engine)
+
+
+def now_ms(connection: Connection) -> int:
+    """Return the time by the clock of the database, the one clock that leases are judged by."""
+    if connection.dialect.name == "sqlite":
+        days = text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)")
+        return int(connection.execute(days).scalar_one())
+    epoch = select(func.extract("epoch", func.clock_timestamp()))
+    return int(float(connection.execute(epoch).scalar_one()) * 1000)
+
+
+def _engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed)
+    if parsed.database and parsed.database != ":memory:":
+        _private_file(Path(parsed.database))
+    engine = create_engine(
+        parsed, connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "isolation_level": None}
+    )
+    event.listen(engine, "connect", _configure_sqlite)
+    # Transactions that read first and write later would otherwise fail under contention.
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def _private_file(path: Path) -> None:
+    """Make the file for this user only: plans name every path of a table."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, stat.S_IRUSR | stat.S_IWUSR))
+
+
+def _configure_sqlite(connection: Any, _: object) -> None:
+    for pragma in ("journal_mode = WAL", "synchronous = FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _jobs_query() -> Any:
+    committed = (
+        select(func.count())
+        .where(GROUPS.c.job_id == JOBS.c.job_id, GROUPS.c.state == GroupState.COMMITTED.value)
+        .scalar_subquery()
+        .label("groups_committed")
+    )
+    columns = [column for column in JOBS.c if column.name not in ("plan", "report")]
+    holder = [LEASES.c.expires_at_ms, LEASES.c.host, LEASES.c.pid, LEASES.c.process_started_at]
+    return select(*columns, committed, *holder).outerjoin(LEASES, LEASES.c.job_id == JOBS.c.job_id)
+
+
+def _job(row: Row[Any], now: int) -> JobRecord:
+    return JobRecord(
+        job=row.job_id,
+        table=row.table_name,
+        format=row.format,
+        state=JobState(row.state),
+        reason=row.reason,
+        is_running=_is_running(row, now),
+        groups=row.group_count,
+        groups_committed=row.groups_committed,
+        input_bytes=row.input_bytes,
+        snapshot_before=row.snapshot_before,
+        created_at_ms=row.created_at_ms,
+        updated_at_ms=row.updated_at_ms,
+        finished_at_ms=row.finished_at_ms,
+    )
+
+
+def _is_running(row: Row[Any], now: int) -> bool:
+    if row.expires_at_ms is None or row.expires_at_ms <= now:
+        return False
+    return not Owner(row.host, row.pid, row.process_started_at).is_known_dead()
+
+
+def _detail(connection: Connection, row: Row[Any]) -> JobDetail:
+    groups = select(GROUPS).where(GROUPS.c.job_id == row.job_id).order_by(GROUPS.c.position)
+    attempts = (
+        select(ATTEMPTS)
+        .where(ATTEMPTS.c.job_id == row.job_id)
+        .order_by(ATTEMPTS.c.started_at_ms, ATTEMPTS.c.attempt_id)
+    )
+    batches = select(BATCHES).where(BATCHES.c.job_id == row.job_id).order_by(BATCHES.c.number)
+    return JobDetail(
+        job=_job(row, now_ms(connection)),
+        report=row.report,
+        groups=tuple(_group(found) for found in connection.execute(groups)),
+        attempts=tuple(_attempt(found) for found in connection.execute(attempts)),
+        batches=tuple(_batch(found) for found in connection.execute(batches)),
+    )
+
+
+def _group(row: Row[Any]) -> GroupRecord:
+    return GroupRecord(
+        group_id=row.group_id,
+        partition=row.partition,
+        state=GroupState(row.state),
+        attempts=row.attempts,
+        input_files=row.input_files,
+        input_bytes=row.input_bytes,
+        output_bytes=row.output_bytes,
+        reason=row.reason,
+    )
+
+
+def _attempt(row: Row[Any]) -> AttemptRecord:
+    return AttemptRecord(
+        attempt_id=row.attempt_id,
+        group_id=row.group_id,
+        state=row.state,
+        error=row.error,
+        cpu_seconds=row.cpu_seconds,
+        granted_bytes=row.granted_bytes,
+        peak_memory_bytes=row.peak_memory_bytes,
+        started_at_ms=row.started_at_ms,
+        finished_at_ms=row.finished_at_ms,
+    )
+
+
+def _batch(row: Row[Any]) -> BatchRecord:
+    snapshot = msgspec.json.decode(row.snapshot) if row.snapshot else None
+    return BatchRecord(
+        batch_id=row.batch_id,
+        state=row.state,
+        groups=len(msgspec.json.decode(row.group_ids)),
+        snapshot_id=snapshot["snapshot_id"] if snapshot else "",
+        reason=row.reason,
+        started_at_ms=row.started_at_ms,
+        finished_at_ms=row.finished_at_ms,
+    )

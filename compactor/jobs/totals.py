@@ -1,0 +1,112 @@
+"""Row arithmetic of a job: per group, and over the snapshots around its commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from catalog.model import Inventory, Snapshot
+from compactor.planner.plan import FileGroup
+from compactor.rewrite.task import Proof, RewriteResult
+
+
+@dataclass(frozen=True, slots=True)
+class TableTotals:
+    """A snapshot added up.
+
+    Attributes:
+        files: number of data files.
+        rows: rows stored in them, before deletes.
+    """
+
+    files: int
+    rows: int
+
+    @staticmethod
+    def of(inventory: Inventory) -> TableTotals:
+        """Add up an inventory."""
+        return TableTotals(inventory.file_count, inventory.row_count)
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedBatch:
+    """What a commit did to the rows: `snapshot` is its own, `rows_dropped` what its groups lost."""
+
+    snapshot: Snapshot
+    rows_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class TotalsCheck:
+    """Whether the totals agree, and those of the last snapshot."""
+
+    agrees: bool
+    after: TableTotals
+
+
+def result_mistake(group: FileGroup, result: RewriteResult, proof: Proof) -> str:
+    """Say what is wrong with the answer of an attempt; empty when its arithmetic holds."""
+    stored_rows = group.files.row_count
+    output_rows = sum(output.row_count for output in result.outputs)
+    if result.rows_read != stored_rows:
+        return f"read {result.rows_read} rows where the table lists {stored_rows}"
+    if result.rows_read - result.rows_dropped != result.rows_written:
+        return (
+            f"read {result.rows_read} rows, dropped {result.rows_dropped},"
+            f" but wrote {result.rows_written}"
+        )
+    if output_rows != result.rows_written:
+        return f"wrote {result.rows_written} rows, but its files list {output_rows}"
+    if proof is Proof.FULL and result.digest is None:
+        return "gave no digest although a full proof was asked for"
+    if result.digest is not None and result.digest.row_count != result.rows_written:
+        return f"wrote {result.rows_written} rows, but proved {result.digest.row_count}"
+    return ""
+
+
+def check_totals(
+    base: Snapshot,
+    before: TableTotals,
+    batches: Sequence[CommittedBatch],
+    *,
+    totals_of: Callable[[str], TableTotals],
+) -> TotalsCheck:
+    """Compare the rows stored before and after each run of our commits.
+
+    Commits of ours that follow each other directly are compared as one; where another writer
+    came in between, its own snapshot is the next starting point.
+
+    Args:
+        base: the snapshot planned against.
+        before: its totals.
+        batches: our commits, in order.
+        totals_of: adds up a snapshot by its id.
+    """
+    known = {base.snapshot_id: before}
+
+    def totals(snapshot_id: str) -> TableTotals:
+        if snapshot_id not in known:
+            known[snapshot_id] = totals_of(snapshot_id)
+        return known[snapshot_id]
+
+    agrees = True
+    for start, run in _runs(batches):
+        rows_dropped = sum(batch.rows_dropped for batch in run)
+        end = run[-1].snapshot.snapshot_id
+        agrees = agrees and totals(start).rows - rows_dropped == totals(end).rows
+    last = batches[-1].snapshot.snapshot_id if batches else base.snapshot_id
+    return TotalsCheck(agrees, totals(last))
+
+
+def _runs(batches: Sequence[CommittedBatch]) -> list[tuple[str, list[CommittedBatch]]]:
+    """Return the runs of commits that follow each other directly, each with its start."""
+    runs: list[tuple[str, list[CommittedBatch]]] = []
+    last = None
+    for batch in batches:
+        parent = batch.snapshot.parent_id
+        if runs and parent == last:
+            runs[-1][1].append(batch)
+        else:
+            runs.append((parent or "", [batch]))
+        last = batch.snapshot.snapshot_id
+    return runs
