@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,13 @@ from pyiceberg.transforms import UnknownTransform
 from pyiceberg.typedef import Record
 from pyiceberg.types import LongType, NestedField, StringType, StructType, TimestampNanoType
 
-from catalog.errors import CatalogError, CorruptTableError, LocationError, UnsupportedTableError
+from catalog.errors import (
+    CatalogError,
+    CorruptTableError,
+    LocationError,
+    ObjectNotFoundError,
+    UnsupportedTableError,
+)
 from catalog.iceberg.metadata import refuse_unsupported
 from catalog.iceberg.schema import arrow_schema
 from catalog.model import Inventory
@@ -55,6 +62,12 @@ def _read(directory: Path) -> Inventory:
     return opened.inventory(snapshot)
 
 
+def _edit_metadata(table: Table, changes: dict[str, Any]) -> None:
+    """Change the metadata file in place, to what the library itself would not write."""
+    path = Path(table.metadata_location.removeprefix("file://"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
 def _append(table: Table, **changes: Any) -> None:
     """Append a data file that exists in metadata only."""
     facts: dict[str, Any] = {
@@ -72,8 +85,8 @@ def _append(table: Table, **changes: Any) -> None:
 
 
 def test_format_version_3(tmp_path: Path) -> None:
-    with make_table(tmp_path, SCHEMA).transaction() as transaction:
-        transaction.upgrade_table_version(3)
+    table = make_table(tmp_path, SCHEMA)
+    _edit_metadata(table, {"format-version": 3, "next-row-id": 0})
 
     assert "format version 3" in _refusal(tmp_path)
 
@@ -132,8 +145,7 @@ def test_encrypted_files(tmp_path: Path) -> None:
     ],
 )
 def test_properties_that_cannot_be_followed(tmp_path: Path, name: str, value: str) -> None:
-    with make_table(tmp_path, SCHEMA).transaction() as transaction:
-        transaction.set_properties({name: value})
+    _edit_metadata(make_table(tmp_path, SCHEMA), {"properties": {name: value}})
     message = _refusal(tmp_path)
 
     assert name in message or value in message
@@ -144,6 +156,17 @@ def test_malformed_name_mapping(tmp_path: Path, text: str) -> None:
     make_table(tmp_path, SCHEMA, properties={"schema.name-mapping.default": text})
 
     assert "schema.name-mapping.default" in _refusal(tmp_path, CorruptTableError)
+
+
+def test_metadata_that_cannot_be_read(tmp_path: Path) -> None:
+    table = make_table(tmp_path, SCHEMA)
+    _edit_metadata(table, {"current-schema-id": 77})
+    _refusal(tmp_path, CorruptTableError)
+    path = Path(table.metadata_location.removeprefix("file://"))
+    path.write_bytes(b"{")
+    _refusal(tmp_path, CorruptTableError)
+    path.unlink()
+    assert "metadata.json" in _refusal(tmp_path, ObjectNotFoundError)
 
 
 def test_unknown_transforms(tmp_path: Path) -> None:
