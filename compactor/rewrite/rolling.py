@@ -91,9 +91,9 @@ def row_group_bytes(
     measured = progress.written_bytes > 0
     expansion = progress.decoded_bytes / progress.written_bytes if measured else decoded_per_stored
     room = (total / count - progress.open_bytes) * expansion
-    if count > 1 and not measured:
+    if total > target_bytes and not measured:
         # One row group must not overfill the file before the ratio is known.
-        room /= 2
+        return max(1.0, min(limit_bytes, room / 2))
     pieces = math.ceil(room / limit_bytes)
     if count == 1 and pieces <= 1:
         return limit_bytes
