@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import msgspec
 
 from compactor.errors import SettingsError
+from compactor.jobs.failpoints import VARIABLE as FAILPOINT_VARIABLE
 from compactor.jobs.options import JobOptions
 from compactor.planner.policy import Order, Policy
 from compactor.rewrite.task import Proof
@@ -30,8 +31,9 @@ from compactor.units import parse_duration, parse_size
 
 FILE_NAME = "compact.toml"
 ENVIRONMENT_PREFIX = "COMPACT_"
-# Names a configuration file itself and so is no setting.
 CONFIG_VARIABLE = "COMPACT_CONFIG"
+# Names the configuration file itself, or a place for a test to kill the program: no settings.
+_NO_SETTINGS = (CONFIG_VARIABLE, FAILPOINT_VARIABLE)
 EVERY_TARGET = "*"
 _WILDCARDS = "*?[]"
 
@@ -294,7 +296,8 @@ def _read_flags(flags: Flags) -> _Source:
 def _read_environment(environment: Mapping[str, str]) -> _Source:
     source = _Source()
     for variable, value in sorted(environment.items()):
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == CONFIG_VARIABLE or not value:
+        is_setting = variable.startswith(ENVIRONMENT_PREFIX) and variable not in _NO_SETTINGS
+        if not is_setting or not value:
             continue
         path = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
         section, _, option = path.partition("__")

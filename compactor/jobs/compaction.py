@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from catalog.errors import SnapshotNotFoundError
 from catalog.model import Inventory, Snapshot
 from catalog.table import MapFunction, Table
 from compactor.errors import JobFailedError, PlanStaleError
-from compactor.jobs.events import JobFinished, JobPlanned, JobStarted, OnEvent, ignore
+from compactor.jobs.events import JobFinished, JobPlanned, JobStarted
 from compactor.jobs.failpoints import Failpoint, hit
 from compactor.jobs.journal import JobStart, Journal
 from compactor.jobs.lease import Lease, claim
@@ -17,34 +16,16 @@ from compactor.jobs.narration import Narrator
 from compactor.jobs.options import JobOptions
 from compactor.jobs.report import JobReport
 from compactor.jobs.resume import Ground, begin, take_up
-from compactor.jobs.runner import Judge, RunningJob, run
+from compactor.jobs.runner import JobEnvironment, Judge, RunningJob, run
 from compactor.jobs.spread import spread
 from compactor.jobs.staleness import outdated_groups
 from compactor.jobs.state import GroupState, JobState, Suspend
-from compactor.jobs.store import JobStore
 from compactor.jobs.summary import Stopwatch, combine, summarise
 from compactor.jobs.totals import TableTotals
 from compactor.planner.plan import Plan
 from compactor.planner.planfile import encode_plan
 from compactor.planner.planning import TableState, make_plan
 from compactor.planner.policy import Policy
-from runtime import Runtime
-
-
-@dataclass(frozen=True, slots=True)
-class JobEnvironment:
-    """What jobs work with.
-
-    Attributes:
-        runtime: where attempts run, and where manifests are read.
-        store: where jobs are recorded.
-        on_event: told of everything that happens, in the thread that runs the job. What it raises
-            ends the run and leaves the job to be resumed.
-    """
-
-    runtime: Runtime
-    store: JobStore
-    on_event: OnEvent = ignore
 
 
 def plan_table(

@@ -15,6 +15,7 @@ from catalog.table import Table
 from compactor.jobs.attempts import Attempts, Work
 from compactor.jobs.cleanup import Cleaner
 from compactor.jobs.commits import commit_batch, make_commit
+from compactor.jobs.events import OnEvent, ignore
 from compactor.jobs.failpoints import Failpoint, hit
 from compactor.jobs.interrupts import Interrupts
 from compactor.jobs.journal import Happened, Journal, Step
@@ -37,6 +38,7 @@ from compactor.jobs.state import (
     Suspend,
     Written,
 )
+from compactor.jobs.store import JobStore
 from compactor.planner.plan import Plan
 from compactor.rewrite.task import RewriteResult
 from runtime import Runtime
@@ -46,6 +48,22 @@ POLL_SECONDS = 0.2
 
 Judge = Callable[[GroupProgress], str]
 """Says why a group that is not under way no longer fits the table; empty when it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnvironment:
+    """What jobs work with.
+
+    Attributes:
+        runtime: where attempts run, and where manifests are read.
+        store: where jobs are recorded.
+        on_event: told of everything that happens, in the thread that runs the job. What it raises
+            ends the run and leaves the job to be resumed.
+    """
+
+    runtime: Runtime
+    store: JobStore
+    on_event: OnEvent = ignore
 
 
 @dataclass(slots=True)
