@@ -316,7 +316,7 @@ def _request(
     main = table.metadata.refs[MAIN_BRANCH]
     requirements = (
         AssertTableUUID(uuid=table.metadata.table_uuid),
-        AssertRefSnapshotId(  # type: ignore[call-arg] - names, not aliases, are accepted too
+        AssertRefSnapshotId(  # type: ignore[call-arg]  # names are as good as aliases
             ref=MAIN_BRANCH, snapshot_id=snapshot.parent_snapshot_id
         ),
     )

@@ -120,7 +120,7 @@ class Staging:
             avro_compression=_codec(metadata),
         ) as writer:
             writer.add_manifests(manifests)
-        return Snapshot(  # type: ignore[call-arg] - names, not aliases, are accepted too
+        return Snapshot(  # type: ignore[call-arg]  # names are as good as aliases
             snapshot_id=self.snapshot_id,
             parent_snapshot_id=parent.snapshot_id if parent else None,
             sequence_number=sequence_number,

@@ -1,0 +1,324 @@
+"""A table whose state lives in memory and whose data files are real Parquet files in a directory.
+
+It keeps the rules that every table keeps (`catalog.conflicts`) and none of the encodings, so that
+what is built on tables can be tested without a catalog. One process, any number of threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.conflicts import LiveFile, all_conflict, split
+from catalog.errors import CorruptTableError, ObjectNotFoundError, SnapshotNotFoundError
+from catalog.location import Confinement, Location
+from catalog.model import (
+    DATA_FILES,
+    DELETE_FILES,
+    Commit,
+    CommitResult,
+    FileLayout,
+    FileSlice,
+    Inventory,
+    OutputFile,
+    Rewrite,
+    Selection,
+    Snapshot,
+    TableSchema,
+)
+from catalog.storage import Storage
+from catalog.table import MapFunction
+
+_LAYOUT = FileLayout(
+    target_file_size_bytes=64 << 20,
+    row_group_size_bytes=16 << 20,
+    row_group_rows_max=1 << 20,
+    page_size_bytes=1 << 20,
+    dictionary_page_size_bytes=1 << 20,
+    codec="zstd",
+    codec_level=None,
+)
+_Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Deletes:
+    """Positions of one data file, deleted together."""
+
+    path: str
+    target: str
+    positions: _Positions
+    sequence_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: str
+    size_bytes: int
+    row_count: int
+    partition: str
+    sequence_number: int
+    written_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """One snapshot and everything in it."""
+
+    snapshot: Snapshot
+    files: Mapping[str, _File] = field(default_factory=dict)
+    deletes: Mapping[str, _Deletes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFiles:
+    """The workers' side of a snapshot; implements `catalog.table.TableFiles`."""
+
+    storage: Storage
+    schema: TableSchema
+    layout: FileLayout
+    directory: Location
+    deletes: Mapping[str, _Deletes]
+
+    def locate(self, path: str) -> Location:
+        """Return the location of a path of the table."""
+        return Confinement((self.directory,)).parse(path)
+
+    def selections(self, files: Inventory) -> Mapping[str, Selection]:
+        """Return the rows each data file loses, by its path."""
+        return {
+            one.path: Selection.of(
+                np.concatenate([self.deletes[delete.path].positions for delete in one.deletes])
+            )
+            for one in files.slices()
+            if one.deletes
+        }
+
+    def constants(self, file: FileSlice) -> Mapping[int, pa.Scalar]:
+        """Return nothing: every column is in the files."""
+        del file
+        return {}
+
+    def new_location(self, partition_key: str, file_name: str) -> Location:
+        """Return where a new data file of the partition belongs."""
+        return self.directory.child(*filter(None, (partition_key, file_name)))
+
+
+class MemoryTable:
+    """A table of this process; implements `catalog.table.Table`.
+
+    Other writers are played by `append`, `delete_rows`, `remove` and `expire`.
+    """
+
+    format = "memory"
+
+    def __init__(self, directory: Path, schema: pa.Schema, *, layout: FileLayout = _LAYOUT) -> None:
+        """Begin an empty table.
+
+        Args:
+            directory: where its data files go.
+            schema: its columns, each with the metadata key `PARQUET:field_id`.
+            layout: how its data files are to be written.
+        """
+        self.name = f"memory:{directory.name}"
+        self._directory = Location.parse(str(directory.absolute()))
+        self._schema = schema
+        self._layout = layout
+        self._lock = threading.RLock()
+        self._states: list[_State] = [_State(Snapshot("", 0, _now_ms(), None, ""))]
+        self._results: dict[str, CommitResult] = {}
+
+    def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
+        """Return the current snapshot, or the one with the given id."""
+        with self._lock:
+            return (self._states[-1] if snapshot_id is None else self._find(snapshot_id)).snapshot
+
+    def inventory(self, snapshot: Snapshot, *, map_function: MapFunction = map) -> Inventory:
+        """Return every file slice of the snapshot."""
+        del map_function
+        with self._lock:
+            state = self._find(snapshot.snapshot_id)
+        rows = {path: row for row, path in enumerate(state.deletes)}
+        files = [
+            {
+                "path": one.path,
+                "size_bytes": one.size_bytes,
+                "row_count": one.row_count,
+                "partition_key": one.partition,
+                "partition": one.partition,
+                "sequence_number": one.sequence_number,
+                "written_at_ms": one.written_at_ms,
+                "deletes": [rows[path] for path in _applied(state, one.path)],
+            }
+            for one in state.files.values()
+        ]
+        deletes = [
+            {
+                "path": one.path,
+                "size_bytes": one.positions.nbytes,
+                "row_count": len(one.positions),
+                "sequence_number": one.sequence_number,
+                "target": one.target,
+            }
+            for one in state.deletes.values()
+        ]
+        return Inventory(
+            pa.Table.from_pylist(files, schema=DATA_FILES),
+            pa.Table.from_pylist(deletes, schema=DELETE_FILES),
+        )
+
+    def files(self, snapshot: Snapshot) -> MemoryFiles:
+        """Return the workers' side of the snapshot."""
+        with self._lock:
+            state = self._find(snapshot.snapshot_id)
+        return MemoryFiles(
+            Storage(), TableSchema(self._schema), self._layout, self._directory, state.deletes
+        )
+
+    def commit(self, commit: Commit) -> CommitResult:
+        """Replace the slices of every rewrite that still stands against the current snapshot."""
+        with self._lock:
+            known = self._results.get(commit.commit_id)
+            if known is not None:
+                return known
+            for rewrite in commit.rewrites:
+                self._verify(rewrite)
+            if not any(commit.base == state.snapshot for state in self._states):
+                reason = f"the snapshot {commit.base.snapshot_id} is no longer in its history"
+                return CommitResult(None, (), all_conflict(commit.rewrites, reason))
+            standing, conflicts = split(commit.rewrites, self._live())
+            if not standing:
+                return CommitResult(None, (), conflicts)
+            snapshot = self._replace(commit, standing)
+            groups = tuple(rewrite.group_id for rewrite in standing)
+            self._results[commit.commit_id] = CommitResult(snapshot, groups, conflicts)
+            return self._results[commit.commit_id]
+
+    def find_commit(self, commit: Commit) -> CommitResult | None:
+        """Return what became of a commit; None when it never happened."""
+        with self._lock:
+            return self._results.get(commit.commit_id)
+
+    def clean_commit(self, commit: Commit) -> None:
+        """Do nothing: a commit leaves no metadata files."""
+
+    def append(self, rows: pa.Table, partition: str = "") -> str:
+        """Write rows as one data file of a partition and commit it; return its path."""
+        place = self._directory.child(*filter(None, (partition, f"{uuid.uuid4()}.parquet")))
+        Path(place.path).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows.cast(self._schema), place.path)
+        size_bytes = Path(place.path).stat().st_size
+        with self._lock:
+            number = self._next()
+            one = _File(str(place), size_bytes, rows.num_rows, partition, number, _now_ms())
+            files = {**self._states[-1].files, one.path: one}
+            self._advance("append", replace(self._states[-1], files=files))
+        return one.path
+
+    def delete_rows(self, path: str, positions: Sequence[int]) -> str:
+        """Delete rows of a data file by their positions; return the path of the deletes."""
+        with self._lock:
+            deletes = _Deletes(
+                f"{path}.{self._next()}-deletes", path, np.asarray(positions), self._next()
+            )
+            every = {**self._states[-1].deletes, deletes.path: deletes}
+            self._advance("delete", replace(self._states[-1], deletes=every))
+        return deletes.path
+
+    def remove(self, path: str) -> None:
+        """Remove a data file with all its rows."""
+        with self._lock:
+            self._advance("delete", _without(self._states[-1], {path}))
+
+    def expire(self) -> None:
+        """Forget every snapshot but the current one."""
+        with self._lock:
+            del self._states[:-1]
+
+    def _find(self, snapshot_id: str) -> _State:
+        for state in self._states:
+            if state.snapshot.snapshot_id == snapshot_id:
+                return state
+        raise SnapshotNotFoundError(f"{self.name} has no snapshot {snapshot_id!r}")
+
+    def _live(self) -> dict[str, LiveFile]:
+        state = self._states[-1]
+        return {
+            path: LiveFile(
+                one.size_bytes, one.row_count, one.sequence_number, frozenset(_applied(state, path))
+            )
+            for path, one in state.files.items()
+        }
+
+    def _verify(self, rewrite: Rewrite) -> None:
+        for output in rewrite.added:
+            self._verify_output(output)
+        kept = rewrite.files.row_count - rewrite.rows_dropped
+        written = sum(output.row_count for output in rewrite.added)
+        if written != kept:
+            raise CorruptTableError(f"{written} rows were written, {kept} were to be kept")
+
+    def _verify_output(self, output: OutputFile) -> None:
+        location = Confinement((self._directory,)).parse(output.path)
+        try:
+            size_bytes = Storage().size(location)
+            footer = pq.read_metadata(location.path)
+        except (ObjectNotFoundError, pa.ArrowException) as error:
+            raise CorruptTableError(f"cannot read the output {output.path}: {error}") from error
+        if (size_bytes, footer.num_rows) != (output.size_bytes, output.row_count):
+            raise CorruptTableError(f"the output {output.path} is not what was announced")
+        if not footer.schema.to_arrow_schema().equals(self._schema):
+            raise CorruptTableError(f"the output {output.path} has other columns than the table")
+
+    def _replace(self, commit: Commit, standing: Sequence[Rewrite]) -> Snapshot:
+        before = self._states[-1]
+        removed = {path for one in standing for path in one.files.files["path"].to_pylist()}
+        added = {
+            output.path: _File(
+                output.path,
+                output.size_bytes,
+                output.row_count,
+                rewrite.files.files["partition_key"][0].as_py(),
+                commit.base.sequence_number,
+                _now_ms(),
+            )
+            for rewrite in standing
+            for output in rewrite.added
+        }
+        after = _without(before, removed)
+        return self._advance("replace", replace(after, files={**after.files, **added}))
+
+    def _advance(self, operation: str, state: _State) -> Snapshot:
+        number, parent = self._next(), self._states[-1].snapshot
+        snapshot = Snapshot(str(number), number, _now_ms(), parent.snapshot_id or None, operation)
+        self._states.append(replace(state, snapshot=snapshot))
+        return snapshot
+
+    def _next(self) -> int:
+        return self._states[-1].snapshot.sequence_number + 1
+
+
+def _applied(state: _State, path: str) -> list[str]:
+    return [one.path for one in state.deletes.values() if one.target == path]
+
+
+def _without(state: _State, paths: set[str]) -> _State:
+    """Return the state without some data files and without the deletes of these."""
+    return replace(
+        state,
+        files={path: one for path, one in state.files.items() if path not in paths},
+        deletes={path: one for path, one in state.deletes.items() if one.target not in paths},
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,85 @@
+"""Rewrites for tests of commits: groups of file slices written anew, plainly, with pyarrow."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.model import KEEP_ALL, Commit, Inventory, OutputFile, Rewrite, Snapshot
+from catalog.table import Table, TableFiles
+
+
+def partitions(inventory: Inventory) -> dict[str, Inventory]:
+    """Split an inventory by partition."""
+    keys = inventory.files["partition_key"].to_pylist()
+    return {
+        key: inventory.take(np.flatnonzero(np.array(keys) == key)) for key in dict.fromkeys(keys)
+    }
+
+
+def pick(inventory: Inventory, *paths: str) -> Inventory:
+    """Return the slices of some files, in the order given."""
+    rows = {path: row for row, path in enumerate(inventory.files["path"].to_pylist())}
+    return inventory.take(np.array([rows[path] for path in paths], dtype=np.int64))
+
+
+def read_group(files: TableFiles, group: Inventory) -> tuple[pa.Table, int]:
+    """Read the surviving rows of slices; return them and how many were dropped."""
+    selections = files.selections(group)
+    parts, dropped = [files.schema.arrow.empty_table()], 0
+    for one in group.slices():
+        rows = pq.ParquetFile(files.locate(one.path).path).read()
+        selection = selections.get(one.path, KEEP_ALL)
+        mask = selection.kept(0, rows.num_rows)
+        dropped += len(selection.dropped)
+        if mask is not None:
+            rows = rows.filter(pa.array(mask))
+        parts.append(rows.cast(files.schema.arrow))
+    return pa.concat_tables(parts), dropped
+
+
+def write_output(files: TableFiles, partition_key: str, rows: pa.Table) -> OutputFile:
+    """Write rows as a new data file of a partition."""
+    location = files.new_location(partition_key, f"{uuid.uuid4()}.parquet")
+    path = Path(location.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows, path)
+    return OutputFile(str(location), path.stat().st_size, rows.num_rows)
+
+
+def rewrite(table: Table, snapshot: Snapshot, group: Inventory, group_id: str = "g") -> Rewrite:
+    """Write the surviving rows of slices into one new file, none when no row survives."""
+    files = table.files(snapshot)
+    rows, dropped = read_group(files, group)
+    key = group.files["partition_key"][0].as_py()
+    added = (write_output(files, key, rows),) if rows.num_rows else ()
+    return Rewrite(group_id, group, added, dropped)
+
+
+def make_commit(snapshot: Snapshot, *rewrites: Rewrite, commit_id: str | None = None) -> Commit:
+    """Return a commit under a new id."""
+    return Commit(commit_id or str(uuid.uuid4()), snapshot, rewrites, (("compactor.job-id", "j"),))
+
+
+def plan_all(table: Table) -> Commit:
+    """Return a commit that rewrites every partition into one file each."""
+    snapshot = table.snapshot()
+    groups = partitions(table.inventory(snapshot)).items()
+    return make_commit(
+        snapshot, *(rewrite(table, snapshot, group, f"g{key}") for key, group in groups)
+    )
+
+
+def paths(inventory: Inventory) -> set[str]:
+    """Return the paths of the data files."""
+    return set(inventory.files["path"].to_pylist())
+
+
+def outputs(rewrites: Iterable[Rewrite]) -> set[str]:
+    """Return the paths of the outputs."""
+    return {output.path for one in rewrites for output in one.added}

@@ -1,0 +1,28 @@
+"""Iceberg tables keep the rules of every table, in each format version and catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.catalog.conformance import TableConformance
+from tests.catalog.iceberg.lakes import IcebergLake, in_memory_catalog
+
+
+class TestFormatVersion1(TableConformance):
+    @pytest.fixture
+    def lake(self, tmp_path: Path) -> IcebergLake:
+        return IcebergLake(tmp_path, 1)
+
+
+class TestFormatVersion2(TableConformance):
+    @pytest.fixture
+    def lake(self, tmp_path: Path) -> IcebergLake:
+        return IcebergLake(tmp_path, 2)
+
+
+class TestInMemoryCatalog(TableConformance):
+    @pytest.fixture
+    def lake(self, tmp_path: Path) -> IcebergLake:
+        return IcebergLake(tmp_path, 2, in_memory_catalog(tmp_path))
