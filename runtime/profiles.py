@@ -56,7 +56,16 @@ class ProfileStore:
     def _open(self) -> Iterator[sqlite3.Connection]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_SECONDS)) as connection:
-            connection.execute(_CREATE)
-            connection.execute(_INDEX)
+            _prepare(connection)
             with connection:
                 yield connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Make the table, or add the columns that a file of an older version lacks."""
+    connection.execute(_CREATE)
+    connection.execute(_INDEX)
+    present = {row[1] for row in connection.execute("PRAGMA table_info(profiles)")}
+    for column in _COLUMNS:
+        if column not in present:
+            connection.execute(f"ALTER TABLE profiles ADD COLUMN {column} DEFAULT 0")

@@ -382,8 +382,8 @@ class TestDriver:
         driver = run_driver(
             "ref = rt.submit(tasks.sleep_then, 1.5, 'went on')\n"
             "time.sleep(0.3)\n"
-            "print('ready', flush=True)\n"
             "try:\n"
+            "    print('ready', flush=True)\n"
             "    rt.wait([ref])\n"
             "except KeyboardInterrupt:\n"
             "    print('interrupted', rt.get(ref))\n",

@@ -1,0 +1,99 @@
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.predictor import (
+    ATTEMPTS_REMEMBERED,
+    TABLES_MIN,
+    Belief,
+    Predictor,
+    Prior,
+    learn,
+    predict,
+    prior,
+)
+
+GIB = 1 << 30
+ratios = st.lists(st.floats(-3, 3), min_size=1, max_size=40)
+
+
+def test_a_cold_key_is_granted_what_is_usual():
+    cold = predict(Belief(), Prior(), GIB)
+    # ln 2 between tables, sd sqrt(.25 + .12 ** 2), 2.5 of them.
+    assert cold.granted_bytes == pytest.approx(
+        GIB * 2 * math.exp(2.5 * math.sqrt(0.2644)), rel=1e-6
+    )
+    assert cold.predicted_bytes == pytest.approx(GIB * 2 * math.exp(0.2644 / 2), rel=1e-6)
+
+
+def test_one_wave_is_nearly_enough():
+    belief = learn(Belief(), [math.log(1.5)] * 16)
+    prediction = predict(belief, Prior(), GIB)
+    assert prediction.predicted_bytes == pytest.approx(1.5 * GIB, rel=0.02)
+    assert 1.5 * GIB < prediction.granted_bytes < 2.2 * GIB
+
+
+def test_the_variance_of_a_key_shows_in_its_grant():
+    steady = learn(Belief(), [0.0] * 32)
+    noisy = learn(Belief(), [-0.3, 0.3] * 16)
+    assert predict(noisy, Prior(), GIB).granted_bytes > predict(steady, Prior(), GIB).granted_bytes
+
+
+def test_an_outlier_is_clipped():
+    calm = learn(Belief(), [0.0] * 15 + [0.16])
+    hot = learn(Belief(), [0.0] * 15 + [5.0])
+    assert hot == calm
+
+
+def test_a_change_is_believed_after_about_as_many_attempts_as_are_remembered():
+    belief = learn(Belief(), [0.0] * 1000)
+    for _ in range(ATTEMPTS_REMEMBERED // 8):
+        belief = learn(belief, [1.0] * 8)
+    assert belief.mean > 0.6
+
+
+def test_tables_teach_each_other():
+    predictor = Predictor()
+    for table in range(TABLES_MIN):
+        predictor.learn((f"t{table}", "rewrite"), [0.7 + 0.01 * table] * 8)
+    usual = predictor.predict(("new", "rewrite"), GIB)
+    assert usual.granted_bytes < predictor.predict(("new", "other"), GIB).granted_bytes
+    assert usual.predicted_bytes == pytest.approx(math.exp(0.72) * GIB, rel=0.05)
+
+
+def test_too_few_tables_do_not():
+    assert prior([3.0] * (TABLES_MIN - 1)) == Prior()
+
+
+@given(st.lists(ratios, max_size=5), st.integers(1, 1 << 40))
+def test_grants_are_positive_and_cover_the_expectation(waves, base_bytes):
+    belief = Belief()
+    for wave in waves:
+        belief = learn(belief, wave)
+        assert belief.variance >= 0
+    prediction = predict(belief, Prior(), base_bytes)
+    assert prediction.granted_bytes >= 0
+    assert prediction.predicted_bytes <= prediction.granted_bytes
+
+
+def test_first_attempts_seldom_fail_and_little_is_wasted():
+    """The population of the design: log-normal ratios between tables, 6 % noise within one."""
+    random.seed(7)
+    predictor = Predictor()
+    failed = attempts = 0
+    granted = used = 0.0
+    for table in range(30):
+        key, ratio = (f"t{table}", "rewrite"), random.lognormvariate(math.log(2), 0.4)
+        for _ in range(20):
+            grant = predictor.predict(key, GIB).granted_bytes
+            peaks = [GIB * ratio * random.lognormvariate(0, 0.06) for _ in range(16)]
+            attempts += len(peaks)
+            failed += sum(peak > grant for peak in peaks)
+            granted += grant * len(peaks)
+            used += sum(peaks)
+            predictor.learn(key, [math.log(peak / GIB) for peak in peaks])
+    assert failed / attempts <= 0.001
+    assert used / granted > 0.75
