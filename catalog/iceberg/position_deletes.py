@@ -64,8 +64,14 @@ def _positions(
     """Yield what a delete file says of the wanted data files."""
     wanted = pa.array(data_paths, pa.string())
     try:
-        file = pq.ParquetFile(source, read_dictionary=[_PATH[1]], page_checksum_verification=True)
-        columns = [_column(file, *_PATH), _column(file, *_POSITION)]
+        metadata = pq.read_metadata(source)
+        columns = [_column(metadata, delete_path, *one) for one in (_PATH, _POSITION)]
+        file = pq.ParquetFile(
+            source,
+            metadata=metadata,
+            read_dictionary=columns[:1],
+            page_checksum_verification=True,
+        )
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
             paths, positions = (batch.column(name) for name in columns)
             if paths.null_count or positions.null_count:
@@ -75,11 +81,14 @@ def _positions(
         raise CorruptTableError(f"the delete file {delete_path} cannot be read: {fault}") from fault
 
 
-def _column(file: pq.ParquetFile, field_id: int, name: str) -> str:
+def _column(metadata: pq.FileMetaData, delete_path: str, field_id: int, name: str) -> str:
     """Find a column by its reserved id, or by name where the writer kept no ids."""
-    for field in file.schema_arrow:
+    schema = metadata.schema.to_arrow_schema()
+    for field in schema:
         if (field.metadata or {}).get(b"PARQUET:field_id") == str(field_id).encode():
             return str(field.name)
+    if name not in schema.names:
+        raise CorruptTableError(f"the delete file {delete_path} has no column {name}")
     return name
 
 
