@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from catalog.model import Inventory
     from catalog.table import Table
     from compactor.planner.plan import Plan
+    from compactor.settings import RuntimeSettings
 
 
 @click.command("apply")
@@ -36,25 +37,25 @@ def command(file: Path) -> int:
     content = file.read_bytes()
     reviewed = decode_plan(content)
     table = opened(reviewed.table)
-    plan = load_plan(content, _planned_inventory(table, reviewed))
-    with workplace(session, settings) as environment:
+    plan = load_plan(content, _planned_inventory(table, reviewed, settings.runtime))
+    with workplace(session, settings) as (environment, watcher):
         report = apply_plan(table, plan, environment=environment, options=settings.run)
-    return told_outcome(session, report)
+    return told_outcome(session, report, watcher.plan)
 
 
-def _planned_inventory(table: Table, plan: Plan) -> Inventory:
+def _planned_inventory(table: Table, plan: Plan, settings: RuntimeSettings) -> Inventory:
     """Read the files of the snapshot that a plan was made from.
 
     Raises:
         PlanStaleError: the snapshot has expired.
     """
     from catalog.errors import SnapshotNotFoundError
-    from compactor.cli.workplace import read_in_threads
+    from compactor.cli.workplace import spread_reading
     from compactor.errors import PlanStaleError
 
     try:
         snapshot = table.snapshot(plan.snapshot.snapshot_id)
-        with read_in_threads() as read:
+        with spread_reading(settings) as read:
             return table.inventory(snapshot, map_function=read)
     except SnapshotNotFoundError as error:
         message = f"the plan's snapshot {plan.snapshot.snapshot_id} has expired"

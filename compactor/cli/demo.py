@@ -61,7 +61,7 @@ def _compact(session: Session, demo: DemoCatalog, directory: Path) -> int:
     plan = plan_table(table, settings.policy(demo.orders), now_ms=now_ms())
     if not session.is_json:
         _show_plan(plan)
-    with workplace(session, settings) as environment:
+    with workplace(session, settings) as (environment, _):
         report = compact_table(
             table,
             settings.policy(demo.orders),
@@ -81,7 +81,7 @@ def _compact(session: Session, demo: DemoCatalog, directory: Path) -> int:
             "before": asdict(before),
             "after": asdict(after),
         },
-        lambda: _render(before, after, report=report, proof=proof),
+        lambda: _render(before, after, report=report, plan=plan, proof=proof),
     )
     if not session.is_json:
         _render_next_steps(demo, directory)
@@ -113,13 +113,13 @@ def _show_plan(plan: Any) -> None:
     click.echo()
 
 
-def _render(before: Health, after: Health, *, report: Any, proof: Any) -> None:
+def _render(before: Health, after: Health, *, report: Any, plan: Any, proof: Any) -> None:
     """Print the summary of the job, the table of before and after, and the proof."""
     from compactor.cli.console import grid, results, show
     from compactor.cli.outcome import render_report
     from compactor.units import format_size
 
-    render_report(report)
+    render_report(report, plan)
     click.echo()
     table = grid("", "Before", "After")
     for label, one, other in (

@@ -97,10 +97,13 @@ def _storage(table: Table, snapshot: Snapshot) -> Finding:
     from compactor.cli.checks import Finding, Grade
 
     files = table.files(snapshot)
-    probe = files.new_location("", f"compact-doctor-{uuid.uuid4()}.tmp")
-    files.storage.put_if_absent(probe, b"")
+    known = table.inventory(snapshot).files["partition_key"]
+    if not len(known):
+        return Finding("storage", Grade.OK, "not probed: the table is empty")
+    probe = files.new_location(known[0].as_py(), f"compact-doctor-{uuid.uuid4()}.tmp")
+    files.storage.put_if_absent(probe, b"first")
     try:
-        files.storage.put_if_absent(probe, b"")
+        files.storage.put_if_absent(probe, b"second")
     except ObjectExistsError:
         return Finding("storage", Grade.OK, f"`{probe.parent}` takes conditional writes")
     finally:

@@ -11,14 +11,15 @@ from compactor.units import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
     from compactor.jobs.report import JobReport
+    from compactor.planner.plan import Plan
 
 _PROBLEMS_MAX = 10
 _VERBS = {"succeeded": "Compacted", "partial": "Compacted in part", "cancelled": "Interrupted on"}
 
 
-def told_outcome(session: Session, report: JobReport) -> int:
+def told_outcome(session: Session, report: JobReport, plan: Plan | None) -> int:
     """Print the report and return the exit code that it calls for."""
-    session.emit(lambda: report_document(report), lambda: render_report(report))
+    session.emit(lambda: report_document(report), lambda: render_report(report, plan))
     for line in _problems(report):
         session.tell(line)
     return report.exit_code
@@ -29,17 +30,17 @@ def report_document(report: JobReport) -> dict[str, Any]:
     return {**asdict(report), "status": str(report.status)}
 
 
-def render_report(report: JobReport) -> None:
+def render_report(report: JobReport, plan: Plan | None = None) -> None:
     """Print the summary."""
     from compactor.cli.console import results
 
     console = results()
-    for line in summary(report):
+    for line in summary(report, plan):
         console.print(line, soft_wrap=True)
 
 
-def summary(report: JobReport) -> Iterator[str]:
-    """Yield the lines of the summary."""
+def summary(report: JobReport, plan: Plan | None = None) -> Iterator[str]:
+    """Yield the lines of the summary; with the plan at hand they also say what was before."""
     took = format_duration(report.seconds)
     groups = report.groups
     if not (groups.committed or groups.dropped or groups.failed or report.problems):
@@ -51,7 +52,7 @@ def summary(report: JobReport) -> Iterator[str]:
         return
     verb = _VERBS.get(str(report.status), "Failed on")
     files = f"{report.files_before:,} data files → {report.files_after:,}"
-    yield f"{verb} `{report.table}` in {took}: {files}{_average_after(report)}"
+    yield f"{verb} `{report.table}` in {took}: {files}{_saved(report, plan)}"
     if groups.committed:
         yield (
             f"Moved: read {format_size(report.bytes_read)}, "
@@ -65,11 +66,17 @@ def summary(report: JobReport) -> Iterator[str]:
     yield f"Job {report.job} · {' · '.join(_counts(report))}"
 
 
-def _average_after(report: JobReport) -> str:
+def _saved(report: JobReport, plan: Plan | None) -> str:
     if not report.files_after or not report.groups.committed:
         return ""
-    average = (report.bytes_written + report.bytes_kept) / report.files_after
-    return f", average now {format_size(average)}"
+    average = format_size((report.bytes_written + report.bytes_kept) / report.files_after)
+    if plan is None or not report.files_before:
+        return f", average now {average}"
+    totals = plan.totals()
+    before = (plan.kept_bytes + totals.price.input_bytes) / report.files_before
+    deletes = totals.delete_files
+    applied = f", {format_count(deletes, 'delete file')} applied" if deletes else ""
+    return f", average {format_size(before)} → {average}{applied}"
 
 
 def _rows(report: JobReport) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from compactor.cli.exits import ExitCode
-from compactor.cli.options import policy_options, shared_options
+from compactor.cli.options import policy_options, runtime_options, shared_options
 from compactor.cli.session import Session
 
 
@@ -21,20 +21,21 @@ from compactor.cli.session import Session
 )
 @click.option("--check", is_flag=True, help="Exit with 4 when there is work to do.")
 @policy_options
+@runtime_options
 @shared_options
 def command(target: str, out: Path | None, check: bool) -> ExitCode:
     """Show what compacting TARGET would rewrite, and why."""
     from compactor.cli.targets import opened
-    from compactor.cli.workplace import now_ms, read_in_threads
+    from compactor.cli.workplace import now_ms, spread_reading
     from compactor.jobs.compaction import plan_table
     from compactor.planner.document import plan_document
     from compactor.planner.planfile import save_plan
 
     session = Session.of()
-    policy = session.settings().policy(target)
+    settings = session.settings()
     table = opened(target)
-    with read_in_threads() as read:
-        plan = plan_table(table, policy, now_ms=now_ms(), map_function=read)
+    with spread_reading(settings.runtime) as read:
+        plan = plan_table(table, settings.policy(target), now_ms=now_ms(), map_function=read)
     if out is not None:
         out.write_text(save_plan(plan), encoding="utf-8")
 

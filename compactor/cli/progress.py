@@ -18,11 +18,11 @@ from compactor.jobs.events import (
     GroupDropped,
     GroupFailed,
     GroupFinished,
+    JobPlanned,
     JobStarted,
     JobStopping,
-    OnEvent,
-    ignore,
 )
+from compactor.planner.plan import Plan
 from compactor.units import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ _LINE_EVERY_SECONDS = 30.0
 
 
 @contextmanager
-def told_progress(*, shows_progress: bool, is_quiet: bool = False) -> Iterator[OnEvent]:
-    """Give a callback for the events of a job that tells them on stderr.
+def told_progress(*, shows_progress: bool, is_quiet: bool = False) -> Iterator[Watcher]:
+    """Give a callback for the events of a job; it tells them on stderr.
 
     Args:
         shows_progress: whether to tell how far the work is; warnings are told in any case.
@@ -42,7 +42,7 @@ def told_progress(*, shows_progress: bool, is_quiet: bool = False) -> Iterator[O
     """
     console = messages()
     if is_quiet:
-        yield ignore
+        yield Watcher()
     elif not shows_progress:
         yield _Teller(console)
     elif console.is_terminal:
@@ -53,10 +53,27 @@ def told_progress(*, shows_progress: bool, is_quiet: bool = False) -> Iterator[O
             yield lines
 
 
-class _Teller:
+class Watcher:
+    """Takes in the events of a job, and keeps quiet about them.
+
+    Attributes:
+        plan: what was planned first; None for a job that was taken up.
+    """
+
+    def __init__(self) -> None:
+        self.plan: Plan | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Take in one event."""
+        if isinstance(event, JobPlanned) and self.plan is None:
+            self.plan = event.plan
+
+
+class _Teller(Watcher):
     """Counts what happens and says what is worth a line of its own."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._console = console
         self.groups = self.groups_done = 0
         self.input_bytes = self.done_bytes = 0
@@ -64,6 +81,7 @@ class _Teller:
 
     def __call__(self, event: Event) -> None:
         """Take in one event."""
+        super().__call__(event)
         match event:
             case JobStarted():
                 self.groups, self.input_bytes = event.groups, event.input_bytes
@@ -162,6 +180,12 @@ def _bar(console: Console) -> Progress:
 
 def _worth_a_line(event: Event) -> str:
     match event:
+        case JobPlanned(plan=plan) if plan.groups:
+            totals = plan.totals()
+            return (
+                f"Planned {format_count(totals.groups, 'group')}: {totals.files:,} data files → "
+                f"{totals.output_files_estimate:,}, {format_size(totals.price.input_bytes)}"
+            )
         case JobStarted(is_resumed=True):
             done = format_count(event.groups_done, "group")
             return f"Going on with job {event.job}: {done} of {event.groups:,} already done"

@@ -12,7 +12,7 @@ from compactor.cli.session import Session
 
 if TYPE_CHECKING:
     from catalog.table import Table
-    from compactor.planner.policy import Policy
+    from compactor.settings import Settings
 
 
 @click.command("run")
@@ -36,23 +36,23 @@ def command(target: str, yes: bool) -> int:
     settings = session.settings()
     policy = settings.policy(target)
     table = opened(target)
-    if not yes and session.asks and not _agrees(table, policy):
+    if not yes and session.asks and not _agrees(table, settings):
         session.tell("Nothing was done.")
         return ExitCode.DONE
-    with workplace(session, settings) as environment:
+    with workplace(session, settings) as (environment, watcher):
         report = compact_table(table, policy, environment=environment, options=settings.run)
-    return told_outcome(session, report)
+    return told_outcome(session, report, watcher.plan)
 
 
-def _agrees(table: Table, policy: Policy) -> bool:
+def _agrees(table: Table, settings: Settings) -> bool:
     """Show the plan on stderr and ask; a table without work needs no answer."""
     from compactor.cli.console import messages
     from compactor.cli.render_plan import render_plan
-    from compactor.cli.workplace import now_ms, read_in_threads
+    from compactor.cli.workplace import now_ms, spread_reading
     from compactor.jobs.compaction import plan_table
 
-    with read_in_threads() as read:
-        plan = plan_table(table, policy, now_ms=now_ms(), map_function=read)
+    with spread_reading(settings.runtime) as read:
+        plan = plan_table(table, settings.policy(table.name), now_ms=now_ms(), map_function=read)
     if not plan.groups:
         return True
     render_plan(messages(), plan)

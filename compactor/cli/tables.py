@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compactor.cli.exits import ExitCode, Failure, describe
-from compactor.cli.options import policy_options, shared_options
+from compactor.cli.options import policy_options, runtime_options, shared_options
 from compactor.cli.session import Session
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Assessed:
 @click.command("tables")
 @click.argument("targets", metavar="TARGET...", nargs=-1, required=True)
 @policy_options
+@runtime_options
 @shared_options
 def command(targets: tuple[str, ...]) -> ExitCode:
     """Show the health of tables. A TARGET may be a glob such as `lake.sales.*`.
@@ -52,14 +53,14 @@ def command(targets: tuple[str, ...]) -> ExitCode:
 
 def _assess(name: str, settings: Settings) -> Assessed:
     from compactor.cli.targets import opened
-    from compactor.cli.workplace import now_ms, read_in_threads
+    from compactor.cli.workplace import now_ms, spread_reading
     from compactor.planner.health import assess_health
     from compactor.planner.planning import TableState, make_plan
 
     table = opened(name)
     snapshot = table.snapshot()
     policy = settings.policy(name)
-    with read_in_threads() as read:
+    with spread_reading(settings.runtime) as read:
         inventory = table.inventory(snapshot, map_function=read)
     state = TableState(
         name, table.format, snapshot, inventory=inventory, layout=table.files(snapshot).layout

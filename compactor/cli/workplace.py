@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from compactor.cli.progress import told_progress
+from compactor.cli.progress import Watcher, told_progress
 from compactor.cli.session import Session
 
 if TYPE_CHECKING:
@@ -16,22 +16,19 @@ if TYPE_CHECKING:
     from compactor.settings import RuntimeSettings, Settings
     from runtime import Runtime
 
-# Enough to hide the latency of a remote store; decoding itself takes turns.
-_READERS = 8
-
 
 @contextmanager
-def workplace(session: Session, settings: Settings) -> Iterator[JobEnvironment]:
-    """Open everything that a job needs and close it in the end."""
+def workplace(session: Session, settings: Settings) -> Iterator[tuple[JobEnvironment, Watcher]]:
+    """Open everything that a job needs and close it in the end; the watcher sees its events."""
     from compactor.jobs.runner import JobEnvironment
     from compactor.jobs.store import open_store
 
     with (
         open_store(settings.store.url) as store,
         connected(settings.runtime) as runtime,
-        told_progress(shows_progress=session.shows_progress, is_quiet=session.is_quiet) as on_event,
+        told_progress(shows_progress=session.shows_progress, is_quiet=session.is_quiet) as watcher,
     ):
-        yield JobEnvironment(runtime, store, on_event)
+        yield JobEnvironment(runtime, store, watcher), watcher
 
 
 def connected(settings: RuntimeSettings) -> Runtime:
@@ -41,7 +38,7 @@ def connected(settings: RuntimeSettings) -> Runtime:
         SettingsError: there is no such runtime.
     """
     from compactor.errors import SettingsError
-    from runtime.connect import connect
+    from runtime import connect
 
     settings.profiles.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -55,15 +52,15 @@ def connected(settings: RuntimeSettings) -> Runtime:
         raise SettingsError(str(error)) from error
 
 
+@contextmanager
+def spread_reading(settings: RuntimeSettings) -> Iterator[MapFunction]:
+    """Give a map that reads many manifests in workers, and few of them right here."""
+    from compactor.jobs.spread import spread
+
+    with connected(settings) as runtime:
+        yield spread(runtime)
+
+
 def now_ms() -> int:
     """Return the time that ages of files are judged by."""
     return int(time.time() * 1000)
-
-
-@contextmanager
-def read_in_threads() -> Iterator[MapFunction]:
-    """Give a map that overlaps the waiting for manifests, where workers would start too late."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="compact-manifests") as pool:
-        yield pool.map
