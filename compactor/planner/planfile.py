@@ -19,7 +19,7 @@ from catalog.model import DATA_FILES, DELETE_FILES, Inventory, Snapshot
 from compactor.errors import PlanFileError, PlanStaleError
 from compactor.planner.columns import Ints, one_array
 from compactor.planner.plan import FileGroup, Plan, Price, Rung, Skipped
-from compactor.planner.slicing import cut_groups
+from compactor.planner.slicing import constant_column, cut_groups
 
 KIND = "compact-plan"
 VERSION = 1
@@ -158,8 +158,8 @@ def _encode_group(group: FileGroup) -> _Group:
 def _decode_group(saved: _Group) -> FileGroup:
     count = len(saved.files.path)
     columns = msgspec.structs.asdict(saved.files) | {
-        "partition_key": _constant(saved.partition_key, count),
-        "partition": _constant(saved.partition, count),
+        "partition_key": constant_column(saved.partition_key, count),
+        "partition": constant_column(saved.partition, count),
     }
     delete_columns = msgspec.structs.asdict(saved.delete_files)
     return FileGroup(
@@ -172,10 +172,6 @@ def _decode_group(saved: _Group) -> FileGroup:
         reason=saved.reason,
         price=saved.price,
     )
-
-
-def _constant(value: str, count: int) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, dtype=np.int32)), [value])
 
 
 def _table(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:

@@ -10,22 +10,20 @@ these needy in turn; selection goes on until nothing changes, so that the next p
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from compactor.planner.columns import FileColumns, Flags, Floats
 from compactor.planner.policy import FileSizes, Policy
 
 # Each round adds files, three rounds are already rare; what a longer chain leaves is next plan's.
 ROUNDS_MAX = 100
-_GLOB_WILDCARDS = {"*": ".*", "?": "."}
 
 Needs = npt.NDArray[np.uint8]
 
@@ -154,27 +152,10 @@ def _barred(columns: FileColumns, policy: Policy, now_ms: int) -> Needs:
 
 
 def _matches(texts: pa.Array, patterns: tuple[str, ...]) -> Flags:
-    """Tell which texts fit at least one shell pattern; case matters."""
-    expression = "|".join(glob_expression(pattern) for pattern in patterns)
-    found = pc.match_substring_regex(texts, f"^(?s:{expression})$")
-    return cast(Flags, found.to_numpy(zero_copy_only=False))
+    """Tell which texts fit at least one shell pattern; case matters.
 
-
-def glob_expression(pattern: str) -> str:
-    """Translate a shell pattern into a regular expression that Arrow understands.
-
-    What `fnmatch.translate` writes has atomic groups, which RE2 refuses.
+    Not by Arrow: its regular expressions refuse what the standard library's patterns become.
     """
-    pieces = re.split(r"(\*|\?|\[!?\]?[^\]]*\])", pattern)
-    return "".join(_glob_piece(piece) for piece in pieces)
-
-
-def _glob_piece(piece: str) -> str:
-    if piece in _GLOB_WILDCARDS:
-        return _GLOB_WILDCARDS[piece]
-    if len(piece) > 2 and piece.startswith("[") and piece.endswith("]"):
-        is_negated = piece.startswith("[!")
-        members = piece[2 if is_negated else 1 : -1]
-        escaped = re.sub(r"([\\\[\]^&~|])", r"\\\1", members)
-        return f"[{'^' if is_negated else ''}{escaped}]"
-    return re.escape(piece)
+    expression = re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
+    found = (expression.match(text.as_py()) is not None for text in texts)
+    return np.fromiter(found, dtype=np.bool_, count=len(texts))

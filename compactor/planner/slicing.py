@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.model import DATA_FILES, Inventory
+from catalog.model import DATA_FILES, DELETE_FILES, Inventory
 from compactor.planner.columns import Ints, one_array
+
+_NO_DELETES = DELETE_FILES.empty_table()
 
 
 def cut_groups(inventory: Inventory, groups: Sequence[Ints]) -> Iterator[Inventory]:
@@ -49,16 +51,28 @@ def _with_ordered_deletes(inventory: Inventory) -> Inventory:
 
 
 def _cut(inventory: Inventory, start: int, end: int) -> Inventory:
-    part = inventory.take(np.arange(start, end, dtype=np.int64))
+    rows = np.arange(start, end, dtype=np.int64)
+    if _has_deletes(inventory, start, end):
+        part = inventory.take(rows)
+    else:
+        part = Inventory(inventory.files.take(pa.array(rows)), _NO_DELETES)
     files = part.files
     for name in ("partition_key", "partition"):
-        files = _with_column(files, name, _compacted(files[name]))
+        # One value per group: the dictionary holds those of all the others.
+        column = constant_column(files[name][0].as_py(), end - start)
+        files = _with_column(files, name, column)
     return Inventory(files, part.delete_files)
 
 
-def _compacted(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    """Drop the dictionary values that only other groups use."""
-    return one_array(column).dictionary_decode().dictionary_encode()
+def _has_deletes(inventory: Inventory, start: int, end: int) -> bool:
+    if not inventory.delete_files.num_rows:
+        return False
+    return len(pc.list_flatten(one_array(inventory.files["deletes"])[start:end])) > 0
+
+
+def constant_column(value: str, count: int) -> pa.DictionaryArray:
+    """Return a dictionary column that repeats one value."""
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, dtype=np.int32)), [value])
 
 
 def _with_column(files: pa.Table, name: str, values: pa.Array) -> pa.Table:

@@ -110,6 +110,17 @@ def test_a_group_exceeds_the_limit_only_where_less_would_not_fill_a_file(
 
 @settings(max_examples=200, deadline=None)
 @given(inventories(), policies())
+def test_every_group_gains_something(inventory: Inventory, policy: Policy) -> None:
+    for group in plan_of(inventory, policy).groups:
+        fewer = group.output_files_estimate < group.files.file_count
+        has_deletes = group.files.delete_files.num_rows > 0
+        splits = max(group.files.files["size_bytes"].to_pylist()) > policy.large_file_ratio * TARGET
+        assert fewer or has_deletes or splits
+        assert group.reason
+
+
+@settings(max_examples=200, deadline=None)
+@given(inventories(), policies())
 def test_groups_hold_their_slices_in_order_and_as_they_are(
     inventory: Inventory, policy: Policy
 ) -> None:
@@ -154,6 +165,12 @@ def test_a_partition_is_split_evenly_without_a_tiny_last_group() -> None:
     assert sorted(group.price.input_bytes for group in groups) == [2700, 2700, 2700]
 
 
+def test_a_lone_small_file_at_the_end_joins_its_neighbour() -> None:
+    # Two are within the limit and fill a file; no split leaves two for the rest.
+    (group,) = plan_of(inventory_of([File(700)] * 3), Policy(max_group_bytes=1500)).groups
+    assert group.files.file_count == 3
+
+
 def test_small_files_wait_until_there_are_enough() -> None:
     plan = plan_of(inventory_of([File(10)] * 4 + [File(10, partition="p=1")]))
     assert plan.groups == ()
@@ -196,7 +213,12 @@ def test_files_that_would_be_left_with_a_shared_delete_file_are_rewritten_too() 
     # 28 rows are 4 of each of the seven files, but 14 of each of the two that would stay.
     plan = plan_of(inventory_of([*small, *whole], [Delete("d", 28)]))
     assert plan.totals().files == 7
-    assert plan.kept_files == 0
+    # One row less, and the small files alone are worth it; the next plan must agree.
+    inventory = inventory_of([*small, *whole], [Delete("d", 19)])
+    plan = plan_of(inventory)
+    assert plan.totals().files == 5
+    again = applied(inventory, [(group, [40]) for group in plan.groups])
+    assert plan_of(again).groups == ()
 
 
 def test_heavily_deleted_groups_grow_until_they_fill_a_file() -> None:

@@ -1,0 +1,91 @@
+"""Prices grow with the work, and the document says what the plan says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pyarrow as pa
+from hypothesis import given, settings
+
+from catalog.model import Inventory
+from compactor.planner.document import plan_document
+from compactor.planner.plan import Rung
+from compactor.planner.policy import GIB, MIB, Policy
+from compactor.planner.price import GroupSize, price_group
+from tests.compactor.planner.inventories import (
+    LAYOUT,
+    Delete,
+    File,
+    inventories,
+    inventory_of,
+    plan_of,
+    policies,
+)
+
+REAL_LAYOUT = replace(LAYOUT, row_group_size_bytes=128 * MIB)
+SIZE = GroupSize(400, GIB, 0, 0, 0, GIB, 2)
+
+
+def test_a_gibibyte_costs_about_what_was_measured() -> None:
+    price = price_group(Rung.TRANSCODE, SIZE, REAL_LAYOUT)
+    assert 40 <= price.cpu_seconds_estimate < 44
+    assert 400 * MIB < price.memory_bytes_estimate < 600 * MIB
+    assert price.requests_estimate > 3 * 400
+
+
+def test_memory_follows_the_row_group_and_not_the_group() -> None:
+    price = price_group(Rung.TRANSCODE, SIZE, REAL_LAYOUT)
+    larger = price_group(Rung.TRANSCODE, replace(SIZE, input_bytes=100 * GIB), REAL_LAYOUT)
+    smaller = price_group(Rung.TRANSCODE, replace(SIZE, input_bytes=MIB), REAL_LAYOUT)
+    assert larger.memory_bytes_estimate == price.memory_bytes_estimate
+    assert smaller.memory_bytes_estimate < 150 * MIB
+
+
+def test_deletes_cost_memory_and_reads() -> None:
+    price = price_group(Rung.TRANSCODE, SIZE, REAL_LAYOUT)
+    with_deletes = replace(SIZE, delete_files=10, delete_bytes=MIB, delete_rows=10**6)
+    dearer = price_group(Rung.TRANSCODE, with_deletes, REAL_LAYOUT)
+    assert dearer.memory_bytes_estimate > price.memory_bytes_estimate
+    assert dearer.cpu_seconds_estimate > price.cpu_seconds_estimate
+    assert dearer.requests_estimate > price.requests_estimate
+    assert dearer.delete_bytes == MIB
+
+
+def test_the_document_keeps_its_contract() -> None:
+    files = [File(10, deletes=("d0",))] * 5 + [File(900, partition="p=1")]
+    files += [File(10, partition="p=2")] * 2
+    document = plan_document(plan_of(inventory_of(files, [Delete("d0", 100)])))
+    (group,) = document["groups"]
+    assert {
+        "id": "0001",
+        "partition": "p=0",
+        "rung": "transcode",
+        "files": 5,
+        "deletes": 1,
+        "input_bytes": 50,
+        "output_bytes_estimate": 40,
+        "reason": "5 small, 5 with deleted rows",
+    }.items() <= group.items()
+    assert group["memory_estimate"] > 100 * MIB
+    assert document["table"] == "lake.db.t"
+    assert document["format"] == "iceberg v2"
+    assert document["snapshot"] == "s1"
+    assert document["kept"] == {"files": 3, "bytes": 920}
+    assert document["skipped"] == [
+        {"partition": "p=2", "files": 2, "bytes": 20, "reason": "fewer than 5 small files"}
+    ]
+    assert document["totals"]["files"] == 5
+    assert document["totals"]["deletes"] == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(inventories(), policies())
+def test_the_document_is_json_and_adds_up(inventory: Inventory, policy: Policy) -> None:
+    plan = plan_of(inventory, policy)
+    document = json.loads(json.dumps(plan_document(plan)))
+    for key in ("files", "input_bytes", "output_bytes_estimate", "requests_estimate"):
+        assert document["totals"][key] == sum(group[key] for group in document["groups"])
+    deletes = [g.files.delete_files["path"].chunks for g in plan.groups]
+    unique = pa.chunked_array([c for chunks in deletes for c in chunks], pa.string()).unique()
+    assert document["totals"]["deletes"] == len(unique)
