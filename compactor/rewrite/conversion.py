@@ -45,8 +45,9 @@ def is_readable_as(source: pa.DataType, target: pa.DataType, *, is_int96: bool =
     if types.is_decimal(target):
         return bool(types.is_decimal(source)) and _is_wider(source, target)
     if types.is_timestamp(target):
-        is_zoned_alike = is_int96 or (source.tz is None) == (target.tz is None)
-        return bool(types.is_timestamp(source)) and is_zoned_alike
+        return bool(types.is_timestamp(source)) and (
+            is_int96 or (source.tz is None) == (target.tz is None)
+        )
     if types.is_time(target):
         return bool(types.is_time(source))
     if types.is_date(target):

@@ -77,12 +77,23 @@ class _Convert:
 
 @dataclass(frozen=True, slots=True)
 class _Fill:
-    """A column that the file lacks: one value for every row."""
+    """A column that the file lacks and its partition fixes: one value for every row."""
 
     value: pa.Scalar
+    step: _Step
 
     def apply(self, array: pa.Array) -> pa.Array:
-        return repeat(self.value, len(array))
+        return self.step.apply(pa.repeat(self.value, len(array)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Nulls:
+    """A column that the file lacks."""
+
+    target: pa.DataType
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        return pa.nulls(len(array), self.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,15 +307,15 @@ class _Planner:
         return _Map(target, key, value)
 
     def _missing(self, target: pa.Field, path: Path) -> _Step:
+        path = (*path, target.name)
         value = self._constants.get(field_id(target))
-        if value is not None:
-            return _Fill(value.cast(target.type) if value.type != target.type else value)
+        if value is not None and value.is_valid:
+            return _Fill(value, self._value(target.type, value.type, path))
         if not target.nullable:
-            name = ".".join((*path, target.name))
             raise CorruptTableError(
-                f"{self._file.name}: the required column {name!r} is not in the file"
+                f"{self._file.name}: the required column {'.'.join(path)!r} is not in the file"
             )
-        return _Fill(pa.scalar(None, target.type))
+        return _Nulls(target.type)
 
     def _positions(self, sources: list[pa.Field], path: Path) -> dict[int, int]:
         positions: dict[int, int] = {}
@@ -342,11 +353,6 @@ def field_id(field: pa.Field) -> int:
     if found is None:
         raise CorruptTableError(f"the table's column {field.name!r} has no field id")
     return found
-
-
-def repeat(value: pa.Scalar, count: int) -> pa.Array:
-    """Return an array of one value, of any type and null included."""
-    return pa.nulls(count, value.type) if not value.is_valid else pa.repeat(value, count)
 
 
 def _id_of(field: pa.Field) -> int | None:

@@ -41,7 +41,9 @@ def kinds(depth: int = 2) -> st.SearchStrategy[pa.DataType]:
     inner = kinds(depth - 1)
     return st.one_of(
         leaves,
-        st.builds(lambda kind, null: pa.list_(pa.field("element", kind, null)), inner, st.booleans()),
+        st.builds(
+            lambda kind, null: pa.list_(pa.field("element", kind, null)), inner, st.booleans()
+        ),
         st.lists(st.tuples(inner, st.booleans()), min_size=1, max_size=3).map(
             lambda some: pa.struct([pa.field(f"f{i}", *one) for i, one in enumerate(some)])
         ),

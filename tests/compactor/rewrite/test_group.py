@@ -123,7 +123,9 @@ def test_schema_and_layout_are_the_tables(tmp_path: Path) -> None:
     filtered = [one.path_in_schema for one in columns if one.bloom_filter_offset]
     assert filtered == ["name", "tags.list.element"]
     assert all(one.is_stats_set for one in columns)
-    assert read_all([Path(one.path) for one in result.outputs])["id"].to_pylist() == list(range(1000))
+    assert read_all([Path(one.path) for one in result.outputs])["id"].to_pylist() == list(
+        range(1000)
+    )
 
 
 def test_files_come_out_near_the_target_in_row_order(tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_a_name_that_is_taken_is_never_written_over(tmp_path: Path) -> None:
 def test_a_layout_that_cannot_be_written_is_refused_by_name(tmp_path: Path, layout: object) -> None:
     path = write_file(tmp_path / "in.parquet", sample(0, 10))
     table = LocalTable(str(tmp_path), TableSchema(SCHEMA), layout)  # type: ignore[arg-type]
-    with pytest.raises(UnsupportedTableError, match="lzo|nothing"):
+    with pytest.raises(UnsupportedTableError, match=r"lzo|nothing"):
         rewrite_group(make_task(table, [path]))
     assert output_files(table) == []
 
