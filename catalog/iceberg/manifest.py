@@ -91,7 +91,7 @@ class ManifestReader:
             LocationError: it lies outside of the table's prefixes.
         """
         file = AvroFile.parse(self.storage.read(self.confinement.parse(manifest_list)))
-        columns = file.columns((500, 501, 502, 503, 504, 512, 515, 517, 519))
+        columns = file.columns((500, 501, 502, 503, 504, 505, 515, 517, 519))
         count = len(_required(columns, 500, manifest_list))
         if any(columns.get(519, ())):
             raise UnsupportedTableError("the table has encrypted manifests")
@@ -102,7 +102,7 @@ class ManifestReader:
         return [
             Manifest(path, size, spec, content or DATA, sequence or 0, snapshot)
             for path, size, spec, content, sequence, snapshot, added, existing in zip(
-                *(column(field_id, None) for field_id in (500, 501, 502, 517, 515, 503, 504, 512)),
+                *(column(field_id, None) for field_id in (500, 501, 502, 517, 515, 503, 504, 505)),
                 strict=True,
             )
             if added != 0 or existing != 0
