@@ -4,6 +4,8 @@ Private (anonymous) memory is the charge of a task: resident pages less shared o
 tables do not count. VmHWM counts everything resident and is the upper bound.
 """
 
+import contextlib
+import functools
 import os
 import resource
 import sys
@@ -39,7 +41,7 @@ class _Statm(NamedTuple):
 
 
 def anonymous_bytes(pid: int) -> int:
-    """Return the private resident memory of a process; 0 when it is gone."""
+    """Return the private resident memory of another process; 0 when it is gone."""
     try:
         with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:  # noqa: PTH123 - sampled often
             return _parse_statm(file.read()).anonymous_bytes
@@ -47,14 +49,15 @@ def anonymous_bytes(pid: int) -> int:
         return 0
 
 
+def own_anonymous_bytes() -> int:
+    """Return the private resident memory of this process."""
+    return _own_statm().anonymous_bytes
+
+
 def available_bytes() -> int:
-    """Return what this machine, or the cgroup we are in, can still give."""
-    with open("/proc/meminfo", "rb", buffering=0) as file:  # noqa: PTH123 - sampled often
-        fields = dict(line.split(b":") for line in file.read().splitlines())
-    machine = int(fields[b"MemAvailable"].split()[0]) << 10
-    limit = _cgroup_bytes("memory.max")
-    used = _cgroup_bytes("memory.current")
-    return machine if limit is None or used is None else max(0, min(machine, limit - used))
+    """Return what this machine, and each cgroup we are in, can still give."""
+    machine = _fields(os.pread(_proc("meminfo"), 4096, 0))["MemAvailable:"] << 10
+    return min([machine, *map(_cgroup_available_bytes, _cgroups())])
 
 
 def limit_private_memory(granted_bytes: int) -> None:
@@ -114,26 +117,58 @@ def _parse_statm(text: bytes) -> _Statm:
 
 
 def _own_statm() -> _Statm:
-    return _parse_statm(Path("/proc/self/statm").read_bytes())
+    return _parse_statm(os.pread(_proc("self/statm"), 128, 0))
 
 
 def _hwm_bytes() -> int:
-    status = Path("/proc/self/status").read_bytes()
+    status = os.pread(_proc("self/status"), 4096, 0)
     start = status.index(b"VmHWM:") + 6
     return int(status[start : status.index(b"kB", start)]) << 10
 
 
 def _reset_peak() -> None:
+    with contextlib.suppress(OSError):  # a read-only /proc: the peak is that of the process so far
+        os.write(_proc("self/clear_refs", os.O_WRONLY), b"5")
+
+
+@functools.cache
+def _proc(name: str, flags: int = os.O_RDONLY) -> int:
+    """Open a file of /proc once: reading it again then costs next to nothing."""
+    return os.open(f"/proc/{name}", flags)
+
+
+def _fields(text: bytes) -> dict[str, int]:
+    """Parse lines of a name and a number."""
+    words = (line.split() for line in text.decode().splitlines())
+    return {line[0]: int(line[1]) for line in words}
+
+
+@functools.cache
+def _cgroups() -> tuple[Path, ...]:
+    """Return our cgroup (version 2) and those above it that have a memory limit."""
+    root = Path("/sys/fs/cgroup")
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return  # a read-only /proc: the peak is then that of the process so far
+        return ()
+    own = next((line[3:] for line in lines if line.startswith("0::")), None)
+    if own is None:
+        return ()
+    path = root / own.lstrip("/")
+    return tuple(p for p in (path, *path.parents) if p.is_relative_to(root) and _limit(p))
 
 
-def _cgroup_bytes(name: str) -> int | None:
-    """Read a limit of the cgroup that this process sees as its root (a container's)."""
+def _limit(cgroup: Path) -> int | None:
     try:
-        text = Path("/sys/fs/cgroup", name).read_text().strip()
+        text = (cgroup / "memory.max").read_text().strip()
     except OSError:
         return None
     return int(text) if text.isdigit() else None
+
+
+def _cgroup_available_bytes(cgroup: Path) -> int:
+    """Return what is left of a limit, page cache counted as free: it goes first."""
+    used = int((cgroup / "memory.current").read_text())
+    cache = _fields((cgroup / "memory.stat").read_bytes())
+    used -= cache.get("active_file", 0) + cache.get("inactive_file", 0)
+    return max(0, (_limit(cgroup) or 0) - used)

@@ -6,6 +6,7 @@ thread of the caller, so a caller pays for the values that it ships.
 
 import atexit
 import itertools
+import os
 from collections.abc import Callable, Sequence
 from types import FunctionType, TracebackType
 from typing import Any, Self, TypeVar
@@ -39,6 +40,7 @@ class LocalRuntime(Runtime):
         self._ids = itertools.count(1)
         self._functions: WeakKeyDictionary[FunctionType, ShippedFunction] = WeakKeyDictionary()
         self._is_closed = False
+        self._pid = os.getpid()
         atexit.register(self.shutdown)
 
     def submit(
@@ -162,8 +164,8 @@ class LocalRuntime(Runtime):
 
     def shutdown(self) -> None:
         """See `Runtime.shutdown`."""
-        if self._is_closed:
-            return
+        if self._is_closed or os.getpid() != self._pid:
+            return  # the copy in a forked child owns nothing
         self._dispatcher.stop()
         self._session.close()
         self._is_closed = True

@@ -20,8 +20,8 @@ from runtime.local.protocol import FUNCTIONS_MAX, Done, Hello, Task, receive, se
 from runtime.local.store import Packed, Stored, pack, unpack
 from runtime.memory import (
     Meter,
-    anonymous_bytes,
     limit_private_memory,
+    own_anonymous_bytes,
     unlimit_private_memory,
 )
 from runtime.serialization import encode, in_memory
@@ -91,7 +91,7 @@ def _run(task: Task, functions: _Functions, meter: Meter) -> Done:
         mapped_bytes=sum(packed.size_bytes for packed in task.inputs if isinstance(packed, Stored)),
     )
     failure = None if ended.failure is None else tuple(in_memory(encode(ended.failure)))
-    return Done(task.id, ended.result, failure, ended.usage, anonymous_bytes(os.getpid()))
+    return Done(task.id, ended.result, failure, ended.usage, own_anonymous_bytes())
 
 
 def _body(task: Task, functions: _Functions) -> Packed:
@@ -130,11 +130,13 @@ def _die_with_driver(fd: int, session: str) -> None:
     poll = select.poll()
     poll.register(fd, 0)  # hang-up and error are always reported
     poll.poll()
-    if not _is_locked(session):
-        import shutil
+    try:
+        if not _is_locked(session):
+            import shutil
 
-        shutil.rmtree(session, ignore_errors=True)
-    os._exit(0)
+            shutil.rmtree(session, ignore_errors=True)
+    finally:
+        os._exit(0)
 
 
 def _is_locked(session: str) -> bool:
