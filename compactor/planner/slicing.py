@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.model import DATA_FILES, DELETE_FILES, Inventory
+from catalog.model import DATA_FILES, Inventory
 from compactor.planner.columns import Ints, one_array
-
-_NO_DELETES = DELETE_FILES.empty_table()
 
 
 def cut_groups(inventory: Inventory, groups: Sequence[Ints]) -> Iterator[Inventory]:
@@ -20,54 +19,55 @@ def cut_groups(inventory: Inventory, groups: Sequence[Ints]) -> Iterator[Invento
     A group shares no memory with the whole: a worker is sent its own rows and not the table's.
     """
     rows = np.concatenate([np.empty(0, dtype=np.int64), *groups])
-    taken = inventory.take(rows)
-    ordered = _with_ordered_deletes(Inventory(taken.files.combine_chunks(), taken.delete_files))
-    ends = np.cumsum([len(group) for group in groups])
-    for group, end in zip(groups, ends, strict=True):
-        yield _cut(ordered, int(end) - len(group), int(end))
+    files = inventory.files.take(pa.array(rows)).combine_chunks()
+    ends = np.cumsum([0, *(len(group) for group in groups)])
+    files, delete_files, delete_ends = _with_own_deletes(files, inventory.delete_files, ends)
+    for (start, end), deletes in zip(pairwise(ends), pairwise(delete_ends), strict=True):
+        yield Inventory(_cut_files(files, int(start), int(end)), _cut(delete_files, *deletes))
 
 
-def _with_ordered_deletes(inventory: Inventory) -> Inventory:
-    """Number the delete files by (sequence number, path), and list them so for every file."""
-    if not inventory.delete_files.num_rows:
-        return inventory
-    order = pc.sort_indices(
-        inventory.delete_files,
-        sort_keys=[("sequence_number", "ascending"), ("path", "ascending")],
-    ).to_numpy()
-    numbers = np.empty(len(order), dtype=np.int32)
-    numbers[order] = np.arange(len(order), dtype=np.int32)
-    lists = one_array(inventory.files["deletes"])
-    entries = numbers[pc.list_flatten(lists).to_numpy()]
-    parents = pc.list_parent_indices(lists).to_numpy()
-    entries = entries[np.lexsort((entries, parents))]
-    ordered = pa.ListArray.from_arrays(
-        lists.offsets, pa.array(entries, pa.int32()), type=lists.type
-    )
-    return Inventory(
-        _with_column(inventory.files, "deletes", ordered),
-        inventory.delete_files.take(pa.array(order)),
-    )
+def _with_own_deletes(
+    files: pa.Table, delete_files: pa.Table, ends: Ints
+) -> tuple[pa.Table, pa.Table, Ints]:
+    """Give every group delete files of its own, numbered from 0 by (sequence number, path).
+
+    Returns:
+        The files with the new numbers, ascending for each file; the delete files group by group;
+        and where those of each group end.
+    """
+    order = _delete_order(delete_files)
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(len(order))
+    lists = one_array(files["deletes"])
+    file = pc.list_parent_indices(lists).to_numpy()
+    group = np.searchsorted(ends, file, side="right") - 1
+    pairs = group * len(order) + ranks[pc.list_flatten(lists).to_numpy()]
+    kinds, numbers = np.unique(pairs, return_inverse=True)
+    delete_ends = np.searchsorted(kinds, np.arange(len(ends)) * len(order))
+    numbers = (numbers - delete_ends[group])[np.lexsort((numbers, file))].astype(np.int32)
+    offsets = np.cumsum(np.append(0, pc.list_value_length(lists).to_numpy()), dtype=np.int32)
+    own = pa.ListArray.from_arrays(pa.array(offsets), pa.array(numbers), type=lists.type)
+    taken = delete_files.take(pa.array(order[kinds % max(len(order), 1)])).combine_chunks()
+    return _with_column(files, "deletes", own), taken, delete_ends
 
 
-def _cut(inventory: Inventory, start: int, end: int) -> Inventory:
-    rows = np.arange(start, end, dtype=np.int64)
-    if _has_deletes(inventory, start, end):
-        part = inventory.take(rows)
-    else:
-        part = Inventory(inventory.files.take(pa.array(rows)), _NO_DELETES)
-    files = part.files
+def _delete_order(delete_files: pa.Table) -> Ints:
+    keys = [("sequence_number", "ascending"), ("path", "ascending")]
+    order: Ints = pc.sort_indices(delete_files, sort_keys=keys).to_numpy().astype(np.int64)
+    return order
+
+
+def _cut(table: pa.Table, start: int, end: int) -> pa.Table:
+    """Copy some rows: a slice would be sent to workers with the memory of the whole table."""
+    return table.take(pa.array(np.arange(start, end)))
+
+
+def _cut_files(files: pa.Table, start: int, end: int) -> pa.Table:
+    part = _cut(files, start, end)
     for name in ("partition_key", "partition"):
-        # One value per group: the dictionary holds those of all the others.
-        column = constant_column(files[name][0].as_py(), end - start)
-        files = _with_column(files, name, column)
-    return Inventory(files, part.delete_files)
-
-
-def _has_deletes(inventory: Inventory, start: int, end: int) -> bool:
-    if not inventory.delete_files.num_rows:
-        return False
-    return len(pc.list_flatten(one_array(inventory.files["deletes"])[start:end])) > 0
+        # One value per group, while the dictionary holds those of all the others.
+        part = _with_column(part, name, constant_column(part[name][0].as_py(), end - start))
+    return part
 
 
 def constant_column(value: str, count: int) -> pa.DictionaryArray:
