@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,8 +65,8 @@ class FaultyLake(IcebergLake):
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Iterator[FaultyLake]:
-    yield FaultyLake(tmp_path)
+def lake(tmp_path: Path) -> FaultyLake:
+    return FaultyLake(tmp_path)
 
 
 def landed_once(lake: FaultyLake, commit: Commit) -> None:
