@@ -69,6 +69,9 @@ def guarded(run: Callable[[], object], arguments: Sequence[str]) -> int:
     try:
         result = run()
         return result if isinstance(result, int) else ExitCode.DONE
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return ExitCode.USAGE
     except BrokenPipeError:
         # The reader of our output is gone: there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

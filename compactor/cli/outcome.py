@@ -48,19 +48,13 @@ def summary(report: JobReport, plan: Plan | None = None) -> Iterator[str]:
             yield f"{report.status.capitalize()}: {report.reason}"
             return
         files = format_count(report.files_before, "data file")
-        yield f"Nothing to do on `{report.table}`: {files} stay as they are."
+        yield f"Nothing to do on `{report.table}`: {files}, none worth rewriting."
         return
     verb = _VERBS.get(str(report.status), "Failed on")
     files = f"{report.files_before:,} data files → {report.files_after:,}"
     yield f"{verb} `{report.table}` in {took}: {files}{_saved(report, plan)}"
     if groups.committed:
-        yield (
-            f"Moved: read {format_size(report.bytes_read)}, "
-            f"wrote {format_size(report.bytes_written)}, "
-            f"kept {format_size(report.bytes_kept)} by reference; "
-            f"{format_duration(report.cpu_seconds)} of CPU time, "
-            f"peak {format_size(report.peak_memory_bytes)} per worker"
-        )
+        yield _moved(report)
     if groups.committed and report.verified:
         yield f"Proved: {_rows(report)}"
     yield f"Job {report.job} · {' · '.join(_counts(report))}"
@@ -77,6 +71,16 @@ def _saved(report: JobReport, plan: Plan | None) -> str:
     deletes = totals.delete_files
     applied = f", {format_count(deletes, 'delete file')} applied" if deletes else ""
     return f", average {format_size(before)} → {average}{applied}"
+
+
+def _moved(report: JobReport) -> str:
+    kept = f", kept {format_size(report.bytes_kept)} by reference" if report.bytes_kept else ""
+    return (
+        f"Moved: read {format_size(report.bytes_read)}, "
+        f"wrote {format_size(report.bytes_written)}{kept}; "
+        f"{format_duration(report.cpu_seconds)} of CPU time, "
+        f"peak {format_size(report.peak_memory_bytes)} per worker"
+    )
 
 
 def _rows(report: JobReport) -> str:

@@ -28,7 +28,7 @@ def render_plan(console: Console, plan: Plan, *, shows_all: bool = False) -> Non
     console.print()
     if not plan.groups:
         kept = format_count(plan.kept_files, "data file")
-        console.print(f"Nothing to do: {kept}, {format_size(plan.kept_bytes)}, stay as they are.")
+        console.print(f"Nothing to do: {kept}, {format_size(plan.kept_bytes)}, all stay.")
         return
     for line in _totals(plan):
         console.print(line, soft_wrap=True)

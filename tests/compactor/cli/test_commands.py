@@ -69,6 +69,11 @@ def test_unknown_commands_and_options_are_refused_with_what_was_meant() -> None:
     )
 
 
+def test_without_a_command_there_is_help() -> None:
+    assert call(code=2).stderr.startswith("Usage: compact [OPTIONS] COMMAND")
+    assert call("jobs", code=2).stderr.startswith("Usage: compact jobs")
+
+
 @pytest.mark.parametrize("name", ["merge", "upkeep", "serve", "cluster"])
 def test_commands_that_do_not_exist_are_unknown(name: str) -> None:
     assert f"no command `{name}`" in call(name, code=2).stderr

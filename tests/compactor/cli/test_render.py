@@ -112,7 +112,7 @@ def test_a_plan_without_work_says_so() -> None:
     assert rendered(idle) == (
         "lake.sales.orders  iceberg v2  snapshot 8123345\n"
         "\n"
-        "Nothing to do: 300 data files, 150 GiB, stay as they are.\n"
+        "Nothing to do: 300 data files, 150 GiB, all stay.\n"
     )
 
 
