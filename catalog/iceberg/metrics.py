@@ -148,7 +148,10 @@ def split_offsets(footer: Any) -> list[int] | None:
     """Return where the row groups begin; None for a file without rows."""
     offsets = []
     for index in range(footer.num_row_groups):
-        first = footer.row_group(index).column(0)
+        row_group = footer.row_group(index)
+        if not row_group.num_rows:
+            continue
+        first = row_group.column(0)
         starts = [first.data_page_offset]
         # A zero stands for a dictionary page that is not there.
         if first.has_dictionary_page and first.dictionary_page_offset:
