@@ -110,7 +110,8 @@ class Policy:
 
     def file_sizes(self, table_target_bytes: int) -> FileSizes:
         """Return the sizes to aim at, given the table's own target."""
-        target = self.target_file_size_bytes or table_target_bytes
+        # A plain number: settings may hand over a subclass, which has no place in a plan's file.
+        target = int(self.target_file_size_bytes or table_target_bytes)
         return FileSizes(
             target_bytes=target,
             small_below_bytes=self.small_file_ratio * target,

@@ -141,3 +141,12 @@ def test_an_expired_commit_time_does_not_make_a_plan_stale() -> None:
     plan = plan_of(inventory_of(files, DELETES))
     loaded = load_plan(save_plan(plan), inventory_of(FILES, DELETES))
     assert [group.group_id for group in loaded.groups] == [group.group_id for group in plan.groups]
+
+
+def test_a_target_of_a_subclass_of_int_is_saved_as_a_number() -> None:
+    class Size(int):
+        pass
+
+    inventory, _, _ = saved()
+    plan = plan_of(inventory, Policy(target_file_size_bytes=Size(500)))
+    assert load_plan(save_plan(plan), inventory) == plan

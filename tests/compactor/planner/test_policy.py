@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from compactor.errors import SettingsError
 from compactor.planner.policy import ROLLED_RATIO_MAX, ROLLED_RATIO_MIN, FileSizes, Policy
+from compactor.rewrite.rolling import file_count
 
 TARGET = 1000
 SIZES = FileSizes(TARGET, 750, 2000)
@@ -58,3 +59,9 @@ def test_rolled_files_are_neither_small_nor_large(size_bytes: float) -> None:
 
 def test_nothing_rolls_into_no_file() -> None:
     assert SIZES.rolled_files(0) == 0
+
+
+@given(st.integers(1, 10**9), st.integers(1, 10**6))
+def test_planner_and_rewriter_roll_alike(size_bytes: int, target_bytes: int) -> None:
+    sizes = FileSizes(target_bytes, 0.75 * target_bytes, 2.0 * target_bytes)
+    assert sizes.rolled_files(size_bytes) == file_count(size_bytes, target_bytes)
