@@ -29,6 +29,10 @@ _POSITION_DELETES, _EQUALITY_DELETES = 1, 2
 _ADDED, _DELETED = 1, 2
 _PATH_ID_IN_DELETES = 2147483546
 
+# Field ids of manifest lists, in the order of `Manifest`: path, length, spec, content, sequence
+# number, snapshot, added and existing files.
+_MANIFEST = (500, 501, 502, 517, 515, 503, 504, 505)
+_MANIFEST_KEY_METADATA = 519
 # Field ids of manifest entries.
 _STATUS, _SNAPSHOT_ID, _SEQUENCE_NUMBER = 0, 1, 3
 _CONTENT, _PATH, _FORMAT, _PARTITION, _ROW_COUNT, _SIZE = 134, 100, 101, 102, 103, 104
@@ -57,7 +61,11 @@ DELETE_FILES_SCOPED = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A row of a manifest list; names as in the specification."""
+    """A row of a manifest list; names as in the specification.
+
+    Attributes:
+        live_files: added and existing files together, where the list counts them.
+    """
 
     path: str
     size_bytes: int
@@ -65,6 +73,7 @@ class Manifest:
     content: int
     sequence_number: int
     added_snapshot_id: int | None
+    live_files: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +99,23 @@ class ManifestReader:
             CorruptTableError: it cannot be read as a manifest list.
             LocationError: it lies outside of the table's prefixes.
         """
-        file = AvroFile.parse(self.storage.read(self.confinement.parse(manifest_list)))
-        columns = file.columns((500, 501, 502, 503, 504, 505, 515, 517, 519))
-        count = len(_required(columns, 500, manifest_list))
-        if any(columns.get(519, ())):
+        file = self._open(manifest_list)
+        columns = file.columns((*_MANIFEST, _MANIFEST_KEY_METADATA))
+        count = len(_required(columns, _MANIFEST[0], manifest_list))
+        if any(columns.get(_MANIFEST_KEY_METADATA, ())):
             raise UnsupportedTableError("the table has encrypted manifests")
-
-        def column(field_id: int, default: int | None) -> list[Any]:
-            return columns.get(field_id, [default] * count)
-
+        rows = zip(*(columns.get(field_id, [None] * count) for field_id in _MANIFEST), strict=True)
         return [
-            Manifest(path, size, spec, content or DATA, sequence or 0, snapshot)
-            for path, size, spec, content, sequence, snapshot, added, existing in zip(
-                *(column(field_id, None) for field_id in (500, 501, 502, 517, 515, 503, 504, 505)),
-                strict=True,
+            Manifest(
+                path,
+                size,
+                spec_id,
+                content or DATA,
+                sequence_number or 0,
+                snapshot_id,
+                None if added is None or existing is None else added + existing,
             )
+            for path, size, spec_id, content, sequence_number, snapshot_id, added, existing in rows
             if added != 0 or existing != 0
         ]
 
@@ -116,16 +127,24 @@ class ManifestReader:
             LocationError: it, or a file in it, lies outside of the table's prefixes.
             UnsupportedTableError: it holds a file that we do not handle.
         """
-        file = AvroFile.parse(self.storage.read(self.confinement.parse(manifest.path)))
+        file = self._open(manifest.path)
         extra = _DELETE_ENTRY if manifest.content == DELETES else ()
         columns = file.columns((*_ENTRY, _KEY_METADATA, *extra), raw=_PARTITION)
         live = np.asarray(_required(columns, _STATUS, manifest.path)) != _DELETED
+        if manifest.live_files not in (None, np.count_nonzero(live)):
+            raise CorruptTableError(
+                f"manifest {manifest.path} has {np.count_nonzero(live)} live files, "
+                f"its list says {manifest.live_files}"
+            )
         _refuse_entries(columns, live)
         table = self._files(manifest, file, columns).filter(pa.array(live))
         self._check_paths(table["path"])
         if manifest.content == DATA:
             return ManifestPart(table, DELETE_FILES_SCOPED.empty_table())
         return ManifestPart(FILES.empty_table(), _scoped(table, columns, live))
+
+    def _open(self, path: str) -> AvroFile:
+        return AvroFile.parse(path, self.storage.read(self.confinement.parse(path)))
 
     def _files(self, manifest: Manifest, file: AvroFile, columns: dict[int, list[Any]]) -> pa.Table:
         keys, labels = self._partitions(manifest, file, columns[_PARTITION])
@@ -160,7 +179,7 @@ class ManifestReader:
         keys, labels = [], []
         for code, text in enumerate(codes):
             codes[text] = code
-            plain = decode_record(schema, text)
+            plain = decode_record(manifest.path, schema, text)
             values = spec.order({key: from_avro(kinds[key], plain[key]) for key in plain})
             keys.append(encode_key(spec.spec_id, values))
             labels.append(label(spec, values))

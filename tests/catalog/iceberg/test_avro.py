@@ -118,7 +118,7 @@ def _plain(value: Any) -> Any:
 def test_wanted_fields_are_decoded_and_the_others_stepped_over(
     entries: list[Any], codec: str, wanted: set[int]
 ) -> None:
-    file = AvroFile.parse(_write(entries, codec))
+    file = AvroFile.parse("m", _write(entries, codec))
     columns = file.columns({1, *wanted}, raw=102)
 
     assert columns[1] == [entry["snapshot"] for entry in entries]
@@ -126,7 +126,7 @@ def test_wanted_fields_are_decoded_and_the_others_stepped_over(
         expected = [_plain(entry["data_file"][LEAVES[field_id]]) for entry in entries]
         assert [one or None for one in columns[field_id]] == [one or None for one in expected]
     partition = file.record_type(102)
-    assert [decode_record(partition, raw) for raw in columns[102]] == [
+    assert [decode_record("m", partition, raw) for raw in columns[102]] == [
         {1000: entry["data_file"]["partition"]["k"]} for entry in entries
     ]
 
@@ -140,7 +140,7 @@ def test_a_damaged_file_is_refused_or_read_and_nothing_else(
     whole[at] ^= 1 << data.draw(st.integers(0, 7))
     damaged = bytes(whole)[: data.draw(st.integers(0, len(whole)))]
     try:
-        file = AvroFile.parse(damaged)
+        file = AvroFile.parse("m", damaged)
         file.columns({0, 1, *LEAVES}, raw=102)
         file.columns({1})
     except CorruptTableError:
@@ -161,7 +161,7 @@ def test_blocks_of_other_codecs(codec: str) -> None:
     head = plain[: plain.rindex(block) - 4].replace(b"null", codec.encode(), 1)
     head = head.replace(b"\x14avro.codec\x08", b"\x14avro.codec" + bytes([len(codec) * 2]))
     sync = plain[-16:]
-    file = AvroFile.parse(head + _long(100) + _long(len(packed)) + packed + sync)
+    file = AvroFile.parse("m", head + _long(100) + _long(len(packed)) + packed + sync)
 
     assert file.columns({0, 1}) == {0: [1] * 100, 1: [5] * 100}
 
@@ -179,12 +179,12 @@ def test_runs_that_state_their_size_are_jumped_over() -> None:
     schema = _record(
         "e", _field(1, "a", {"type": "array", "items": "string"}), _field(2, "b", "int")
     )
-    file = AvroFile(schema, b"", "null", 0)
+    file = AvroFile("m", schema, b"", "null", 0)
     # Two strings in a run of five bytes: -2, 5, "x", "yz"; end; then the number 7.
     block = bytes([3, 10, 2, *b"x", 4, *b"yz", 0, 14])
     sync = bytes(16)
     data = sync + _long(1) + _long(len(block)) + block + sync
-    file = AvroFile(schema, data, "null", 16)
+    file = AvroFile("m", schema, data, "null", 16)
 
     assert file.columns({2}) == {2: [7]}
     assert file.columns({1, 2}) == {1: [["x", "yz"]], 2: [7]}
@@ -204,10 +204,10 @@ def test_a_block_that_inflates_without_end_is_refused(monkeypatch: pytest.Monkey
     for codec, block in packed.items():
         data = sync + _long(5000) + _long(len(block)) + block + sync
         with pytest.raises(CorruptTableError):
-            AvroFile(schema, data, codec, 16).columns({0})
+            AvroFile("m", schema, data, codec, 16).columns({0})
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"Obj\x01", b"Obj\x01\x02\x02a"])
 def test_other_files_are_refused(data: bytes) -> None:
     with pytest.raises(CorruptTableError):
-        AvroFile.parse(data)
+        AvroFile.parse("m", data)

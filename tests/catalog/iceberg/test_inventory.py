@@ -245,6 +245,26 @@ def test_a_snapshot_of_the_past_is_read_as_it_was(tmp_path: Path) -> None:
     assert opened.inventory(empty).file_count == 0
 
 
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_manifests_of_files_that_an_older_snapshot_added(tmp_path: Path, version: str) -> None:
+    table = make_table(tmp_path, SCHEMA, properties={"format-version": version})
+    with table.update_spec() as update:
+        update.add_field("name", IdentityTransform(), "name")
+    table.append(_rows(0))
+    added = _sequence_numbers(table)
+    table.delete("name = 'né/0=x'")
+    table.append(_rows(10))
+    head = table.refresh().current_snapshot()
+    assert head is not None
+    counts = [(one.added_files_count, one.existing_files_count) for one in head.manifests(table.io)]
+    assert (0, 1) in counts
+
+    inventory = _check(table, _open(tmp_path))
+
+    (kept,) = [one for one in inventory.slices() if one.path in added]
+    assert kept.sequence_number == added[kept.path]
+
+
 def test_a_table_whose_files_are_all_gone(tmp_path: Path) -> None:
     table = make_table(tmp_path, SCHEMA)
     table.append(_rows(0))

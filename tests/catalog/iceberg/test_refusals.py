@@ -68,8 +68,8 @@ def _edit_metadata(table: Table, changes: dict[str, Any]) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def _append(table: Table, **changes: Any) -> None:
-    """Append a data file that exists in metadata only."""
+def _data_file(table: Table, **changes: Any) -> DataFile:
+    """A data file that exists in metadata only."""
     facts: dict[str, Any] = {
         "content": DataFileContent.DATA,
         "file_path": f"{table.location()}/data/{uuid.uuid4()}.parquet",
@@ -80,8 +80,12 @@ def _append(table: Table, **changes: Any) -> None:
     }
     file = DataFile.from_args(**{**facts, **changes})
     file.spec_id = table.spec().spec_id
+    return file
+
+
+def _append(table: Table, **changes: Any) -> None:
     with table.transaction() as transaction, transaction.update_snapshot().fast_append() as append:
-        append.append_data_file(file)
+        append.append_data_file(_data_file(table, **changes))
 
 
 def test_format_version_3(tmp_path: Path) -> None:
@@ -242,6 +246,21 @@ def test_a_manifest_that_is_no_manifest(tmp_path: Path) -> None:
     path.write_bytes(whole)
     list_path.write_bytes(whole)
     _refusal(tmp_path, CorruptTableError)
+
+
+def test_a_manifest_that_lost_its_end_at_a_block(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    files = [f"{table.location()}/data/{name}.parquet" for name in "abc"]
+    with table.transaction() as transaction, transaction.update_snapshot().fast_append() as append:
+        for path in files:
+            append.append_data_file(_data_file(table, file_path=path))
+    head = table.current_snapshot()
+    assert head is not None
+    path = Path(head.manifests(table.io)[0].manifest_path.removeprefix("file://"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.rindex(whole[-16:], 0, -16) + 16])
+
+    assert "has 2 live files, its list says 3" in _refusal(tmp_path, CorruptTableError)
 
 
 def test_delete_files_that_are_there_but_fine(tmp_path: Path) -> None:
