@@ -212,8 +212,7 @@ class Dispatcher:
     def _end_all(self) -> None:
         self._is_stopped = True
         for seat in self._seats.values():
-            if seat.task is not None or seat.actor is not None:
-                seat.process.kill()
+            seat.process.kill()
         for seat in self._seats.values():
             seat.process.close()
         self._seats.clear()

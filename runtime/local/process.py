@@ -11,8 +11,6 @@ from typing import Any
 from runtime.local.protocol import FUNCTIONS_MAX, Hello, Task, receive, send
 from runtime.local.store import Packed
 
-REAP_SECONDS = 5.0
-
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
@@ -63,13 +61,10 @@ class WorkerProcess:
         self._process.kill()
 
     def close(self) -> str:
-        """Let go of it and reap it; returns how it ended. An idle worker ends by itself."""
+        """Kill it if it still lives, and reap it; returns how it ended."""
+        self._process.kill()
+        code = self._process.wait()
         self._socket.close()
-        try:
-            code = self._process.wait(REAP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 

@@ -126,29 +126,30 @@ def _become_like(hello: Hello) -> None:
 
 
 def _die_with_driver(fd: int, session: str) -> None:
-    """Wait for the hang-up of the socket, whatever the task is doing, and leave nothing behind."""
+    """Wait for the hang-up of the socket, whatever the task is doing, and leave nothing behind.
+
+    A driver that lets go of a worker kills it: a hang-up is the driver's death.
+    """
     poll = select.poll()
     poll.register(fd, 0)  # hang-up and error are always reported
     poll.poll()
     try:
-        if not _is_locked(session):
-            import shutil
-
-            shutil.rmtree(session, ignore_errors=True)
+        _remove(session)
     finally:
         os._exit(0)
 
 
-def _is_locked(session: str) -> bool:
-    """Whether the driver still lives: it has only let go of this worker."""
+def _remove(session: str) -> None:
+    """Remove the objects, once the kernel has released the lock of the dead driver."""
     import fcntl
+    import shutil
 
     try:
         directory_fd = os.open(session, os.O_RDONLY)
-        fcntl.flock(directory_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True  # locked, or gone already
-    return False
+    except FileNotFoundError:
+        return  # another worker was faster
+    fcntl.flock(directory_fd, fcntl.LOCK_EX)
+    shutil.rmtree(session, ignore_errors=True)
 
 
 def _flush() -> None:
