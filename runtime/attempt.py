@@ -66,6 +66,21 @@ def encode_for_task(value: object, *, what: str) -> Encoded:
         raise TaskError(f"cannot ship {what}: {_one_line(error)}", cause=error) from error
 
 
+def rebuild(load: Callable[[], R]) -> R:
+    """Rebuild a result for the caller.
+
+    Raises:
+        TaskError: It cannot be rebuilt here: its class refuses, or cannot be imported.
+    """
+    try:
+        return load()
+    except (RuntimeFailure, MemoryError):
+        raise
+    except Exception as error:  # unpickling runs the value's own code, which may raise anything
+        message = f"the result cannot be rebuilt here: {_one_line(error)}"
+        raise TaskError(message, cause=error) from error
+
+
 def name_of(fn: object) -> str:
     """Return what to call a function in a message."""
     return str(getattr(fn, "__qualname__", None) or type(fn).__qualname__)

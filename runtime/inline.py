@@ -4,6 +4,7 @@ Functions, arguments and results are encoded and decoded exactly as for a worker
 here works there; only limits and cancellation need a process of their own.
 """
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from runtime.api import Actor, Key, Profile, Ref, Resources, Retry, Runtime, Stats
-from runtime.attempt import encode_for_task, name_of, outcome_of, run_attempt
+from runtime.attempt import encode_for_task, name_of, outcome_of, rebuild, run_attempt
 from runtime.errors import Cancelled, RuntimeFailure
 from runtime.ledger import Ledger, base_bytes
 from runtime.memory import Meter
@@ -39,8 +40,8 @@ class InlineRef(Ref[T]):
     def value(self) -> T:
         """Return a fresh copy of the value, or raise."""
         if self.failure is not None:
-            raise self.failure
-        return cast("T", decode(self.buffers))
+            raise copy.copy(self.failure)  # raising ties the caller's frames to it
+        return cast("T", rebuild(lambda: decode(self.buffers)))
 
 
 class InlineRuntime(Runtime):

@@ -22,8 +22,8 @@ R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
-WAVE_ATTEMPTS = 16
-"""Attempts of a known key that are learned together, so that one outlier can be told from them."""
+WAVE_ATTEMPTS_MAX = 16
+"""Attempts of a key that are learned together, so that an outlier can be told from the others."""
 
 UNWRITTEN_MAX = 128
 """Profiles that a killed driver may lose."""
@@ -83,12 +83,12 @@ class Ledger:
                     self._learn(profile.key, profile)
 
     def _learn(self, key: Key, profile: Profile) -> None:
-        """Learn a new key from its first attempt, a known one wave by wave."""
+        """Learn a new key from its first attempt, then from waves as large as what is known."""
         if profile.outcome != "done" or not profile.anonymous_peak_bytes:
             return
         wave = self._waves[key]
         wave.append(math.log(profile.anonymous_peak_bytes / profile.base_bytes))
-        if len(wave) >= WAVE_ATTEMPTS or not self._predictor.knows(key):
+        if len(wave) >= min(WAVE_ATTEMPTS_MAX, max(1, self._predictor.count(key))):
             self._predictor.learn(key, wave)
             wave.clear()
 

@@ -117,9 +117,9 @@ class Predictor:
         """Return the prediction for a task of this key and base."""
         return predict(self._beliefs.get(key, Belief()), self._prior(key[1]), base_bytes)
 
-    def knows(self, key: Key) -> bool:
-        """Whether any attempt of the key has been learned."""
-        return key in self._beliefs
+    def count(self, key: Key) -> int:
+        """Return how many attempts of a key have been learned."""
+        return self._beliefs.get(key, Belief()).count
 
     def _prior(self, operation: str) -> Prior:
         if operation not in self._priors:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from runtime.api import Profile, Ref
+from runtime.attempt import rebuild
 from runtime.errors import RuntimeFailure
 from runtime.local.store import Packed, SharedFile, Stored, unpack
 
@@ -54,9 +55,10 @@ class LocalRef(Ref[T]):
         if self.failure is not None:
             # A copy: raising would tie the caller's frames to the ref.
             raise copy.copy(self.failure)
-        if self.packed is None:
+        packed = self.packed
+        if packed is None:
             raise RuntimeError(f"{self!r} has not ended")
-        return cast("T", unpack(self.packed))
+        return cast("T", rebuild(lambda: unpack(packed)))
 
 
 class _Waiter:

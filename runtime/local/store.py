@@ -8,9 +8,11 @@ readable, so the last reference may go at any time.
 import errno
 import mmap
 import os
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from runtime.errors import Lost
 from runtime.serialization import Buffer, Encoded, decode, in_memory, write_parts
 
 INLINE_BYTES_MAX = 64 << 10
@@ -79,13 +81,29 @@ def pack(encoded: Encoded, path: str) -> Packed:
 
 
 def unpack(packed: Packed) -> object:
-    """Rebuild a value; that of a stored object refers to its mapped file."""
+    """Rebuild a value; that of a stored object refers to its mapped file.
+
+    Raises:
+        Lost: The file is gone with its runtime.
+    """
     if isinstance(packed, Inline):
         return decode(packed.parts)
-    with open(packed.path, "rb", buffering=0) as file:  # noqa: PTH123 - per object
-        whole = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+    try:
+        whole = _map(packed.path)
+    except FileNotFoundError as error:
+        raise Lost("the object is gone: its runtime was shut down") from error
     parts: list[Buffer] = [whole[start : start + length] for start, length in packed.spans]
     return decode(parts)
+
+
+def _map(path: str) -> memoryview:
+    """Map a file read-only. Arrow's mapping does not hold a descriptor for its life as mmap's."""
+    memory_map = getattr(sys.modules.get("pyarrow"), "memory_map", None)
+    if memory_map is not None:
+        with memory_map(path) as file:
+            return memoryview(file.read_buffer())
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - per object
+        return memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
 
 
 def _write(encoded: Encoded, path: str) -> tuple[tuple[int, int], ...]:

@@ -121,6 +121,13 @@ class RuntimeConformance:
         with pytest.raises(runtime.TaskError, match="cannot pickle"):
             rt.get(rt.submit(tasks.unpicklable_result))
 
+    def test_a_result_that_cannot_be_rebuilt(self, rt):
+        ref = rt.submit(tasks.Unloadable, "cannot load")
+        with pytest.raises(runtime.TaskError, match="cannot be rebuilt here: ValueError"):
+            rt.get(ref)
+        with pytest.raises(runtime.TaskError, match="cannot load"):
+            rt.get(rt.submit(tasks.nothing_of, ref))
+
     def test_an_unpicklable_function_or_argument(self, rt):
         lock = threading.Lock()
         with pytest.raises(runtime.TaskError, match=r"cannot ship the function .*lambda"):

@@ -42,6 +42,23 @@ def nothing():
     return None
 
 
+def nothing_of(value):
+    return None
+
+
+class Unloadable:
+    """Can be pickled but not unpickled."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __reduce__(self):
+        return fail, (self.text,)
+
+    def __call__(self):
+        return None
+
+
 def sleep_then(seconds, value):
     time.sleep(seconds)
     return value

@@ -243,6 +243,19 @@ class TestObjects:
         assert profile.anonymous_peak_bytes < 100 * MIB
         assert profile.hwm_bytes > 128 * MIB
 
+    def test_hold_no_descriptors(self, rt):
+        refs = [rt.put(tasks.make_table(20_000)) for _ in range(50)]
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        tables = rt.get(refs)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert len(tables) == 50
+
+    def test_not_got_before_shutdown_are_lost(self, rt):
+        ref = rt.put(tasks.make_table(20_000))
+        rt.shutdown()
+        with pytest.raises(runtime.Lost, match="shut down"):
+            rt.get(ref)
+
     def test_go_with_their_last_reference(self, rt):
         ref = rt.submit(tasks.make_table, 100_000)
         table = rt.get(ref)
@@ -277,14 +290,7 @@ class TestObjects:
             assert rt.get([rt.submit(fn) for fn in functions]) == list(range(300))
 
     def test_a_function_that_cannot_be_loaded_fails_each_time(self, rt):
-        class Unloadable:
-            def __reduce__(self):
-                return tasks.fail, ("cannot load",)
-
-            def __call__(self):
-                return None
-
-        fn = Unloadable()
+        fn = tasks.Unloadable("cannot load")
         for _ in range(2):
             with pytest.raises(runtime.TaskError, match="cannot load"):
                 rt.get(rt.submit(fn))

@@ -6,7 +6,7 @@ import pytest
 
 import runtime
 from runtime.api import Profile
-from runtime.ledger import UNWRITTEN_MAX, WAVE_ATTEMPTS, Ledger, base_bytes
+from runtime.ledger import UNWRITTEN_MAX, WAVE_ATTEMPTS_MAX, Ledger, base_bytes
 from runtime.predictor import BASE_BYTES, Prediction
 from runtime.profiles import ProfileStore
 from tests.runtime import tasks
@@ -59,7 +59,7 @@ class TestLedger:
 
     def test_learns_from_the_store(self, tmp_path):
         ledger = Ledger(None, tmp_path / "profiles.db")
-        for _ in range(WAVE_ATTEMPTS + 1):
+        for _ in range(WAVE_ATTEMPTS_MAX + 1):
             ledger.record(DONE)
         learned = ledger.predict(DONE.key, 100 * MIB)
         assert learned.predicted_bytes == pytest.approx(150 * MIB, rel=0.05)
