@@ -14,7 +14,7 @@ from pathlib import Path
 
 from compactor import __version__
 from compactor.cli.exits import describe
-from compactor.settings import Settings
+from compactor.settings import RuntimeSettings, Settings
 from compactor.units import format_duration, format_size
 
 MIB = 1024 * 1024
@@ -24,6 +24,7 @@ _DISK_MIN_BYTES = 1024 * MIB
 # One task of a wide table with large row groups.
 _MEMORY_MIN_BYTES = 512 * MIB
 CLOCK_SKEW_MAX_SECONDS = 60.0
+_WORKER_TIMEOUT_SECONDS = 30.0
 # No machine with a set clock is older than this program.
 _RELEASED_AT_SECONDS = 1_790_000_000.0
 _LIBRARIES = ("pyarrow", "pyiceberg", "obstore", "sqlalchemy", "click", "rich", "msgspec")
@@ -71,6 +72,7 @@ def machine_findings(settings: Settings) -> Iterator[Finding]:
     yield attempt("memory", _memory)
     yield attempt("shared memory", _shared_memory)
     yield attempt("disk", _disk)
+    yield attempt("runtime", lambda: _runtime(settings.runtime))
     yield attempt("clock", _clock)
 
 
@@ -125,6 +127,20 @@ def _disk() -> Finding:
         hint = "free some space, or point TMPDIR to a larger disk"
         return Finding("disk", Grade.WARNING, detail, hint)
     return Finding("disk", Grade.OK, detail)
+
+
+def _runtime(settings: RuntimeSettings) -> Finding:
+    """Let a worker run something."""
+    from compactor.cli.workplace import connected
+
+    started_at = time.monotonic()
+    with connected(settings) as runtime:
+        runtime.get(runtime.submit(os.getpid), timeout_seconds=_WORKER_TIMEOUT_SECONDS)
+        total = runtime.stats().total
+    took = format_duration(time.monotonic() - started_at)
+    memory = format_size(total.memory_bytes)
+    detail = f"`{settings.url}` ran a task in {took}; {total.cpus} at once, in {memory}"
+    return Finding("runtime", Grade.OK, detail)
 
 
 def _clock() -> Finding:

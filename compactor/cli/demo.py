@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,11 @@ from compactor.cli.session import Session
 if TYPE_CHECKING:
     from catalog.iceberg.demo import DemoCatalog
     from catalog.table import Table
+    from compactor.jobs.report import JobReport
+    from compactor.jobs.verification import Verification
     from compactor.planner.health import Health
-    from compactor.settings import Settings
+    from compactor.planner.plan import Plan
+    from compactor.planner.policy import Policy
 
 _SETTINGS = """\
 # Written by `compact demo`: jobs on its tables are recorded beside them.
@@ -25,6 +28,27 @@ url = "sqlite:///{directory}/state/jobs.db"
 [runtime]
 profiles = "{directory}/state/profiles.db"
 """
+_NEXT_STEPS = """
+Go on with the tables:
+  cd {directory}    # its .pyiceberg.yaml names the catalog `demo`
+  compact tables 'demo.*.*'
+  compact run {clicks}
+  compact jobs list
+
+Your own catalogs are found the way PyIceberg finds them; this one, from anywhere:
+  export PYICEBERG_CATALOG__DEMO__TYPE=sql
+  export PYICEBERG_CATALOG__DEMO__URI={uri}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What the demo did to a table: health around it, the job, and the proof."""
+
+    before: Health
+    plan: Plan
+    report: JobReport
+    proof: Verification
+    after: Health
 
 
 @click.command("demo")
@@ -34,78 +58,88 @@ profiles = "{directory}/state/profiles.db"
 @runtime_options
 @shared_options
 def command(directory: Path) -> int:
-    """Make small fragmented Iceberg tables in DIRECTORY, compact one, prove that no row changed."""
-    from catalog.iceberg.demo import make_demo_catalog
+    """Make small fragmented Iceberg tables, compact one of them, prove that no row changed.
 
+    They are made in DIRECTORY, `compact-demo` when none is given.
+    """
     session = Session.of()
     session.tell(f"Making fragmented tables in `{directory}` …")
-    demo = make_demo_catalog(directory)
+    demo = _make(directory)
     config = demo.directory / "compact.toml"
     config.write_text(_SETTINGS.format(directory=demo.directory), encoding="utf-8")
     session.given["config"] = config
-    return _compact(session, demo, directory)
+    done = _compact(session, demo)
+    session.emit(lambda: _document(demo, done), lambda: _render(done))
+    if not session.is_json:
+        uri = dict(demo.properties)["uri"]
+        click.echo(_NEXT_STEPS.format(directory=directory, clicks=demo.clicks, uri=uri))
+    return done.report.exit_code if done.proof.is_equal else ExitCode.FAILED
 
 
-def _compact(session: Session, demo: DemoCatalog, directory: Path) -> int:
-    from compactor.cli.outcome import report_document
+def _make(directory: Path) -> DemoCatalog:
+    """Make the tables.
+
+    Raises:
+        SettingsError: the directory is somebody else's.
+    """
+    from catalog.errors import LocationError
+    from catalog.iceberg.demo import make_demo_catalog
+    from compactor.errors import SettingsError
+
+    try:
+        return make_demo_catalog(directory)
+    except LocationError as error:
+        raise SettingsError(str(error), hint=error.hint) from error
+
+
+def _compact(session: Session, demo: DemoCatalog) -> Compaction:
+    """Compact the fragmented table; every group is proved, and then the whole snapshot."""
     from compactor.cli.targets import opened
-    from compactor.cli.verify import document
     from compactor.cli.workplace import now_ms, workplace
     from compactor.jobs.compaction import compact_table, plan_table
     from compactor.jobs.verification import verify_snapshots
-    from compactor.planner.document import plan_document
+    from compactor.rewrite.task import Proof
 
     settings = session.settings()
+    policy = settings.policy(demo.orders)
     table = opened(demo.orders, dict(demo.properties))
-    before = _health(table, settings)
-    plan = plan_table(table, settings.policy(demo.orders), now_ms=now_ms())
+    before = _health(table, policy)
+    plan = plan_table(table, policy, now_ms=now_ms())
     if not session.is_json:
         _show_plan(plan)
+    options = replace(settings.run, proof=Proof.FULL)
     with workplace(session, settings) as (environment, _):
-        report = compact_table(
-            table,
-            settings.policy(demo.orders),
-            environment=environment,
-            options=_with_full_proof(settings),
-        )
+        report = compact_table(table, policy, environment=environment, options=options)
         proof = verify_snapshots(
             table, report.snapshot_before, report.snapshot_after, runtime=environment.runtime
         )
-    after = _health(table, settings)
-    session.emit(
-        lambda: {
-            "directory": str(demo.directory),
-            "plan": plan_document(plan),
-            "run": report_document(report),
-            "verify": document(proof),
-            "before": asdict(before),
-            "after": asdict(after),
-        },
-        lambda: _render(before, after, report=report, plan=plan, proof=proof),
-    )
-    if not session.is_json:
-        _render_next_steps(demo, directory)
-    return report.exit_code if proof.is_equal else ExitCode.FAILED
+    return Compaction(before, plan, report, proof, _health(table, policy))
 
 
-def _with_full_proof(settings: Settings) -> Any:
-    from dataclasses import replace
-
-    from compactor.rewrite.task import Proof
-
-    return replace(settings.run, proof=Proof.FULL)
-
-
-def _health(table: Table, settings: Settings) -> Health:
+def _health(table: Table, policy: Policy) -> Health:
     from compactor.planner.health import assess_health
 
     snapshot = table.snapshot()
-    target_bytes = table.files(snapshot).layout.target_file_size_bytes
-    sizes = settings.policy(table.name).file_sizes(target_bytes)
+    sizes = policy.file_sizes(table.files(snapshot).layout.target_file_size_bytes)
     return assess_health(table.inventory(snapshot), sizes)
 
 
-def _show_plan(plan: Any) -> None:
+def _document(demo: DemoCatalog, done: Compaction) -> dict[str, Any]:
+    from compactor.cli.outcome import report_document
+    from compactor.cli.verify import verification_document
+    from compactor.planner.document import plan_document
+
+    return {
+        "directory": str(demo.directory),
+        "before": asdict(done.before),
+        "plan": plan_document(done.plan),
+        "run": report_document(done.report),
+        "verify": verification_document(done.proof),
+        "after": asdict(done.after),
+    }
+
+
+def _show_plan(plan: Plan) -> None:
     from compactor.cli.console import results
     from compactor.cli.render_plan import render_plan
 
@@ -113,47 +147,30 @@ def _show_plan(plan: Any) -> None:
     click.echo()
 
 
-def _render(before: Health, after: Health, *, report: Any, plan: Any, proof: Any) -> None:
+def _render(done: Compaction) -> None:
     """Print the summary of the job, the table of before and after, and the proof."""
     from compactor.cli.console import grid, results, show
     from compactor.cli.outcome import render_report
     from compactor.units import format_size
 
-    render_report(report, plan)
+    render_report(done.report, done.plan)
     click.echo()
     table = grid("", "Before", "After")
-    for label, one, other in (
-        ("Health", f"{before.score}/100", f"{after.score}/100"),
-        ("Data files", f"{before.files:,}", f"{after.files:,}"),
-        ("Average size", *(format_size(h.size_bytes / max(h.files, 1)) for h in (before, after))),
-        ("Delete files", f"{before.delete_files:,}", f"{after.delete_files:,}"),
-        ("Bytes", *(format_size(h.size_bytes + h.delete_bytes) for h in (before, after))),
-        ("Stored rows", f"{before.rows:,}", f"{after.rows:,}"),
-        ("Live rows", f"{proof.from_digest.row_count:,}", f"{proof.to_digest.row_count:,}"),
-    ):
-        table.add_row(label, one, other)
+    proof, sides = done.proof, (done.before, done.after)
+    live_rows = (proof.from_digest.row_count, proof.to_digest.row_count)
+    table.add_row("Health", *(f"{side.score}/100" for side in sides))
+    table.add_row("Data files", *(f"{side.files:,}" for side in sides))
+    table.add_row("Average size", *(format_size(side.size_bytes / side.files) for side in sides))
+    table.add_row("Delete files", *(f"{side.delete_files:,}" for side in sides))
+    table.add_row("Bytes", *(format_size(side.size_bytes + side.delete_bytes) for side in sides))
+    table.add_row("Stored rows", *(f"{side.rows:,}" for side in sides))
+    table.add_row("Live rows", *(f"{rows:,}" for rows in live_rows))
     show(results(), table)
     click.echo()
     if proof.is_equal:
         click.echo(
-            f"No row changed: all {proof.to_digest.row_count:,} rows of snapshot {proof.from_id} "
+            f"No row changed: all {live_rows[1]:,} rows of snapshot {proof.from_id} "
             f"are in snapshot {proof.to_id}, compared by content."
         )
     else:
         click.echo(f"THE ROWS DIFFER between snapshots {proof.from_id} and {proof.to_id}.")
-
-
-def _render_next_steps(demo: DemoCatalog, directory: Path) -> None:
-    uri = dict(demo.properties)["uri"]
-    click.echo(
-        f"""
-Go on with the tables:
-  cd {directory}    # its .pyiceberg.yaml names the catalog `demo`
-  compact tables 'demo.*.*'
-  compact run {demo.clicks}
-  compact jobs list
-
-Your own catalogs are found the way PyIceberg finds them; this one, from anywhere:
-  export PYICEBERG_CATALOG__DEMO__TYPE=sql
-  export PYICEBERG_CATALOG__DEMO__URI={uri}"""
-    )

@@ -38,7 +38,6 @@ _EXIT_BY_CODE = {
     "access-denied": ExitCode.ACCESS_DENIED,
     "table-busy": ExitCode.CONFLICT,
     "settings-refused": ExitCode.USAGE,
-    "location-refused": ExitCode.USAGE,
 }
 
 

@@ -153,13 +153,16 @@ class _LiveTeller(_Teller):
     def __init__(self, console: Console, bar: Progress) -> None:
         super().__init__(console)
         self._bar = bar
-        self._task: TaskID = bar.add_task("Rewriting", total=None, figures="")
+        self._task: TaskID = bar.add_task("Planning", total=None, figures="")
 
     def advance(self) -> None:
         """Set the bar to what has been done."""
+        if not self.groups:
+            return
         self._bar.update(
             self._task,
-            total=self.groups or None,
+            description="Rewriting",
+            total=self.groups,
             completed=self.groups_done,
             figures=self.figures,
         )

@@ -46,9 +46,15 @@ def command(targets: tuple[str, ...]) -> ExitCode:
         found: dict[str, Assessed | Failure] = {names[0]: _assess(names[0], settings)}
     else:
         found = {name: _assess_or_fail(name, settings) for name in names}
+    found = dict(sorted(found.items(), key=lambda item: _urgency(item[1])))
     session.emit(lambda: _document(found), lambda: _render(found))
     is_complete = all(isinstance(one, Assessed) for one in found.values())
     return ExitCode.DONE if is_complete else ExitCode.PARTIAL
+
+
+def _urgency(one: Assessed | Failure) -> int:
+    """Order the worst tables first, and those that could not be looked at last."""
+    return one.health.score if isinstance(one, Assessed) else 101
 
 
 def _assess(name: str, settings: Settings) -> Assessed:

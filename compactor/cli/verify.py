@@ -29,13 +29,14 @@ def command(target: str, before: str, after: str) -> ExitCode:
     session = Session.of()
     settings = session.settings()
     table = opened(target)
+    session.tell(f"Comparing snapshots {before} and {after} of `{target}` …")
     with connected(settings.runtime) as runtime:
         verification = verify_snapshots(table, before, after, runtime=runtime)
-    session.emit(lambda: document(verification), lambda: render(verification))
+    session.emit(lambda: verification_document(verification), lambda: _render(verification))
     return ExitCode.DONE if verification.is_equal else ExitCode.FAILED
 
 
-def document(verification: Verification) -> dict[str, Any]:
+def verification_document(verification: Verification) -> dict[str, Any]:
     """Return the JSON document."""
     return {
         "table": verification.table,
@@ -51,7 +52,7 @@ def document(verification: Verification) -> dict[str, Any]:
     }
 
 
-def render(verification: Verification) -> None:
+def _render(verification: Verification) -> None:
     """Print what was compared and what came of it."""
     from compactor.units import format_count
 

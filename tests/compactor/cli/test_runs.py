@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
 from catalog.iceberg.demo import DemoCatalog
+from compactor.cli.main import compact
 from compactor.cli.progress import Watcher
+from compactor.cli.session import Session
 from compactor.jobs.events import Event, GroupFinished
 from tests.compactor.cli.calls import call, call_json
 
@@ -165,6 +168,21 @@ def test_an_interrupt_keeps_what_is_done(orders: Table, monkeypatch: pytest.Monk
     assert 1 <= run["groups"]["committed"] < 5
     monkeypatch.undo()
     assert rows(orders) == before
+
+
+def test_on_a_terminal_the_plan_is_shown_and_asked_for(
+    own_catalog: DemoCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "asks", property(lambda self: not self.is_json))
+    refused = CliRunner().invoke(compact, ["run", "demo.web.clicks"], input="n\n")
+    assert (refused.exit_code, refused.stdout) == (0, "")
+    assert "Plan: 1 file group. 12 data files → 1;" in refused.stderr
+    assert "Run this plan? [y/N]: " in refused.stderr
+    assert refused.stderr.endswith("Nothing was done.\n")
+    assert call_json("jobs", "list")["jobs"] == []
+    agreed = CliRunner().invoke(compact, ["run", "demo.web.clicks"], input="y\n")
+    assert agreed.stdout.startswith("Compacted `demo.web.clicks` in ")
+    assert "Run this plan?" not in CliRunner().invoke(compact, ["run", "demo.web.clicks"]).stderr
 
 
 def test_the_demo_ends_with_a_proof(tmp_path: Path) -> None:
