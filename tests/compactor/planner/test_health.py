@@ -58,7 +58,7 @@ def test_the_histogram_counts_every_file_once() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(inventories())
-def test_the_score_is_a_score_and_compaction_does_not_lower_it(inventory: Inventory) -> None:
+def test_compaction_leaves_less_to_complain_of(inventory: Inventory) -> None:
     before = assess_health(inventory, SIZES)
     assert 0 <= before.score <= 100
     assert sum(bucket.files for bucket in before.sizes) == inventory.file_count
@@ -66,4 +66,6 @@ def test_the_score_is_a_score_and_compaction_does_not_lower_it(inventory: Invent
     outputs = [(group, rolled(group.price.output_bytes_estimate)) for group in plan.groups]
     after = assess_health(applied(inventory, outputs), SIZES)
     assert after.deleted_rows_estimate == 0
-    assert after.score >= before.score - 1 or not plan.groups
+    assert after.spare_files <= before.spare_files
+    assert after.large_files == 0
+    assert 0 <= after.score <= 100

@@ -37,7 +37,7 @@ def kept_bytes(plan: Plan) -> list[int]:
     return [group.price.output_bytes_estimate for group in plan.groups]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(inventories(), policies(), st.data())
 def test_planning_again_after_applying_yields_nothing(
     inventory: Inventory, policy: Policy, data: st.DataObject
