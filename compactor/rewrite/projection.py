@@ -180,16 +180,19 @@ class Projection:
 
     Attributes:
         target: schema of the result.
-        columns: names of the file's top-level columns that are read, in the order of the file.
-        steps: per column of the table, its source in `columns` (None: not in the file) and step.
+        steps: per column of the table, the file's column (None: the file has none) and the step.
     """
 
     target: pa.Schema
-    columns: tuple[str, ...]
-    steps: tuple[tuple[int | None, _Step], ...]
+    steps: tuple[tuple[str | None, _Step], ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the file's top-level columns that are read."""
+        return tuple(source for source, _ in self.steps if source is not None)
 
     def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return a batch of `columns` as a batch of the table.
+        """Return a batch of the file, `columns` at least, as a batch of the table.
 
         Raises:
             CorruptTableError: a value does not fit the table's type, or is null where none may be.
@@ -217,21 +220,12 @@ def plan_projection(
             type, or the file has no field ids and the table no name mapping.
         CorruptTableError: field ids are repeated, or a required column has no value.
     """
-    planner = _Planner(file, table, constants)
-    sources, steps = planner.fields(list(table.arrow), list(file.arrow), ())
-    used = sorted({source for source in sources if source is not None})
-    names = tuple(file.arrow.field(source).name for source in used)
     if len(set(file.arrow.names)) != len(file.arrow.names):
         raise CorruptTableError(f"{file.name}: two columns have the same name")
-    rank = {source: position for position, source in enumerate(used)}
-    return Projection(
-        table.arrow,
-        names,
-        tuple(
-            (None if source is None else rank[source], step)
-            for source, step in zip(sources, steps, strict=True)
-        ),
-    )
+    planner = _Planner(file, table, constants)
+    sources, steps = planner.fields(list(table.arrow), list(file.arrow), ())
+    names = [None if source is None else file.arrow.names[source] for source in sources]
+    return Projection(table.arrow, tuple(zip(names, steps, strict=True)))
 
 
 class _Planner:

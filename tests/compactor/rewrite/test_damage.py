@@ -28,6 +28,7 @@ from compactor.errors import VerificationError
 from compactor.rewrite import group as group_module
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.group import rewrite_group
+from compactor.rewrite.input import open_parquet
 from compactor.rewrite.task import RowDigest
 from compactor.rewrite.verify import check_digests, check_rows, digest_slices, read_back
 from compactor.rewrite.write import WrittenFile
@@ -201,19 +202,34 @@ def test_arithmetic_and_digests() -> None:
         check_digests(inputs=RowDigest(1, 2), outputs=RowDigest(1, 3))
 
 
-BOMB = """
+EXPANDING = """
 import sys
 from pathlib import Path
-from tests.compactor.rewrite.tables import LocalTable, make_task, TableSchema
+from dataclasses import replace
+from tests.compactor.rewrite.tables import LAYOUT, LocalTable, make_task, TableSchema
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.task import Proof
 import pyarrow as pa, pyarrow.parquet as pq
 path, out = sys.argv[1:]
+SMALL = replace(LAYOUT, row_group_size_bytes=16 << 20)
 table = LocalTable(out, TableSchema(pq.read_schema(path)))
 result = rewrite_group(make_task(table, [path], proof=Proof.COUNTS))
 print(result.rows_written, pa.default_memory_pool().max_memory())
 """
+
+
+def measured(code: str, path: str, directory: Path) -> tuple[int, int]:
+    """Rewrite a file in a process of its own; return the rows written and Arrow's peak in bytes."""
+    found = subprocess.run(
+        [sys.executable, "-c", code, path, str(directory)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[3],
+    )
+    written, peak = map(int, found.stdout.split())
+    return written, peak
 
 
 def test_a_small_file_that_expands_a_thousandfold_stays_within_memory(tmp_path: Path) -> None:
@@ -232,13 +248,38 @@ def test_a_small_file_that_expands_a_thousandfold_stays_within_memory(tmp_path: 
         column = pa.DictionaryArray.from_arrays(index, words)
         writer.write_table(pa.table([column], schema), row_group_size=len(index))
     assert path.stat().st_size < MIB
-    found = subprocess.run(
-        [sys.executable, "-c", BOMB, str(path), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[3],
-    )
-    written, peak = map(int, found.stdout.split())
+    written, peak = measured(EXPANDING, str(path), tmp_path)
     assert written == len(index)
     assert peak < 400 * MIB
+
+
+def test_a_foreign_row_group_need_not_fit_into_memory(tmp_path: Path) -> None:
+    """A row group of 160 MiB is streamed into row groups of 16 MiB."""
+    count = 4 << 20
+    numbers = np.random.default_rng(0).integers(0, 1 << 62, (5, count))
+    schema = with_ids(pa.schema([(f"c{i}", pa.int64()) for i in range(5)]))
+    path = write_file(
+        tmp_path / "big.parquet",
+        pa.table(list(numbers), schema),
+        row_group_size=count,
+        compression="none",
+        use_dictionary=False,
+    )
+    assert Path(path).stat().st_size > 160 * MIB
+    code = EXPANDING.replace(
+        "TableSchema(pq.read_schema(path))", "TableSchema(pq.read_schema(path)), SMALL"
+    )
+    written, peak = measured(code, path, tmp_path)
+    assert written == count
+    assert peak < 120 * MIB
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
+    """The storage's own error comes through the Parquet reader."""
+    path = write_file(tmp_path / "in.parquet", rows(250_000), compression="none")
+    size = Path(path).stat().st_size
+    table = local_table(tmp_path)
+    with open_parquet(table.storage, table.locate(path), name=path, size_bytes=size) as source:
+        os.truncate(path, size // 2)
+        with pytest.raises(CorruptTableError, match=r"in\.parquet is truncated"):
+            list(source.batches(0, ["id", "text"]))

@@ -185,6 +185,16 @@ def test_a_name_that_is_taken_is_never_written_over(tmp_path: Path) -> None:
     assert [one.read_bytes() for one in output_files(table)] == [before]
 
 
+def test_columns_with_dots_in_their_names_are_not_mistaken(tmp_path: Path) -> None:
+    schema = with_ids(pa.schema([(name, pa.int64()) for name in ("a.b", "a", "b")]))
+    path = write_file(tmp_path / "in.parquet", pa.table([[1], [2], [3]], schema))
+    table = LocalTable(
+        str(tmp_path), TableSchema(pa.schema([schema.field("a"), schema.field("b")]))
+    )
+    (output,) = rewrite_group(make_task(table, [path])).outputs
+    assert pq.ParquetFile(output.path).read().to_pylist() == [{"a": 2, "b": 3}]
+
+
 @pytest.mark.parametrize(
     "layout",
     [replace(LAYOUT, codec="lzo"), replace(LAYOUT, bloom_filters=(("nothing", 0.1),))],
