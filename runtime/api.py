@@ -116,7 +116,7 @@ class Stats:
         failed: Tasks that ended with an error.
         object_bytes: Shared memory held by objects.
         peak_memory_bytes: The largest anonymous memory of any attempt so far.
-        cpu_seconds: CPU time of all attempts so far.
+        cpu_seconds: CPU time of all attempts so far, but those whose worker died.
     """
 
     total: Resources
@@ -248,7 +248,8 @@ class Runtime(Protocol):
         """Stop a task: a queued one never starts, a running one is killed with its worker.
 
         Its ref ends with `Cancelled`, as do those of tasks that need it. The cleanup code of a
-        killed task does not run.
+        killed task does not run; it is sure not to run any more when this returns. To stop many
+        tasks, cancel the last submitted first: else each slot that gets free starts another.
 
         Returns:
             False when the task had already ended (nothing happens).

@@ -355,7 +355,8 @@ class Dispatcher:
 
     def _retry(self, task: LocalTask, failure: RuntimeFailure) -> bool:
         """Queue another attempt, first in line, if one is left and can help."""
-        if task.actor is not None or task.attempt >= task.retry.attempts:
+        is_last = task.attempt >= task.retry.attempts
+        if is_last or task.is_cancelled or task.actor is not None:
             return False
         if isinstance(failure, OutOfMemory):
             granted_bytes = escalated(

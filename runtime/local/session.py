@@ -35,19 +35,20 @@ class Session:
         return f"{self.directory}/{name}"
 
     def size_bytes(self) -> int:
-        """Return what all objects hold."""
-        total = 0
-        for entry in os.scandir(self.directory):
-            try:
-                total += entry.stat().st_size
-            except FileNotFoundError:
-                continue  # dropped meanwhile
-        return total
+        """Return what all objects hold; 0 once closed."""
+        return sum(_size_bytes(path) for path in Path(self.directory).glob("*"))
 
     def close(self) -> None:
         """Remove the directory with all objects; mapped ones stay readable."""
         shutil.rmtree(self.directory, ignore_errors=True)
         os.close(self._lock_fd)
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0  # dropped meanwhile
 
 
 def sweep(base: Path) -> None:

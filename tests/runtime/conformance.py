@@ -213,6 +213,7 @@ class RuntimeConformance:
         assert tasks.total(table) == 4999950000
         with pytest.raises(runtime.Cancelled, match="shut down"):
             rt.submit(tasks.nothing)
+        assert rt.stats().workers == 0
 
     # ---------------------------------------------------------------- actors
 
