@@ -61,7 +61,8 @@ def summary(report: JobReport, plan: Plan | None = None) -> Iterator[str]:
 
 
 def _saved(report: JobReport, plan: Plan | None) -> str:
-    if not report.files_after or not report.groups.committed:
+    """Say what became of the sizes; only a job that did all of its plan knows."""
+    if report.problems or report.conflicts or report.exit_code or not report.files_after:
         return ""
     average = format_size((report.bytes_written + report.bytes_kept) / report.files_after)
     if plan is None or not report.files_before:

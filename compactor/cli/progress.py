@@ -77,6 +77,7 @@ class _Teller(Watcher):
         self._console = console
         self.groups = self.groups_done = 0
         self.input_bytes = self.done_bytes = 0
+        self.is_stopping = False
         self.started_at = time.monotonic()
 
     def __call__(self, event: Event) -> None:
@@ -91,8 +92,10 @@ class _Teller(Watcher):
                 self.groups_done += 1
                 self.done_bytes += getattr(event, "input_bytes", 0)
         line = _worth_a_line(event)
-        if line:
+        # Attempts that are cancelled by a stop are no news.
+        if line and not (self.is_stopping and isinstance(event, AttemptFailed)):
             self._console.print(line, soft_wrap=True)
+        self.is_stopping = self.is_stopping or isinstance(event, JobStopping)
         self.advance()
 
     def advance(self) -> None:
