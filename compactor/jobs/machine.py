@@ -287,7 +287,7 @@ class JobMachine:
             return
         if state not in JOB_TRANSITIONS[self.state]:
             self._refuse(f"the job cannot go from {self.state} to {state}")
-        self.state = JobState.PLANNED
+        self.state = state
 
     def _discard(self, group_id: str, attempt_id: str) -> Discard:
         group = self._groups[group_id]
@@ -298,8 +298,8 @@ class JobMachine:
 
     def _expect_attempt(self, group_id: str, attempt_id: str) -> GroupProgress:
         group = self._groups[group_id]
-        if group.attempt_id != attempt_id:
-            self._refuse(f"group {group_id} runs {group.attempt_id or 'nothing'}, not {attempt_id}")
+        if group.attempt_id != attempt_id or group.state is not GroupState.REWRITING:
+            self._refuse(f"attempt {attempt_id} is not running: {group}")
         return group
 
     def _expect_batch(self, batch_id: str, group_ids: set[str]) -> None:

@@ -85,7 +85,10 @@ def take_up(ground: Ground, *, giving_up: str, map_function: MapFunction) -> Run
     """
     journal = Journal(ground.store, ground.lease.job_id)
     plan, groups, attempts = journal.plan(), journal.groups(), journal.attempts()
-    files = ground.table.files(plan.snapshot)
+    current = ground.table.snapshot()
+    expired = _expired(ground.table, plan)
+    # Where files are to be found does not depend on the snapshot.
+    files = ground.table.files(current if expired else plan.snapshot)
     answers = {attempt.attempt_id: attempt.result for attempt in attempts}
     results = {
         group.group_id: result
@@ -93,8 +96,8 @@ def take_up(ground: Ground, *, giving_up: str, map_function: MapFunction) -> Run
         if group.state in _IN_USE and (result := answers.get(group.attempt_id))
     }
     batches = journal.batches()
-    live = ground.table.inventory(ground.table.snapshot(), map_function=map_function)
-    giving_up = giving_up or _expired(ground.table, plan)
+    live = ground.table.inventory(current, map_function=map_function)
+    giving_up = giving_up or expired
     return RunningJob(
         table=ground.table,
         plan=plan,

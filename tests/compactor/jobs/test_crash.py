@@ -1,0 +1,93 @@
+"""kill -9 of the driver at every named place, then the same command again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compactor.jobs.compaction import plan_table
+from compactor.jobs.failpoints import VARIABLE, Failpoint
+from compactor.jobs.journal import Journal
+from compactor.jobs.state import GroupState, JobState
+from tests.compactor.jobs.driver import CATALOG_ANSWERED, METADATA_WRITTEN
+from tests.compactor.jobs.lake import (
+    PARTITIONS,
+    POLICY,
+    contents,
+    make_lake,
+    open_jobs,
+    open_lake,
+    orphans,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
+_DONE = {GroupState.WRITTEN, GroupState.COMMITTING, GroupState.COMMITTED}
+# Places that only a second crash reaches, behind the one that leads there.
+_LEADS_TO = {
+    Failpoint.DISCARD_BEGUN: Failpoint.ATTEMPT_SUBMITTED,
+    Failpoint.DISCARD_DONE: Failpoint.ATTEMPT_SUBMITTED,
+    Failpoint.BATCH_ABSENT: Failpoint.BATCH_JOURNALED,
+}
+CRASHES: list[list[str]] = [
+    *([_LEADS_TO[place], place] if place in _LEADS_TO else [place] for place in Failpoint),
+    [METADATA_WRITTEN],
+    [CATALOG_ANSWERED],
+    [f"{Failpoint.BATCH_COMMITTED}:2"],
+    [f"{Failpoint.RESULT_JOURNALED}:4"],
+    [METADATA_WRITTEN, Failpoint.BATCH_ABSENT, CATALOG_ANSWERED, Failpoint.JOB_ENDING],
+]
+
+
+def drive(directory: Path, failpoint: str, address: str) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, "-m", "tests.compactor.jobs.driver", str(directory), address],
+        env={**os.environ, "PYTHONPATH": paths, VARIABLE: failpoint},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def done_groups(directory: Path) -> dict[str, int]:
+    """Return the attempts of the groups that need no rewriting any more, by group."""
+    with open_jobs(directory) as store:
+        unfinished = [job for job in store.jobs() if not job.state.is_final]
+        if not unfinished:
+            return {}
+        groups = Journal(store, unfinished[0].job).groups()
+        return {group.group_id: group.attempts for group in groups if group.state in _DONE}
+
+
+@pytest.mark.parametrize("crashes", CRASHES, ids="+".join)
+def test_a_killed_job_is_finished_by_the_same_command(tmp_path: Path, crashes: list[str]) -> None:
+    make_lake(tmp_path)
+    before = contents(tmp_path)
+    for failpoint in crashes:
+        killed = drive(tmp_path, failpoint, "local")
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert contents(tmp_path) == before
+    done = done_groups(tmp_path)
+    finished = drive(tmp_path, "", "local")
+    assert finished.returncode == 0, finished.stderr
+    answer: dict[str, Any] = json.loads(finished.stdout)
+
+    assert contents(tmp_path) == before
+    assert orphans(tmp_path) == []
+    assert answer["report"]["status"] == JobState.SUCCEEDED
+    assert answer["report"]["verified"]
+    assert not set(done) & set(answer["started"]), "a finished group was rewritten"
+    table = open_lake(tmp_path)
+    assert table.inventory(table.snapshot()).file_count == PARTITIONS
+    assert not plan_table(table, POLICY, now_ms=0).groups
+    with open_jobs(tmp_path) as store:
+        assert all(job.state is JobState.SUCCEEDED for job in store.jobs())
+        committed = sum(job.groups_committed for job in store.jobs())
+    assert committed == PARTITIONS, "a group was committed twice, or by nobody"

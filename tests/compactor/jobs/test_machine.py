@@ -1,0 +1,234 @@
+"""The state machine under every order of events: nothing committed twice, forgotten, or deleted."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compactor.jobs.machine import JobMachine
+from compactor.jobs.state import (
+    Absent,
+    Action,
+    Began,
+    Broke,
+    Cancel,
+    CommitBatch,
+    Discard,
+    Fact,
+    Finish,
+    Gone,
+    GroupProgress,
+    GroupState,
+    InvalidTransitionError,
+    JobState,
+    Limits,
+    Outdated,
+    Settled,
+    Start,
+    Stopped,
+    Suspend,
+    Unknown,
+    Written,
+)
+
+STEPS_MAX = 2000
+
+
+class World:
+    """Tasks, a table and a disk that do anything they may; it judges what the machine asks for."""
+
+    def __init__(self, seed: int, groups: int, limits: Limits) -> None:
+        self.random = random.Random(seed)
+        self.limits = limits
+        self.machine = self.fresh([GroupProgress(f"g{n}") for n in range(groups)])
+        self.running: dict[str, Start] = {}
+        self.cancelled: set[str] = set()
+        self.files: dict[str, str] = {}
+        self.batch: CommitBatch | None = None
+        self.unknown: dict[str, CommitBatch] = {}
+        self.in_table: Counter[str] = Counter()
+        self.truths: dict[str, Settled | None] = {}
+        self.batches = 0
+        self.end: Finish | Suspend | None = None
+
+    def fresh(self, groups: list[GroupProgress], batches: int = 0) -> JobMachine:
+        return JobMachine("job", groups, limits=self.limits, batches=batches)
+
+    def take(self, fact: Fact) -> None:
+        assert self.end is None
+        for action in self.machine.handle(fact):
+            self.do(action)
+        assert len(self.running) <= self.limits.in_flight_max
+
+    def do(self, action: Action) -> None:
+        assert self.end is None, "an action after the end"
+        match action:
+            case Start(group_id=group_id, attempt_id=attempt_id):
+                assert attempt_id not in self.files, "an attempt id was used twice"
+                self.running[attempt_id] = action
+                self.files[attempt_id] = group_id
+            case Cancel(attempt_id=attempt_id):
+                assert attempt_id in self.running
+                self.cancelled.add(attempt_id)
+            case Discard(attempt_id=attempt_id):
+                self.discard(attempt_id)
+            case CommitBatch():
+                assert self.batch is None, "two commits at once"
+                assert len(action.group_ids) <= self.limits.commit_groups_max
+                self.batch = action
+                self.batches += 1
+                self.decide(action)
+            case Finish() | Suspend():
+                self.end = action
+
+    def discard(self, attempt_id: str) -> None:
+        assert attempt_id not in self.running, "files of a running attempt"
+        group = self.machine.group(self.files.pop(attempt_id))
+        if group.attempt_id == attempt_id:
+            assert group.state not in (GroupState.COMMITTED, GroupState.COMMITTING)
+        assert attempt_id not in self.in_table, "a file of the table"
+
+    def decide(self, batch: CommitBatch) -> None:
+        """Let the table take or refuse a batch, before anybody knows."""
+        chance = self.random.random()
+        if chance < 0.25:
+            self.truths[batch.batch_id] = None
+            return
+        kept = [group_id for group_id in batch.group_ids if self.random.random() < 0.8]
+        dropped = tuple((gid, "conflict") for gid in batch.group_ids if gid not in kept)
+        self.truths[batch.batch_id] = Settled(batch.batch_id, tuple(kept), dropped)
+        self.in_table.update(self.machine.group(group_id).attempt_id for group_id in kept)
+
+    def answer(self, batch: CommitBatch) -> Fact:
+        truth = self.truths[batch.batch_id]
+        return truth or Absent(batch.batch_id, "refused", self.random.random() < 0.8)
+
+    def step(self) -> None:
+        if self.batch is not None:
+            batch, self.batch = self.batch, None
+            if self.random.random() < 0.1:
+                self.unknown[batch.batch_id] = batch
+                self.take(Unknown(batch.batch_id, "no answer"))
+            else:
+                self.take(self.answer(batch))
+        elif self.running:
+            self.end_attempt(self.random.choice(sorted(self.running)))
+
+    def end_attempt(self, attempt_id: str) -> None:
+        start = self.running.pop(attempt_id)
+        if attempt_id not in self.cancelled and self.random.random() < 0.7:
+            self.take(Written(start.group_id, attempt_id, self.random.randrange(200)))
+            return
+        is_retryable = attempt_id in self.cancelled or self.random.random() < 0.7
+        stops_job = self.random.random() < 0.05
+        self.take(Broke(start.group_id, attempt_id, "broke", is_retryable, stops_job))
+
+    def crash(self) -> None:
+        """Kill the driver and take the job up again from what is recorded."""
+        groups, self.end, self.running = list(self.machine.groups), None, {}
+        self.cancelled.clear()
+        batches = [*self.unknown.values(), *([self.batch] if self.batch else [])]
+        self.batch, self.unknown = None, {}
+        self.machine = self.fresh(groups, self.batches)
+        for batch in batches:
+            self.take(self.answer(batch))
+        for group in groups:
+            if group.state is GroupState.REWRITING:
+                self.take(Broke(group.group_id, group.attempt_id, "died", is_retryable=True))
+            elif group.state is GroupState.WRITTEN and self.random.random() < 0.2:
+                self.take(Gone(group.group_id, "a file is gone"))
+        for group in self.machine.groups:
+            if group.state is GroupState.WAITING and self.random.random() < 0.1:
+                self.take(Outdated(group.group_id, "replaced"))
+        self.take(Began())
+
+
+limits = st.builds(
+    Limits,
+    attempts_max=st.integers(1, 4),
+    in_flight_max=st.integers(1, 5),
+    commit_groups_max=st.integers(1, 6),
+    commit_bytes_max=st.integers(1, 500),
+    failures_max=st.integers(0, 4),
+)
+
+
+@given(st.integers(0, 2**32), st.integers(0, 12), limits, st.floats(0, 0.15))
+def test_whatever_happens(seed: int, groups: int, limits: Limits, trouble: float) -> None:
+    world = World(seed, groups, limits)
+    world.take(Began())
+    for _ in range(STEPS_MAX):
+        if isinstance(world.end, Suspend) or world.random.random() < trouble:
+            if isinstance(world.end, Finish):
+                break
+            world.crash()
+        elif world.end is not None:
+            break
+        elif world.random.random() < trouble / 4:
+            world.take(Stopped("interrupted"))
+        else:
+            world.step()
+    assert isinstance(world.end, Finish)
+    judge(world, world.end)
+
+
+def judge(world: World, end: Finish) -> None:
+    assert not world.running
+    assert world.machine.state is end.status
+    committed = [group for group in world.machine.groups if group.state is GroupState.COMMITTED]
+    assert max(world.in_table.values(), default=1) == 1, "committed twice"
+    assert {group.attempt_id for group in committed} == set(world.in_table)
+    assert set(world.files) == set(world.in_table), "files were left behind"
+    if len(committed) == len(world.machine.groups):
+        assert end.status is JobState.SUCCEEDED
+    else:
+        assert end.status is not JobState.SUCCEEDED
+    with pytest.raises(InvalidTransitionError):
+        world.machine.handle(Settled("no-such-batch", (), ()))
+
+
+def begun(groups: int, limits: Limits) -> tuple[JobMachine, list[Action]]:
+    machine = JobMachine("job", [GroupProgress(f"g{n}") for n in range(groups)], limits=limits)
+    return machine, machine.handle(Began())
+
+
+def test_a_full_batch_is_committed_while_others_are_written() -> None:
+    machine, actions = begun(3, Limits(in_flight_max=2, commit_groups_max=1))
+    assert [type(action) for action in actions] == [Start, Start]
+    actions = machine.handle(Written("g0", "job-g0-1", 10))
+    assert actions == [Start("g2", "job-g2-1", 1), CommitBatch("job-commit-1", 1, ("g0",))]
+    assert machine.state is JobState.COMMITTING
+
+
+def test_an_invalid_fact_tells_its_story() -> None:
+    machine, _ = begun(1, Limits())
+    machine.handle(Written("g0", "job-g0-1", 10))
+    with pytest.raises(InvalidTransitionError, match=r"(?s)is not running.*Began\(\)"):
+        machine.handle(Written("g0", "job-g0-1", 10))
+
+
+def test_too_many_failures_end_the_job_early() -> None:
+    machine, _ = begun(9, Limits(in_flight_max=1, failures_max=1))
+    machine.handle(Broke("g0", "job-g0-1", "corrupt-table: bad page", is_retryable=False))
+    actions = machine.handle(Broke("g1", "job-g1-1", "corrupt-table: bad page", is_retryable=False))
+    assert actions[-1] == Finish(
+        JobState.FAILED, "2 groups failed, the last with: corrupt-table: bad page"
+    )
+    assert machine.group("g5").state is GroupState.WAITING
+
+
+def test_a_full_disk_stops_everything_at_once() -> None:
+    machine, _ = begun(4, Limits(in_flight_max=2))
+    actions = machine.handle(Broke("g0", "job-g0-1", "disk full", False, stops_job=True))
+    assert actions == [Cancel("job-g1-1"), Discard("g0", "job-g0-1")]
+
+
+def test_an_unknown_outcome_touches_nothing() -> None:
+    machine, _ = begun(1, Limits())
+    machine.handle(Written("g0", "job-g0-1", 10))
+    assert machine.handle(Unknown("job-commit-1", "no answer")) == [Suspend("no answer")]
+    assert machine.group("g0").state is GroupState.COMMITTING
