@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from catalog.errors import CatalogError, TableNotFoundError, UnsupportedTableError
 from catalog.location import Location
@@ -40,29 +42,27 @@ def open_table(target: str, properties: Mapping[str, str] | None = None) -> Tabl
         StorageError: the catalog or storage cannot be reached.
     """
     forced, rest = _split(target)
-    if _is_path(rest) or forced in ("delta", "hudi"):
+    if _is_path(forced, rest):
         return _open_path(target, rest, forced, properties or {})
-    from catalog.iceberg.catalogs import open_catalog  # lazy: a second to import
-    from catalog.iceberg.table import IcebergTable  # lazy: likewise
-
     catalog_name, *identifier = _name_parts(target, rest)
-    table = IcebergTable(target, open_catalog(catalog_name, properties), tuple(identifier))
+    catalog = _catalogs().open_catalog(catalog_name, properties)
+    from catalog.iceberg.table import IcebergTable  # lazy: half a second to import
+
+    table = IcebergTable(target, catalog, tuple(identifier))
     table.load()
     return table
 
 
 def suggestions(target: str, properties: Mapping[str, str] | None = None) -> list[str]:
-    """Return targets that exist and look like this one, the closest first."""
+    """Return targets that exist and look like this one, the closest first; asks few questions."""
     forced, rest = _split(target)
-    parts = rest.split(".")
-    if _is_path(rest) or forced in ("delta", "hudi") or not all(parts):
+    name, *identifier = rest.split(".")
+    if _is_path(forced, rest) or len(identifier) < _NAME_PARTS_MIN - 1:
         return []
-    from catalog.iceberg.catalogs import known_catalogs  # lazy: a second to import
-
     try:
-        is_known = properties or parts[0] in known_catalogs()
-        catalogs = [parts[0]] if is_known else _close(parts[0], known_catalogs())
-        candidates = [name for one in catalogs for name in _all_tables(one, properties, [])]
+        known = _catalogs().known_catalogs()
+        catalogs = [name] if properties or name in known else _close(name, known)
+        candidates = [one for each in catalogs for one in _similar(each, identifier, properties)]
     except CatalogError:  # a suggestion is worth no second failure
         return []
     return _close(rest, candidates)
@@ -78,15 +78,13 @@ def expand(pattern: str, properties: Mapping[str, str] | None = None) -> list[st
         StorageError: the catalog cannot be reached.
     """
     forced, rest = _split(pattern)
-    if not _WILD.search(rest) or _is_path(rest) or forced in ("delta", "hudi"):
+    if not _WILD.search(rest) or _is_path(forced, rest):
         return [pattern]
-    from catalog.iceberg.catalogs import known_catalogs  # lazy: a second to import
-
-    first, *others = _name_parts(pattern, rest)
-    catalogs = [one for one in known_catalogs() if fnmatchcase(one, first)]
-    if not _WILD.search(first):
-        catalogs = [first]
-    found = [name for one in catalogs for name in _all_tables(one, properties, others)]
+    first, *parts = _name_parts(pattern, rest)
+    catalogs = [first]
+    if _WILD.search(first):
+        catalogs = [one for one in _catalogs().known_catalogs() if fnmatchcase(one, first)]
+    found = [target for one in catalogs for target in _matching(one, parts, properties)]
     if not found:
         raise TableNotFoundError(f"no table matches {pattern}")
     return found
@@ -97,8 +95,8 @@ def _split(target: str) -> tuple[str, str]:
     return (forced[1], forced[2]) if forced else ("", target)
 
 
-def _is_path(text: str) -> bool:
-    if "/" in text or text in (".", "..") or text.startswith(("~", "file:")):
+def _is_path(forced: str, text: str) -> bool:
+    if forced in ("delta", "hudi") or "/" in text or text.startswith(("~", "file:")):
         return True
     return text.count(".") < _NAME_PARTS_MIN - 1 and Path(text).is_dir()
 
@@ -119,24 +117,51 @@ def _close(name: str, candidates: Iterable[str]) -> list[str]:
     return [by_lower[one] for one in found]
 
 
-def _all_tables(
-    catalog_name: str, properties: Mapping[str, str] | None, pattern: list[str]
-) -> list[str]:
-    """Return the tables of a catalog, those whose name matches part by part when given parts."""
-    from catalog.iceberg.catalogs import namespaces, open_catalog, tables  # lazy: slow
+def _catalogs() -> ModuleType:
+    """Import what talks to catalogs, half a second of processor time.
 
-    catalog = open_catalog(catalog_name, properties)
+    Raises:
+        CatalogError: the library reads its configuration on import, and it is malformed.
+    """
+    try:
+        return import_module("catalog.iceberg.catalogs")
+    except ImportError:
+        raise
+    except Exception as fault:  # the errors of a YAML parser, and of a home that is not there
+        raise CatalogError(
+            f"the configuration of the catalogs cannot be read: {str(fault).splitlines()[0]}",
+            hint="check .pyiceberg.yaml and the variables PYICEBERG_*",
+        ) from fault
+
+
+def _matching(
+    catalog_name: str, patterns: list[str], properties: Mapping[str, str] | None
+) -> list[str]:
+    """Return the tables of a catalog whose names match part by part."""
+    catalogs = _catalogs()
+    catalog = catalogs.open_catalog(catalog_name, properties)
+    *spaces, table_pattern = patterns
     return [
         ".".join((catalog_name, *namespace, table))
-        for namespace in namespaces(catalog)
-        if not pattern or _matches(namespace, pattern[:-1])
-        for table in tables(catalog, namespace)
-        if not pattern or fnmatchcase(table, pattern[-1])
+        for namespace in catalogs.namespaces(catalog, depth=len(spaces))
+        if len(namespace) == len(spaces) and all(map(fnmatchcase, namespace, spaces))
+        for table in catalogs.tables(catalog, namespace)
+        if fnmatchcase(table, table_pattern)
     ]
 
 
-def _matches(parts: tuple[str, ...], patterns: list[str]) -> bool:
-    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
+def _similar(
+    catalog_name: str, identifier: list[str], properties: Mapping[str, str] | None
+) -> list[str]:
+    """Return the tables of the namespaces that look like the one in an identifier."""
+    catalogs = _catalogs()
+    catalog = catalogs.open_catalog(catalog_name, properties)
+    known = {".".join(one): one for one in catalogs.namespaces(catalog, depth=len(identifier) - 1)}
+    return [
+        ".".join((catalog_name, namespace, table))
+        for namespace in _close(".".join(identifier[:-1]), known)
+        for table in catalogs.tables(catalog, known[namespace])
+    ]
 
 
 def _open_path(target: str, path: str, forced: str, properties: Mapping[str, str]) -> Table:

@@ -69,8 +69,14 @@ def open_catalog(name: str, properties: Mapping[str, str] | None = None) -> Cata
     _refuse_missing_database(name, str(settings.get("uri", "")))
     settings.setdefault("py-io-impl", _FILE_IO)
     settings.setdefault("init_catalog_tables", "false")
-    with catalog_errors(f"the catalog {name}"):
-        return load_catalog(name, **settings)
+    try:
+        with catalog_errors(f"the catalog {name}"):
+            return load_catalog(name, **settings)
+    except CorruptTableError as fault:
+        raise CatalogError(
+            f"the settings of the catalog {name} make no catalog: {fault.__cause__}",
+            hint="check its type and its uri in the configuration",
+        ) from fault
 
 
 @contextmanager
@@ -121,15 +127,17 @@ def _refuse_missing_database(name: str, uri: str) -> None:
         )
 
 
-def namespaces(catalog: Catalog, parent: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield every namespace of a catalog, parents before children."""
+def namespaces(
+    catalog: Catalog, *, depth: int, parent: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """Yield the namespaces of a catalog down to a depth, parents before children."""
     with catalog_errors(f"the catalog {catalog.name}"):
         found = sorted(set(catalog.list_namespaces(parent)))
     for namespace in found:
-        if len(namespace) <= len(parent):
-            continue
-        yield namespace
-        yield from namespaces(catalog, namespace)
+        if len(namespace) == len(parent) + 1:
+            yield namespace
+            if depth > 1:
+                yield from namespaces(catalog, depth=depth - 1, parent=namespace)
 
 
 def tables(catalog: Catalog, namespace: tuple[str, ...]) -> list[str]:

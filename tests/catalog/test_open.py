@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -175,7 +176,24 @@ def test_a_catalog_that_refuses(status: int, kind: type[CatalogError]) -> None:
 
 
 def test_settings_that_make_no_catalog() -> None:
-    assert "cannot be read" in str(_refusal("lake.a.b", CatalogError, type="filing-cabinet"))
+    error = _refusal("lake.a.b", CatalogError, type="filing-cabinet")
+
+    assert "filing-cabinet" in str(error)
+    assert "type" in error.hint
+
+
+def test_a_configuration_that_is_malformed(tmp_path: Path) -> None:
+    (tmp_path / ".pyiceberg.yaml").write_text("catalog: [")
+    program = (
+        "from catalog.errors import CatalogError\n"
+        "from catalog.open import open_table\n"
+        "try:\n"
+        "    open_table('lake.a.b')\n"
+        "except CatalogError as error:\n"
+        "    print(error.hint)\n"
+    )
+
+    assert ".pyiceberg.yaml" in _run(program, PYICEBERG_HOME=str(tmp_path))
 
 
 # --- paths -------------------------------------------------------------------------------------
@@ -254,11 +272,17 @@ def test_opening_a_table_loads_neither_arrow_files_nor_parquet(lake: Path) -> No
         "print([name for name in ('pyiceberg.io.pyarrow', 'pyarrow.parquet', 'pandas')"
         " if name in sys.modules])\n"
     )
+
+    assert _run(program).strip() == "[]"
+
+
+def _run(program: str, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
         check=True,
+        text=True,
+        env={**os.environ, **environment},
         cwd=Path(__file__).parents[2],
     )
-
-    assert done.stdout.decode().strip() == "[]"
+    return done.stdout
