@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from compactor.errors import SettingsError
 from compactor.planner.policy import GIB, MIB, Order, Policy
 from compactor.rewrite.task import Proof
-from compactor.settings import Settings, load_settings
+from compactor.settings import _SECTIONS, Settings, load_settings
 
 
 @pytest.fixture
@@ -165,3 +166,18 @@ def test_flags_are_named_as_they_were_typed(home: Path) -> None:
 def test_a_missing_named_file_is_refused(home: Path) -> None:
     with pytest.raises(SettingsError, match=r"no configuration file `/none/compact\.toml`"):
         load(home, config=Path("/none/compact.toml"))
+
+
+def test_the_documented_file_is_the_defaults(home: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    text = page.split("```toml\n")[1].split("```")[0]
+    documented = load(home, config=write(home / "c.toml", text))
+    defaults = load(home)
+    assert documented.policy("other.t") == defaults.policy("other.t")
+    assert documented.policy("lake.sales.t").min_age_seconds == 900
+    assert documented.run == defaults.run
+    assert documented.runtime.url == defaults.runtime.url
+    sections = tomllib.loads(text)
+    for section, keys in _SECTIONS.items():
+        patterns = {name for name, value in sections[section].items() if isinstance(value, dict)}
+        assert set(sections[section]) - patterns == set(keys)
