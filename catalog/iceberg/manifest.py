@@ -103,7 +103,7 @@ class ManifestReader:
         columns = file.columns((*_MANIFEST, _MANIFEST_KEY_METADATA))
         count = len(_required(columns, _MANIFEST[0], manifest_list))
         if any(columns.get(_MANIFEST_KEY_METADATA, ())):
-            raise UnsupportedTableError("the table has encrypted manifests")
+            raise _encrypted("manifests")
         rows = zip(*(columns.get(field_id, [None] * count) for field_id in _MANIFEST), strict=True)
         return [
             Manifest(
@@ -219,14 +219,24 @@ def _refuse_entries(columns: dict[int, list[Any]], live: npt.NDArray[np.bool_]) 
         )
     formats = {str(name).upper() for name in some(_FORMAT)} - {"PARQUET"}
     if "PUFFIN" in formats or some(_CONTENT_OFFSET) - {None}:
-        raise UnsupportedTableError("the table has deletion vectors, which are not supported yet")
+        raise UnsupportedTableError(
+            "the table has deletion vectors, which are not supported yet",
+            hint="compact it with the engine that wrote them; it was not touched",
+        )
     if formats:
         raise UnsupportedTableError(
             f"the table has {' and '.join(sorted(formats))} files; only Parquet is supported",
             hint="rewrite these files as Parquet with the engine that wrote them",
         )
     if some(_KEY_METADATA) - {None, b""}:
-        raise UnsupportedTableError("the table has encrypted files, which are not supported")
+        raise _encrypted("files")
+
+
+def _encrypted(what: str) -> UnsupportedTableError:
+    return UnsupportedTableError(
+        f"the table has encrypted {what}, which are not supported",
+        hint="compact it with an engine that has its keys; it was not touched",
+    )
 
 
 def _sequence_numbers(manifest: Manifest, columns: dict[int, list[Any]]) -> npt.NDArray[np.int64]:

@@ -34,7 +34,8 @@ def refuse_unsupported(metadata: TableMetadata) -> None:
         for field in spec.fields:
             if isinstance(field.transform, UnknownTransform):
                 raise UnsupportedTableError(
-                    f"the partition field {field.name} has the unknown transform {field.transform}"
+                    f"the partition field {field.name} has the unknown transform {field.transform}",
+                    hint="compact it with an engine that knows the transform; it was not touched",
                 )
     arrow_schema(metadata.schema())
 

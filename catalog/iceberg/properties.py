@@ -40,7 +40,10 @@ def file_layout(properties: Mapping[str, str]) -> FileLayout:
     """
     codec = properties.get("write.parquet.compression-codec", "zstd").lower()
     if codec not in _CODECS:
-        raise UnsupportedTableError(f"the codec {codec} is not supported for Parquet files")
+        raise UnsupportedTableError(
+            f"the codec {codec} is not supported for Parquet files",
+            hint="set write.parquet.compression-codec to zstd, snappy, gzip, lz4 or uncompressed",
+        )
     return FileLayout(
         target_file_size_bytes=_number(properties, "write.target-file-size-bytes", 512 << 20),
         row_group_size_bytes=_number(properties, "write.parquet.row-group-size-bytes", 128 << 20),
@@ -91,7 +94,10 @@ def refuse_properties(properties: Mapping[str, str]) -> None:
     """
     encrypted = next((name for name in properties if name.startswith("encryption.")), None)
     if encrypted is not None:
-        raise UnsupportedTableError(f"the table is encrypted ({encrypted}), which is not supported")
+        raise UnsupportedTableError(
+            f"the table is encrypted ({encrypted}), which is not supported",
+            hint="compact it with an engine that has its keys; it was not touched",
+        )
     for name in ("write.location-provider.impl", "write.py-location-provider.impl"):
         if properties.get(name):
             raise UnsupportedTableError(
@@ -101,7 +107,25 @@ def refuse_properties(properties: Mapping[str, str]) -> None:
     file_format = properties.get("write.format.default", "parquet")
     if file_format.lower() != "parquet":
         raise UnsupportedTableError(
-            f"the table wants {file_format} files (write.format.default); only Parquet is written"
+            f"the table wants {file_format} files (write.format.default); only Parquet is written",
+            hint="set write.format.default to parquet, or compact with the engine that writes it",
+        )
+
+
+def refuse_remote_signing(properties: Mapping[str, str]) -> None:
+    """Refuse a catalog that wants to sign every request to storage itself.
+
+    Args:
+        properties: what the catalog answered about the access to the table's files.
+
+    Raises:
+        UnsupportedTableError: naming the property.
+    """
+    names = ("s3.remote-signing-enabled", "s3.signer")
+    if is_set(properties, names[0], default=False) or properties.get(names[1]):
+        raise UnsupportedTableError(
+            "the catalog signs the requests to storage itself, which is not supported",
+            hint=f"let it hand out credentials instead, and unset {names[0]} and {names[1]}",
         )
 
 

@@ -66,14 +66,18 @@ def arrow_type(kind: IcebergType) -> pa.DataType:
             return pa.binary(len(kind))
     plain = _PLAIN.get(str(kind))
     if plain is None:
-        raise UnsupportedTableError(f"columns of type {kind} are not supported")
+        raise UnsupportedTableError(
+            f"columns of type {kind} are not supported",
+            hint="compact it with an engine that knows the type; it was not touched",
+        )
     return plain
 
 
 def _field(field: NestedField) -> pa.Field:
     if field.initial_default is not None or field.write_default is not None:
         raise UnsupportedTableError(
-            f"the column {field.name} has a default value, which is not supported"
+            f"the column {field.name} has a default value, which is not supported",
+            hint="compact it with an engine that knows defaults; it was not touched",
         )
     metadata = {b"PARQUET:field_id": str(field.field_id).encode()}
     return pa.field(

@@ -21,6 +21,7 @@ from catalog.iceberg.properties import (
     file_layout,
     is_object_layout,
     is_set,
+    refuse_remote_signing,
 )
 from catalog.iceberg.schema import arrow_schema, name_mapping
 from catalog.location import Confinement
@@ -62,9 +63,11 @@ class IcebergTable:
             UnsupportedTableError: it has a feature that is not handled.
         """
         with catalog_errors(self._name):
-            self._loaded = self._catalog.load_table(self._identifier)
-        refuse_unsupported(self._loaded.metadata)
-        return self._loaded
+            loaded = self._catalog.load_table(self._identifier)
+        refuse_unsupported(loaded.metadata)
+        refuse_remote_signing(loaded.io.properties)
+        self._loaded = loaded
+        return loaded
 
     def current(self) -> PyIcebergTable:
         """Return the table as it was last read."""

@@ -52,6 +52,8 @@ def _refusal(directory: Path, kind: type[CatalogError] = UnsupportedTableError) 
     """Open and inventory the table; return what the refusal says."""
     with pytest.raises(kind) as caught:
         _read(directory)
+    if kind is UnsupportedTableError and "property" not in str(caught.value):
+        assert caught.value.hint, "a refusal says what to do"
     return str(caught.value)
 
 
@@ -160,6 +162,16 @@ def test_malformed_name_mapping(tmp_path: Path, text: str) -> None:
     make_table(tmp_path, SCHEMA, properties={"schema.name-mapping.default": text})
 
     assert "schema.name-mapping.default" in _refusal(tmp_path, CorruptTableError)
+
+
+@pytest.mark.parametrize(
+    "properties", [{"s3.remote-signing-enabled": "true"}, {"s3.signer": "S3V4RestSigner"}]
+)
+def test_catalogs_that_sign_each_request(tmp_path: Path, properties: dict[str, str]) -> None:
+    make_table(tmp_path, SCHEMA)
+
+    with pytest.raises(UnsupportedTableError, match="signs the requests"):
+        open_table("lake.ns.t", {**catalog_properties(tmp_path), **properties})
 
 
 def test_metadata_that_cannot_be_read(tmp_path: Path) -> None:
