@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from itertools import count
 from time import time_ns
@@ -171,17 +172,21 @@ class Staging:
     def _added(self, table: Table, changes: Changes) -> list[ManifestFile]:
         # What is deleted later must hit the outputs as it would have hit the inputs.
         number = self._commit.base.sequence_number if table.metadata.format_version > 1 else None
-        entries = [
-            ManifestEntry.from_args(
-                status=ManifestEntryStatus.ADDED,
-                snapshot_id=self.snapshot_id,
-                sequence_number=number,
-                file_sequence_number=None,
-                data_file=file,
-            )
-            for file in changes.added
-        ]
-        return self._write_once(table, ManifestContent.DATA, origin="added", entries=entries)
+
+        def entries() -> list[ManifestEntry]:
+            return [
+                ManifestEntry.from_args(
+                    status=ManifestEntryStatus.ADDED,
+                    snapshot_id=self.snapshot_id,
+                    sequence_number=number,
+                    file_sequence_number=None,
+                    data_file=file,
+                )
+                for file in changes.added
+            ]
+
+        key = ("added", frozenset(file.file_path for file in changes.added))
+        return self._write_once(table, ManifestContent.DATA, key=key, entries=entries)
 
     def _deleted(self, table: Table, removed: Sequence[LiveEntry]) -> list[ManifestFile]:
         manifests: list[ManifestFile] = []
@@ -191,32 +196,36 @@ class Staging:
                 for one in removed
                 if one.manifest.content == content
             ]
-            manifests += self._write_once(table, content, origin="deleted", entries=entries)
+            key = ("deleted", frozenset(entry.data_file.file_path for entry in entries))
+            manifests += self._write_once(table, content, key=key, entries=partial(list, entries))
         return manifests
 
     def _without(self, table: Table, manifest: ManifestFile, paths: set[str]) -> list[ManifestFile]:
         """Write a manifest anew, without some of its files; nothing when no other is left."""
-        rest = [
-            self._with_status(ManifestEntryStatus.EXISTING, entry)
-            for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True)
-            if entry.data_file.file_path not in paths
-        ]
-        return self._write_once(
-            table, manifest.content, origin=manifest.manifest_path, entries=rest
-        )
+        if len(paths) == (manifest.added_files_count or 0) + (manifest.existing_files_count or 0):
+            return []
+
+        def rest() -> list[ManifestEntry]:
+            return [
+                self._with_status(ManifestEntryStatus.EXISTING, entry)
+                for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True)
+                if entry.data_file.file_path not in paths
+            ]
+
+        key = (manifest.manifest_path, frozenset(paths))
+        return self._write_once(table, manifest.content, key=key, entries=rest)
 
     def _write_once(
         self,
         table: Table,
         content: ManifestContent,
         *,
-        origin: str,
-        entries: Sequence[ManifestEntry],
+        key: tuple[str, frozenset[str]],
+        entries: Callable[[], Sequence[ManifestEntry]],
     ) -> list[ManifestFile]:
         """Write entries, or find the manifests with the same ones from the attempt before."""
-        key = (origin, frozenset(entry.data_file.file_path for entry in entries))
         if key not in self._reusable:
-            self._reusable[key] = self._write_all(table, content, entries)
+            self._reusable[key] = self._write_all(table, content, entries())
         return self._reusable[key]
 
     def _with_status(self, status: ManifestEntryStatus, entry: ManifestEntry) -> ManifestEntry:
