@@ -196,7 +196,8 @@ class JobMachine:
 
     def _stop(self, reason: str) -> Iterator[Action]:
         self._stop_reason = self._stop_reason or reason
-        if not self._is_cancelling:
+        # Before the work has begun, what seems to run died with another process.
+        if self._begun and not self._is_cancelling:
             self._is_cancelling = True
             for group in self._in(GroupState.REWRITING):
                 yield Cancel(group.attempt_id)
