@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import types
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.model import TableSchema
-from compactor.rewrite.conversion import convert, is_readable_as
-from compactor.rewrite.nested import is_list, list_parts, plain_list
+from compactor.rewrite.conversion import is_readable_as
+from compactor.rewrite.nested import is_list
+from compactor.rewrite.steps import Convert, Fill, List, Map, Nulls, Pass, Require, Step, Struct
 
 FIELD_ID_KEY = b"PARQUET:field_id"
 Path = tuple[str, ...]
@@ -42,138 +42,6 @@ class FileColumns:
     int96_columns: frozenset[str] = frozenset()
 
 
-class _Step(Protocol):
-    """How one column of the table comes out of a batch of the file."""
-
-    def apply(self, array: pa.Array) -> pa.Array:
-        """Return the column, given the file's column."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pass:
-    """The stored form is the table's."""
-
-    def apply(self, array: pa.Array) -> pa.Array:
-        return array
-
-
-@dataclass(frozen=True, slots=True)
-class _Convert:
-    """A leaf in another spelling or a narrower type."""
-
-    file: str
-    column: str
-    target: pa.DataType
-
-    def apply(self, array: pa.Array) -> pa.Array:
-        try:
-            return convert(array, self.target)
-        except pa.ArrowInvalid as error:
-            raise CorruptTableError(
-                f"{self.file}: column {self.column!r}: a value of type {array.type} has no equal"
-                f" in the table's type {self.target}: {error}"
-            ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Fill:
-    """A column that the file lacks and its partition fixes: one value for every row."""
-
-    value: pa.Scalar
-    step: _Step
-
-    def apply(self, array: pa.Array) -> pa.Array:
-        return self.step.apply(pa.repeat(self.value, len(array)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Nulls:
-    """A column that the file lacks."""
-
-    target: pa.DataType
-
-    def apply(self, array: pa.Array) -> pa.Array:
-        return pa.nulls(len(array), self.target)
-
-
-@dataclass(frozen=True, slots=True)
-class _Require:
-    """A column that the table requires and the file declares optional."""
-
-    file: str
-    column: str
-    step: _Step
-
-    def apply(self, array: pa.Array) -> pa.Array:
-        if array.null_count:
-            raise CorruptTableError(f"{self.file}: the required column {self.column!r} holds nulls")
-        return self.step.apply(array)
-
-
-@dataclass(frozen=True, slots=True)
-class _Struct:
-    """A struct whose fields are rebuilt; `sources` are the positions of the file's fields."""
-
-    target: pa.StructType
-    sources: tuple[int | None, ...]
-    steps: tuple[_Step, ...]
-
-    def apply(self, array: pa.Array) -> pa.Array:
-        mask = pc.is_null(array) if array.null_count else None
-        children = [
-            self._child(array, source, step, mask)
-            for source, step in zip(self.sources, self.steps, strict=True)
-        ]
-        return pa.StructArray.from_arrays(children, type=self.target, mask=mask)
-
-    def _child(
-        self, array: pa.Array, source: int | None, step: _Step, mask: pa.Array | None
-    ) -> pa.Array:
-        if source is None:
-            return step.apply(array)
-        child = array.field(source)
-        if mask is None or not isinstance(step, _Require):
-            return step.apply(child)
-        # A required field may hold anything where its parent is null: check the others alone.
-        step.apply(child.filter(pc.invert(mask)))
-        return step.step.apply(child)
-
-
-@dataclass(frozen=True, slots=True)
-class _List:
-    """A list of any spelling whose elements are rebuilt."""
-
-    target: pa.ListType
-    element: _Step
-
-    def apply(self, array: pa.Array) -> pa.Array:
-        array = plain_list(array)
-        offsets, values, mask = list_parts(array, array.values)
-        return pa.ListArray.from_arrays(
-            pa.array(offsets, pa.int32()), self.element.apply(values), type=self.target, mask=mask
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Map:
-    """A map whose keys and values are rebuilt."""
-
-    target: pa.MapType
-    key: _Step
-    value: _Step
-
-    def apply(self, array: pa.Array) -> pa.Array:
-        offsets, keys, mask = list_parts(array, array.keys)
-        _, items, _ = list_parts(array, array.items)
-        return pa.MapArray.from_arrays(
-            pa.array(offsets, pa.int32()),
-            self.key.apply(keys),
-            self.value.apply(items),
-            type=self.target,
-            mask=mask,
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Projection:
     """The plan for one file.
@@ -184,7 +52,7 @@ class Projection:
     """
 
     target: pa.Schema
-    steps: tuple[tuple[str | None, _Step], ...]
+    steps: tuple[tuple[str | None, Step], ...]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -246,7 +114,7 @@ class _Planner:
 
     def fields(
         self, targets: list[pa.Field], sources: list[pa.Field], path: Path
-    ) -> tuple[list[int | None], list[_Step]]:
+    ) -> tuple[list[int | None], list[Step]]:
         """Return, per target, the position of its source (None: missing) and its step."""
         positions = self._positions(sources, path)
         found = [positions.get(field_id(target)) for target in targets]
@@ -258,14 +126,14 @@ class _Planner:
         ]
         return found, steps
 
-    def step(self, target: pa.Field, source: pa.Field, path: Path) -> _Step:
+    def step(self, target: pa.Field, source: pa.Field, path: Path) -> Step:
         """Return how one field is read."""
         step = self._value(target.type, source.type, path)
         if source.nullable and not target.nullable:
-            return _Require(self._file.name, ".".join(path), step)
+            return Require(self._file.name, ".".join(path), step)
         return step
 
-    def _value(self, target: pa.DataType, source: pa.DataType, path: Path) -> _Step:
+    def _value(self, target: pa.DataType, source: pa.DataType, path: Path) -> Step:
         if types.is_struct(target) and types.is_struct(source):
             return self._struct(target, source, path)
         if types.is_map(target) and types.is_map(source):
@@ -277,39 +145,39 @@ class _Planner:
         ):
             self._refuse(target, source, path)
         if source == target:
-            return _Pass()
-        return _Convert(self._file.name, ".".join(path), target)
+            return Pass()
+        return Convert(self._file.name, ".".join(path), target)
 
-    def _struct(self, target: pa.StructType, source: pa.StructType, path: Path) -> _Step:
+    def _struct(self, target: pa.StructType, source: pa.StructType, path: Path) -> Step:
         sources, steps = self.fields(list(target.fields), list(source.fields), path)
         in_place = sources == list(range(len(source.fields)))
-        if source == target and in_place and all(isinstance(step, _Pass) for step in steps):
-            return _Pass()
-        return _Struct(target, tuple(sources), tuple(steps))
+        if source == target and in_place and all(isinstance(step, Pass) for step in steps):
+            return Pass()
+        return Struct(target, tuple(sources), tuple(steps))
 
-    def _list(self, target: pa.ListType, source: pa.DataType, path: Path) -> _Step:
+    def _list(self, target: pa.ListType, source: pa.DataType, path: Path) -> Step:
         element = self.step(target.value_field, source.value_field, (*path, "element"))
-        if source == target and isinstance(element, _Pass):
-            return _Pass()
-        return _List(target, element)
+        if source == target and isinstance(element, Pass):
+            return Pass()
+        return List(target, element)
 
-    def _map(self, target: pa.MapType, source: pa.MapType, path: Path) -> _Step:
+    def _map(self, target: pa.MapType, source: pa.MapType, path: Path) -> Step:
         key = self.step(target.key_field, source.key_field, (*path, "key"))
         value = self.step(target.item_field, source.item_field, (*path, "value"))
-        if source == target and isinstance(key, _Pass) and isinstance(value, _Pass):
-            return _Pass()
-        return _Map(target, key, value)
+        if source == target and isinstance(key, Pass) and isinstance(value, Pass):
+            return Pass()
+        return Map(target, key, value)
 
-    def _missing(self, target: pa.Field, path: Path) -> _Step:
+    def _missing(self, target: pa.Field, path: Path) -> Step:
         path = (*path, target.name)
         value = self._constants.get(field_id(target))
         if value is not None and value.is_valid:
-            return _Fill(value, self._value(target.type, value.type, path))
+            return Fill(value, self._value(target.type, value.type, path))
         if not target.nullable:
             raise CorruptTableError(
                 f"{self._file.name}: the required column {'.'.join(path)!r} is not in the file"
             )
-        return _Nulls(target.type)
+        return Nulls(target.type)
 
     def _positions(self, sources: list[pa.Field], path: Path) -> dict[int, int]:
         positions: dict[int, int] = {}

@@ -1,0 +1,157 @@
+"""The ways in which a column of a data file becomes a column of the table: a tree of small values.
+
+Each step takes an array of the file and returns one of the table; children of nested columns have
+steps of their own. What is not changed keeps its buffers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.errors import CorruptTableError
+from compactor.rewrite.conversion import convert
+from compactor.rewrite.nested import list_parts, plain_list
+
+
+class Step(Protocol):
+    """How one column of the table comes out of a batch of the file."""
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        """Return the column, given the file's column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """The stored form is the table's."""
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        """Return the array itself."""
+        return array
+
+
+@dataclass(frozen=True, slots=True)
+class Convert:
+    """A leaf in another spelling or a narrower type."""
+
+    file: str
+    column: str
+    target: pa.DataType
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        """Return the array in the table's type, each value checked."""
+        try:
+            return convert(array, self.target)
+        except pa.ArrowInvalid as error:
+            raise CorruptTableError(
+                f"{self.file}: column {self.column!r}: a value of type {array.type} has no equal"
+                f" in the table's type {self.target}: {error}"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """A column that the file lacks and its partition fixes: one value for every row."""
+
+    value: pa.Scalar
+    step: Step
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        """Return the value as often as the array is long."""
+        return self.step.apply(pa.repeat(self.value, len(array)))
+
+
+@dataclass(frozen=True, slots=True)
+class Nulls:
+    """A column that the file lacks."""
+
+    target: pa.DataType
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        """Return nulls, as many as the array is long."""
+        return pa.nulls(len(array), self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class Require:
+    """A column that the table requires and the file declares optional."""
+
+    file: str
+    column: str
+    step: Step
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        """Return the array, once it is known to hold no null."""
+        if array.null_count:
+            raise CorruptTableError(f"{self.file}: the required column {self.column!r} holds nulls")
+        return self.step.apply(array)
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """A struct whose fields are rebuilt; `sources` are the positions of the file's fields."""
+
+    target: pa.StructType
+    sources: tuple[int | None, ...]
+    steps: tuple[Step, ...]
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        """Return the structs with the fields of the table."""
+        mask = pc.is_null(array) if array.null_count else None
+        children = [
+            self._child(array, source, step, mask)
+            for source, step in zip(self.sources, self.steps, strict=True)
+        ]
+        return pa.StructArray.from_arrays(children, type=self.target, mask=mask)
+
+    def _child(
+        self, array: pa.Array, source: int | None, step: Step, mask: pa.Array | None
+    ) -> pa.Array:
+        if source is None:
+            return step.apply(array)
+        child = array.field(source)
+        if mask is None or not isinstance(step, Require):
+            return step.apply(child)
+        # A required field may hold anything where its parent is null: check the others alone.
+        step.apply(child.filter(pc.invert(mask)))
+        return step.step.apply(child)
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """A list of any spelling whose elements are rebuilt."""
+
+    target: pa.ListType
+    element: Step
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        """Return the lists with the elements of the table."""
+        array = plain_list(array)
+        offsets, values, mask = list_parts(array, array.values)
+        return pa.ListArray.from_arrays(
+            pa.array(offsets, pa.int32()), self.element.apply(values), type=self.target, mask=mask
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A map whose keys and values are rebuilt."""
+
+    target: pa.MapType
+    key: Step
+    value: Step
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        """Return the maps with the keys and values of the table."""
+        offsets, keys, mask = list_parts(array, array.keys)
+        _, items, _ = list_parts(array, array.items)
+        return pa.MapArray.from_arrays(
+            pa.array(offsets, pa.int32()),
+            self.key.apply(keys),
+            self.value.apply(items),
+            type=self.target,
+            mask=mask,
+        )
