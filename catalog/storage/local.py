@@ -8,6 +8,7 @@ commit that was reported may be gone after a power failure.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from catalog.location import Location
 
 _OUTPUT_BUFFER_BYTES = 1 << 20
+_COPY_BUFFER_BYTES = 1 << 20
+# What the kernel answers when it cannot copy between these two files by itself.
+_NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,46 @@ class LocalOutputFile(OutputFile):
             _make_directories(self._path.parent)
             self._raw = io.FileIO(self._path, "x")
             self._file = io.BufferedWriter(self._raw, _OUTPUT_BUFFER_BYTES)
+
+    def append_file(self, source: Location, ranges: Sequence[ByteRange]) -> None:
+        """Append parts of another local file, by the kernel where it can.
+
+        Raises:
+            CorruptTableError: the source ends before one of the ranges does.
+            ObjectNotFoundError, AccessDeniedError, StorageError: the source cannot be read.
+            StorageFullError: as `write`.
+        """
+        if self.closed:
+            raise ValueError(f"write to closed output {self.location}")
+        with os_faults("read", source), Path(source.path).open("rb", buffering=0) as file:
+            for wanted in ranges:
+                with os_faults("write", self.location):
+                    copied = self._copy(file.fileno(), wanted)
+                require_length(source, wanted, copied)
+        copied_bytes = sum(wanted.length for wanted in ranges)
+        self._size_bytes += copied_bytes
+        self._meter.add(requests=1, bytes_read=copied_bytes, bytes_written=copied_bytes)
+
+    def _copy(self, descriptor: int, wanted: ByteRange) -> int:
+        """Copy a range, and return how much of it there was."""
+        self._file.flush()
+        target = self._file.fileno()
+        offset, left = wanted
+        try:
+            while left > 0 and (done := os.copy_file_range(descriptor, target, left, offset)):
+                offset += done
+                left -= done
+        except OSError as error:
+            if error.errno not in _NO_KERNEL_COPY:
+                raise
+            while left > 0 and (
+                part := os.pread(descriptor, min(left, _COPY_BUFFER_BYTES), offset)
+            ):
+                _write_fully(target, memoryview(part))
+                offset += len(part)
+                left -= len(part)
+        self._file.seek(0, io.SEEK_END)
+        return wanted.length - left
 
     def _append(self, data: memoryview) -> None:
         with os_faults("write", self.location):

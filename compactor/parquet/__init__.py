@@ -1,0 +1,22 @@
+"""Parquet files as bytes: footers read without decoding pages, row groups copied as they are."""
+
+from compactor.parquet.compatibility import why_not
+from compactor.parquet.footer import ColumnChunk, Footer, RowGroup, parse_footer
+from compactor.parquet.reading import read_footer
+from compactor.parquet.splice import Copy, SplicePlan, SpliceSource, plan_splice
+from compactor.parquet.writing import SplicedFile, write_splice
+
+__all__ = [
+    "ColumnChunk",
+    "Copy",
+    "Footer",
+    "RowGroup",
+    "SplicePlan",
+    "SpliceSource",
+    "SplicedFile",
+    "parse_footer",
+    "plan_splice",
+    "read_footer",
+    "why_not",
+    "write_splice",
+]

@@ -1,0 +1,154 @@
+"""Whether row groups of two files can stand under one footer without meaning something else.
+
+What the footer says once for the whole file (schema, order of statistics, writer, key-value
+metadata) then holds for the row groups of both. So each of it must be equal, or be known to
+change nothing about how the pages are read.
+"""
+
+from __future__ import annotations
+
+import re
+
+from compactor.parquet.footer import (
+    COLUMN_ORDERS,
+    CREATED_BY,
+    KEY_VALUES,
+    ROW_GROUPS,
+    ROWS,
+    SCHEMA,
+    VERSION,
+    Footer,
+)
+
+_MERGED = frozenset((VERSION, SCHEMA, ROWS, ROW_GROUPS, KEY_VALUES, CREATED_BY))
+_WRITER = re.compile(r"(?P<name>.*?)\s+version\s+(?P<major>\d+)\.(?P<minor>\d+)")
+# Readers make exceptions for older writers than these: they disbelieve statistics, expect chunks
+# to be longer than said, or decode pages in another way.
+_TRUSTED_SINCE = {"parquet-mr": (1, 11), "parquet-cpp-arrow": (3, 0)}
+# Chunks of these are longer than their footer says (PARQUET-816).
+_SHORT_CHUNKS_BEFORE = {"parquet-mr": (1, 3)}
+_NEVER_TRUSTED = frozenset(("parquet-cpp",))
+# What describes the rows of the very file it stands in.
+_ABOUT_THE_FILE = (b"hoodie_", b"org.apache.hudi.")
+# What readers do not use when the Parquet schemas are equal; the first file's is kept.
+_WITHOUT_MEANING = frozenset((b"iceberg.schema", b"pandas", b"writer.model.name"))
+_ARROW_SCHEMA = b"ARROW:schema"
+_SPARK_VERSION = b"org.apache.spark.version"
+# Earlier versions wrote dates and times in another calendar unless other entries say otherwise.
+_SPARK_PROLEPTIC_SINCE = (3, 1)
+
+
+def obstacle(footer: Footer) -> str | None:
+    """Return why no row group of a file can stand in another file; None when all can."""
+    if footer.obstacle is not None:
+        return footer.obstacle
+    name, version = _writer(footer)
+    if version is not None and version < _SHORT_CHUNKS_BEFORE.get(name, (0, 0)):
+        return f"{footer.created_by} states column chunks shorter than they are"
+    if any(key.startswith(_ABOUT_THE_FILE) for key in footer.key_values()):
+        return "the key-value metadata describes the rows of this very file"
+    return None
+
+
+def why_not(first: Footer, other: Footer) -> str | None:
+    """Return why row groups of `other` cannot follow those of `first`; None when they can.
+
+    Raises:
+        CorruptTableError: the key-value metadata or the writer's name cannot be read.
+    """
+    reason = obstacle(first) or obstacle(other)
+    if reason is not None or first is other:
+        return reason
+    if first.schema is not other.schema and first.schema != other.schema:
+        return "the schemas are not equal"
+    if first.value(COLUMN_ORDERS) != other.value(COLUMN_ORDERS):
+        return "the orders of column statistics are not equal"
+    if _unmerged(first) != _unmerged(other):
+        return "the footers differ in fields of unknown meaning"
+    return _why_not_writers(first, other) or _why_not_key_values(first, other)
+
+
+def _unmerged(footer: Footer) -> list[tuple[int, int, bytes]]:
+    return [
+        (one.number, one.kind, footer.data[one.start : one.end])
+        for one in footer.fields
+        if one.number not in _MERGED
+    ]
+
+
+def _why_not_writers(first: Footer, other: Footer) -> str | None:
+    if first.value(CREATED_BY) == other.value(CREATED_BY):
+        return None
+    for footer in (first, other):
+        if not _is_trusted(footer):
+            return f"readers make exceptions for the writer {footer.created_by or '(unnamed)'!r}"
+    if first.schema.has_int96 and _writer(first)[0] != _writer(other)[0]:
+        return "96-bit timestamps of different writers are read differently"
+    return None
+
+
+def _is_trusted(footer: Footer) -> bool:
+    if not footer.created_by:
+        return False
+    name, version = _writer(footer)
+    since = _TRUSTED_SINCE.get(name)
+    if since is None:
+        return name not in _NEVER_TRUSTED
+    return version is not None and version >= since
+
+
+def _writer(footer: Footer) -> tuple[str, tuple[int, int] | None]:
+    """Return name and version of the program that wrote a file."""
+    text = footer.created_by or ""
+    found = _WRITER.match(text)
+    if found is None:
+        return text.partition(" ")[0], None
+    return found["name"], (int(found["major"]), int(found["minor"]))
+
+
+def _why_not_key_values(first: Footer, other: Footer) -> str | None:
+    if first.value(KEY_VALUES) == other.value(KEY_VALUES):
+        return None
+    ours, theirs = first.key_values(), other.key_values()
+    for key in sorted(ours.keys() | theirs.keys()):
+        left, right = ours.get(key), theirs.get(key)
+        if left != right and not _means_the_same(key, left, right):
+            return f"the key-value metadata differ in {key.decode('utf-8', 'replace')!r}"
+    return None
+
+
+def _means_the_same(key: bytes, left: bytes | None, right: bytes | None) -> bool:
+    if key in _WITHOUT_MEANING:
+        return True
+    if left is None or right is None:
+        return False
+    if key == _SPARK_VERSION:
+        return min(_spark_version(left), _spark_version(right)) >= _SPARK_PROLEPTIC_SINCE
+    return key == _ARROW_SCHEMA and _same_arrow_types(left, right)
+
+
+def _spark_version(text: bytes) -> tuple[int, int]:
+    found = re.match(rb"(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _same_arrow_types(left: bytes, right: bytes) -> bool:
+    """Compare two Arrow schemas; what pandas notes of its index does not count."""
+    import base64
+
+    import pyarrow as pa
+
+    try:
+        schemas = [
+            pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text))) for text in (left, right)
+        ]
+    except (pa.ArrowException, ValueError, OSError):
+        return False
+    kept = [
+        {k: v for k, v in (one.metadata or {}).items() if k not in _WITHOUT_MEANING}
+        for one in schemas
+    ]
+    fields_equal = (
+        schemas[0].remove_metadata().equals(schemas[1].remove_metadata(), check_metadata=True)
+    )
+    return bool(fields_equal and kept[0] == kept[1])

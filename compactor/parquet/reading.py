@@ -1,0 +1,146 @@
+"""Footers and page indexes out of storage: one read of the end of a file, two if it is long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from catalog.errors import CorruptTableError, UnsupportedTableError
+from catalog.location import Location
+from catalog.storage import ByteRange, Storage
+from compactor.parquet import scan as s
+from compactor.parquet.footer import Footer, parse_footer
+from compactor.parquet.page_index import Stretches
+from compactor.parquet.splice import MAGIC, SpliceSource
+from compactor.parquet.thrift import corrupt, decoding, fields, read_signed
+
+# The first read: footer and page indexes of a small file, and about what a request costs in bytes.
+TAIL_BYTES = 64 << 10
+# 10,000 row groups of 60 columns take 150 MiB; what is longer is not read.
+FOOTER_BYTES_MAX = 256 << 20
+# Page indexes closer than this are fetched at once.
+_GAP_BYTES = 64 << 10
+_ENCRYPTED_MAGIC = b"PARE"
+_TRAILER_BYTES = 8
+# Header of a Bloom filter: four short fields.
+_BLOOM_HEADER_BYTES = 64
+_BLOOM_BYTES_FIELD = 1
+
+
+def read_footer(storage: Storage, location: Location, size_bytes: int) -> Footer:
+    """Read the footer of a Parquet file.
+
+    Raises:
+        CorruptTableError: it is no Parquet file of this size.
+        UnsupportedTableError: the footer is encrypted, or longer than `FOOTER_BYTES_MAX`.
+    """
+    length = min(size_bytes, TAIL_BYTES)
+    tail = storage.read_range(location, size_bytes - length, length)
+    footer_bytes = _footer_bytes(location, tail, size_bytes)
+    wanted = footer_bytes + _TRAILER_BYTES
+    if wanted > length:
+        tail = storage.read_range(location, size_bytes - wanted, wanted)
+    footer = parse_footer(location, tail[-wanted:-_TRAILER_BYTES], size_bytes=size_bytes)
+    return _with_filter_lengths(storage, _with_tail(footer, tail))
+
+
+def _footer_bytes(location: Location, tail: bytes, size_bytes: int) -> int:
+    magic = tail[-len(MAGIC) :]
+    if magic == _ENCRYPTED_MAGIC:
+        raise UnsupportedTableError(f"the footer of {location} is encrypted")
+    length = int.from_bytes(tail[-_TRAILER_BYTES : -len(MAGIC)], "little")
+    if magic != MAGIC or length + _TRAILER_BYTES + len(MAGIC) > size_bytes:
+        raise CorruptTableError(f"{location} is no Parquet file of {size_bytes} bytes")
+    if length > FOOTER_BYTES_MAX:
+        raise UnsupportedTableError(f"the footer of {location} has {length} bytes")
+    return length
+
+
+def _with_tail(footer: Footer, tail: bytes) -> Footer:
+    """Keep of the first read what holds page indexes: it need not be read again."""
+    offset = footer.size_bytes - len(tail)
+    begin = min((one.offset for one in _index_ranges(footer.chunks)), default=footer.offset)
+    begin = max(begin, offset)
+    kept = tail[begin - offset : footer.offset - offset]
+    return replace(footer, tail=kept, tail_offset=begin) if kept else footer
+
+
+def _with_filter_lengths(storage: Storage, footer: Footer) -> Footer:
+    """Learn the lengths of Bloom filters from their headers where the footer does not say them."""
+    chunks = footer.chunks
+    unknown = [
+        at
+        for at in range(0, len(chunks), s.CHUNK_WIDTH)
+        if chunks[at + s.BLOOM] and not chunks[at + s.BLOOM_LENGTH]
+    ]
+    if not unknown or footer.obstacle is not None:
+        return footer
+    ranges = [
+        ByteRange(offset, min(_BLOOM_HEADER_BYTES, footer.offset - offset))
+        for offset in (chunks[at + s.BLOOM] for at in unknown)
+    ]
+    headers = storage.read_ranges(footer.location, ranges)
+    known = chunks[:]
+    with decoding(str(footer.location)):
+        for at, header in zip(unknown, headers, strict=True):
+            length = _filter_length(header)
+            if chunks[at + s.BLOOM] + length > footer.offset:
+                corrupt("a Bloom filter lies outside of the data")
+            known[at + s.BLOOM_LENGTH] = length
+    return replace(footer, chunks=known)
+
+
+def _filter_length(header: bytes) -> int:
+    """Return the length of a Bloom filter, its header included."""
+    bits = end = 0
+    for one in fields(header, 0):
+        if one.number == _BLOOM_BYTES_FIELD:
+            bits = read_signed(header, one.start)[0]
+        end = one.end
+    if bits <= 0:
+        corrupt("a Bloom filter has no length")
+    return end + 1 + bits
+
+
+def read_page_index(storage: Storage, source: SpliceSource) -> Stretches:
+    """Read the page indexes of the wanted row groups of a file.
+
+    Raises:
+        CorruptTableError: the file is shorter than it was.
+    """
+    footer = source.footer
+    ranges: list[ByteRange] = []
+    for group in source.row_groups:
+        rows = footer.chunk_rows(group)
+        ranges += _index_ranges(footer.chunks[rows.start : rows.stop])
+    if all(one.offset >= footer.tail_offset for one in ranges) and footer.tail:
+        return Stretches((footer.tail_offset,), (footer.tail,))
+    joined = joined_ranges(ranges, gap_bytes=_GAP_BYTES)
+    parts = storage.read_ranges(footer.location, joined)
+    return Stretches(tuple(one.offset for one in joined), tuple(parts))
+
+
+def _index_ranges(chunks: Iterable[int]) -> list[ByteRange]:
+    """Return where the page indexes of column chunks are."""
+    rows = list(chunks)
+    found = []
+    for offset, length in (
+        (s.COLUMN_INDEX, s.COLUMN_INDEX_LENGTH),
+        (s.OFFSET_INDEX, s.OFFSET_INDEX_LENGTH),
+    ):
+        pairs = zip(rows[offset :: s.CHUNK_WIDTH], rows[length :: s.CHUNK_WIDTH], strict=True)
+        found += [ByteRange(*pair) for pair in pairs if pair[0]]
+    return found
+
+
+def joined_ranges(ranges: Iterable[ByteRange], *, gap_bytes: int) -> list[ByteRange]:
+    """Return ranges that cover the given ones, in order, gaps up to a size filled."""
+    joined: list[ByteRange] = []
+    for one in sorted(ranges):
+        last = joined[-1] if joined else None
+        if last is not None and one.offset <= last.offset + last.length + gap_bytes:
+            length = max(last.length, one.offset + one.length - last.offset)
+            joined[-1] = ByteRange(last.offset, length)
+        else:
+            joined.append(one)
+    return joined
