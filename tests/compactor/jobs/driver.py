@@ -1,6 +1,7 @@
 """A process that compacts the table of `lake` and may be killed: `driver.py DIRECTORY RUNTIME`.
 
-Beside the failpoints of the program it has two in the middle of the catalog's commit.
+Beside the failpoints of the program it has two in the middle of the catalog's commit, and two
+that interrupt it, as Ctrl-C does, when the first group is written.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pyiceberg.catalog import MetastoreCatalog
 from pyiceberg.catalog.sql import SqlCatalog
 
 from compactor.jobs.compaction import compact_table
-from compactor.jobs.events import Event, GroupStarted
+from compactor.jobs.events import Event, GroupFinished, GroupStarted
 from compactor.jobs.failpoints import VARIABLE
 from compactor.jobs.options import JobOptions
 from compactor.jobs.runner import JobEnvironment
@@ -27,6 +28,7 @@ from tests.compactor.jobs.lake import POLICY, open_jobs, open_lake
 
 METADATA_WRITTEN = "catalog-metadata-written"
 CATALOG_ANSWERED = "catalog-answered"
+INTERRUPTED, INTERRUPTED_TWICE = "interrupted", "interrupted-twice"
 
 
 def _dying_after(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -37,6 +39,13 @@ def _dying_after(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         return answer
 
     return call
+
+
+def interrupt() -> None:
+    """Press Ctrl-C as often as asked for, once per process."""
+    wanted = os.environ.pop(VARIABLE, "") if "interrupted" in os.environ.get(VARIABLE, "") else ""
+    for _ in range([INTERRUPTED, INTERRUPTED_TWICE].index(wanted) + 1 if wanted else 0):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def main(directory: Path, address: str) -> None:
@@ -51,6 +60,8 @@ def main(directory: Path, address: str) -> None:
     def note(event: Event) -> None:
         if isinstance(event, GroupStarted):
             started.append(event.group_id)
+        elif isinstance(event, GroupFinished):
+            interrupt()
 
     with open_jobs(directory) as store, connect(address, workers=2) as runtime:
         report = compact_table(

@@ -16,7 +16,12 @@ from compactor.jobs.compaction import plan_table
 from compactor.jobs.failpoints import VARIABLE, Failpoint
 from compactor.jobs.journal import Journal
 from compactor.jobs.state import GroupState, JobState
-from tests.compactor.jobs.driver import CATALOG_ANSWERED, METADATA_WRITTEN
+from tests.compactor.jobs.driver import (
+    CATALOG_ANSWERED,
+    INTERRUPTED,
+    INTERRUPTED_TWICE,
+    METADATA_WRITTEN,
+)
 from tests.compactor.jobs.lake import (
     PARTITIONS,
     POLICY,
@@ -91,3 +96,29 @@ def test_a_killed_job_is_finished_by_the_same_command(tmp_path: Path, crashes: l
         assert all(job.state is JobState.SUCCEEDED for job in store.jobs())
         committed = sum(job.groups_committed for job in store.jobs())
     assert committed == PARTITIONS, "a group was committed twice, or by nobody"
+
+
+def test_an_interrupted_job_commits_what_is_written_and_leaves_nothing(tmp_path: Path) -> None:
+    make_lake(tmp_path)
+    before = contents(tmp_path)
+    stopped = drive(tmp_path, INTERRUPTED, "local")
+    report = json.loads(stopped.stdout)["report"]
+    assert report["status"] == JobState.CANCELLED
+    assert 1 <= report["groups"]["committed"] < PARTITIONS
+    assert contents(tmp_path) == before
+    assert orphans(tmp_path) == []
+    with open_jobs(tmp_path) as store:
+        assert [job.state for job in store.jobs()] == [JobState.CANCELLED]
+
+
+def test_a_second_interrupt_ends_at_once_and_the_job_goes_on_later(tmp_path: Path) -> None:
+    make_lake(tmp_path)
+    before = contents(tmp_path)
+    stopped = drive(tmp_path, INTERRUPTED_TWICE, "local")
+    assert "KeyboardInterrupt" in stopped.stderr
+    assert contents(tmp_path) == before
+    finished = json.loads(drive(tmp_path, "", "local").stdout)
+    assert finished["report"]["status"] == JobState.SUCCEEDED
+    assert finished["report"]["is_resumed"]
+    assert contents(tmp_path) == before
+    assert orphans(tmp_path) == []
