@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import pickle
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +15,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.transforms import (
     BucketTransform,
@@ -23,6 +28,16 @@ from pyiceberg.transforms import (
     TruncateTransform,
     VoidTransform,
     YearTransform,
+)
+from pyiceberg.typedef import Record
+from pyiceberg.types import (
+    DecimalType,
+    FixedType,
+    FloatType,
+    NestedField,
+    TimestamptzType,
+    TimeType,
+    UUIDType,
 )
 
 from catalog.errors import CorruptTableError, SnapshotNotFoundError
@@ -348,3 +363,67 @@ def test_deletes_attach_by_the_rule(
     assert found == [
         [at for at, delete in enumerate(delete_rows) if _applies(file, delete)] for file in files
     ]
+
+
+RARE = Schema(
+    NestedField(1, "uuid", UUIDType()),
+    NestedField(2, "fixed", FixedType(3)),
+    NestedField(3, "time", TimeType()),
+    NestedField(4, "float", FloatType()),
+    NestedField(5, "moment", TimestamptzType()),
+    NestedField(6, "wide", DecimalType(38, 0)),
+)
+RARE_VALUES: list[tuple[Any, ...]] = [
+    (uuid.UUID(int=7), b"\x00a\xff", 86399999999, 0.1, -1, Decimal(10**38 - 1)),
+    (uuid.UUID(int=8), b"abc", 0, math.inf, 2**52, Decimal(-1)),
+    (None,) * 6,
+]
+
+
+def test_partitions_of_rare_types(tmp_path: Path) -> None:
+    fields = (
+        PartitionField(field.field_id, 1000 + field.field_id, IdentityTransform(), f"p{field.name}")
+        for field in RARE.fields
+    )
+    table = make_table(tmp_path, RARE, spec=PartitionSpec(*fields))
+    with table.transaction() as transaction, transaction.update_snapshot().fast_append() as append:
+        for number, values in enumerate(RARE_VALUES):
+            file = DataFile.from_args(
+                content=DataFileContent.DATA,
+                file_path=f"{table.location()}/data/{number}.parquet",
+                file_format=FileFormat.PARQUET,
+                partition=Record(*values),
+                record_count=1,
+                file_size_in_bytes=100,
+            )
+            file.spec_id = table.spec().spec_id
+            append.append_data_file(file)
+
+    inventory = _check(table, _open(tmp_path))
+
+    by_path = {one.path[-9]: decode_key(one.partition_key)[1] for one in inventory.slices()}
+    for number, values in enumerate(RARE_VALUES):
+        found = by_path[str(number)]
+        assert found[3] == (values[3] and pytest.approx(values[3]))
+        assert found[:3] + found[4:] == [*values[:3], *values[4:]]
+    assert "ptime=23:59:59.999999/" in inventory.files["partition"].to_pylist()[0]
+
+
+def test_partitions_of_a_column_that_was_dropped(tmp_path: Path) -> None:
+    table = make_table(tmp_path, SCHEMA)
+    with table.update_spec() as update:
+        update.add_field("day", IdentityTransform(), "day")
+    table.append(_rows(0))
+    with table.update_spec() as update:
+        update.remove_field("day")
+    with table.update_schema(allow_incompatible_changes=True) as change:
+        change.delete_column("day")
+    table.append(_rows(10).drop_columns(["day"]))
+    opened = _open(tmp_path)
+
+    snapshot = opened.snapshot()
+    inventory = opened.inventory(snapshot)
+    assert "day=2026-12-10" in inventory.files["partition"].to_pylist()
+    files = opened.files(snapshot)
+    assert all(files.constants(one) == {} for one in inventory.slices())
+    assert files.schema.arrow.get_field_index("day") == -1
