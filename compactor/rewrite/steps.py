@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -100,24 +101,14 @@ class Struct:
 
     def apply(self, array: pa.Array) -> pa.Array:
         """Return the structs with the fields of the table."""
-        mask = pc.is_null(array) if array.null_count else None
+        if array.null_count:
+            # What lies under a null struct is nobody's value: no rule applies to it.
+            return _spread(self.apply(array.drop_null()), pc.is_valid(array))
         children = [
-            self._child(array, source, step, mask)
+            step.apply(array if source is None else array.field(source))
             for source, step in zip(self.sources, self.steps, strict=True)
         ]
-        return pa.StructArray.from_arrays(children, type=self.target, mask=mask)
-
-    def _child(
-        self, array: pa.Array, source: int | None, step: Step, mask: pa.Array | None
-    ) -> pa.Array:
-        if source is None:
-            return step.apply(array)
-        child = array.field(source)
-        if mask is None or not isinstance(step, Require):
-            return step.apply(child)
-        # A required field may hold anything where its parent is null: check the others alone.
-        step.apply(child.filter(pc.invert(mask)))
-        return step.step.apply(child)
+        return pa.StructArray.from_arrays(children, type=self.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +146,9 @@ class Map:
             type=self.target,
             mask=mask,
         )
+
+
+def _spread(values: pa.Array, is_valid: pa.BooleanArray) -> pa.Array:
+    """Return the values at the valid places, in their order, and nulls at the others."""
+    mask = is_valid.to_numpy(zero_copy_only=False)
+    return values.take(pa.array(np.cumsum(mask) - 1, pa.int64(), mask=~mask))

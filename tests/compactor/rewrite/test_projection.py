@@ -259,6 +259,17 @@ def test_required_fields_may_be_missing_where_their_parent_is() -> None:
         project(one("s", stored, [{"a": None}]), target)
 
 
+def test_required_fields_may_be_missing_below_a_missing_grandparent() -> None:
+    def kind(nullable: bool) -> pa.DataType:
+        inner = pa.struct([column("a", pa.int64(), 3, nullable)])
+        return pa.struct([column("t", inner, 2, False)])
+
+    values = [None, {"t": {"a": 1}}, None]
+    found = project(one("s", kind(True), values), [column("s", kind(False), 1)])
+    found.validate(full=True)
+    assert found["s"].to_pylist() == values
+
+
 def test_name_mapping_for_files_without_ids() -> None:
     stored = pa.struct([pa.field("x", pa.int32()), pa.field("y", pa.int32())])
     schema = pa.schema([pa.field("old", pa.int64()), pa.field("l", pa.list_(stored))])
