@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,14 @@ def environment(directory: Path) -> dict[str, str]:
 
 
 def start(
-    directory: Path, *arguments: str, extra: Mapping[str, str] | None = None
+    directory: Path,
+    *arguments: str,
+    extra: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
 ) -> subprocess.Popen[str]:
-    """Start `compact` with the given arguments."""
+    """Start `compact` with the given arguments, more variables, and a command to run it under."""
     return subprocess.Popen(
-        [sys.executable, "-m", "compactor.cli.main", *arguments],
+        [*prefix, sys.executable, "-m", "compactor.cli.main", *arguments],
         env={**environment(directory), **(extra or {})},
         cwd=directory,
         stdout=subprocess.PIPE,
