@@ -14,15 +14,16 @@ import pyarrow.parquet as pq
 
 from catalog.errors import CorruptTableError
 from catalog.location import Location
-from catalog.storage import Storage
+from catalog.storage import ByteRange, Storage
 from compactor.rewrite.expansion import BATCH_ROWS_MAX, batch_rows
+from compactor.rewrite.stretch import StretchFile
 
 MIB = 1 << 20
 # Files up to this size are fetched in one request and parsed from memory.
 _WHOLE_FILE_BYTES_MAX = 8 * MIB
-# Files with a larger row group are streamed, column by column, through buffers instead of whole
-# column chunks; together the buffers of one file hold about this much.
-_STREAMED_BYTES = 32 * MIB
+# Row groups up to this size are fetched in one request. Files with a larger one are streamed, each
+# column through a buffer of its own, which together hold about as much.
+_ROW_GROUP_BYTES_MAX = 32 * MIB
 _BUFFER_BYTES_MIN = 64 << 10
 _BUFFER_BYTES_MAX = MIB
 _INT96 = "INT96"
@@ -34,13 +35,13 @@ class ParquetInput:
 
     Attributes:
         name: the file, for messages.
-        source: its bytes.
+        stretch: its bytes.
         metadata: its footer.
         file: its reader.
     """
 
     name: str
-    source: pa.NativeFile
+    stretch: StretchFile
     metadata: pq.FileMetaData
     file: pq.ParquetFile
 
@@ -68,6 +69,7 @@ class ParquetInput:
 
     def _decoded(self, row_group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with decoding(self.name):
+            self._hold(row_group)
             batches = self.file.iter_batches(
                 batch_size=batch_rows(self.file, row_group, self._dictionaries),
                 row_groups=[row_group],
@@ -81,9 +83,15 @@ class ParquetInput:
                 return
             yield batch
 
+    def _hold(self, row_group: int) -> None:
+        """Fetch a whole row group, unless the file is streamed."""
+        stretch = _stretch(self.metadata.row_group(row_group))
+        if stretch.length <= _ROW_GROUP_BYTES_MAX:
+            self.stretch.hold(stretch)
+
     def _dictionaries(self, columns: Sequence[str]) -> pq.ParquetFile:
         """Return another reader of the file that leaves the given leaf columns as dictionaries."""
-        return _reader(self.source, self.metadata, dictionaries=columns)
+        return _reader(self.stretch, self.metadata, dictionaries=columns)
 
 
 @contextmanager
@@ -102,11 +110,18 @@ def open_parquet(
         ObjectNotFoundError: it does not exist.
         CorruptTableError: its size is another, or it is no Parquet file.
     """
-    with _open_source(storage, location, name=name, size_bytes=size_bytes) as source:
+    with storage.open_input(location, size_bytes=size_bytes) as source:
+        if source.size() != size_bytes:
+            raise CorruptTableError(
+                f"{name}: the metadata says {size_bytes} bytes, the file has {source.size()}"
+            )
+        stretch = StretchFile(source)
+        if size_bytes <= _WHOLE_FILE_BYTES_MAX:
+            stretch.hold(ByteRange(0, size_bytes))
         with decoding(name):
-            metadata = pq.read_metadata(source)
-            reader = _reader(source, metadata, dictionaries=())
-        yield ParquetInput(name, source, metadata, reader)
+            metadata = pq.read_metadata(pa.PythonFile(stretch, mode="r"))
+            reader = _reader(stretch, metadata, dictionaries=())
+        yield ParquetInput(name, stretch, metadata, reader)
 
 
 @contextmanager
@@ -124,26 +139,11 @@ def decoding(name: str) -> Iterator[None]:
         raise CorruptTableError(f"{name} cannot be read as Parquet: {reason}") from error
 
 
-@contextmanager
-def _open_source(
-    storage: Storage, location: Location, *, name: str, size_bytes: int
-) -> Iterator[pa.NativeFile]:
-    with storage.open_input(location, size_bytes=size_bytes) as source:
-        if source.size() != size_bytes:
-            raise CorruptTableError(
-                f"{name}: the metadata says {size_bytes} bytes, the file has {source.size()}"
-            )
-        if size_bytes > _WHOLE_FILE_BYTES_MAX:
-            yield source
-        else:
-            yield pa.BufferReader(source.read_buffer(size_bytes))
-
-
 def _reader(
-    source: pa.NativeFile, metadata: pq.FileMetaData, *, dictionaries: Sequence[str]
+    stretch: StretchFile, metadata: pq.FileMetaData, *, dictionaries: Sequence[str]
 ) -> pq.ParquetFile:
     return pq.ParquetFile(
-        source,
+        pa.PythonFile(stretch, mode="r"),
         metadata=metadata,
         read_dictionary=list(dictionaries),
         buffer_size=_buffer_bytes(metadata),
@@ -158,9 +158,9 @@ def _reader(
 def _buffer_bytes(metadata: pq.FileMetaData) -> int:
     """Return the buffer of one column in bytes; 0 reads whole column chunks."""
     largest = max(map(_stored_bytes, row_groups(metadata)), default=0)
-    if largest <= _STREAMED_BYTES:
+    if largest <= _ROW_GROUP_BYTES_MAX:
         return 0
-    share = _STREAMED_BYTES // int(metadata.num_columns)
+    share = _ROW_GROUP_BYTES_MAX // int(metadata.num_columns)
     return max(_BUFFER_BYTES_MIN, min(share, _BUFFER_BYTES_MAX))
 
 
@@ -172,6 +172,20 @@ def row_groups(metadata: pq.FileMetaData) -> Iterator[pq.RowGroupMetaData]:
 def _stored_bytes(row_group: pq.RowGroupMetaData) -> int:
     columns = map(row_group.column, range(row_group.num_columns))
     return sum(int(column.total_compressed_size) for column in columns)
+
+
+def _stretch(row_group: pq.RowGroupMetaData) -> ByteRange:
+    """Return the bytes from the first to the last column chunk of a row group."""
+    chunks = [_chunk(row_group.column(index)) for index in range(row_group.num_columns)]
+    start = min((chunk.offset for chunk in chunks), default=0)
+    return ByteRange(start, max((sum(chunk) for chunk in chunks), default=0) - start)
+
+
+def _chunk(column: pq.ColumnChunkMetaData) -> ByteRange:
+    offset = column.data_page_offset
+    if column.has_dictionary_page and column.dictionary_page_offset:
+        offset = min(offset, column.dictionary_page_offset)
+    return ByteRange(int(offset), int(column.total_compressed_size))
 
 
 def _bare_batches(rows: int) -> Iterator[pa.RecordBatch]:
