@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from compactor.jobs.state import (
     GROUP_TRANSITIONS,
@@ -127,8 +126,9 @@ class JobMachine:
             case Unknown():
                 yield from self._unknown(fact)
             case Gone():
-                yield self._discard(fact.group_id, self._groups[fact.group_id].attempt_id)
-                self._move(fact.group_id, GroupState.WAITING, output_bytes=0)
+                group = self._groups[fact.group_id]
+                yield self._discard(fact.group_id, group.attempt_id)
+                self._move(replace(group, state=GroupState.WAITING, output_bytes=0))
             case Outdated():
                 yield from self._outdated(fact)
             case Stopped():
@@ -136,17 +136,17 @@ class JobMachine:
                 yield from self._stop(fact.reason)
 
     def _wrote(self, fact: Written) -> None:
-        self._expect_attempt(fact.group_id, fact.attempt_id)
-        self._move(fact.group_id, GroupState.WRITTEN, output_bytes=fact.output_bytes)
+        group = self._expect_attempt(fact.group_id, fact.attempt_id)
+        self._move(replace(group, state=GroupState.WRITTEN, output_bytes=fact.output_bytes))
 
     def _broke(self, fact: Broke) -> Iterator[Action]:
         group = self._expect_attempt(fact.group_id, fact.attempt_id)
         # What a dying driver or a stop ends is not held against the group.
         is_excused = bool(self._stop_reason) or not self._begun
         if fact.is_retryable and (is_excused or group.attempts < self._limits.attempts_max):
-            self._move(fact.group_id, GroupState.WAITING)
+            self._move(replace(group, state=GroupState.WAITING))
         else:
-            self._move(fact.group_id, GroupState.FAILED, reason=fact.error)
+            self._move(replace(group, state=GroupState.FAILED, reason=fact.error))
             yield from self._judge_failures(fact)
         yield self._discard(fact.group_id, fact.attempt_id)
 
@@ -161,9 +161,9 @@ class JobMachine:
         self._expect_batch(fact.batch_id, {*fact.committed, *(gid for gid, _ in fact.dropped)})
         self._batch_failures = 0
         for group_id in fact.committed:
-            self._move(group_id, GroupState.COMMITTED)
+            self._move(replace(self._groups[group_id], state=GroupState.COMMITTED))
         for group_id, reason in fact.dropped:
-            self._move(group_id, GroupState.DROPPED, reason=reason)
+            self._move(replace(self._groups[group_id], state=GroupState.DROPPED, reason=reason))
             yield self._discard(group_id, self._groups[group_id].attempt_id)
         self._move_job(JobState.REWRITING)
 
@@ -174,10 +174,10 @@ class JobMachine:
         is_given_up = self._batch_failures >= self._limits.batch_attempts_max
         for group_id in batch:
             if fact.is_retryable and not is_given_up:
-                self._move(group_id, GroupState.WRITTEN, batch_id="")
+                self._move(replace(self._groups[group_id], state=GroupState.WRITTEN, batch_id=""))
                 continue
             end = GroupState.DROPPED if fact.is_retryable else GroupState.FAILED
-            self._move(group_id, end, reason=fact.reason)
+            self._move(replace(self._groups[group_id], state=end, reason=fact.reason))
             yield self._discard(group_id, self._groups[group_id].attempt_id)
         self._move_job(JobState.REWRITING)
         if not fact.is_retryable:
@@ -190,7 +190,7 @@ class JobMachine:
 
     def _outdated(self, fact: Outdated) -> Iterator[Action]:
         group = self._groups[fact.group_id]
-        self._move(fact.group_id, GroupState.DROPPED, reason=fact.reason)
+        self._move(replace(group, state=GroupState.DROPPED, reason=fact.reason))
         if group.state is GroupState.WRITTEN:
             yield self._discard(fact.group_id, group.attempt_id)
 
@@ -226,7 +226,9 @@ class JobMachine:
         for group in self._in(GroupState.WAITING)[:free]:
             number = group.attempts + 1
             attempt_id = f"{self.job_id}-{group.group_id}-{number}"
-            self._move(group.group_id, GroupState.REWRITING, attempts=number, attempt_id=attempt_id)
+            self._move(
+                replace(group, state=GroupState.REWRITING, attempts=number, attempt_id=attempt_id)
+            )
             yield Start(group.group_id, attempt_id, number)
 
     def _next_batch(self, *, is_idle: bool) -> list[GroupProgress]:
@@ -242,7 +244,7 @@ class JobMachine:
         self._batches += 1
         batch_id = f"{self.job_id}-commit-{self._batches}"
         for group in batch:
-            self._move(group.group_id, GroupState.COMMITTING, batch_id=batch_id)
+            self._move(replace(group, state=GroupState.COMMITTING, batch_id=batch_id))
         self._move_job(JobState.COMMITTING)
         return CommitBatch(batch_id, self._batches, tuple(group.group_id for group in batch))
 
@@ -274,13 +276,14 @@ class JobMachine:
             if group.batch_id == batch_id
         ]
 
-    def _move(self, group_id: str, state: GroupState, **changes: Any) -> None:
-        group = self._groups[group_id]
-        if state not in GROUP_TRANSITIONS[group.state]:
-            self._refuse(f"group {group_id} cannot go from {group.state} to {state}")
-        self._groups[group_id] = replace(group, state=state, **changes)
-        del self._ids[group.state][group_id]
-        self._ids[state][group_id] = None
+    def _move(self, moved: GroupProgress) -> None:
+        """Put a group in place of what it was."""
+        group_id, before = moved.group_id, self._groups[moved.group_id]
+        if moved.state not in GROUP_TRANSITIONS[before.state]:
+            self._refuse(f"group {group_id} cannot go from {before.state} to {moved.state}")
+        self._groups[group_id] = moved
+        del self._ids[before.state][group_id]
+        self._ids[moved.state][group_id] = None
         self._changed.add(group_id)
 
     def _move_job(self, state: JobState) -> None:

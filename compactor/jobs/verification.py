@@ -1,4 +1,4 @@
-"""Comparing two snapshots: do they hold the same rows, whatever their files?"""
+"""Comparing two snapshots: whether they hold the same rows, whatever their files."""
 
 from __future__ import annotations
 

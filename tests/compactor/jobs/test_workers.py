@@ -1,0 +1,58 @@
+"""Jobs on worker processes that die under them."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import psutil
+
+from compactor.jobs.compaction import compact_table
+from compactor.jobs.events import AttemptFailed, Event
+from compactor.jobs.options import JobOptions
+from compactor.jobs.runner import JobEnvironment
+from compactor.jobs.state import JobState
+from runtime.connect import connect
+from tests.compactor.jobs.lake import POLICY, contents, make_lake, open_jobs, open_lake, orphans
+
+
+def kill_workers(until: threading.Event) -> None:
+    """Kill whatever worker there is, over and over."""
+    while not until.wait(0.02):
+        for child in psutil.Process().children():
+            try:
+                if "runtime.local.worker" in child.cmdline():
+                    child.kill()
+            except psutil.NoSuchProcess:
+                continue
+
+
+def test_attempts_whose_worker_dies_are_made_again(tmp_path: Path) -> None:
+    make_lake(tmp_path)
+    before = contents(tmp_path)
+    failed: list[AttemptFailed] = []
+    enough = threading.Event()
+
+    def note(event: Event) -> None:
+        if isinstance(event, AttemptFailed):
+            failed.append(event)
+            enough.set()
+
+    killer = threading.Thread(target=kill_workers, args=(enough,))
+    with open_jobs(tmp_path) as store, connect("local", workers=2) as runtime:
+        killer.start()
+        try:
+            report = compact_table(
+                open_lake(tmp_path),
+                POLICY,
+                environment=JobEnvironment(runtime, store, note),
+                options=JobOptions(attempts_max=50),
+            )
+        finally:
+            enough.set()
+            killer.join()
+    assert failed
+    assert all(event.is_retried and "worker-lost" in event.error for event in failed)
+    assert report.status is JobState.SUCCEEDED
+    assert contents(tmp_path) == before
+    assert orphans(tmp_path) == []
