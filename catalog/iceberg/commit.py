@@ -26,7 +26,7 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
-from catalog.conflicts import all_conflict, split
+from catalog.conflicts import all_conflict
 from catalog.errors import (
     AccessDeniedError,
     CatalogError,
@@ -36,23 +36,17 @@ from catalog.errors import (
     TableNotFoundError,
     UnsupportedTableError,
 )
-from catalog.iceberg.attempts import Pace
+from catalog.iceberg.attempts import attempts
 from catalog.iceberg.catalogs import catalog_errors
 from catalog.iceberg.cleanup import remove_leftovers, remove_old_metadata
-from catalog.iceberg.delete_targets import DeleteTargets, leaving, live_files
+from catalog.iceberg.commit_properties import pace
 from catalog.iceberg.file_io import StorageFileIO
-from catalog.iceberg.head import Head, HeadReader
-from catalog.iceberg.lookup import find, is_unbroken, referenced_metadata
+from catalog.iceberg.lookup import find, referenced_metadata
 from catalog.iceberg.metadata import snapshot_value
-from catalog.iceberg.outputs import (
-    OutputReader,
-    VerifiedOutput,
-    require_row_arithmetic,
-    schemas_since,
-)
-from catalog.iceberg.staging import Changes, Staging
+from catalog.iceberg.outputs import OutputReader, schemas_since
+from catalog.iceberg.proposal import Proposals
 from catalog.location import Confinement
-from catalog.model import Commit, CommitResult, Conflict, Rewrite
+from catalog.model import Commit, CommitResult, Conflict
 from catalog.storage import Storage
 
 # Answers of the catalog after which nothing is under way and trying again is of no use.
@@ -91,8 +85,13 @@ def commit_rewrites(target: CommitTarget, commit: Commit) -> CommitResult:
         return found
     if not commit.rewrites:
         return CommitResult(None, (), ())
-    outputs = _verified_outputs(target, table, commit)
-    return _Committer(target, commit, outputs).run(table)
+    metadata = table.metadata
+    schemas = schemas_since(metadata, commit)
+    reader = OutputReader(target.storage, target.confinement, schemas, metadata.properties)
+    proposals = Proposals(
+        target.storage, target.confinement, commit=commit, outputs=reader.read(commit)
+    )
+    return _Committer(target, commit, proposals).run(table)
 
 
 def find_commit(target: CommitTarget, commit: Commit) -> CommitResult | None:
@@ -124,45 +123,16 @@ def _unknown(commit: Commit, cause: Exception) -> CommitUnknownError:
     )
 
 
-def _verified_outputs(
-    target: CommitTarget, table: Table, commit: Commit
-) -> dict[str, VerifiedOutput]:
-    outputs = [output for rewrite in commit.rewrites for output in rewrite.added]
-    paths = {output.path for output in outputs}
-    inputs = (
-        path for rewrite in commit.rewrites for path in rewrite.files.files["path"].to_pylist()
-    )
-    if len(paths) != len(outputs) or not paths.isdisjoint(inputs):
-        raise CorruptTableError(f"commit {commit.commit_id} names a file twice")
-    for rewrite in commit.rewrites:
-        require_row_arithmetic(rewrite)
-    reader = OutputReader(
-        target.storage,
-        target.confinement,
-        schemas_since(table.metadata, commit),
-        table.metadata.properties,
-    )
-    return reader.read(outputs)
-
-
 class _Committer:
-    """The attempts of one commit."""
+    """The attempts of one commit, until the table itself says what became of it."""
 
-    def __init__(
-        self, target: CommitTarget, commit: Commit, outputs: dict[str, VerifiedOutput]
-    ) -> None:
+    def __init__(self, target: CommitTarget, commit: Commit, proposals: Proposals) -> None:
         self._target = target
         self._commit = commit
-        self._outputs = outputs
+        self._proposals = proposals
         self._io = _io(target)
-        self._head_reader = HeadReader(self._io, commit)
-        self._targets = DeleteTargets(target.storage, target.confinement)
-        self._staging = Staging(self._io, commit)
-        self._planned = {
-            one.path: frozenset(delete.path for delete in one.deletes)
-            for rewrite in commit.rewrites
-            for one in rewrite.files.slices()
-        }
+        # Whether the table has not been asked since the last request was sent.
+        self._is_unchecked = False
         # The head that a request without an answer was to follow: it may still arrive there.
         self._unanswered_parent: int | None = None
         self._last_fault: CatalogError | None = None
@@ -172,111 +142,43 @@ class _Committer:
         """Try until the table has the commit, nothing of it is left, or the attempts are used.
 
         Raises:
-            CommitConflictError, CommitUnknownError: see `commit_rewrites`.
+            CommitConflictError: see `commit_rewrites`.
+            CommitUnknownError: see `commit_rewrites`.
         """
         try:
             return self._run(table)
         except CommitUnknownError:
             raise
         except CatalogError as error:
-            if self._unanswered_parent is not None:
+            if self._may_be_live:
                 raise _unknown(self._commit, error) from error
             self._tidy(None)
             raise
 
+    @property
+    def _may_be_live(self) -> bool:
+        return self._is_unchecked or self._unanswered_parent is not None
+
     def _run(self, table: Table) -> CommitResult:
-        for attempt in Pace.of(table.metadata.properties).attempts():
+        for attempt in attempts(pace(table.metadata.properties)):
             if attempt:
                 table = self._target.load()
                 if (result := self._outcome(table)) is not None:
                     return result
-            snapshot, conflicts = self._propose(table)
+            snapshot, conflicts = self._proposals.make(table)
             if snapshot is None:
-                self._tidy(table)
+                self._require_settled()
+                self._tidy(None)
                 return CommitResult(None, (), conflicts)
             if self._send(table, snapshot):
-                self._tidy(table, snapshot)
+                self._tidy(snapshot)
                 return self._committed(snapshot, conflicts)
         return self._give_up()
-
-    def _outcome(self, table: Table) -> CommitResult | None:
-        """Return what the table says of the attempts so far; None when none has landed."""
-        found = find(table.metadata, self._io, self._commit)
-        if found is not None:
-            self._tidy(table, table.metadata.snapshot_by_id(self._staging.snapshot_id))
-            return found
-        if table.metadata.current_snapshot_id != self._unanswered_parent:
-            # The head has moved on: what is still under way can only be refused.
-            self._unanswered_parent = None
-        if isinstance(self._last_fault, _REFUSALS):
-            raise self._last_fault
-        return None
-
-    def _give_up(self) -> CommitResult:
-        table = self._target.load()
-        if (result := self._outcome(table)) is not None:
-            return result
-        if self._unanswered_parent is not None:
-            cause = self._last_fault or CatalogError("the catalog did not answer")
-            raise _unknown(self._commit, cause)
-        self._tidy(table)
-        raise CommitConflictError(
-            f"commit {self._commit.commit_id} lost against other writers in every attempt",
-            hint="try again when the table is less busy, or raise commit.retry.num-retries",
-        )
-
-    def _tidy(self, table: Table | None, landed: Snapshot | None = None) -> None:
-        """Remove what the attempts wrote, but for the one that landed.
-
-        What cannot be removed now is found by `clean_commit` later: it is no failure.
-        """
-        with suppress(CatalogError):
-            self._staging.discard(referenced_metadata([landed] if landed else [], self._io))
-            if table is not None and self._has_failed:
-                clean_commit(self._target, self._commit)
-
-    def _propose(self, table: Table) -> tuple[Snapshot | None, tuple[Conflict, ...]]:
-        """Write the snapshot that would follow the head; None when no group still stands."""
-        metadata, rewrites = table.metadata, self._commit.rewrites
-        current = metadata.current_snapshot()
-        if current is None or not is_unbroken(metadata, self._commit):
-            reason = f"the snapshot {self._commit.base.snapshot_id} is no longer in its history"
-            return None, all_conflict(rewrites, reason)
-        head = self._head_reader.read(metadata, current)
-        live = live_files(
-            head,
-            self._planned,
-            targets=self._targets,
-            base_sequence_number=self._commit.base.sequence_number,
-        )
-        standing, conflicts = split(rewrites, live)
-        if not standing:
-            return None, conflicts
-        changes = self._changes(table, head, standing)
-        return self._staging.stage(table, head, changes), conflicts
-
-    def _changes(self, table: Table, head: Head, standing: tuple[Rewrite, ...]) -> Changes:
-        removed, added = [], []
-        for rewrite in standing:
-            inputs = [head.files[path] for path in rewrite.files.files["path"].to_pylist()]
-            removed += inputs
-            added += [
-                self._outputs[output.path].data_file(
-                    inputs[0].file.partition, inputs[0].file.spec_id
-                )
-                for output in rewrite.added
-            ]
-        deletes = leaving(
-            head,
-            frozenset(one.file.file_path for one in removed),
-            targets=self._targets,
-            live_paths=self._head_reader.live_paths(table.metadata, head.manifests),
-        )
-        return Changes(tuple(added), (*removed, *deletes))
 
     def _send(self, table: Table, snapshot: Snapshot) -> bool:
         """Ask the catalog for the swap; whether it said that it was done."""
         requirements, updates = _request(table, snapshot)
+        self._is_unchecked = True
         try:
             response = table.catalog.commit_table(table, requirements, updates)
         except CommitFailedException:
@@ -291,6 +193,51 @@ class _Committer:
         with suppress(CatalogError):
             remove_old_metadata(table, response.metadata, self._io)
         return True
+
+    def _outcome(self, table: Table) -> CommitResult | None:
+        """Return what the table says of the requests so far; None when none has landed.
+
+        Raises:
+            CatalogError: none has landed, and the last one was refused for good.
+        """
+        found = find(table.metadata, self._io, self._commit)
+        if found is not None:
+            landed = table.metadata.snapshot_by_id(self._proposals.staging.snapshot_id)
+            if landed is not None:  # else it has been expired, and its manifests may live on
+                self._tidy(landed)
+            return found
+        self._is_unchecked = False
+        if table.metadata.current_snapshot_id != self._unanswered_parent:
+            # The head has moved on: what is still under way can only be refused.
+            self._unanswered_parent = None
+        if isinstance(self._last_fault, _REFUSALS):
+            raise self._last_fault
+        return None
+
+    def _give_up(self) -> CommitResult:
+        if (result := self._outcome(self._target.load())) is not None:
+            return result
+        self._require_settled()
+        self._tidy(None)
+        raise CommitConflictError(
+            f"commit {self._commit.commit_id} lost against other writers in every attempt",
+            hint="try again when the table is less busy, or raise commit.retry.num-retries",
+        )
+
+    def _require_settled(self) -> None:
+        if self._may_be_live:
+            raise _unknown(self._commit, self._last_fault or CatalogError("no answer came"))
+
+    def _tidy(self, landed: Snapshot | None) -> None:
+        """Remove what the attempts wrote, but for the one that landed.
+
+        What cannot be removed now is found by `clean_commit` later: it is no failure.
+        """
+        with suppress(CatalogError):
+            kept = referenced_metadata([landed] if landed else [], self._io)
+            self._proposals.staging.discard(kept)
+            if self._has_failed:
+                clean_commit(self._target, self._commit)
 
     def _committed(self, snapshot: Snapshot, conflicts: tuple[Conflict, ...]) -> CommitResult:
         dropped = {conflict.group_id for conflict in conflicts}

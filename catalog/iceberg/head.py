@@ -20,6 +20,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import PrimitiveType
 
+from catalog.iceberg.entries import live_entries, manifests_of
 from catalog.iceberg.partition import decode_key, encode_key
 from catalog.iceberg.pruning import Values, may_hold
 from catalog.model import Commit
@@ -90,7 +91,7 @@ class HeadReader:
             LocationError: a manifest lies outside of the table's prefixes.
             ObjectNotFoundError: a manifest is missing.
         """
-        manifests = tuple(filter(_has_live_files, snapshot.manifests(self._io)))
+        manifests = tuple(filter(_has_live_files, manifests_of(snapshot, self._io)))
         touched = [one for one in manifests if self._is_touched(one, metadata)]
         data = [one for one in touched if one.content == ManifestContent.DATA]
         deletes = [one for one in touched if one.content == ManifestContent.DELETES]
@@ -140,7 +141,7 @@ class HeadReader:
         return known
 
     def _decode(self, manifest: ManifestFile) -> _Opened:
-        entries = manifest.fetch_manifest_entry(self._io, discard_deleted=True)
+        entries = live_entries(manifest, self._io)
         if manifest.content == ManifestContent.DELETES:
             live = [LiveEntry(manifest, entry) for entry in entries]
             return _Opened(tuple(live), frozenset())

@@ -10,6 +10,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 from pyiceberg.table.snapshots import ancestors_of
 
+from catalog.iceberg.entries import all_entries, live_entries, manifests_of
 from catalog.iceberg.metadata import snapshot_value
 from catalog.iceberg.staging import committed_by, snapshot_id_of
 from catalog.model import Commit, CommitResult, Conflict, Rewrite
@@ -51,9 +52,11 @@ def _find_outputs(metadata: TableMetadata, io: FileIO, commit: Commit) -> Commit
         for snapshot in metadata.snapshots
         if (snapshot.sequence_number or 0) >= commit.base.sequence_number
     ]
+    named = frozenset().union(*(_inputs(one) | _outputs(one) for one in commit.rewrites))
+    seen: dict[str, frozenset[str]] = {}
     # The newest state that holds an output speaks for the commit.
     for snapshot in sorted(later, key=lambda one: one.timestamp_ms, reverse=True):
-        live = _live_in(snapshot, io)
+        live = _live_in(snapshot, io, named=named, seen=seen)
         if any(_outputs(rewrite) & live for rewrite in commit.rewrites):
             groups = {one.group_id for one in commit.rewrites if _seems_committed(one, live)}
             return _result(commit, snapshot, groups)
@@ -78,21 +81,32 @@ def _outputs(rewrite: Rewrite) -> frozenset[str]:
 def _removed_by(snapshot: IcebergSnapshot, io: FileIO) -> frozenset[str]:
     return frozenset(
         entry.data_file.file_path
-        for manifest in snapshot.manifests(io)
+        for manifest in manifests_of(snapshot, io)
         if manifest.content == ManifestContent.DATA
         and manifest.added_snapshot_id == snapshot.snapshot_id
-        for entry in manifest.fetch_manifest_entry(io, discard_deleted=False)
+        for entry in all_entries(manifest, io)
         if entry.status == ManifestEntryStatus.DELETED
     )
 
 
-def _live_in(snapshot: IcebergSnapshot, io: FileIO) -> frozenset[str]:
-    return frozenset(
-        entry.data_file.file_path
-        for manifest in snapshot.manifests(io)
-        if manifest.content == ManifestContent.DATA
-        for entry in manifest.fetch_manifest_entry(io, discard_deleted=True)
-    )
+def _live_in(
+    snapshot: IcebergSnapshot,
+    io: FileIO,
+    *,
+    named: frozenset[str],
+    seen: dict[str, frozenset[str]],
+) -> frozenset[str]:
+    """Return which of the named files a snapshot holds; a manifest seen before is not reread."""
+    live: frozenset[str] = frozenset()
+    for manifest in manifests_of(snapshot, io):
+        if manifest.content != ManifestContent.DATA:
+            continue
+        path = manifest.manifest_path
+        if path not in seen:
+            entries = live_entries(manifest, io)
+            seen[path] = named.intersection(entry.data_file.file_path for entry in entries)
+        live |= seen[path]
+    return live
 
 
 def _result(commit: Commit, snapshot: IcebergSnapshot, committed: set[str]) -> CommitResult:
@@ -109,5 +123,5 @@ def referenced_metadata(snapshots: Iterable[IcebergSnapshot], io: FileIO) -> set
     paths: set[str] = set()
     for snapshot in snapshots:
         paths.add(snapshot.manifest_list)
-        paths.update(manifest.manifest_path for manifest in snapshot.manifests(io))
+        paths.update(manifest.manifest_path for manifest in manifests_of(snapshot, io))
     return paths

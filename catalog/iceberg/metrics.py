@@ -31,11 +31,11 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from catalog.iceberg.commit_properties import inferred_metrics_max
+
 _TRUNCATE = re.compile(r"truncate\(([1-9][0-9]*)\)")
 _DEFAULT_MODE = "write.metadata.metrics.default"
 _COLUMN_MODE = "write.metadata.metrics.column."
-_INFERRED_MAX = "write.metadata.metrics.max-inferred-column-defaults"
-_INFERRED_MAX_DEFAULT = 100
 _SURROGATES_FIRST, _SURROGATES_END = 0xD800, 0xE000
 _CODE_POINT_MAX = 0x10FFFF
 
@@ -100,7 +100,7 @@ def metrics_modes(
     Without a default mode of its own, a wide table records only its first 100 columns.
     """
     default = properties.get(_DEFAULT_MODE)
-    inferred_max = int(properties.get(_INFERRED_MAX, _INFERRED_MAX_DEFAULT))
+    inferred_max = inferred_metrics_max(properties)
     modes = {}
     for index, column in enumerate(columns):
         fallback = _mode(default) if default or index < inferred_max else NONE

@@ -77,12 +77,16 @@ class OutputReader:
     schemas: Sequence[Schema]
     properties: Mapping[str, str]
 
-    def read(self, outputs: Sequence[OutputFile]) -> dict[str, VerifiedOutput]:
-        """Return the outputs by path.
+    def read(self, commit: Commit) -> dict[str, VerifiedOutput]:
+        """Return the outputs of a commit by path.
 
         Raises:
-            CorruptTableError: one is missing, short, or not what was announced.
+            CorruptTableError: one is missing, short, or not what was announced; or a group's
+                outputs do not hold the number of rows that its inputs keep.
         """
+        outputs = _distinct_outputs(commit)
+        for rewrite in commit.rewrites:
+            _require_row_arithmetic(rewrite)
         with ThreadPoolExecutor(_READERS) as readers:
             return {verified.file.path: verified for verified in readers.map(self._one, outputs)}
 
@@ -121,12 +125,16 @@ def _require(output: OutputFile, what: str, *, announced: int, found: int) -> No
         )
 
 
-def require_row_arithmetic(rewrite: Rewrite) -> None:
-    """Check that the outputs of a group hold the rows that its inputs keep.
+def _distinct_outputs(commit: Commit) -> list[OutputFile]:
+    outputs = [output for rewrite in commit.rewrites for output in rewrite.added]
+    inputs = [path for one in commit.rewrites for path in one.files.files["path"].to_pylist()]
+    paths = {output.path for output in outputs}
+    if len(paths) != len(outputs) or not paths.isdisjoint(inputs):
+        raise CorruptTableError(f"commit {commit.commit_id} names a file twice")
+    return outputs
 
-    Raises:
-        CorruptTableError: they hold more or fewer.
-    """
+
+def _require_row_arithmetic(rewrite: Rewrite) -> None:
     kept = rewrite.files.row_count - rewrite.rows_dropped
     written = sum(output.row_count for output in rewrite.added)
     if written != kept:
@@ -142,7 +150,9 @@ def schemas_since(metadata: TableMetadata, commit: Commit) -> list[Schema]:
     would silently drop the columns that came after it.
     """
     current = metadata.schema()
-    base = metadata.snapshot_by_id(int(commit.base.snapshot_id))
+    base = next(
+        (one for one in metadata.snapshots if str(one.snapshot_id) == commit.base.snapshot_id), None
+    )
     base_id = current.schema_id if base is None or base.schema_id is None else base.schema_id
     later = [schema for schema in metadata.schemas if schema.schema_id >= base_id]
     return [current, *sorted(later, key=lambda schema: -schema.schema_id)]

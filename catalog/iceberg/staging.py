@@ -16,9 +16,7 @@ from functools import partial
 from hashlib import blake2b
 from itertools import count
 from time import time_ns
-from typing import cast
 
-from pyiceberg.avro.codecs import AvroCompressionCodec
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
     DataFile,
@@ -35,12 +33,12 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 
+from catalog.iceberg.commit_properties import avro_codec, manifest_size_bytes
+from catalog.iceberg.entries import live_entries
 from catalog.iceberg.head import Head, LiveEntry, partition_text, schema_for
 from catalog.iceberg.summary import replace_summary
 from catalog.model import Commit
 
-_MANIFEST_BYTES = ("commit.manifest.target-size-bytes", 8 << 20)
-_AVRO_CODEC = ("write.avro.compression-codec", "gzip")
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SNAPSHOT_ID_BITS = 63
 
@@ -118,7 +116,7 @@ class Staging:
             snapshot_id=self.snapshot_id,
             parent_snapshot_id=parent.snapshot_id if parent else None,
             sequence_number=sequence_number,
-            avro_compression=_codec(metadata),
+            avro_compression=avro_codec(metadata.properties),
         ) as writer:
             writer.add_manifests(manifests)
         return Snapshot(  # type: ignore[call-arg]  # names are as good as aliases
@@ -208,7 +206,7 @@ class Staging:
         def rest() -> list[ManifestEntry]:
             return [
                 self._with_status(ManifestEntryStatus.EXISTING, entry)
-                for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True)
+                for entry in live_entries(manifest, self._io)
                 if entry.data_file.file_path not in paths
             ]
 
@@ -261,8 +259,7 @@ class Staging:
         spec_id: int,
         entries: Sequence[ManifestEntry],
     ) -> list[ManifestFile]:
-        name, default = _MANIFEST_BYTES
-        target_bytes = int(table.metadata.properties.get(name, default))
+        target_bytes = manifest_size_bytes(table.metadata.properties)
         manifests: list[ManifestFile] = []
         remaining = iter(entries)
         entry = next(remaining, None)
@@ -279,7 +276,7 @@ class Staging:
         spec = metadata.specs()[spec_id]
         name = f"{self._commit.commit_id}-{self._token}-m{next(self._numbers)}.avro"
         output = self._io.new_output(self._path(table, name))
-        schema, codec = schema_for(metadata, spec), _codec(metadata)
+        schema, codec = schema_for(metadata, spec), avro_codec(metadata.properties)
         if content == ManifestContent.DELETES:
             return _DeleteManifestWriter(spec, schema, output, self.snapshot_id, codec)
         return write_manifest(
@@ -289,11 +286,6 @@ class Staging:
 
 # The property of a snapshot's summary that holds the id of the commit that made it.
 COMMIT_ID = "compactor.commit-id"
-
-
-def _codec(metadata: TableMetadata) -> AvroCompressionCodec:
-    name, default = _AVRO_CODEC
-    return cast(AvroCompressionCodec, metadata.properties.get(name, default))
 
 
 def committed_by(snapshot: Snapshot) -> str | None:

@@ -17,9 +17,8 @@ from pyiceberg.table.snapshots import (
     update_snapshot_summaries,
 )
 
+from catalog.iceberg.commit_properties import partition_summaries_max
 from catalog.iceberg.head import schema_for
-
-_PARTITIONS_MAX = "write.summary.partition-limit"
 
 
 def replace_summary(
@@ -30,7 +29,7 @@ def replace_summary(
     properties: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the summary of a snapshot that follows the current one, its operation left out."""
-    collector = SnapshotSummaryCollector(int(metadata.properties.get(_PARTITIONS_MAX, 0)))
+    collector = SnapshotSummaryCollector(partition_summaries_max(metadata.properties))
     specs = metadata.specs()
     for file in added:
         spec = specs[file.spec_id]

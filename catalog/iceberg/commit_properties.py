@@ -1,0 +1,72 @@
+"""What a table's properties ask of its commits.  Pure.
+
+A value that cannot be read is as good as none: a commit of finished work does not fail over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from pyiceberg.avro.codecs import AvroCompressionCodec
+
+Properties = Mapping[str, str]
+
+# What the property calls them, what the library does.
+_AVRO_CODECS = {"gzip": "gzip", "zstd": "zstd", "uncompressed": "null", "none": "null"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Limits of the attempts of one commit.
+
+    Attributes:
+        retries_max: attempts after the first.
+        wait_min_seconds: upper bound of the wait before the first retry, doubled with each.
+        wait_max_seconds: the longest wait.
+        timeout_seconds: no attempt begins later than this after the first.
+    """
+
+    retries_max: int
+    wait_min_seconds: float
+    wait_max_seconds: float
+    timeout_seconds: float
+
+
+def pace(properties: Properties) -> Pace:
+    """Return the limits of attempts; the defaults are those of the specification."""
+    return Pace(
+        retries_max=_count(properties, "commit.retry.num-retries", 4),
+        wait_min_seconds=_count(properties, "commit.retry.min-wait-ms", 100) / 1000,
+        wait_max_seconds=_count(properties, "commit.retry.max-wait-ms", 60_000) / 1000,
+        timeout_seconds=_count(properties, "commit.retry.total-timeout-ms", 1_800_000) / 1000,
+    )
+
+
+def manifest_size_bytes(properties: Properties) -> int:
+    """Return how large a manifest should become."""
+    return _count(properties, "commit.manifest.target-size-bytes", 8 << 20)
+
+
+def avro_codec(properties: Properties) -> AvroCompressionCodec:
+    """Return how manifests are compressed."""
+    name = properties.get("write.avro.compression-codec", "gzip").lower()
+    return cast(AvroCompressionCodec, _AVRO_CODECS.get(name, "gzip"))
+
+
+def partition_summaries_max(properties: Properties) -> int:
+    """Return how many partitions a snapshot summary may count one by one."""
+    return _count(properties, "write.summary.partition-limit", 0)
+
+
+def inferred_metrics_max(properties: Properties) -> int:
+    """Return how many columns have metrics without being asked for."""
+    return _count(properties, "write.metadata.metrics.max-inferred-column-defaults", 100)
+
+
+def _count(properties: Properties, name: str, default: int) -> int:
+    try:
+        return max(0, int(properties.get(name, default)))
+    except ValueError:
+        return default
