@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from catalog.errors import AccessDeniedError, CatalogError, StorageFullError
@@ -22,6 +23,7 @@ _ONE_TRY = Retry(attempts=1)
 _MEMORY_GROWTH = 2
 # No other group would fare better.
 _STOPS_JOB = (AccessDeniedError, StorageFullError)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ class Attempts:
 def _broke(start: Start, failure: RuntimeFailure) -> Broke:
     """Say why an attempt failed: by the error of the task itself where there is one."""
     cause = failure.cause if isinstance(failure, TaskError) else None
+    if isinstance(failure, TaskError):
+        _LOG.debug("attempt %s raised\n%s", start.attempt_id, failure.remote_traceback)
     if isinstance(cause, CatalogError | CompactorError):
         return Broke(
             start.group_id,

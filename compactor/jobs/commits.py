@@ -6,6 +6,7 @@ called a failure. Where it cannot be looked up, the outcome is unknown and nothi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from catalog.errors import CatalogError, CommitConflictError, CommitUnknownError
@@ -17,6 +18,8 @@ from compactor.jobs.journal import Happened
 from compactor.jobs.state import Absent, Settled, Unknown
 from compactor.planner.plan import Plan
 from compactor.rewrite.task import RewriteResult
+
+_LOG = logging.getLogger(__name__)
 
 
 def make_commit(
@@ -59,6 +62,7 @@ def commit_batch(table: Table, commit: Commit) -> Happened:
         # Nothing of it is in the table, says the error: there is nothing to look up.
         return _absent(table, commit, reason=_text(error), is_retryable=True)
     except Exception as error:  # noqa: BLE001 - no error tells whether the commit happened
+        _LOG.debug("commit %s raised", commit.commit_id, exc_info=error)
         is_retryable = isinstance(error, CatalogError) and error.retryable
         return look_up(table, commit, reason=_text(error), is_retryable=is_retryable)
 

@@ -423,6 +423,21 @@ def test_another_plan_gives_the_unfinished_job_up(desk: Desk, originals: set[Pat
     assert stray_files(desk.table, originals) == set()
 
 
+def test_an_interrupted_saved_plan_goes_on(desk: Desk, originals: set[Path]) -> None:
+    before = numbers(desk.table)
+    plan = plan_table(desk.table, POLICY, now_ms=0)
+    desk.reacts.append(crash_at(GroupFinished))
+    with pytest.raises(KeyboardInterrupt):
+        apply_plan(desk.table, plan, environment=desk.environment, options=desk.options)
+    desk.reacts.clear()
+    report = apply_plan(desk.table, plan, environment=desk.environment, options=desk.options)
+    assert report.is_resumed
+    assert report.groups == GroupCounts(committed=3)
+    # The inline runtime had run all three when the first was told; their answers died untold.
+    assert numbers(desk.table) == before
+    assert stray_files(desk.table, originals) == set()
+
+
 def test_snapshots_are_compared_by_their_rows(desk: Desk, runtime: Runtime) -> None:
     report = desk.compact()
     same = verify_snapshots(
