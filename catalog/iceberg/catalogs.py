@@ -24,7 +24,6 @@ from catalog.errors import (
 )
 
 _FILE_IO = "catalog.iceberg.catalog_io.CatalogFileIO"
-_SQLITE = "sqlite:///"
 _MISSING = (
     pyiceberg_errors.NoSuchTableError,
     pyiceberg_errors.NoSuchNamespaceError,
@@ -66,17 +65,16 @@ def open_catalog(name: str, properties: Mapping[str, str] | None = None) -> Cata
             hint=f"configured catalogs: {names}; add it to .pyiceberg.yaml or set "
             f"PYICEBERG_CATALOG__{name.upper()}__URI",
         )
-    _refuse_missing_database(name, str(settings.get("uri", "")))
+    uri = str(settings.get("uri", ""))
+    if uri and (settings.get("type") == "sql" or uri.startswith("sqlite:")):
+        _check_database(name, uri)
     settings.setdefault("py-io-impl", _FILE_IO)
     settings.setdefault("init_catalog_tables", "false")
     try:
         with catalog_errors(f"the catalog {name}"):
             return load_catalog(name, **settings)
     except CorruptTableError as fault:
-        raise CatalogError(
-            f"the settings of the catalog {name} make no catalog: {fault.__cause__}",
-            hint="check its type and its uri in the configuration",
-        ) from fault
+        raise _misconfigured(name, fault.__cause__) from fault
 
 
 @contextmanager
@@ -92,8 +90,11 @@ def catalog_errors(subject: str) -> Iterator[None]:
         raise AccessDeniedError(
             f"no access to {subject}: {fault}", hint="check the credentials of the catalog"
         ) from fault
-    except pyiceberg_errors.NotInstalledError as fault:
-        raise CatalogError(f"{subject} needs a package that is not installed: {fault}") from fault
+    except (pyiceberg_errors.NotInstalledError, ImportError) as fault:
+        raise CatalogError(
+            f"{subject} needs a package that is not installed: {_first_line(fault)}",
+            hint="install PyIceberg with the extra of the catalog, or the driver of its database",
+        ) from fault
     except (ValueError, KeyError, TypeError, pyiceberg_errors.ValidationError) as fault:
         raise CorruptTableError(f"{subject} cannot be read: {_first_line(fault)}") from fault
     except Exception as fault:  # each catalog's client has errors of its own
@@ -117,14 +118,28 @@ def _first_line(fault: Exception) -> str:
     return lines[0] if lines else type(fault).__name__
 
 
-def _refuse_missing_database(name: str, uri: str) -> None:
-    """Refuse before SQLite creates an empty database where there is none."""
-    path = uri.removeprefix(_SQLITE)
-    if uri.startswith(_SQLITE) and path not in ("", ":memory:") and not Path(path).exists():
+def _check_database(name: str, uri: str) -> None:
+    """Refuse an address that is none, and SQLite's creating of a database where there is none."""
+    from sqlalchemy import make_url  # lazy: the other catalogs need none of it
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(uri)
+    except ArgumentError as fault:
+        raise _misconfigured(name, f"{uri!r} is not the URL of a database") from fault
+    is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+    if is_file and not Path(str(url.database)).exists():
         raise StorageError(
-            f"the database of the catalog {name} does not exist: {path}",
+            f"the database of the catalog {name} does not exist: {url.database}",
             hint="check the catalog's uri",
         )
+
+
+def _misconfigured(name: str, reason: object) -> CatalogError:
+    return CatalogError(
+        f"the settings of the catalog {name} make no catalog: {reason}",
+        hint="check its type and its uri in the configuration",
+    )
 
 
 def namespaces(

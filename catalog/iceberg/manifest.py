@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.errors import CorruptTableError, UnsupportedTableError
+from catalog.errors import CorruptTableError, LocationError, UnsupportedTableError
 from catalog.iceberg.avro import AvroFile, decode_record
 from catalog.iceberg.partition import Spec, encode_key, from_avro, label
 from catalog.location import Confinement
@@ -40,7 +40,7 @@ _LOWER, _UPPER, _KEY_METADATA, _REFERENCED, _CONTENT_OFFSET = 125, 128, 131, 143
 _ENTRY = (_STATUS, _SNAPSHOT_ID, _SEQUENCE_NUMBER, _CONTENT, _PATH, _FORMAT, _ROW_COUNT, _SIZE)
 _DELETE_ENTRY = (_LOWER, _UPPER, _REFERENCED, _CONTENT_OFFSET)
 
-_PARTITION_TYPE = DATA_FILES.field("partition_key").type
+_FOREIGN_FILE = "rewrite the files that lie elsewhere with the engine that added them to the table"
 FILES = pa.schema(
     [
         *(DATA_FILES.field(name) for name in ("path", "size_bytes", "row_count")),
@@ -197,7 +197,10 @@ class ManifestReader:
         plain = rf"^(?:{prefixes})(?:/[A-Za-z0-9_=+:,~@-][A-Za-z0-9_=+:,~@.-]*)+$"
         odd = pc.invert(pc.match_substring_regex(paths, plain))
         for path in paths.filter(odd).to_pylist():
-            self.confinement.parse(path)
+            try:
+                self.confinement.parse(path)
+            except LocationError as fault:
+                raise LocationError(str(fault), hint=_FOREIGN_FILE) from fault
 
 
 def _required(columns: dict[int, list[Any]], field_id: int, path: str) -> list[Any]:

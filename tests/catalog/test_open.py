@@ -182,6 +182,23 @@ def test_settings_that_make_no_catalog() -> None:
     assert "type" in error.hint
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"type": "sql", "uri": "no uri"}, "no uri"),
+        ({"type": "sql", "uri": "oracle://host/db"}, "not installed"),
+        ({"type": "sql"}, "uri"),
+        ({"uri": "gopher://x"}, "gopher"),
+        ({"py-catalog-impl": "no.such.Catalog"}, "no.such.Catalog"),
+    ],
+)
+def test_settings_of_which_one_is_wrong(settings: dict[str, str], said: str) -> None:
+    error = _refusal("lake.a.b", CatalogError, **settings)
+
+    assert said in str(error)
+    assert error.hint
+
+
 def test_a_configuration_that_is_malformed(tmp_path: Path) -> None:
     (tmp_path / ".pyiceberg.yaml").write_text("catalog: [")
     program = (
