@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 from pathlib import Path
 
@@ -19,17 +20,20 @@ FILE_ROWS = 75_000
 def prepare_manifests(directory: Path, manifests: int, files_per_manifest: int) -> Prepared:
     """Make a table of `manifests` appends of `files_per_manifest` files, unless it is there."""
     prepared = Prepared(directory, (), manifests * files_per_manifest * FILE_BYTES)
-    if (directory / "catalog.db").exists():
+    ready = directory / "ready"
+    if ready.exists():
         return prepared
-    directory.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
     catalog = open_catalog(directory)
     catalog.create_namespace("ns")
     names = [f"column_{index:02}" for index in range(COLUMNS)]
     table = catalog.create_table(TABLE, pa.schema([(name, pa.int64()) for name in names]))
     for manifest in range(manifests):
-        with table.update_snapshot().fast_append() as append:
+        with table.transaction() as change, change.update_snapshot().fast_append() as append:
             for index in range(files_per_manifest):
                 append.append_data_file(_file(table.location(), manifest, index))
+    ready.touch()
     return prepared
 
 
