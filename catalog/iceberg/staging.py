@@ -262,12 +262,11 @@ class Staging:
         target_bytes = manifest_size_bytes(table.metadata.properties)
         manifests: list[ManifestFile] = []
         remaining = iter(entries)
-        entry = next(remaining, None)
-        while entry is not None:
+        for first in remaining:
             with self._writer(table, content, spec_id) as writer:
-                while entry is not None and writer.tell() < target_bytes:
+                writer.add_entry(first)
+                while writer.tell() < target_bytes and (entry := next(remaining, None)):
                     writer.add_entry(entry)
-                    entry = next(remaining, None)
             manifests.append(writer.to_manifest_file())
         return manifests
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -342,3 +343,82 @@ def test_outputs_of_a_schema_before_the_base_are_refused(lake: IcebergLake) -> N
     lossy = replace(commit, rewrites=(replace(commit.rewrites[0], added=(short,)),))
     with pytest.raises(CorruptTableError, match="columns"):
         lake.table.commit(lossy)
+
+
+def upgrade(lake: IcebergLake) -> None:
+    with lake.other.transaction() as transaction:
+        transaction.upgrade_table_version(2)
+
+
+def test_a_table_that_was_upgraded_before_the_plan(tmp_path: Path) -> None:
+    lake = IcebergLake(tmp_path, 1)
+    files = fill(lake)
+    upgrade(lake)
+    lake.delete({files["a"][0]: [0]})
+    lake.append(range(100, 110))
+    before = lake.rows()
+    assert lake.table.commit(plan_all(lake.table)).conflicts == ()
+    assert lake.rows() == before
+    assert lake.table.commit(plan_all(lake.table)).conflicts == ()
+    assert lake.rows() == before
+
+
+def test_a_table_that_was_upgraded_since_the_plan(tmp_path: Path) -> None:
+    lake = IcebergLake(tmp_path, 1)
+    files = fill(lake)
+    commit = plan_all(lake.table)
+    upgrade(lake)
+    lake.delete({files["a"][0]: [0]})
+    before = lake.rows()
+    result = lake.table.commit(commit)
+    assert (len(result.committed), len(result.conflicts)) == (1, 1)
+    assert lake.rows() == before
+
+
+def test_large_manifests_are_split_along_partitions(lake: IcebergLake) -> None:
+    with lake.other.transaction() as transaction:
+        transaction.set_properties({"commit.manifest.target-size-bytes": "1"})
+    fill(lake, parts="abcdefgh", files=2)
+    before = lake.rows()
+    lake.table.commit(plan_all(lake.table))
+    added = [one for one in head(lake).manifests(lake.other.io) if one.added_files_count]
+    assert len(added) == 8
+    edges = [one.partitions[0] for one in added if one.partitions]
+    assert all(
+        first.upper_bound < second.lower_bound
+        for first, second in pairwise(sorted(edges, key=lambda edge: edge.lower_bound))
+    )
+    assert lake.rows() == before
+
+
+def test_metadata_goes_where_the_table_wants_it(lake: IcebergLake, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    with lake.other.transaction() as transaction:
+        transaction.set_properties({"write.metadata.path": f"file://{elsewhere}"})
+    fill(lake)
+    before, commit = lake.rows(), plan_all(lake.table)
+    lake.table.commit(commit)
+    names = {path.name for path in elsewhere.iterdir()}
+    assert any(name.startswith(commit.commit_id) for name in names)
+    assert lake.rows() == before
+
+
+def test_a_manifest_that_cannot_be_decoded_stops_the_commit(lake: IcebergLake) -> None:
+    fill(lake)
+    commit = plan_all(lake.table)
+    snapshot = lake.table.snapshot()
+    place = Path(head(lake).manifests(lake.other.io)[0].manifest_path.removeprefix("file://"))
+    content = place.read_bytes()
+    place.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CorruptTableError):
+        lake.table.commit(commit)
+    place.write_bytes(content)
+    assert lake.table.snapshot() == snapshot
+    assert not list(place.parent.glob(f"*{commit.commit_id}*"))
+
+
+@pytest.mark.parametrize("commit_id", ["", "../x", "a/b", "a b", "-"])
+def test_a_commit_id_must_do_as_a_file_name(lake: IcebergLake, commit_id: str) -> None:
+    fill(lake)
+    with pytest.raises(ValueError, match="commit id"):
+        lake.table.commit(replace(plan_all(lake.table), commit_id=commit_id))

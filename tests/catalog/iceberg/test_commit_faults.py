@@ -288,3 +288,43 @@ def test_a_busy_database_is_waited_for(lake: FaultyLake) -> None:
     lake.faulty.faults = [fail(error), fail(error)]
     assert lake.ours.commit(commit).conflicts == ()
     assert lake.rows() == before
+
+
+def test_nothing_is_cleaned_while_a_request_may_still_arrive(lake: FaultyLake) -> None:
+    """The base is expired, so nothing can be proposed again; the first request is on its way."""
+    commit = plan_all(lake.table)
+    lake.append(range(100, 110))
+    before = lake.rows()
+    late = []
+
+    def delay(swap):  # type: ignore[no-untyped-def]
+        late.append(swap)
+        lake.expire()
+        raise TimeoutError
+
+    lake.faulty.faults = [delay]
+    with pytest.raises(CommitUnknownError):
+        lake.ours.commit(commit)
+    late[0]()
+    landed_once(lake, commit)
+    assert lake.rows() == before
+    assert lake.table.find_commit(commit) is not None
+
+
+def test_nothing_is_cleaned_when_the_landed_snapshot_cannot_be_read(lake: FaultyLake) -> None:
+    before, commit = lake.rows(), plan_all(lake.table)
+    hidden = []
+
+    def hide(swap):  # type: ignore[no-untyped-def]
+        swap()
+        place = Path(lake.other.current_snapshot().manifest_list.removeprefix("file://"))
+        hidden.append((place, place.rename(place.with_suffix(".hidden"))))
+        raise CommitFailedException("409 after a retry of the transport")
+
+    lake.faulty.faults = [hide]
+    with pytest.raises(CommitUnknownError):
+        lake.ours.commit(commit)
+    for place, away in hidden:
+        away.rename(place)
+    landed_once(lake, commit)
+    assert lake.rows() == before
