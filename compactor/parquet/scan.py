@@ -229,7 +229,8 @@ class Scan:
         """Refuse a chunk that reaches out of its file, and note where its first page is."""
         start = row[DATA_PAGE]
         for page in (row[DICTIONARY_PAGE], row[INDEX_PAGE]):
-            if 0 < page < start:
+            # A chunk without values may have a dictionary and no data page.
+            if 0 < page < start or start == 0:
                 start = page
         row[START] = start
         if self.obstacle is not None:
