@@ -16,6 +16,7 @@ from catalog.errors import CorruptTableError
 from catalog.location import Location
 from catalog.storage import ByteRange, Storage
 from compactor.rewrite.expansion import BATCH_ROWS_MAX, batch_rows
+from compactor.rewrite.footer import check_footer
 from compactor.rewrite.stretch import StretchFile
 
 MIB = 1 << 20
@@ -120,6 +121,7 @@ def open_parquet(
             stretch.hold(ByteRange(0, size_bytes))
         with decoding(name):
             metadata = pq.read_metadata(pa.PythonFile(stretch, mode="r"))
+            check_footer(metadata, size_bytes)
             reader = _reader(stretch, metadata, dictionaries=())
         yield ParquetInput(name, stretch, metadata, reader)
 

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import (
+    CatalogError,
     CorruptTableError,
     ObjectNotFoundError,
     StorageFullError,
@@ -86,6 +87,28 @@ def test_a_flipped_bit_in_a_page_is_found(
     # A page header holds bits that do not matter; a page does not.
     for output in output_files(table):
         assert pq.ParquetFile(output).read().cast(SCHEMA).equals(rows(200))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_flipped_bit_in_a_footer_never_ends_the_process(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Footers carry no checksum: what cannot be told from a sound one is read as it stands."""
+    directory = tmp_path_factory.mktemp("footer")
+    path = write_file(directory / "in.parquet", rows(50))
+    files = inventory([path])
+    raw = bytearray(Path(path).read_bytes())
+    footer_bytes = int.from_bytes(raw[-8:-4], "little") + 8
+    raw[-data.draw(st.integers(1, footer_bytes))] ^= 1 << data.draw(st.integers(0, 7))
+    Path(path).write_bytes(raw)
+    table = local_table(directory)
+    try:
+        result = rewrite_group(make_task(table, [path], files=files))
+    except (CatalogError, VerificationError):
+        assert output_files(table) == []
+    else:
+        assert result.rows_written == 50
 
 
 def test_a_damaged_file_in_the_middle_takes_all_outputs_with_it(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""Check a footer before it is looked at: Arrow ends the process over some damaged ones.
+
+That happens when Python asks for a column's part of the footer; Arrow's reader turns the same
+damage into an error. So it is made to open every column of
+every row group over a file that holds nothing: a sound footer is proved by the attempt to read
+the first page.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.storage import ByteRange
+from catalog.storage.input import InputFile
+
+# Any buffer will do: without one the reader fetches pages before it has opened all columns.
+_BUFFER_BYTES = 1 << 10
+
+
+class _PageReachedError(Exception):
+    """The reader has opened all columns and wants a page."""
+
+
+class _Unreadable(InputFile):
+    """A file whose first read tells that it was reached."""
+
+    def _fetch(self, wanted: ByteRange) -> NoReturn:
+        raise _PageReachedError
+
+
+def check_footer(metadata: pq.FileMetaData, size_bytes: int) -> None:
+    """Open every column of a file without reading any.
+
+    Args:
+        metadata: the footer.
+        size_bytes: size of the file.
+
+    Raises:
+        OSError: the footer is damaged.
+        ValueError: its parts contradict each other.
+    """
+    _open_all_columns(metadata, size_bytes)
+    paths = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+    rows = 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        rows += group.num_rows
+        if [group.column(place).path_in_schema for place in range(group.num_columns)] != paths:
+            raise ValueError(f"the columns of row group {index} are not those of the schema")
+    if rows != metadata.num_rows:
+        raise ValueError(f"the row groups have {rows} rows, the file {metadata.num_rows}")
+
+
+def _open_all_columns(metadata: pq.FileMetaData, size_bytes: int) -> None:
+    file = pq.ParquetFile(
+        pa.PythonFile(_Unreadable(size_bytes), mode="r"),
+        metadata=metadata,
+        buffer_size=_BUFFER_BYTES,
+        pre_buffer=False,
+    )
+    for index in range(metadata.num_row_groups):
+        batches = file.iter_batches(batch_size=1, row_groups=[index], use_threads=False)
+        try:
+            next(batches, None)
+        except _PageReachedError:
+            continue
