@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
+from catalog.errors import CatalogError
 from catalog.table import MapFunction
-from runtime import Runtime
+from runtime import Ref, Runtime, TaskError
+
+T = TypeVar("T")
 
 # Fewer items than this are done sooner than a worker process has started.
 ITEMS_MIN = 24
@@ -27,9 +30,24 @@ def spread(runtime: Runtime) -> MapFunction:
             for start in range(0, len(items), ITEMS_PER_TASK)
         ]
         for ref in refs:
-            yield from runtime.get(ref)
+            yield from answer(runtime, ref)
 
     return run
+
+
+def answer(runtime: Runtime, ref: Ref[T]) -> T:
+    """Wait for a task of catalog work; an error of the catalog comes as itself.
+
+    Raises:
+        CatalogError: the task raised it.
+        RuntimeFailure: the task failed otherwise.
+    """
+    try:
+        return runtime.get(ref)
+    except TaskError as failure:
+        if isinstance(failure.cause, CatalogError):
+            raise failure.cause from failure
+        raise
 
 
 def _apply(function: Callable[[Any], Any], items: list[Any]) -> list[Any]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from catalog.errors import CatalogError
 from catalog.model import Inventory
 from catalog.table import Table, TableFiles
-from compactor.jobs.spread import spread
+from compactor.jobs.spread import answer, spread
 from compactor.planner.policy import MIB
 from compactor.rewrite.task import EMPTY_DIGEST, RowDigest
 from compactor.rewrite.verify import digest_slices
-from runtime import Ref, Runtime, TaskError
+from runtime import Runtime
 
 # Enough work to be worth a task, little enough to be spread over the workers.
 TASK_BYTES = 256 * MIB
@@ -115,20 +114,10 @@ def _digests(readings: list[_Reading], runtime: Runtime) -> list[RowDigest]:
         ]
         for reading in readings
     ]
-    return [_sum(_answers(some, runtime)) for some in refs]
+    return [_sum(answer(runtime, ref) for ref in some) for some in refs]
 
 
-def _answers(refs: list[Ref[RowDigest]], runtime: Runtime) -> list[RowDigest]:
-    try:
-        return runtime.get(refs)
-    except TaskError as error:
-        # The table's own error says more than that a task failed.
-        if isinstance(error.cause, CatalogError):
-            raise error.cause from error
-        raise
-
-
-def _sum(digests: list[RowDigest]) -> RowDigest:
+def _sum(digests: Iterable[RowDigest]) -> RowDigest:
     total = EMPTY_DIGEST
     for digest in digests:
         total += digest

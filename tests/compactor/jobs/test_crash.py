@@ -44,8 +44,11 @@ CRASHES: list[list[str]] = [
     *([_LEADS_TO[place], place] if place in _LEADS_TO else [place] for place in Failpoint),
     [METADATA_WRITTEN],
     [CATALOG_ANSWERED],
+]
+LONGER: list[list[str]] = [
     [f"{Failpoint.BATCH_COMMITTED}:2"],
     [f"{Failpoint.RESULT_JOURNALED}:4"],
+    [f"{Failpoint.ATTEMPT_SUBMITTED}:5", Failpoint.RESULT_RECEIVED, Failpoint.BATCH_SETTLED],
     [METADATA_WRITTEN, Failpoint.BATCH_ABSENT, CATALOG_ANSWERED, Failpoint.JOB_ENDING],
 ]
 
@@ -73,6 +76,18 @@ def done_groups(directory: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("crashes", CRASHES, ids="+".join)
 def test_a_killed_job_is_finished_by_the_same_command(tmp_path: Path, crashes: list[str]) -> None:
+    kill_and_finish(tmp_path, crashes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("crashes", LONGER, ids="+".join)
+def test_a_job_that_is_killed_again_and_again_is_finished(
+    tmp_path: Path, crashes: list[str]
+) -> None:
+    kill_and_finish(tmp_path, crashes)
+
+
+def kill_and_finish(tmp_path: Path, crashes: list[str]) -> None:
     make_lake(tmp_path)
     before = contents(tmp_path)
     for failpoint in crashes:
