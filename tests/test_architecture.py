@@ -23,7 +23,15 @@ FUNCTION_LINES_P90 = 30
 FORBIDDEN_NAMES = {"utils", "util", "common", "misc", "helpers", "manager"}
 
 # Modules that decide and never act: values in, values out.
-PURE = ("compactor/planner", "compactor/jobs/state.py", "runtime/scheduler.py", "runtime/predictor.py")
+PURE = (
+    "compactor/planner",
+    "compactor/jobs/state.py",
+    "compactor/jobs/machine.py",
+    "compactor/jobs/staleness.py",
+    "compactor/jobs/totals.py",
+    "runtime/scheduler.py",
+    "runtime/predictor.py",
+)
 IMPURE_MODULES = {
     "asyncio",
     "datetime",
