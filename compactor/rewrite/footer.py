@@ -1,9 +1,8 @@
 """Check a footer before it is looked at: Arrow ends the process over some damaged ones.
 
 That happens when Python asks for a column's part of the footer; Arrow's reader turns the same
-damage into an error. So it is made to open every column of
-every row group over a file that holds nothing: a sound footer is proved by the attempt to read
-the first page.
+damage into an error. So it is made to open every column of every row group over a file that holds
+nothing: a footer is sound when the reader goes on to ask for the first page.
 """
 
 from __future__ import annotations
