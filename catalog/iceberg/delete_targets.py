@@ -6,6 +6,7 @@ answer decides whether rows come back, so it is never guessed.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -48,10 +49,10 @@ class DeleteTargets:
     def _read(self, path: str) -> frozenset[str]:
         with self.storage.open_input(self.confinement.parse(path)) as source:
             try:
-                column = pq.read_table(source, columns=[_FILE_PATH])[_FILE_PATH]
+                table = pq.read_table(source, columns=[_FILE_PATH], read_dictionary=[_FILE_PATH])
+                return frozenset(pc.unique(table[_FILE_PATH].cast(pa.string())).to_pylist())
             except (pa.ArrowException, KeyError) as error:
                 raise CorruptTableError(f"cannot read the delete file {path}: {error}") from error
-        return frozenset(pc.unique(column).to_pylist())
 
 
 def single_target(delete_file: DataFile) -> str | None:
@@ -67,10 +68,18 @@ def _bounds(delete_file: DataFile) -> tuple[bytes | None, bytes | None]:
     )
 
 
-def _may_name(delete_file: DataFile, path: str) -> bool:
-    lower, upper = _bounds(delete_file)
-    encoded = path.encode()
-    return (lower is None or lower <= encoded) and (upper is None or encoded <= upper)
+class _Paths:
+    """Data files in the order of their paths, as bounds compare them."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._encoded = sorted(path.encode() for path in paths)
+
+    def allowed_by(self, delete_file: DataFile) -> list[str]:
+        """Return the paths that the bounds of a delete file leave possible."""
+        lower, upper = _bounds(delete_file)
+        first = 0 if lower is None else bisect_left(self._encoded, lower)
+        end = len(self._encoded) if upper is None else bisect_right(self._encoded, upper)
+        return [path.decode() for path in self._encoded[first:end]]
 
 
 def live_files(
@@ -92,16 +101,17 @@ def live_files(
         base_sequence_number: that of the snapshot the plan was made from.
     """
     applied: dict[str, set[str]] = {path: set() for path in head.files}
-    by_partition: dict[str, list[LiveEntry]] = {}
-    for one in head.files.values():
-        by_partition.setdefault(partition_text(one.file), []).append(one)
+    by_partition = _by_partition(head.files.values())
     for delete in head.deletes:
         delete_path = delete.file.file_path
         if delete.file.content == DataFileContent.EQUALITY_DELETES:
             for path in _hit_by_equality(delete, head, base_sequence_number):
                 applied[path].add(delete_path)
             continue
-        for path in _candidates(delete, by_partition.get(partition_text(delete.file), ())):
+        neighbours = by_partition.get(partition_text(delete.file))
+        for path in neighbours.allowed_by(delete.file) if neighbours else ():
+            if delete.sequence_number < head.files[path].sequence_number:
+                continue
             # What was planned with is known to be harmless; what is new has to be looked into.
             if delete_path in planned.get(path, ()) or path in targets.of(delete.file):
                 applied[path].add(delete_path)
@@ -117,11 +127,11 @@ def _live_file(one: LiveEntry, delete_paths: set[str]) -> LiveFile:
     )
 
 
-def _candidates(delete: LiveEntry, neighbours: Iterable[LiveEntry]) -> Iterator[str]:
-    for one in neighbours:
-        path = one.file.file_path
-        if delete.sequence_number >= one.sequence_number and _may_name(delete.file, path):
-            yield path
+def _by_partition(files: Iterable[LiveEntry]) -> dict[str, _Paths]:
+    paths: dict[str, list[str]] = {}
+    for one in files:
+        paths.setdefault(partition_text(one.file), []).append(one.file.file_path)
+    return {partition: _Paths(some) for partition, some in paths.items()}
 
 
 def _hit_by_equality(delete: LiveEntry, head: Head, base_sequence_number: int) -> Iterator[str]:
@@ -152,13 +162,14 @@ def leaving(
         targets: what delete files name.
         live_paths: all data files of the head; read only as far as there is a doubt.
     """
-    partitions = {partition_text(head.files[path].file) for path in removed}
+    by_partition = _by_partition(head.files[path] for path in removed)
     candidates = {
         delete.file.file_path: delete
         for delete in head.deletes
         if delete.file.content == DataFileContent.POSITION_DELETES
-        and partition_text(delete.file) in partitions
-        and _is_known_cheaply(delete.file, removed)
+        and (neighbours := by_partition.get(partition_text(delete.file))) is not None
+        # It names one data file, or it has had to be opened for this commit anyway.
+        and (single_target(delete.file) is not None or neighbours.allowed_by(delete.file))
     }
     # What else they name, by data file: one that is live keeps its delete files.
     doubts: dict[str, list[str]] = {}
@@ -172,10 +183,3 @@ def leaving(
             undecided.discard(path)
             candidates.pop(path, None)
     return list(candidates.values())
-
-
-def _is_known_cheaply(delete_file: DataFile, removed: frozenset[str]) -> bool:
-    """Whether the bounds name one data file, or allow one of those that are replaced."""
-    if single_target(delete_file) is not None:
-        return True
-    return any(_may_name(delete_file, path) for path in removed)
