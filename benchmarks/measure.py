@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -49,7 +51,6 @@ class _Sampler:
     root: psutil.Process
     peak_tree_bytes: int = 0
     peak_process_bytes: int = 0
-    io_by_process: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def watch(self) -> None:
@@ -65,17 +66,10 @@ class _Sampler:
         for process in tree:
             try:
                 rollup = _rollup(process.pid)
-                counters = process.io_counters()
-            except (psutil.Error, OSError):
+            except OSError:
                 continue
             total += rollup.get("Pss", 0)
             self.peak_process_bytes = max(self.peak_process_bytes, rollup.get("Anonymous", 0))
-            self.io_by_process[process.pid] = (
-                counters.read_chars,
-                counters.write_chars,
-                counters.read_count,
-                counters.write_count,
-            )
         self.peak_tree_bytes = max(self.peak_tree_bytes, total)
 
 
@@ -85,41 +79,53 @@ def _rollup(pid: int) -> dict[str, int]:
     return {name.rstrip(":"): int(kib) * 1024 for name, kib in pairs}
 
 
+def _tree_io(pid: int) -> dict[str, int]:
+    """Wait for a process to end, without reaping it, and read what it and its tree transferred.
+
+    The kernel adds the counters of a child to its parent's when the parent waits for it.
+    """
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    lines = Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines()
+    return {name: int(value) for name, value in (line.split(": ") for line in lines)}
+
+
 def measure(command: Sequence[str], environment: Mapping[str, str]) -> tuple[Measurement, str]:
     """Run a command to its end and return what it used and what it printed to stdout.
 
     Raises:
         CommandFailedError: it ended with another exit code than 0.
     """
-    started = time.monotonic()
-    process = subprocess.Popen(
-        list(command),
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    sampler = _Sampler(psutil.Process(process.pid))
-    watcher = threading.Thread(target=sampler.watch, daemon=True)
-    watcher.start()
-    before = os.times()
-    stdout, stderr = process.communicate()
-    # Descendants that were waited for by their parents are part of this sum.
-    after = os.times()
-    sampler.stopped.set()
-    watcher.join()
-    if process.returncode != 0:
-        raise CommandFailedError(f"{' '.join(command)} -> {process.returncode}\n{stdout}\n{stderr}")
-    io = [sum(column) for column in zip(*sampler.io_by_process.values(), strict=True)] or [0] * 4
+    before, started = os.times(), time.monotonic()
+    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+        process = subprocess.Popen(
+            list(command), env={**os.environ, **environment}, stdout=stdout, stderr=stderr
+        )
+        sampler = _Sampler(psutil.Process(process.pid))
+        watcher = threading.Thread(target=sampler.watch, daemon=True)
+        watcher.start()
+        io = _tree_io(process.pid)
+        code = process.wait()
+        # Descendants that were waited for by their parents are part of this sum.
+        after = os.times()
+        sampler.stopped.set()
+        watcher.join()
+        printed, said = (_content(stream) for stream in (stdout, stderr))
+    if code != 0:
+        raise CommandFailedError(f"{' '.join(command)} -> {code}\n{printed}\n{said}")
     used = Measurement(
         cpu_seconds=(after.children_user - before.children_user)
         + (after.children_system - before.children_system),
         wall_seconds=time.monotonic() - started,
         peak_tree_bytes=sampler.peak_tree_bytes,
         peak_process_bytes=sampler.peak_process_bytes,
-        read_bytes=io[0],
-        write_bytes=io[1],
-        read_calls=io[2],
-        write_calls=io[3],
+        read_bytes=io["rchar"],
+        write_bytes=io["wchar"],
+        read_calls=io["syscr"],
+        write_calls=io["syscw"],
     )
-    return used, stdout
+    return used, printed
+
+
+def _content(stream: IO[str]) -> str:
+    stream.seek(0)
+    return stream.read()
