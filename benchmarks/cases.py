@@ -88,8 +88,8 @@ CASES = (
     ),
     Case(
         "nested",
-        "bin-pack 100 files of 2.5 MB, 59 columns with struct, list and map, zstd",
-        partial(_files, Input("nested", nested, 100, 9_500)),
+        "bin-pack 200 files of 2.5 MB, 59 columns with struct, list and map, zstd",
+        partial(_files, Input("nested", nested, 200, 9_500)),
         REWRITES,
         "pyarrow",
     ),
