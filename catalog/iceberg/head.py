@@ -20,6 +20,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import PrimitiveType
 
+from catalog.errors import UnsupportedTableError
 from catalog.iceberg.entries import live_entries, manifests_of
 from catalog.iceberg.partition import decode_key, encode_key
 from catalog.iceberg.pruning import Values, may_hold
@@ -167,13 +168,19 @@ def schema_for(metadata: TableMetadata, spec: PartitionSpec) -> Schema:
     """Return the newest schema that has every column that a spec is computed from.
 
     An old spec outlives the columns of its fields: its files keep their partition values.
+
+    Raises:
+        UnsupportedTableError: no schema is left that has them: the type of the values is lost.
     """
     sources = {field.source_id for field in spec.fields}
     schemas = sorted(metadata.schemas, key=lambda schema: -schema.schema_id)
     for schema in (metadata.schema(), *schemas):
         if sources <= schema.field_ids:
             return schema
-    return metadata.schema()
+    raise UnsupportedTableError(
+        f"no schema of the table has the columns of partition spec {spec.spec_id}",
+        hint="rewrite the files of this spec with the engine that removed the schema",
+    )
 
 
 def _has_live_files(manifest: ManifestFile) -> bool:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.memory import InMemoryCatalog
+from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.expressions import In
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
+from pyiceberg.table import CommitTableRequest, TableIdentifier
 from pyiceberg.table import Table as PyIcebergTable
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import LongType, NestedField, StringType
@@ -39,6 +42,18 @@ def in_memory_catalog(directory: Path) -> Catalog:
     catalog = InMemoryCatalog("memory", warehouse=f"file://{directory}/warehouse")
     catalog.create_namespace(NAMESPACE)
     return catalog
+
+
+class WireCatalog(SqlCatalog):
+    """A catalog that gets every commit as JSON, as a REST catalog does."""
+
+    def commit_table(self, table: Any, requirements: Any, updates: Any) -> Any:
+        identifier = TableIdentifier(namespace=["ns"], name="t")
+        request = CommitTableRequest(
+            identifier=identifier, requirements=requirements, updates=updates
+        )
+        received = CommitTableRequest.model_validate_json(request.model_dump_json())
+        return super().commit_table(table, received.requirements, received.updates)
 
 
 def rows_of(ids: Sequence[int], part: str) -> pa.Table:

@@ -21,8 +21,9 @@ from catalog.errors import CorruptTableError
 from catalog.iceberg.table import IcebergTable
 from tests.catalog.conformance import fill
 from tests.catalog.groups import make_commit, outputs, paths, pick, plan_all, rewrite
-from tests.catalog.iceberg.lakes import IcebergLake, rows_of
+from tests.catalog.iceberg.lakes import IcebergLake, WireCatalog, rows_of
 from tests.iceberg_tables import (
+    catalog_properties,
     commit_deletes,
     data_files,
     make_table,
@@ -422,3 +423,15 @@ def test_a_commit_id_must_do_as_a_file_name(lake: IcebergLake, commit_id: str) -
     fill(lake)
     with pytest.raises(ValueError, match="commit id"):
         lake.table.commit(replace(plan_all(lake.table), commit_id=commit_id))
+
+
+def test_a_commit_survives_the_way_over_the_wire(tmp_path: Path) -> None:
+    sql_catalog(tmp_path)
+    lake = IcebergLake(tmp_path, 2, WireCatalog("lake", **catalog_properties(tmp_path)))
+    files = fill(lake)
+    lake.delete({files["a"][0]: [0]})
+    before, commit = lake.rows(), plan_all(lake.table)
+    result = lake.table.commit(commit)
+    assert (result.conflicts, result.snapshot) == ((), lake.table.snapshot())
+    assert lake.rows() == before
+    assert lake.table.find_commit(commit) == result

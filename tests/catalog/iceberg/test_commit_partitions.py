@@ -44,6 +44,8 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from catalog.errors import UnsupportedTableError
+from catalog.iceberg.head import schema_for
 from catalog.iceberg.pruning import may_hold
 from catalog.iceberg.schema import arrow_schema
 from catalog.iceberg.table import IcebergTable
@@ -279,3 +281,12 @@ def test_summaries_admit_the_partitions_they_were_made_of(
     for manifest in snapshot.manifests(table.io):
         for entry in manifest.fetch_manifest_entry(table.io):
             assert may_hold(manifest, types, [[entry.data_file.partition[0]]])
+
+
+def test_a_spec_whose_types_are_lost_is_refused(tmp_path: Path) -> None:
+    spec = PartitionSpec(PartitionField(2, 1000, IdentityTransform(), "key"))
+    metadata = make_table(tmp_path, SCHEMA, spec=spec).metadata
+    assert schema_for(metadata, metadata.spec()) == SCHEMA
+    forgotten = Schema(*(field for field in SCHEMA.fields if field.field_id != 2))
+    with pytest.raises(UnsupportedTableError, match="partition spec 0"):
+        schema_for(metadata.model_copy(update={"schemas": [forgotten]}), metadata.spec())
