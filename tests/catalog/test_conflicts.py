@@ -1,4 +1,4 @@
-"""The rule of conflicts over its input space: a rewrite stands if and only if nothing has changed."""
+"""The rule of conflicts over its input space: a rewrite stands if and only if nothing changed."""
 
 from __future__ import annotations
 
