@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from operator import add
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.location import Location
@@ -18,8 +20,15 @@ from compactor.parquet.thrift import corrupt, decoding, fields, read_signed
 TAIL_BYTES = 64 << 10
 # 10,000 row groups of 60 columns take 150 MiB; what is longer is not read.
 FOOTER_BYTES_MAX = 256 << 20
+INDEX_BYTES_MAX = 256 << 20
 # Page indexes closer than this are fetched at once.
 _GAP_BYTES = 64 << 10
+# What surrounds them is fetched as well while it is at most this many times their size.
+_SPARSE_REGION = 2
+_INDEX_COLUMNS = (
+    (s.COLUMN_INDEX, s.COLUMN_INDEX_LENGTH),
+    (s.OFFSET_INDEX, s.OFFSET_INDEX_LENGTH),
+)
 _ENCRYPTED_MAGIC = b"PARE"
 _TRAILER_BYTES = 8
 # Header of a Bloom filter: four short fields.
@@ -59,9 +68,9 @@ def _footer_bytes(location: Location, tail: bytes, size_bytes: int) -> int:
 def _with_tail(footer: Footer, tail: bytes) -> Footer:
     """Keep of the first read what holds page indexes: it need not be read again."""
     offset = footer.size_bytes - len(tail)
-    begin = min((one.offset for one in _index_ranges(footer.chunks)), default=footer.offset)
-    begin = max(begin, offset)
-    kept = tail[begin - offset : footer.offset - offset]
+    region = _index_region(footer.chunks)
+    begin = max(region.offset, offset)
+    kept = tail[begin - offset : region.offset + region.length - offset]
     return replace(footer, tail=kept, tail_offset=begin) if kept else footer
 
 
@@ -106,31 +115,50 @@ def read_page_index(storage: Storage, source: SpliceSource) -> Stretches:
     """Read the page indexes of the wanted row groups of a file.
 
     Raises:
-        CorruptTableError: the file is shorter than it was.
+        CorruptTableError: the file is shorter than it was, or page indexes overlap.
+        UnsupportedTableError: they are longer than `INDEX_BYTES_MAX`.
     """
     footer = source.footer
-    ranges: list[ByteRange] = []
+    wanted = array("q")
     for group in source.row_groups:
         rows = footer.chunk_rows(group)
-        ranges += _index_ranges(footer.chunks[rows.start : rows.stop])
-    if all(one.offset >= footer.tail_offset for one in ranges) and footer.tail:
+        wanted += footer.chunks[rows.start : rows.stop]
+    region = _index_region(wanted)
+    if not region.length:
+        return Stretches()
+    index_bytes = sum(wanted[s.COLUMN_INDEX_LENGTH :: s.CHUNK_WIDTH])
+    index_bytes += sum(wanted[s.OFFSET_INDEX_LENGTH :: s.CHUNK_WIDTH])
+    if index_bytes > region.length:
+        raise CorruptTableError(f"{footer.location}: page indexes overlap")
+    if index_bytes > INDEX_BYTES_MAX:
+        raise UnsupportedTableError(
+            f"the page indexes of {footer.location} have {index_bytes} bytes"
+        )
+    if region.offset >= footer.tail_offset and footer.tail:
         return Stretches((footer.tail_offset,), (footer.tail,))
-    joined = joined_ranges(ranges, gap_bytes=_GAP_BYTES)
-    parts = storage.read_ranges(footer.location, joined)
-    return Stretches(tuple(one.offset for one in joined), tuple(parts))
+    ranges = [region]
+    if region.length > index_bytes * _SPARSE_REGION:
+        ranges = joined_ranges(_index_ranges(wanted), gap_bytes=_GAP_BYTES)
+    parts = storage.read_ranges(footer.location, ranges)
+    return Stretches(tuple(one.offset for one in ranges), tuple(parts))
 
 
-def _index_ranges(chunks: Iterable[int]) -> list[ByteRange]:
-    """Return where the page indexes of column chunks are."""
-    rows = list(chunks)
-    found = []
-    for offset, length in (
-        (s.COLUMN_INDEX, s.COLUMN_INDEX_LENGTH),
-        (s.OFFSET_INDEX, s.OFFSET_INDEX_LENGTH),
-    ):
-        pairs = zip(rows[offset :: s.CHUNK_WIDTH], rows[length :: s.CHUNK_WIDTH], strict=True)
-        found += [ByteRange(*pair) for pair in pairs if pair[0]]
-    return found
+def _index_region(chunks: array[int]) -> ByteRange:
+    """Return the one range that holds all page indexes; its length is 0 when there are none."""
+    begins, ends = [], []
+    for offset, length in _INDEX_COLUMNS:
+        offsets = chunks[offset :: s.CHUNK_WIDTH]
+        begins += [min(filter(None, offsets), default=0)]
+        ends += [max(map(add, offsets, chunks[length :: s.CHUNK_WIDTH]), default=0)]
+    begin = min(filter(None, begins), default=0)
+    return ByteRange(begin, max(ends) - begin)
+
+
+def _index_ranges(chunks: array[int]) -> Iterator[ByteRange]:
+    """Yield where each of the page indexes is."""
+    for offset, length in _INDEX_COLUMNS:
+        pairs = zip(chunks[offset :: s.CHUNK_WIDTH], chunks[length :: s.CHUNK_WIDTH], strict=True)
+        yield from (ByteRange(*pair) for pair in pairs if pair[0])
 
 
 def joined_ranges(ranges: Iterable[ByteRange], *, gap_bytes: int) -> list[ByteRange]:
