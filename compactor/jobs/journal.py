@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from catalog.model import Snapshot
 from compactor.jobs.report import JobReport
-from compactor.jobs.schema import ATTEMPTS, BATCHES, GROUPS, JOBS
+from compactor.jobs.schema import ATTEMPTS, BATCHES, GROUPS, JOBS, PLANS
 from compactor.jobs.state import (
     Absent,
     Action,
@@ -135,6 +135,8 @@ class Journal:
         with store.transaction() as connection:
             now = now_ms(connection)
             connection.execute(insert(JOBS).values(_job_row(plan, start, now)))
+            recorded = {"job_id": start.job_id, "plan": encode_plan(plan)}
+            connection.execute(insert(PLANS).values(recorded))
             rows = _group_rows(plan, start.job_id)
             if rows:
                 connection.execute(insert(GROUPS), rows)
@@ -175,11 +177,15 @@ class Journal:
 
     def plan(self) -> Plan:
         """Read the plan back."""
-        return decode_plan(self._job(JOBS.c.plan))
+        with self._store.transaction() as connection:
+            query = select(PLANS.c.plan).where(PLANS.c.job_id == self.job_id)
+            return decode_plan(connection.execute(query).scalar_one())
 
     def proof(self) -> Proof:
         """Read what is to be checked before a commit."""
-        return Proof(self._job(JOBS.c.proof))
+        with self._store.transaction() as connection:
+            query = select(JOBS.c.proof).where(JOBS.c.job_id == self.job_id)
+            return Proof(connection.execute(query).scalar_one())
 
     def before(self) -> TableTotals:
         """Read the totals of the snapshot planned against."""
@@ -216,11 +222,6 @@ class Journal:
         query = select(BATCHES).where(BATCHES.c.job_id == self.job_id).order_by(BATCHES.c.number)
         with self._store.transaction() as connection:
             return [_batch(row) for row in connection.execute(query)]
-
-    def _job(self, column: Any) -> Any:
-        with self._store.transaction() as connection:
-            query = select(column).where(JOBS.c.job_id == self.job_id)
-            return connection.execute(query).scalar_one()
 
     def _record_action(self, connection: Connection, action: Action, now: int) -> None:
         match action:
@@ -259,7 +260,6 @@ def _job_row(plan: Plan, start: JobStart, now: int) -> dict[str, Any]:
         "rows_before": start.before.rows,
         "group_count": len(plan.groups),
         "input_bytes": sum(group.files.size_bytes for group in plan.groups),
-        "plan": encode_plan(plan),
         "created_at_ms": now,
         "updated_at_ms": now,
     }

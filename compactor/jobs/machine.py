@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 from compactor.jobs.state import (
     GROUP_TRANSITIONS,
@@ -223,7 +224,9 @@ class JobMachine:
         free = self._limits.in_flight_max - self._count(GroupState.REWRITING)
         if self._stop_reason or free <= 0:
             return
-        for group in self._in(GroupState.WAITING)[:free]:
+        # Thousands may wait: only the next few are looked at.
+        for group_id in list(islice(self._ids[GroupState.WAITING], free)):
+            group = self._groups[group_id]
             number = group.attempts + 1
             attempt_id = f"{self.job_id}-{group.group_id}-{number}"
             self._move(

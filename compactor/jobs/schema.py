@@ -62,12 +62,19 @@ JOBS = Table(
     Column("rows_before", BigInteger, nullable=False),
     Column("group_count", Integer, nullable=False),
     Column("input_bytes", BigInteger, nullable=False),
-    Column("plan", LargeBinary, nullable=False),
     Column("report", Text),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("updated_at_ms", BigInteger, nullable=False),
     Column("finished_at_ms", BigInteger),
     Index("jobs_of_table", "table_name", "created_at_ms"),
+)
+
+# Apart from the jobs: their rows are written at every step, and a plan is megabytes.
+PLANS = Table(
+    "plans",
+    METADATA,
+    Column("job_id", String(64), primary_key=True),
+    Column("plan", LargeBinary, nullable=False),
 )
 
 GROUPS = Table(

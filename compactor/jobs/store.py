@@ -257,7 +257,7 @@ def _jobs_query() -> Any:
         .scalar_subquery()
         .label("groups_committed")
     )
-    columns = [column for column in JOBS.c if column.name not in ("plan", "report")]
+    columns = [column for column in JOBS.c if column.name != "report"]
     holder = [LEASES.c.expires_at_ms, LEASES.c.host, LEASES.c.pid, LEASES.c.process_started_at]
     return select(*columns, committed, *holder).outerjoin(LEASES, LEASES.c.job_id == JOBS.c.job_id)
 
