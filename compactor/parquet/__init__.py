@@ -3,10 +3,11 @@
 from compactor.parquet.compatibility import why_not
 from compactor.parquet.footer import ColumnChunk, Footer, RowGroup, parse_footer
 from compactor.parquet.reading import read_footer
-from compactor.parquet.splice import Copy, SplicePlan, SpliceSource, plan_splice
+from compactor.parquet.splice import Assembly, Copy, SplicePlan, SpliceSource, plan_splice
 from compactor.parquet.writing import SplicedFile, write_splice
 
 __all__ = [
+    "Assembly",
     "ColumnChunk",
     "Copy",
     "Footer",

@@ -8,6 +8,7 @@ change nothing about how the pages are read.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from compactor.parquet.footer import (
     COLUMN_ORDERS,
@@ -19,8 +20,11 @@ from compactor.parquet.footer import (
     VERSION,
     Footer,
 )
+from compactor.parquet.thrift import STRUCT, list_bytes
 
-_MERGED = frozenset((VERSION, SCHEMA, ROWS, ROW_GROUPS, KEY_VALUES, CREATED_BY))
+# ColumnOrder with TypeDefinedOrder, serialised.
+_DEFINED_BY_TYPE = b"\x1c\0\0"
+_MERGED = frozenset((VERSION, SCHEMA, ROWS, ROW_GROUPS, KEY_VALUES, CREATED_BY, COLUMN_ORDERS))
 _WRITER = re.compile(r"(?P<name>.*?)\s+version\s+(?P<major>\d+)\.(?P<minor>\d+)")
 # Readers make exceptions for older writers than these: they disbelieve statistics, expect chunks
 # to be longer than said, or decode pages in another way.
@@ -61,11 +65,45 @@ def why_not(first: Footer, other: Footer) -> str | None:
         return reason
     if first.schema is not other.schema and first.schema != other.schema:
         return "the schemas are not equal"
-    if first.value(COLUMN_ORDERS) != other.value(COLUMN_ORDERS):
+    return _why_not_file(first, other)
+
+
+def why_not_columns(target: Footer, parts: Sequence[tuple[Footer, range]]) -> str | None:
+    """Return why leaf columns of several files, in this order, are not those of `target`.
+
+    Raises:
+        CorruptTableError: as `why_not`.
+    """
+    reasons = (obstacle(footer) or _why_not_file(target, footer) for footer, _ in parts)
+    found = next(filter(None, reasons), None)
+    if found is not None:
+        return found
+    columns = [
+        column.data
+        for footer, leaves in parts
+        for column in footer.schema.columns
+        if column.leaves.start in leaves and column.leaves[-1] in leaves
+    ]
+    if columns != [column.data for column in target.schema.columns]:
+        return "the columns together are not those of the schema"
+    if sum(len(leaves) for _, leaves in parts) != target.schema.leaves:
+        return "nested columns are divided"
+    return None
+
+
+def _why_not_file(first: Footer, other: Footer) -> str | None:
+    if _column_orders(first) != _column_orders(other):
         return "the orders of column statistics are not equal"
     if _unmerged(first) != _unmerged(other):
         return "the footers differ in fields of unknown meaning"
     return _why_not_writers(first, other) or _why_not_key_values(first, other)
+
+
+def _column_orders(footer: Footer) -> bytes | None:
+    """Return the orders; the usual one is the same for any number of columns."""
+    value = footer.value(COLUMN_ORDERS)
+    leaves = footer.schema.leaves
+    return b"" if value == list_bytes(leaves, STRUCT) + _DEFINED_BY_TYPE * leaves else value
 
 
 def _unmerged(footer: Footer) -> list[tuple[int, int, bytes]]:

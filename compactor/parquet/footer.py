@@ -88,24 +88,36 @@ class ColumnChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class TopColumn:
+    """A top-level column of the schema and all that is nested in it.
+
+    Attributes:
+        leaves: the numbers of its leaf columns.
+        data: its serialised schema elements.
+    """
+
+    leaves: range
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Schema:
     """What of the schema must agree before bytes of two files can stand in one.
 
-    The name of the root says nothing of the columns, and writers differ in it.
+    The root is not part of it: it says nothing of the columns, and writers name it differently.
 
     Attributes:
-        elements: number of schema elements.
-        root_children: number of top-level columns.
-        leaves: number of leaf columns.
+        columns: the top-level columns.
         has_int96: whether a leaf is a 96-bit timestamp.
-        below_root: the serialised elements, the root left out.
     """
 
-    elements: int
-    root_children: int
-    leaves: int
+    columns: tuple[TopColumn, ...]
     has_int96: bool
-    below_root: bytes
+
+    @property
+    def leaves(self) -> int:
+        """Number of leaf columns."""
+        return self.columns[-1].leaves.stop if self.columns else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +168,7 @@ class Footer:
     def row_group(self, index: int) -> RowGroup:
         """Return one row group."""
         chunks = self.chunk_rows(index)
-        rows = self.row_groups[index * s.GROUP_WIDTH + s.GROUP_ROWS]
+        rows = self.group_row(index)[s.GROUP_ROWS]
         compressed = sum(self.chunks[at + s.COMPRESSED] for at in chunks)
         return RowGroup(rows, compressed, sum(self.chunks[at + s.UNCOMPRESSED] for at in chunks))
 
@@ -183,6 +195,12 @@ class Footer:
             raise ValueError(f"{self.location} has no row group {row_group}")
         width = self.column_count * s.CHUNK_WIDTH
         return range(row_group * width, (row_group + 1) * width, s.CHUNK_WIDTH)
+
+    def group_row(self, row_group: int) -> array[int]:
+        """Return the row of a row group in `row_groups`."""
+        if not 0 <= row_group < self.row_group_count:
+            raise ValueError(f"{self.location} has no row group {row_group}")
+        return self.row_groups[row_group * s.GROUP_WIDTH : (row_group + 1) * s.GROUP_WIDTH]
 
     def value(self, number: int) -> bytes | None:
         """Return the serialised value of a field of the file; None when it is absent."""
@@ -279,21 +297,37 @@ def _read_schema(data: bytes) -> Schema:
     count, kind, at = read_list(data, 0)
     if not count or kind != STRUCT:
         corrupt("the schema is empty or no list of structures")
-    root_children, below_root = 0, at
-    leaves, has_int96 = 0, False
-    for index in range(count):
-        element = {
-            one.number: read_signed(data, one.start)[0]
-            for one in fields(data, at)
-            if one.number in (_SCHEMA_TYPE, _SCHEMA_CHILDREN) and one.kind == I32
-        }
-        at = skip_struct(data, at)
-        if index == 0:
-            root_children, below_root = element.get(_SCHEMA_CHILDREN, 0), at
-        elif not element.get(_SCHEMA_CHILDREN):
-            leaves += 1
-            has_int96 = has_int96 or element.get(_SCHEMA_TYPE) == INT96
-    return Schema(count, root_children, leaves, has_int96, data[below_root:])
+    columns: list[TopColumn] = []
+    _, root_children, at = _read_element(data, at)
+    leaf = first_leaf = missing = 0
+    has_int96 = False
+    begin = at
+    for _ in range(count - 1):
+        physical_type, children, at = _read_element(data, at)
+        if not children:
+            leaf += 1
+            has_int96 = has_int96 or physical_type == INT96
+        # Elements stand in depth-first order: a column ends when no child is missing any more.
+        missing = max(missing, 1) - 1 + children
+        if not missing:
+            columns.append(TopColumn(range(first_leaf, leaf), data[begin:at]))
+            first_leaf, begin = leaf, at
+    if missing or len(columns) != root_children:
+        corrupt("the schema is no tree")
+    return Schema(tuple(columns), has_int96)
+
+
+def _read_element(data: bytes, at: int) -> tuple[int | None, int, int]:
+    """Return physical type and number of children of a schema element, and where it ends."""
+    numbers = {
+        one.number: read_signed(data, one.start)[0]
+        for one in fields(data, at)
+        if one.number in (_SCHEMA_TYPE, _SCHEMA_CHILDREN) and one.kind == I32
+    }
+    children = numbers.get(_SCHEMA_CHILDREN, 0)
+    if children < 0:
+        corrupt("a schema element has a negative number of children")
+    return numbers.get(_SCHEMA_TYPE), children, skip_struct(data, at)
 
 
 def _key_values(data: bytes) -> Iterator[tuple[bytes, bytes | None]]:

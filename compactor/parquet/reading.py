@@ -121,7 +121,7 @@ def read_page_index(storage: Storage, source: SpliceSource) -> Stretches:
     footer = source.footer
     wanted = array("q")
     for group in source.row_groups:
-        rows = footer.chunk_rows(group)
+        rows = source.chunk_rows(group)
         wanted += footer.chunks[rows.start : rows.stop]
     region = _index_region(wanted)
     if not region.length:

@@ -1,7 +1,7 @@
 """The new end of a spliced file: page indexes and footer, rendered from those of its sources.
 
 Each row group's part of the footer is copied with the numbers replaced that say where something
-is. What is said once for the file comes from the first source, with rows and row groups of all.
+is. What is said once for the file comes from one footer, with rows and row groups of all.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from compactor.parquet.footer import ROW_GROUPS, ROWS, VERSION
 from compactor.parquet.page_index import Stretches, shifted_offset_index
 from compactor.parquet.splice import MAGIC, Placed, SplicePlan, SpliceSource
 from compactor.parquet.thrift import (
+    LIST,
     STRUCT,
     decoding,
     field_bytes,
@@ -24,6 +25,8 @@ from compactor.parquet.thrift import (
 
 # A number to be written over the one at a span, see `scan`.
 Edit = tuple[int, int]
+# The first field of a row group, its list of column chunks.
+_CHUNKS_HEADER = field_bytes(1, LIST, 0)
 
 
 @dataclass(slots=True)
@@ -36,7 +39,7 @@ class _Indexes:
     def add(self, source: SpliceSource, placed: Placed, pages: Stretches) -> None:
         """Append the page indexes of the wanted row groups of a source."""
         chunks = source.footer.chunks
-        rows = (at for group in source.row_groups for at in source.footer.chunk_rows(group))
+        rows = (at for group in source.row_groups for at in source.chunk_rows(group))
         for at, shift in zip(rows, placed.chunks, strict=True):
             if chunks[at + s.COLUMN_INDEX]:
                 self.column_indexes.append(
@@ -80,8 +83,9 @@ def render_tail(plan: SplicePlan, pages: Sequence[Stretches]) -> bytes:
 
 def _render_footer(plan: SplicePlan, indexes: _Indexes) -> bytes:
     counts = plan.row_counts
-    first = plan.sources[0].footer
-    versions = (read_signed(one.footer.value(VERSION) or b"\0", 0)[0] for one in plan.sources)
+    like = plan.like
+    footers = (like, *(one.footer for one in plan.sources))
+    versions = (read_signed(one.value(VERSION) or b"\0", 0)[0] for one in footers)
     replaced = {
         VERSION: signed_bytes(max(versions)),
         ROWS: signed_bytes(sum(counts)),
@@ -89,9 +93,9 @@ def _render_footer(plan: SplicePlan, indexes: _Indexes) -> bytes:
     }
     out = bytearray()
     last = 0
-    for one in first.fields:
+    for one in like.fields:
         out += field_bytes(one.number, one.kind, last)
-        out += replaced.get(one.number) or first.data[one.start : one.end]
+        out += replaced.get(one.number) or like.data[one.start : one.end]
         last = one.number
     out.append(0)
     return bytes(out)
@@ -99,31 +103,92 @@ def _render_footer(plan: SplicePlan, indexes: _Indexes) -> bytes:
 
 def _row_groups(plan: SplicePlan, indexes: _Indexes) -> Iterator[bytes]:
     """Yield the serialised row groups of the output."""
-    column_at = plan.body_end
-    offset_at = column_at + sum(map(len, indexes.column_indexes))
-    offset_lengths = iter(map(len, indexes.offset_indexes))
+    chunks = _Chunks(
+        column_at=plan.body_end,
+        offset_at=plan.body_end + sum(map(len, indexes.column_indexes)),
+        offset_lengths=map(len, indexes.offset_indexes),
+    )
     ordinal = 0
-    for source, placed in zip(plan.sources, plan.placed, strict=True):
-        footer = source.footer
-        shifts = iter(zip(placed.chunks, placed.bloom_filters, strict=True))
-        for group in source.row_groups:
-            edits: list[Edit] = []
-            starts = []
-            for at in footer.chunk_rows(group):
-                row = footer.chunks[at : at + s.CHUNK_WIDTH]
-                shift, bloom_shift = next(shifts)
-                starts.append(row[s.START] + shift)
-                _move_chunk(row, shift, bloom_shift, edits)
-                if row[s.OFFSET_INDEX]:
-                    length = next(offset_lengths)
-                    edits.append((row[s.SPANS + s.OFFSET_INDEX], offset_at))
-                    edits.append((row[s.SPANS + s.OFFSET_INDEX_LENGTH], length))
-                    offset_at += length
-                if row[s.COLUMN_INDEX]:
-                    edits.append((row[s.SPANS + s.COLUMN_INDEX], column_at))
-                    column_at += row[s.COLUMN_INDEX_LENGTH]
-            yield _row_group(source, group, edits, (min(starts, default=0), ordinal))
+    for unit in plan.units:
+        moved = [(plan.sources[index], plan.placed[index].shifts()) for index in unit]
+        first = plan.sources[unit.start]
+        for nth, group in enumerate(first.row_groups):
+            chunks.begin_row_group()
+            data = b"".join(
+                chunks.render(source, source.row_groups[nth], shifts) for source, shifts in moved
+            )
+            row = first.footer.group_row(group)
+            numbers = {s.GROUP_FILE_OFFSET: chunks.start, s.GROUP_ORDINAL: ordinal}
+            if len(unit) > 1:
+                numbers[s.GROUP_BYTES] = chunks.uncompressed_bytes
+                numbers[s.GROUP_COMPRESSED] = chunks.compressed_bytes
+            edits = [
+                (row[s.GROUP_SPANS + column], value)
+                for column, value in sorted(numbers.items())
+                if row[s.GROUP_SPANS + column]
+            ]
+            yield _CHUNKS_HEADER + list_bytes(chunks.count, STRUCT) + data
+            yield _edited(first.footer.data, row[s.GROUP_CHUNKS_END], row[s.GROUP_END], edits)
             ordinal += 1
+
+
+@dataclass(slots=True)
+class _Chunks:
+    """Renders column chunks one after the other, and sums up what its row group says of them.
+
+    Attributes:
+        column_at: position of the next column index in the output.
+        offset_at: position of the next offset index.
+        offset_lengths: the lengths of those.
+        count: chunks of this row group.
+        start: position of the first page of this row group.
+        compressed_bytes: length of the chunks of this row group.
+        uncompressed_bytes: their length before compression.
+    """
+
+    column_at: int
+    offset_at: int
+    offset_lengths: Iterator[int]
+    count: int = 0
+    start: int = 0
+    compressed_bytes: int = 0
+    uncompressed_bytes: int = 0
+
+    def begin_row_group(self) -> None:
+        """Forget the chunks of the row group before."""
+        self.count = self.start = self.compressed_bytes = self.uncompressed_bytes = 0
+
+    def render(
+        self, source: SpliceSource, row_group: int, shifts: Iterator[tuple[int, int]]
+    ) -> bytes:
+        """Return the wanted column chunks of a row group as they are in the output."""
+        footer = source.footer
+        edits: list[Edit] = []
+        rows = source.chunk_rows(row_group)
+        for at in rows:
+            row = footer.chunks[at : at + s.CHUNK_WIDTH]
+            shift, bloom_shift = next(shifts)
+            _move_chunk(row, shift, bloom_shift, edits)
+            self._move_indexes(row, edits)
+            start = row[s.START] + shift
+            self.start = min(self.start, start) if self.count else start
+            self.count += 1
+            self.compressed_bytes += row[s.COMPRESSED]
+            self.uncompressed_bytes += row[s.UNCOMPRESSED]
+        if not rows:
+            return b""
+        begin, end = footer.chunks[rows[0] + s.BEGIN], footer.chunks[rows[-1] + s.END]
+        return _edited(footer.data, begin, end, edits)
+
+    def _move_indexes(self, row: Sequence[int], edits: list[Edit]) -> None:
+        if row[s.OFFSET_INDEX]:
+            length = next(self.offset_lengths)
+            edits.append((row[s.SPANS + s.OFFSET_INDEX], self.offset_at))
+            edits.append((row[s.SPANS + s.OFFSET_INDEX_LENGTH], length))
+            self.offset_at += length
+        if row[s.COLUMN_INDEX]:
+            edits.append((row[s.SPANS + s.COLUMN_INDEX], self.column_at))
+            self.column_at += row[s.COLUMN_INDEX_LENGTH]
 
 
 def _move_chunk(row: Sequence[int], shift: int, bloom_shift: int, edits: list[Edit]) -> None:
@@ -140,17 +205,6 @@ def _move_chunk(row: Sequence[int], shift: int, bloom_shift: int, edits: list[Ed
     ]
     if row[s.BLOOM]:
         edits.append((row[s.SPANS + s.BLOOM], row[s.BLOOM] + bloom_shift))
-
-
-def _row_group(
-    source: SpliceSource, group: int, edits: list[Edit], place: tuple[int, int]
-) -> bytes:
-    footer = source.footer
-    row = footer.row_groups[group * s.GROUP_WIDTH : (group + 1) * s.GROUP_WIDTH]
-    for column, value in zip((s.GROUP_FILE_OFFSET, s.GROUP_ORDINAL), place, strict=True):
-        if row[s.GROUP_SPANS + column]:
-            edits.append((row[s.GROUP_SPANS + column], value))
-    return _edited(footer.data, row[s.GROUP_BEGIN], row[s.GROUP_END], edits)
 
 
 def _edited(data: bytes, at: int, end: int, edits: list[Edit]) -> bytes:

@@ -59,10 +59,11 @@ SPANS = 8
 ) = range(16, 29)
 CHUNK_WIDTH = 29
 
-# Columns of a row of `Scan.row_groups`, in the same order.
+# Columns of a row of `Scan.row_groups`, in the same order. The last tells whether the group states
+# by which columns it is sorted.
 GROUP_BYTES, GROUP_FILE_OFFSET, GROUP_COMPRESSED, GROUP_ORDINAL = range(4)
 GROUP_SPANS = 4
-GROUP_ROWS, GROUP_BEGIN, GROUP_CHUNKS_END, GROUP_END = range(8, 12)
+GROUP_ROWS, GROUP_CHUNKS_END, GROUP_END, GROUP_SORTED = range(8, 12)
 GROUP_WIDTH = 12
 
 # Field number and wire type -> column.
@@ -94,7 +95,8 @@ _GROUP_NUMBERS = {
 }
 _CHUNK_KNOWN = frozenset(key >> 4 for key in _CHUNK_NUMBERS)
 _METADATA_KNOWN = frozenset(key >> 4 for key in _METADATA_NUMBERS)
-_GROUP_KNOWN = frozenset(key >> 4 for key in _GROUP_NUMBERS)
+_GROUP_CHUNKS, _GROUP_SORTING = 1, 4
+_GROUP_KNOWN = frozenset(key >> 4 for key in _GROUP_NUMBERS) | {_GROUP_CHUNKS}
 # Numbers without which a chunk cannot be placed start as -1, which is refused.
 _CHUNK_EMPTY = [0] * CHUNK_WIDTH
 for _column in (DATA_PAGE, PHYSICAL_TYPE, CODEC, VALUES, UNCOMPRESSED, COMPRESSED):
@@ -140,16 +142,16 @@ class Scan:
     def _read_row_group(self, at: int) -> int:
         data, number, row = self.data, 0, [0] * GROUP_WIDTH
         row[GROUP_ROWS] = -1
-        row[GROUP_BEGIN] = at
         while header := data[at]:
             kind = header & 15
             number, at = read_field_number(data, at, number)
             column = _GROUP_NUMBERS.get(number << 4 | kind)
             if column is not None:
                 at = _read_number(data, at, row, column, GROUP_SPANS)
-            elif number == 1 and kind == LIST:
+            elif number == _GROUP_CHUNKS and kind == LIST:
                 row[GROUP_CHUNKS_END] = at = self._read_chunks(at)
             else:
+                row[GROUP_SORTED] |= number == _GROUP_SORTING
                 self._check_unread(number, kind, _GROUP_KNOWN)
                 at = skip(data, at, kind)
         row[GROUP_END] = at + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,14 @@ import pyarrow.parquet as pq
 
 from catalog.location import Location
 from catalog.storage import Storage
-from compactor.parquet import Footer, SpliceSource, plan_splice, read_footer, write_splice
+from compactor.parquet import (
+    Assembly,
+    Footer,
+    SpliceSource,
+    plan_splice,
+    read_footer,
+    write_splice,
+)
 
 STORAGE = Storage()
 
@@ -145,9 +152,11 @@ def whole(path: Path) -> SpliceSource:
     return SpliceSource(footer, range(footer.row_group_count))
 
 
-def spliced(sources: list[SpliceSource], output: Path) -> Path:
+def spliced(
+    sources: Sequence[SpliceSource | Assembly], output: Path, *, like: Footer | None = None
+) -> Path:
     """Splice and check what the result says of itself."""
-    plan = plan_splice(sources)
+    plan = plan_splice(sources, like=like)
     result = write_splice(STORAGE, plan, Location.parse(str(output)))
     assert result.size_bytes == output.stat().st_size
     metadata = pq.read_metadata(output)

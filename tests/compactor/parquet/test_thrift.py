@@ -11,21 +11,30 @@ from compactor.parquet import thrift
 from tests.compactor.parquet.decoded import Decoder
 
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
-VALUES = st.recursive(
+LEAVES = (
     st.tuples(st.sampled_from([thrift.I16, thrift.I32, thrift.I64]), NUMBERS)
     | st.tuples(st.just(thrift.BINARY), st.binary(max_size=300))
-    | st.tuples(st.just(thrift.DOUBLE), st.binary(min_size=8, max_size=8)),
-    lambda inner: (
-        st.tuples(st.just(thrift.STRUCT), st.dictionaries(st.integers(1, 32_767), inner))
-        | inner.flatmap(
-            lambda one: st.tuples(
-                st.just(thrift.LIST), st.lists(st.just(one), max_size=20).map(lambda x: (one[0], x))
-            )
-        )
-    ),
-    max_leaves=25,
+    | st.tuples(st.just(thrift.DOUBLE), st.binary(min_size=8, max_size=8))
 )
-STRUCTS = st.dictionaries(st.integers(1, 32_767), VALUES, max_size=20)
+
+
+def lists(values: st.SearchStrategy, max_size: int) -> st.SearchStrategy:
+    """Lists have elements of one type: one value, some times."""
+    pairs = st.tuples(values, st.integers(0, max_size))
+    return pairs.map(lambda pair: (thrift.LIST, (pair[0][0], [pair[0]] * pair[1])))
+
+
+VALUES = st.recursive(
+    LEAVES | lists(LEAVES, 20),
+    lambda inner: (
+        st.tuples(
+            st.just(thrift.STRUCT), st.dictionaries(st.integers(1, 32_767), inner, max_size=4)
+        )
+        | lists(inner, 2)
+    ),
+    max_leaves=10,
+)
+STRUCTS = st.dictionaries(st.integers(1, 32_767), VALUES, max_size=8)
 
 
 def encoded(kind: int, value: object) -> bytes:
