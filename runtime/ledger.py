@@ -5,14 +5,12 @@ batches, off the path of single tasks.
 """
 
 import logging
-import math
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from runtime.api import Key, Profile
-from runtime.predictor import BASE_BYTES, Prediction, Predictor
+from runtime.predictor import AS_ASKED, BASE_BYTES, Observation, Prediction, Predictor, Rates
 
 if TYPE_CHECKING:
     from runtime.profiles import ProfileStore
@@ -21,9 +19,6 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
-
-WAVE_ATTEMPTS_MAX = 16
-"""Attempts of a key that are learned together, so that an outlier can be told from the others."""
 
 UNWRITTEN_MAX = 128
 """Profiles that a killed driver may lose."""
@@ -43,7 +38,6 @@ class Ledger:
         self._sink = sink
         self._store = None if path is None else _store(path)
         self._predictor = Predictor()
-        self._waves: defaultdict[Key, list[float]] = defaultdict(list)
         self._operations_read: set[str] = set()
         self._unwritten: list[Profile] = []
 
@@ -53,6 +47,13 @@ class Ledger:
             return Prediction(base_bytes, base_bytes)
         self._read(key[1])
         return self._predictor.predict(key, base_bytes)
+
+    def rates(self, key: Key | None) -> Rates:
+        """Return what the base of a task of this key is multiplied by, as known by now."""
+        if key is None:
+            return AS_ASKED
+        self._read(key[1])
+        return self._predictor.rates(key)
 
     def record(self, profile: Profile) -> None:
         """Take in one attempt."""
@@ -83,14 +84,9 @@ class Ledger:
                     self._learn(profile.key, profile)
 
     def _learn(self, key: Key, profile: Profile) -> None:
-        """Learn a new key from its first attempt, then from waves as large as what is known."""
-        if profile.outcome != "done" or not profile.anonymous_peak_bytes:
-            return
-        wave = self._waves[key]
-        wave.append(math.log(profile.anonymous_peak_bytes / profile.base_bytes))
-        if len(wave) >= min(WAVE_ATTEMPTS_MAX, max(1, self._predictor.count(key))):
-            self._predictor.learn(key, wave)
-            wave.clear()
+        if profile.outcome == "done" and profile.anonymous_peak_bytes:
+            seen = Observation(profile.anonymous_peak_bytes, profile.base_bytes)
+            self._predictor.observe(key, seen)
 
 
 def base_bytes(memory: int | None, input_bytes: int) -> int:

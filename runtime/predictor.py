@@ -2,13 +2,23 @@
 
 What is learned is y = ln(peak / base): the ratio varies far less than the peak. Beliefs about a
 (table, operation) are shrunk towards those about the operation on all tables, so a new table is
-granted what the operation usually needs, and its first wave of attempts replaces that guess.
+granted what the operation usually needs, and its first attempts replace that guess.
+
+An operation may name the version of the engine that runs it, as `rewrite@26.0`: each version is a
+key of its own, and what was known of the one before is where the next one starts.
+
+How it goes: `Predictor.observe` collects attempts into waves and `learn`s them; `Predictor.rates`
+is asked when a task is placed, not when it is submitted, so the first attempts of a job teach the
+rest of it. Rates multiply a base: `mean` is the expected peak, `spread` its deviation (both for
+pooled admission), `grant` covers all but the rarest attempts.
 """
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from runtime.api import Key
 
@@ -24,30 +34,70 @@ COLD_GRANT_SIGMAS = 2.5
 ATTEMPTS_REMEMBERED = 96
 """Weight of the past at most: what changed is believed after about as many attempts."""
 
+WAVE_ATTEMPTS_MAX = 16
+"""Attempts of a key that are learned together, so that an outlier can be told from the others."""
+
 TABLES_MIN = 5
 """Fewer tables say little about the next one."""
+
+VERSION_MARK = "@"
+"""What follows it in an operation is the version of its engine."""
 
 _COLD_MEAN, _COLD_VARIANCE = math.log(2.0), 0.25
 _WITHIN_SD, _WITHIN_WEIGHT, _SD_MIN = 0.12, 4, 0.04
 _CLIP_MADS, _MAD_TO_SD, _BETWEEN_VARIANCE_MIN = 4.0, 1.48, 0.01
 
+# A new version of an engine rarely moves a table's ratio by more than a fifth.
+_VERSION_VARIANCE = 0.04
+
+# An attempt this small beside the others of its key says little, but never nothing.
+_WEIGHT_MIN = 0.01
+
+
+class Observation(NamedTuple):
+    """A finished attempt: the peak it reached and the base its prediction multiplied, in bytes."""
+
+    peak_bytes: int
+    base_bytes: int
+
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """What is known of one key: count, mean and variance of y, and the mean of its first wave."""
+    """What is known of one key.
 
-    count: int = 0
+    Attributes:
+        count: Attempts learned, those small beside the others counted in part.
+        mean: Mean of y.
+        variance: Variance of y.
+        first_mean: Mean of y in its first wave, which is what a new table looks like.
+        base_bytes: The usual base, for the weights of those to come.
+    """
+
+    count: float = 0.0
     mean: float = 0.0
     variance: float = 0.0
     first_mean: float = 0.0
+    base_bytes: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What an operation does on tables in general: mean and variance of their first waves."""
+    """What a key without attempts is thought to do: mean and variance of its y."""
 
     mean: float = _COLD_MEAN
     variance: float = _COLD_VARIANCE
+
+
+class Rates(NamedTuple):
+    """What the base of a task is multiplied by: for its expected peak, the deviation, the grant."""
+
+    mean: float = 1.0
+    spread: float = 0.0
+    grant: float = 1.0
+
+
+AS_ASKED = Rates()
+"""The rates of a task without a key: its base is taken at its word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +108,30 @@ class Prediction:
     granted_bytes: int
 
 
-def learn(belief: Belief, wave: Sequence[float]) -> Belief:
-    """Update a belief with the log ratios of one wave of attempts.
+def learn(belief: Belief, wave: Sequence[Observation]) -> Belief:
+    """Update a belief with one wave of attempts.
 
-    They are clipped to 4 deviations first: one hot key must not inflate everybody's grant.
+    They are clipped to 4 deviations first: one hot key must not inflate everybody's grant. They
+    count by their bytes: a one-row increment teaches nothing about a large one.
     """
-    middle = statistics.median(wave)
-    mad = max(_SD_MIN, _MAD_TO_SD * statistics.median(abs(y - middle) for y in wave))
+    ratios = [math.log(max(1, seen.peak_bytes) / max(1, seen.base_bytes)) for seen in wave]
+    usual_bytes = max(belief.base_bytes, statistics.fmean(seen.base_bytes for seen in wave), 1.0)
+    weights = [min(1.0, max(_WEIGHT_MIN, seen.base_bytes / usual_bytes)) for seen in wave]
+    middle = _median(ratios, weights)
+    mad = max(_SD_MIN, _MAD_TO_SD * _median([abs(y - middle) for y in ratios], weights))
     reach = _CLIP_MADS * mad
-    clipped = [min(max(y, middle - reach), middle + reach) for y in wave]
-    weight, added = min(belief.count, ATTEMPTS_REMEMBERED), len(wave)
-    mean = (belief.mean * weight + sum(clipped)) / (weight + added)
-    spread = sum((y - mean) ** 2 for y in clipped)
-    variance = (belief.variance * weight + spread) / (weight + added)
-    first = belief.first_mean if belief.count else mean
-    return Belief(belief.count + added, mean, variance, first)
+    clipped = [min(max(y, middle - reach), middle + reach) for y in ratios]
+    past, added = min(belief.count, ATTEMPTS_REMEMBERED), math.fsum(weights)
+    mean = (belief.mean * past + _dot(clipped, weights)) / (past + added)
+    spread = _dot([(y - mean) ** 2 for y in clipped], weights)
+    bases = _dot([seen.base_bytes for seen in wave], weights)
+    return Belief(
+        count=belief.count + added,
+        mean=mean,
+        variance=(belief.variance * past + spread) / (past + added),
+        first_mean=belief.first_mean if belief.count else mean,
+        base_bytes=(belief.base_bytes * past + bases) / (past + added),
+    )
 
 
 def prior(first_means: Iterable[float]) -> Prior:
@@ -83,8 +142,8 @@ def prior(first_means: Iterable[float]) -> Prior:
     return Prior(statistics.fmean(means), statistics.pvariance(means) + _BETWEEN_VARIANCE_MIN)
 
 
-def predict(belief: Belief, prior: Prior, base_bytes: int) -> Prediction:
-    """Return the expected peak and the grant for a task of this base."""
+def rates(belief: Belief, prior: Prior) -> Rates:
+    """Return what the bases of tasks of this kind are multiplied by."""
     within = (belief.variance * belief.count + _WITHIN_WEIGHT * _WITHIN_SD**2) / (
         belief.count + _WITHIN_WEIGHT
     )
@@ -92,11 +151,23 @@ def predict(belief: Belief, prior: Prior, base_bytes: int) -> Prediction:
     precision = belief.count / within + 1 / prior.variance
     mean = (belief.mean * belief.count / within + prior.mean / prior.variance) / precision
     variance = within + 1 / precision
+    deviation = math.sqrt(variance)
     sigmas = GRANT_SIGMAS if belief.count else COLD_GRANT_SIGMAS
-    return Prediction(
-        predicted_bytes=int(base_bytes * math.exp(mean + variance / 2)),
-        granted_bytes=int(base_bytes * math.exp(mean + sigmas * math.sqrt(variance))),
+    return Rates(
+        mean=math.exp(mean + variance / 2),
+        spread=math.exp(mean) * math.expm1(deviation),
+        grant=math.exp(mean + sigmas * deviation),
     )
+
+
+def predict(belief: Belief, prior: Prior, base_bytes: int) -> Prediction:
+    """Return the expected peak and the grant for a task of this base."""
+    return prediction(rates(belief, prior), base_bytes)
+
+
+def prediction(rates: Rates, base_bytes: int) -> Prediction:
+    """Return the expected peak and the grant for a task of this base."""
+    return Prediction(int(base_bytes * rates.mean), int(base_bytes * rates.grant))
 
 
 class Predictor:
@@ -104,25 +175,76 @@ class Predictor:
 
     def __init__(self) -> None:
         self._beliefs: dict[Key, Belief] = {}
+        self._waves: defaultdict[Key, list[Observation]] = defaultdict(list)
         self._priors: dict[str, Prior] = {}
+        self._rates: dict[Key, Rates] = {}
+        self._newest: dict[Key, Key] = {}
 
-    def learn(self, key: Key, wave: Sequence[float]) -> None:
-        """Take in the log ratios of one wave of attempts of a key."""
+    def observe(self, key: Key, seen: Observation) -> None:
+        """Take in one attempt: a new key learns from its first, then from growing waves."""
+        wave = self._waves[key]
+        wave.append(seen)
+        if len(wave) >= min(WAVE_ATTEMPTS_MAX, max(1, int(self.count(key)))):
+            self.learn(key, wave)
+            wave.clear()
+
+    def learn(self, key: Key, wave: Sequence[Observation]) -> None:
+        """Take in one wave of attempts of a key."""
         known = self._beliefs.get(key, Belief())
         self._beliefs[key] = learn(known, wave)
+        self._newest[_family(key)] = key
+        self._rates.pop(key, None)
         if not known.count:
             self._priors.pop(key[1], None)
+            self._rates.clear()
+
+    def rates(self, key: Key | None) -> Rates:
+        """Return what the base of a task of this key is multiplied by, as known by now."""
+        if key is None:
+            return AS_ASKED
+        found = self._rates.get(key)
+        if found is None:
+            found = rates(self._beliefs.get(key, Belief()), self._prior(key))
+            self._rates[key] = found
+        return found
 
     def predict(self, key: Key, base_bytes: int) -> Prediction:
         """Return the prediction for a task of this key and base."""
-        return predict(self._beliefs.get(key, Belief()), self._prior(key[1]), base_bytes)
+        return prediction(self.rates(key), base_bytes)
 
-    def count(self, key: Key) -> int:
+    def count(self, key: Key) -> float:
         """Return how many attempts of a key have been learned."""
         return self._beliefs.get(key, Belief()).count
 
-    def _prior(self, operation: str) -> Prior:
+    def _prior(self, key: Key) -> Prior:
+        before = self._newest.get(_family(key), key)
+        if before != key and key not in self._beliefs:
+            known = self._beliefs[before]
+            return Prior(known.mean, known.variance / known.count + _VERSION_VARIANCE)
+        operation = key[1]
         if operation not in self._priors:
-            known = (b.first_mean for key, b in self._beliefs.items() if key[1] == operation)
-            self._priors[operation] = prior(known)
+            means = (b.first_mean for other, b in self._beliefs.items() if other[1] == operation)
+            self._priors[operation] = prior(means)
         return self._priors[operation]
+
+
+def _family(key: Key) -> Key:
+    """Return the key without the version of its engine."""
+    return key[0], key[1].partition(VERSION_MARK)[0]
+
+
+def _dot(values: Sequence[float], weights: Sequence[float]) -> float:
+    return math.fsum(value * weight for value, weight in zip(values, weights, strict=True))
+
+
+def _median(values: Sequence[float], weights: Sequence[float]) -> float:
+    """Return the weighted median: with equal weights, the median."""
+    ordered = sorted(zip(values, weights, strict=True))
+    half, below = math.fsum(weights) / 2, 0.0
+    for place, (value, weight) in enumerate(ordered):
+        below += weight
+        if math.isclose(below, half) and place + 1 < len(ordered):
+            return (value + ordered[place + 1][0]) / 2
+        if below > half:
+            return value
+    return ordered[-1][0]

@@ -6,8 +6,8 @@ import pytest
 
 import runtime
 from runtime.api import Profile
-from runtime.ledger import UNWRITTEN_MAX, WAVE_ATTEMPTS_MAX, Ledger, base_bytes
-from runtime.predictor import BASE_BYTES, Prediction
+from runtime.ledger import UNWRITTEN_MAX, Ledger, base_bytes
+from runtime.predictor import BASE_BYTES, WAVE_ATTEMPTS_MAX, Prediction
 from runtime.profiles import ProfileStore
 from tests.runtime import tasks
 

@@ -1,0 +1,1 @@
+"""The parts of the scheduler: requests, pooled admission, nodes, queues, containment. All pure."""

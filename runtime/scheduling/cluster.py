@@ -1,0 +1,111 @@
+"""All nodes together: which could run a task, which can run it now, how large a task may be."""
+
+from dataclasses import dataclass
+
+from runtime.api import Resources
+from runtime.predictor import Rates
+from runtime.scheduling.nodes import Node, Pool
+from runtime.scheduling.queues import Labels, Lane
+from runtime.scheduling.request import Need, base_limit, pooled_bytes
+
+# Each of the three figures of a need is rounded up: eight bytes cover all of that.
+ROUNDING_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where tasks of some CPU need and labels can run, and the memory of the largest node."""
+
+    pools: tuple[Pool, ...]
+    cap_bytes: int
+
+
+class Cluster:
+    """The nodes by name and by pool.
+
+    Attributes:
+        nodes: All nodes.
+        cpus: CPU slots of all nodes.
+        memory_bytes: Memory of all nodes.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.cpus = self.memory_bytes = 0
+        self._pools: dict[Labels, Pool] = {}
+        self._reaches: dict[tuple[int, Labels], Reach] = {}
+
+    def add(self, name: str, total: Resources) -> None:
+        """Take in a node.
+
+        Raises:
+            ValueError: There is a node of this name.
+        """
+        if name in self.nodes:
+            raise ValueError(f"there is a node {name!r} already")
+        pool = self._pools.setdefault(frozenset(total.labels.items()), Pool())
+        node = Node(name, total, pool)
+        self.nodes[name] = pool.nodes[name] = node
+        node.shelve()
+        self._resize(total.cpus, total.memory_bytes)
+
+    def remove(self, name: str) -> Node:
+        """Forget a node and return it."""
+        node = self.nodes.pop(name)
+        node.unshelve()
+        del node.pool.nodes[name]
+        self._resize(-node.total.cpus, -node.total.memory_bytes)
+        return node
+
+    def reach(self, cpus: int, labels: Labels) -> Reach:
+        """Return where tasks of this CPU need and these labels can run."""
+        found = self._reaches.get((cpus, labels))
+        if found is None:
+            pools = tuple(pool for key, pool in self._pools.items() if labels <= key)
+            nodes = (node.total for pool in pools for node in pool.nodes.values())
+            memory = (total.memory_bytes for total in nodes if total.cpus >= cpus)
+            found = self._reaches[cpus, labels] = Reach(pools, max(memory, default=0))
+        return found
+
+    def match(self, lane: Lane, wanted: Need) -> Node | None:
+        """Return the best node that can run a task of a lane now."""
+        for pool in self.reach(lane.cpus, lane.labels).pools:
+            node = pool.match(wanted)
+            if node is not None:
+                return node
+        return None
+
+    def roomiest_capable(self, lane: Lane, wanted: Need) -> Node | None:
+        """Return the node, reserved ones aside, that is nearest to having room. Looks at each."""
+        pools = self.reach(lane.cpus, lane.labels).pools
+        nodes = (node for pool in pools for node in pool.nodes.values())
+        capable = (node for node in nodes if not node.is_reserved and node.is_capable(wanted))
+        return max(capable, key=lambda node: node.room_bytes, default=None)
+
+    def limit_bytes(self, lane: Lane, rates: Rates) -> float:
+        """Return the largest base of a lane's tasks that a node has room for; -1 for none."""
+        limit = -1.0
+        for pool in self.reach(lane.cpus, lane.labels).pools:
+            node = pool.roomiest(lane.cpus)
+            if node is not None:
+                room_bytes = node.total.memory_bytes - node.mean_bytes - ROUNDING_BYTES
+                limit = max(limit, base_limit(rates, room_bytes, node.variance))
+        return limit
+
+    def room_bytes(self, cpus: int) -> int:
+        """Return the most room beside so many free CPU slots; -1 where there is none."""
+        nodes = (pool.roomiest(cpus) for pool in self._pools.values())
+        return max((node.room_bytes for node in nodes if node is not None), default=-1)
+
+    def held(self) -> Resources:
+        """Return what is in use: CPU slots, and memory as pooled."""
+        nodes = self.nodes.values()
+        return Resources(
+            sum(node.total.cpus - node.free_cpus for node in nodes),
+            sum(pooled_bytes(node.mean_bytes, node.variance) for node in nodes),
+        )
+
+    def _resize(self, cpus: int, memory_bytes: int) -> None:
+        self.cpus += cpus
+        self.memory_bytes += memory_bytes
+        self._reaches.clear()

@@ -1,0 +1,204 @@
+"""The nodes and what is free on them, found by room without looking at each.
+
+Nodes with the same labels form a pool. A pool keeps its nodes on shelves: by how many CPU slots
+are free (powers of two), then by room in steps of an eighth of an octave. A bit mask says which
+steps are taken, so the roomiest node, or the tightest one that is wide enough, is one shift away.
+
+A node that is reserved lies on no shelf: nothing is put there but what it is reserved for.
+"""
+
+import math
+from collections.abc import Iterator
+
+from runtime.api import Resources
+from runtime.scheduling.request import Need, pooled_bytes
+
+STEPS_PER_OCTAVE = 8
+STEPS_MAX = 64 * STEPS_PER_OCTAVE
+
+PROBES_MAX = 8
+"""Nodes of one step looked at: those have about the same room, so one is as good as another."""
+
+SHELVES = 17
+"""By the bit length of the free CPU slots of a node: up to 65,535 of them."""
+
+
+def step(size_bytes: float) -> int:
+    """Return the step that a size lies on."""
+    if size_bytes <= 1:
+        return 0
+    return min(STEPS_MAX, int(math.log2(size_bytes) * STEPS_PER_OCTAVE))
+
+
+class Node:
+    """A node and what runs on it.
+
+    Attributes:
+        mean_bytes: Sum of the expected peaks of what runs.
+        variance: Sum of their squared deviations.
+        running: Needs by task.
+        is_reserved: Whether it is kept free for one task.
+    """
+
+    __slots__ = ("_places", "free_cpus", "is_reserved", "mean_bytes", "name", "pool")
+    __slots__ += ("running", "total", "variance")
+
+    def __init__(self, name: str, total: Resources, pool: "Pool") -> None:
+        self.name = name
+        self.total = total
+        self.pool = pool
+        self.free_cpus = total.cpus
+        self.mean_bytes = self.variance = 0
+        self.running: dict[int, Need] = {}
+        self.is_reserved = False
+        self._places: tuple[int, int, int] | None = None
+
+    @property
+    def room_bytes(self) -> int:
+        """What a task of no deviation could still get."""
+        return self.total.memory_bytes - pooled_bytes(self.mean_bytes, self.variance)
+
+    def is_capable(self, need: Need) -> bool:
+        """Tell whether the task could run here if nothing else did."""
+        return need.cpus <= self.total.cpus and need.alone_bytes <= self.total.memory_bytes
+
+    def fits(self, need: Need) -> bool:
+        """Tell whether the task can run beside what runs: the rule of admission."""
+        if need.cpus > self.free_cpus:
+            return False
+        pooled = pooled_bytes(
+            self.mean_bytes + need.mean_bytes, self.variance + need.spread_bytes**2
+        )
+        return pooled <= self.total.memory_bytes
+
+    def hold(self, task_id: int, need: Need) -> None:
+        """Charge a task."""
+        self.running[task_id] = need
+        self.free_cpus -= need.cpus
+        self.mean_bytes += need.mean_bytes
+        self.variance += need.spread_bytes**2
+        self.shelve()
+
+    def free(self, task_id: int) -> Need:
+        """Give back what a task held."""
+        need = self.running.pop(task_id)
+        self.free_cpus += need.cpus
+        self.mean_bytes -= need.mean_bytes
+        self.variance -= need.spread_bytes**2
+        self.shelve()
+        return need
+
+    def faults(self) -> Iterator[str]:
+        """Return what is wrong with its books."""
+        needs = self.running.values()
+        if sum(need.cpus for need in needs) != self.total.cpus - self.free_cpus:
+            yield "CPU slots do not add up"
+        if self.free_cpus < 0:
+            yield "more CPU slots are held than there are"
+        if self.mean_bytes != sum(need.mean_bytes for need in needs):
+            yield "means do not add up"
+        if self.variance != sum(need.spread_bytes**2 for need in needs):
+            yield "variances do not add up"
+        if self.room_bytes < 0:
+            yield f"filled {-self.room_bytes} bytes beyond its memory"
+
+    def shelve(self) -> None:
+        """Put the node where its room belongs, or nowhere while it is reserved."""
+        places = None
+        if not self.is_reserved:
+            room = self.room_bytes
+            places = (
+                self.free_cpus.bit_length(),
+                step(room),
+                step(room / self.free_cpus) if self.free_cpus else 0,
+            )
+        if places != self._places:
+            self.unshelve()
+            self._places = places
+            if places is not None:
+                self.pool.by_room[places[0]].add(places[1], self)
+                self.pool.by_slot[places[0]].add(places[2], self)
+
+    def unshelve(self) -> None:
+        """Take the node off its shelves."""
+        if self._places is not None:
+            self.pool.by_room[self._places[0]].remove(self._places[1], self)
+            self.pool.by_slot[self._places[0]].remove(self._places[2], self)
+            self._places = None
+
+
+class Shelf:
+    """Nodes by step. A dictionary is an ordered set here: first come, first served."""
+
+    __slots__ = ("_mask", "_steps")
+
+    def __init__(self) -> None:
+        self._mask = 0
+        self._steps: dict[int, dict[Node, None]] = {}
+
+    def add(self, step: int, node: Node) -> None:
+        """Put a node on a step."""
+        self._steps.setdefault(step, {})[node] = None
+        self._mask |= 1 << step
+
+    def remove(self, step: int, node: Node) -> None:
+        """Take a node off its step."""
+        nodes = self._steps[step]
+        del nodes[node]
+        if not nodes:
+            del self._steps[step]
+            self._mask ^= 1 << step
+
+    def highest(self) -> int:
+        """Return the highest step that is taken; -1 when none is."""
+        return self._mask.bit_length() - 1
+
+    def lowest_from(self, step: int) -> int:
+        """Return the lowest step taken that is not below another; -1 when none is."""
+        above = self._mask >> step
+        return step + (above & -above).bit_length() - 1 if above else -1
+
+    def on(self, step: int) -> Iterator[Node]:
+        """Return the first nodes on a step."""
+        for count, node in enumerate(self._steps.get(step, ())):
+            if count == PROBES_MAX:
+                return
+            yield node
+
+
+class Pool:
+    """Nodes with the same labels, shelved by room and by room for each free CPU slot."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.by_room = [Shelf() for _ in range(SHELVES)]
+        self.by_slot = [Shelf() for _ in range(SHELVES)]
+
+    def roomiest(self, cpus: int) -> Node | None:
+        """Return the node with the most room among those with so many free CPU slots."""
+        best, best_step = None, -1
+        for shelf in self.by_room[cpus.bit_length() :]:
+            highest = shelf.highest()
+            if highest > best_step:
+                found = next((n for n in shelf.on(highest) if n.free_cpus >= cpus), None)
+                if found is not None:
+                    best, best_step = found, highest
+        return best
+
+    def match(self, need: Need) -> Node | None:
+        """Return the node whose memory for each free slot is the least that will do.
+
+        So nodes with much memory per slot are left to the tasks that need it. Where there is
+        none, the roomiest node gives a task more than its share, if it can.
+        """
+        wanted = step(need.alone_bytes / max(1, need.cpus)) + 1
+        best, best_step = None, STEPS_MAX + 1
+        for shelf in self.by_slot[need.cpus.bit_length() :]:
+            lowest = shelf.lowest_from(wanted)
+            if 0 <= lowest < best_step:
+                found = next((n for n in shelf.on(lowest) if n.fits(need)), None)
+                if found is not None:
+                    best, best_step = found, lowest
+        if best is None:
+            best = self.roomiest(need.cpus)
+        return best if best is not None and best.fits(need) else None
