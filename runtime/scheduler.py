@@ -253,7 +253,7 @@ class Scheduler:
         running = {task_id for node in self._cluster.nodes.values() for task_id in node.running}
         if running != set(self._running):
             found.append("the nodes run other tasks than were placed")
-        if any(node.is_reserved != (node in self._claims) for node in nodes):
+        if any(node.is_reserved != (node in self._claims) for node in self._cluster.nodes.values()):
             found.append("a node is reserved without a claim, or claimed and not reserved")
         lanes = [lane for job in self._jobs.values() for lane in job.lanes.values()]
         waiting = sum(lane.count for lane in lanes) + len(self._deferred) + len(self._claims)
