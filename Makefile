@@ -1,6 +1,6 @@
 # Every target sets up what it needs: Python >= 3.11 and make are enough to begin with.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format bench judges lock clean
+.PHONY: help demo test test-slow test-ray check format bench judges lock clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	command -v $$python >/dev/null && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -24,10 +24,20 @@ demo: $(READY) ## make a fragmented table, compact it, prove that no row changed
 	$(BIN)/compact demo compact-demo
 
 test: $(READY) ## the quick test suite
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not ray"
 
 test-slow: $(READY) judges ## long races, thousands of files, every engine that reads the format
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m "slow and not ray"
+
+test-ray: .venv-ray/ready ## the Ray backend on real clusters, in an environment of its own
+	.venv-ray/bin/pytest -m ray
+
+.venv-ray/ready: requirements-ray.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-ray.lock
+	.venv-ray/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
 
 check: $(READY) ## style, types, architecture
 	$(BIN)/ruff check .
@@ -56,6 +66,9 @@ lock: $(READY) ## resolve the requirements anew, with hashes
 		--no-emit-find-links --no-header --no-annotate --extra dev --extra bench pyproject.toml --output-file requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --no-annotate requirements-judges.in --output-file requirements-judges.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --no-annotate --constraint requirements.lock --extra dev --extra ray pyproject.toml \
+		--output-file requirements-ray.lock
 
 clean: ## remove what the other targets made
-	rm -rf .venv .venv-judges compact-demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-judges .venv-ray compact-demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

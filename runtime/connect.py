@@ -22,7 +22,10 @@ def connect(
     """Open a runtime.
 
     Args:
-        address: "local" (worker processes on this machine) or "inline" (the calling thread).
+        address: "local" (worker processes on this machine), "inline" (the calling thread), "ray"
+            (a Ray cluster started on this machine for as long as the runtime lives; the one that
+            RAY_ADDRESS names or the process is connected to, if there is one) or
+            "ray://host:port" (the Ray cluster whose GCS listens there, from one of its nodes).
         workers: CPU slots; None: the CPUs this process may run on. Processes are started when
             there is work for them.
         memory_bytes: What all running tasks together may be granted; None: 80 % of the memory
@@ -33,6 +36,7 @@ def connect(
 
     Raises:
         ValueError: The address names no backend, or a limit is not positive.
+        ConnectionError: There is no such cluster, or it cannot be used.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
@@ -52,9 +56,20 @@ def connect(
 
             return LocalRuntime(total, Ledger(profile_sink, profiles))
         case "ray":
-            raise ValueError(
-                f"runtime {address!r}: this version has no Ray backend;"
-                " use 'local' to run on this machine"
-            )
+            limit = Resources(workers or 0, memory_bytes or 0)
+            return _open_ray(address, limit, started=total, ledger=Ledger(profile_sink, profiles))
         case _:
-            raise ValueError(f"unknown runtime {address!r}: use 'local' or 'inline'")
+            raise ValueError(f"unknown runtime {address!r}: use 'local', 'inline' or 'ray'")
+
+
+def _open_ray(address: str, limit: Resources, *, started: Resources, ledger: Ledger) -> Runtime:
+    try:
+        from runtime.ray.driver import open_ray
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ValueError(
+            f"runtime {address!r} needs Ray: pip install 'lake-compactor[ray]',"
+            " or use 'local' to run on this machine"
+        ) from error
+    return open_ray(address, limit, started=started, ledger=ledger)

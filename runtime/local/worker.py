@@ -97,7 +97,7 @@ def _run(task: Task, functions: _Functions, meter: Meter) -> Done:
 def _body(task: Task, functions: _Functions) -> Packed:
     limit_private_memory(task.granted_bytes)
     try:
-        _use_cpus(task.cpus)
+        use_cpus(task.cpus)
         fn = functions.get(task.function_id)
         value: Any = fn(*(unpack(packed) for packed in task.inputs))
         return pack(encode(value), task.stored_at)
@@ -105,7 +105,7 @@ def _body(task: Task, functions: _Functions) -> Packed:
         unlimit_private_memory()
 
 
-def _use_cpus(cpus: int) -> None:
+def use_cpus(cpus: int) -> None:
     """Size thread pools by the grant; OMP_NUM_THREADS counts for what is imported later."""
     os.environ["OMP_NUM_THREADS"] = str(cpus)
     pyarrow = sys.modules.get("pyarrow")

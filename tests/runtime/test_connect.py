@@ -1,5 +1,6 @@
 import copy
 import pickle
+import sys
 
 import pytest
 
@@ -10,12 +11,13 @@ from runtime import memory
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("ray", "no Ray backend"),
-        ("ray://head:10001", "use 'local' to run on this machine"),
+        ("ray", "needs Ray: pip install 'lake-compactor\\[ray\\]'"),
+        ("ray://head:6379", "use 'local' to run on this machine"),
         ("dask", "unknown runtime 'dask'"),
     ],
 )
-def test_what_there_is_not_is_refused_with_a_hint(address, message):
+def test_what_there_is_not_is_refused_with_a_hint(address, message, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=message):
         runtime.connect(address)
 

@@ -1,0 +1,165 @@
+"""What the driver knows of a task, of its result, and of an actor on a cluster."""
+
+import copy
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import ray
+
+from runtime.api import Key, Outcome, Profile, Ref, Resources, Retry
+from runtime.errors import RuntimeFailure
+from runtime.memory import Usage
+from runtime.ray.objects import Payload
+from runtime.ray.worker import Wanted, Work
+
+T = TypeVar("T")
+
+Object: TypeAlias = ray.ObjectRef | Payload
+"""A payload in the cluster, or a small one that is shipped with each task that needs it."""
+
+
+class Result:
+    """What a task ends with, shared by all its refs; the dispatcher's until `ended` is done.
+
+    Attributes:
+        ended: Done once everything else here is final.
+        value: Where the payload is, or None when there is a failure.
+        dependents: Tasks that wait for it.
+    """
+
+    __slots__ = ("dependents", "ended", "failure", "profile", "size_bytes", "task", "value")
+
+    def __init__(self) -> None:
+        self.ended: Future[None] = Future()
+        self.value: Object | None = None
+        self.failure: RuntimeFailure | None = None
+        self.profile: Profile | None = None
+        self.size_bytes = 0
+        self.task: RayTask | None = None
+        self.dependents: list[RayTask] = []
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the value or the failure is there."""
+        return self.ended.done()
+
+    def raise_failure(self) -> None:
+        """Raise a copy of the failure, if there is one: raising ties the caller's frames to it."""
+        if self.failure is not None:
+            raise copy.copy(self.failure)
+
+
+class RayRef(Ref[T]):
+    """A result, or one segment of it."""
+
+    __slots__ = ("result", "segment")
+
+    def __init__(self, id: int, result: Result, segment: int | None = None) -> None:  # noqa: A002 - as in Ref
+        super().__init__(id)
+        self.result = result
+        self.segment = segment
+
+
+class Argument(NamedTuple):
+    """One argument: the results it is made of, and which segment of each."""
+
+    sources: tuple[Result, ...]
+    segment: int | None = None
+    is_list: bool = False
+
+
+class ShippedFunction(NamedTuple):
+    """A function, once for all tasks that call it."""
+
+    id: str
+    name: str
+    value: Object
+
+
+@dataclass(slots=True, eq=False)
+class RayTask:
+    """A task from submit to its end, over all its attempts.
+
+    Attributes:
+        returns: How many values the function returns, each to be read alone; None: one.
+        method: For the call of an actor: what is called.
+        missing: Inputs that have not ended.
+        report: What the attempt that Ray has will answer; None while there is none.
+        value: Where its result will be.
+    """
+
+    result: Result
+    function: ShippedFunction
+    arguments: Sequence[Argument]
+    base_bytes: int
+    request: Resources
+    input_bytes: int = 0
+    key: Key | None = None
+    retry: Retry = field(default_factory=Retry)
+    returns: int | None = None
+    actor: "ActorState | None" = None
+    method: str | None = None
+    missing: int = 0
+    attempt: int = 1
+    predicted_bytes: int = 0
+    granted_bytes: int = 0
+    is_escalated: bool = False
+    is_cancelled: bool = False
+    value: "ray.ObjectRef | None" = None
+    report: "ray.ObjectRef | None" = None
+
+    def inputs(self) -> dict[Result, None]:
+        """Return the results that it needs, each once, in their order."""
+        return dict.fromkeys(source for arg in self.arguments for source in arg.sources)
+
+    def work(self, paths: tuple[str, ...]) -> Work:
+        """Return the attempt as a worker is told of it, the payloads aside."""
+        places = {source: place for place, source in enumerate(self.inputs())}
+        return Work(
+            function_id=self.function.id,
+            wanted=tuple(
+                Wanted(tuple(places[s] for s in arg.sources), arg.segment, arg.is_list)
+                for arg in self.arguments
+            ),
+            granted_bytes=self.granted_bytes,
+            cpus=max(1, self.request.cpus),
+            returns=self.returns,
+            paths=paths,
+        )
+
+    def profile(self, outcome: Outcome, usage: Usage, output_bytes: int) -> Profile:
+        """Return the attempt as measured."""
+        return Profile(
+            key=self.key,
+            attempt=self.attempt,
+            outcome=outcome,
+            base_bytes=self.base_bytes,
+            predicted_bytes=self.predicted_bytes,
+            granted_bytes=self.granted_bytes,
+            anonymous_peak_bytes=usage.anonymous_peak_bytes,
+            hwm_bytes=usage.hwm_bytes,
+            input_bytes=self.input_bytes,
+            output_bytes=output_bytes,
+            cpu_seconds=usage.cpu_seconds,
+            duration_seconds=usage.duration_seconds,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class ActorState:
+    """An actor: its calls in their order, its Ray actor once it started, and what it holds.
+
+    Attributes:
+        running: The call that Ray has; there is one at a time, so their order is kept.
+        ended_by: Why it takes no calls any more.
+    """
+
+    granted_bytes: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+    handle: Any = None
+    calls: deque[RayTask] = field(default_factory=deque)
+    running: RayTask | None = None
+    ended_by: RuntimeFailure | None = None

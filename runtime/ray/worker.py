@@ -1,0 +1,172 @@
+"""What runs inside a Ray task: one attempt, limited and measured like any other.
+
+Ray does not enforce what a task was granted. The same limit and the same measuring as on one
+machine do; how the attempt ended is returned as a value, so that the errors are the same too.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from runtime.api import Segments
+from runtime.attempt import Ended, run_attempt
+from runtime.local.worker import use_cpus
+from runtime.memory import Meter, Usage, limit_private_memory, unlimit_private_memory
+from runtime.ray.objects import Payload, pack, pack_failure, unpack
+
+FUNCTIONS_MAX = 256
+
+
+class Wanted(NamedTuple):
+    """One argument: which of the payloads, or the list of several, and which segment of each."""
+
+    places: tuple[int, ...]
+    segment: int | None = None
+    is_list: bool = False
+
+
+class Work(NamedTuple):
+    """One attempt.
+
+    Attributes:
+        function_id: Functions of one id are unpacked once per worker.
+        wanted: The arguments, made from the payloads that come with the task.
+        returns: How many values the function returns, each to be read alone; None: one.
+        paths: Where the driver imports from, beyond what is installed.
+    """
+
+    function_id: str
+    wanted: tuple[Wanted, ...]
+    granted_bytes: int
+    cpus: int
+    returns: int | None = None
+    paths: tuple[str, ...] = ()
+
+
+class Report(NamedTuple):
+    """How an attempt ended.
+
+    Attributes:
+        failure: None when there is a result.
+        lost_attempts: How often Ray tried before, and the worker died.
+    """
+
+    failure: Payload | None
+    usage: Usage
+    output_bytes: int
+    lost_attempts: int
+
+
+_meter = Meter()
+_functions: dict[str, Callable[..., object]] = {}
+
+
+def run(work: Work, function: Payload, *payloads: Payload) -> tuple[Payload, Report]:
+    """Run a task; returns its result, or its failure in the place of it, and the report."""
+    return _run(work, payloads, lambda: _function(work, function))
+
+
+class Host:
+    """What Ray knows of an actor: a process for one object, made by the first call."""
+
+    def __init__(self) -> None:
+        self._instance: object = None
+
+    def start(self, work: Work, cls: Payload, *payloads: Payload) -> tuple[Payload, Report]:
+        """Make the object; what that is worth to others is None."""
+
+        def construct(*args: object) -> None:
+            self._instance = _function(work, cls)(*args)
+
+        return _run(work, payloads, lambda: construct)
+
+    def call(self, work: Work, method: Payload, *payloads: Payload) -> tuple[Payload, Report]:
+        """Call a method of the object."""
+        return _run(work, payloads, lambda: getattr(self._instance, unpack(method)))
+
+
+def lost_attempts() -> int:
+    """Return how often Ray has tried the task of this worker before."""
+    from ray._private.worker import global_worker
+
+    return int(global_worker.core_worker.get_current_task_attempt_number())
+
+
+def is_inside_attempt() -> bool:
+    """Return whether this process is running a task: it must not start others."""
+    return _is_running
+
+
+_is_running = False
+
+
+def _run(
+    work: Work, payloads: tuple[Payload, ...], function: Callable[[], Callable[..., object]]
+) -> tuple[Payload, Report]:
+    global _is_running  # noqa: PLW0603 - a worker process runs one task at a time
+    _is_running = True
+    try:
+        ended = run_attempt(
+            lambda: _body(work, payloads, function),
+            meter=_meter,
+            granted_bytes=work.granted_bytes,
+            mapped_bytes=sum(payload.size_bytes for payload in payloads),
+        )
+    finally:
+        _is_running = False
+        _flush()
+    return _answer(ended)
+
+
+def _answer(ended: Ended[Payload]) -> tuple[Payload, Report]:
+    failure = None if ended.failure is None else pack_failure(ended.failure)
+    payload = ended.result if ended.result is not None else failure
+    if payload is None:
+        raise AssertionError("an attempt ends with a result or with a failure")
+    size_bytes = 0 if failure is not None else payload.size_bytes
+    return payload, Report(failure, ended.usage, size_bytes, lost_attempts())
+
+
+def _body(
+    work: Work, payloads: tuple[Payload, ...], function: Callable[[], Callable[..., object]]
+) -> Payload:
+    limit_private_memory(work.granted_bytes)
+    try:
+        use_cpus(work.cpus)
+        _import_like_driver(work.paths)
+        args = [_argument(wanted, payloads) for wanted in work.wanted]
+        value = function()(*args)
+        return pack(value if work.returns is None else _segments(value, work.returns))
+    finally:
+        unlimit_private_memory()
+
+
+def _argument(wanted: Wanted, payloads: tuple[Payload, ...]) -> Any:
+    values = [unpack(payloads[place], wanted.segment) for place in wanted.places]
+    return values if wanted.is_list else values[0]
+
+
+def _function(work: Work, function: Payload) -> Callable[..., object]:
+    if work.function_id not in _functions:
+        if len(_functions) >= FUNCTIONS_MAX:
+            _functions.clear()
+        _functions[work.function_id] = unpack(function)
+    return _functions[work.function_id]
+
+
+def _import_like_driver(paths: tuple[str, ...]) -> None:
+    sys.path += [path for path in paths if path not in sys.path]
+
+
+def _segments(value: Any, returns: int) -> Segments:
+    values = list(value)
+    if len(values) != returns:
+        raise ValueError(f"the task returned {len(values)} values, {returns} were asked for")
+    return Segments(values)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed by the task
+            stream.flush()
