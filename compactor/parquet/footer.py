@@ -109,10 +109,12 @@ class Schema:
     Attributes:
         columns: the top-level columns.
         has_int96: whether a leaf is a 96-bit timestamp.
+        openings: see `scan.Scan`.
     """
 
     columns: tuple[TopColumn, ...]
     has_int96: bool
+    openings: dict[int, s.Opening] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def leaves(self) -> int:
@@ -269,7 +271,7 @@ def _read_file_metadata(data: bytes, offset: int) -> tuple[list[Field], s.Scan, 
         if number == ROW_GROUPS:
             if schema is None:
                 corrupt("the footer has no schema")
-            scanned = s.Scan(data, offset, schema.leaves)
+            scanned = s.Scan(data, offset, schema.leaves, schema.openings)
             at = scanned.read_row_groups(at)
         else:
             at = skip(data, at, kind)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from compactor.parquet.thrift import (
     BINARY,
@@ -26,6 +27,7 @@ from compactor.parquet.thrift import (
     read_list,
     read_long_field,
     read_signed,
+    read_unsigned,
     skip,
 )
 
@@ -58,6 +60,9 @@ SPANS = 8
     START,
 ) = range(16, 29)
 CHUNK_WIDTH = 29
+
+# How the metadata of a column's chunks begins, up to its codec, and the numbers in there.
+Opening = tuple[bytes, int, int, int]
 
 # Columns of a row of `Scan.row_groups`, in the same order. The last tells whether the group states
 # by which columns it is sorted.
@@ -102,10 +107,12 @@ _CHUNK_EMPTY = [0] * CHUNK_WIDTH
 for _column in (DATA_PAGE, PHYSICAL_TYPE, CODEC, VALUES, UNCOMPRESSED, COMPRESSED):
     _CHUNK_EMPTY[_column] = -1
 _CHUNK_METADATA, _CHUNK_FILE_PATH, _CHUNK_ENCRYPTION = 3, 1, (8, 9)
-_METADATA_ENCODINGS, _METADATA_STATISTICS = 2, 12
+_METADATA_ENCODINGS, _METADATA_CODEC, _METADATA_STATISTICS = 2, 4, 12
 # The number that the format reserves for extensions, whose offsets nobody else can move.
 EXTENSION = 32_767
 _ENCODING_MAX = 62
+# Bounds what is remembered of how chunks begin.
+_OPENINGS_MAX, _OPENING_BYTES_MAX = 1 << 12, 1 << 10
 # The magic number before the first page.
 _DATA_BEGINS = 4
 
@@ -114,21 +121,28 @@ _DATA_BEGINS = 4
 class Scan:
     """Row groups and column chunks of one footer.
 
+    Much of it repeats. A serialised value ends by itself: where the bytes of one seen before stand
+    in the place of a value of its type, they are that value, and are not walked through again.
+
     Attributes:
         data: the serialised footer.
         data_end: where the footer begins in the file: everything it points at lies before.
         columns: number of leaf columns, which every row group must have.
+        openings: how chunks of the same schema have begun, by column; grows.
         chunks: `CHUNK_WIDTH` integers for each column chunk, row group by row group.
         row_groups: `GROUP_WIDTH` integers for each row group.
         obstacle: why the bytes cannot stand in another file; None when they can.
+        seen: the last value of fields that are stepped over, by field number and type.
     """
 
     data: bytes
     data_end: int
     columns: int
+    openings: dict[int, Opening]
     chunks: array[int] = field(default_factory=lambda: array("q"))
     row_groups: array[int] = field(default_factory=lambda: array("q"))
     obstacle: str | None = None
+    seen: dict[int, bytes] = field(default_factory=dict)
 
     def read_row_groups(self, at: int) -> int:
         """Read a list of row groups and return the position behind it."""
@@ -164,11 +178,11 @@ class Scan:
         count, kind, at = read_list(self.data, at)
         if count != self.columns or (count and kind != STRUCT):
             corrupt(f"a row group has {count} columns, the schema has {self.columns}")
-        for _ in range(count):
-            at = self._read_chunk(at)
+        for column in range(count):
+            at = self._read_chunk(at, column)
         return at
 
-    def _read_chunk(self, at: int) -> int:
+    def _read_chunk(self, at: int, index: int) -> int:
         data, number, row = self.data, 0, _CHUNK_EMPTY.copy()
         row[BEGIN] = at
         while header := data[at]:
@@ -182,7 +196,7 @@ class Scan:
             if column is not None:
                 at = _read_number(data, at, row, column, SPANS)
             elif number == _CHUNK_METADATA and kind == STRUCT:
-                at = self._read_metadata(at, row)
+                at = self._read_metadata(at, row, index)
             else:
                 at = self._skip_of_chunk(at, number, kind)
         row[END] = at + 1
@@ -190,8 +204,12 @@ class Scan:
         self.chunks.extend(row)
         return at + 1
 
-    def _read_metadata(self, at: int, row: list[int]) -> int:
-        data, number = self.data, 0
+    def _read_metadata(self, at: int, row: list[int], index: int) -> int:
+        data, number, begin = self.data, 0, at
+        opening = self.openings.get(index)
+        if opening is not None and data.startswith(opening[0], at):
+            start, row[PHYSICAL_TYPE], row[CODEC], row[ENCODINGS] = opening
+            number, at = _METADATA_CODEC, at + len(start)
         while header := data[at]:
             kind = header & 15
             if header > 15:
@@ -202,15 +220,32 @@ class Scan:
             column = _METADATA_NUMBERS.get(number << 4 | kind)
             if column is not None:
                 at = _read_number(data, at, row, column, SPANS)
+                if column == CODEC:
+                    self._remember(index, data[begin:at], row)
             elif number == _METADATA_STATISTICS and kind == STRUCT:
                 row[STATISTICS] = at
                 row[STATISTICS_END] = at = skip(data, at, kind)
             elif number == _METADATA_ENCODINGS and kind == LIST:
-                row[ENCODINGS], at = _read_encodings(data, at)
+                end = skip(data, at, kind)
+                row[ENCODINGS] = _read_encodings(data[at:end])
+                at = end
             else:
-                self._check_unread(number, kind, _METADATA_KNOWN)
-                at = skip(data, at, kind)
+                at = self._skip_of_metadata(at, number, kind)
         return at + 1
+
+    def _remember(self, index: int, opening: bytes, row: list[int]) -> None:
+        if index < _OPENINGS_MAX and len(opening) <= _OPENING_BYTES_MAX:
+            self.openings[index] = (opening, row[PHYSICAL_TYPE], row[CODEC], row[ENCODINGS])
+
+    def _skip_of_metadata(self, at: int, number: int, kind: int) -> int:
+        known = self.seen.get(number << 4 | kind)
+        if known is not None and self.data.startswith(known, at):
+            return at + len(known)
+        self._check_unread(number, kind, _METADATA_KNOWN)
+        end = skip(self.data, at, kind)
+        if kind in (LIST, STRUCT):
+            self.seen[number << 4 | kind] = self.data[at:end]
+        return end
 
     def _skip_of_chunk(self, at: int, number: int, kind: int) -> int:
         if number in _CHUNK_ENCRYPTION:
@@ -253,15 +288,21 @@ class Scan:
 
 
 def _read_number(data: bytes, at: int, row: list[int], column: int, spans: int) -> int:
-    row[column], end = read_signed(data, at)
+    value = data[at]
+    if value < 128:
+        end = at + 1
+    else:
+        value, end = read_unsigned(data, at)
+    row[column] = (value >> 1) ^ -(value & 1)
     if column < spans:
         row[column + spans] = at << 4 | end - at
     return end
 
 
-def _read_encodings(data: bytes, at: int) -> tuple[int, int]:
-    """Return the set of encodings as bits, and the position behind the list."""
-    count, kind, at = read_list(data, at)
+@lru_cache(maxsize=256)
+def _read_encodings(data: bytes) -> int:
+    """Return a list of encodings as bits; there are few such lists."""
+    count, kind, at = read_list(data, 0)
     if count and kind != I32:
         corrupt("the encodings of a column chunk are no numbers")
     found = 0
@@ -270,4 +311,4 @@ def _read_encodings(data: bytes, at: int) -> tuple[int, int]:
         if not 0 <= encoding <= _ENCODING_MAX:
             corrupt(f"a column chunk has the unknown encoding {encoding}")
         found |= 1 << encoding
-    return found, at
+    return found

@@ -148,6 +148,9 @@ def skip(data: bytes, at: int, kind: int, depth: int = 0) -> int:
         return at
     if kind in (LIST, SET):
         count, element, at = read_list(data, at)
+        if I16 <= element <= I64 and data[at : at + count].isascii():
+            # Every number takes one byte.
+            return at + count
         return _skip_elements(data, at, (element,), count, depth + 1)
     if kind == MAP:
         return _skip_map(data, at, depth + 1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from catalog.location import Location
 from catalog.storage import ByteRange, OutputFile, Storage
@@ -14,6 +14,9 @@ from catalog.storage.local import LocalOutputFile
 from compactor.parquet.reading import read_page_index
 from compactor.parquet.rendering import render_tail
 from compactor.parquet.splice import MAGIC, Copy, SplicePlan
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 # A remote range is fetched in pieces; their product bounds the memory of a splice.
 _PIECE_BYTES = 8 << 20
@@ -66,6 +69,8 @@ def _stream(
     storage: Storage, output: OutputFile, copies: Iterable[Copy], locations: list[Location]
 ) -> None:
     """Read pieces ahead, some at once, and write them in order."""
+    from concurrent.futures import ThreadPoolExecutor
+
     waiting: deque[Future[bytes]] = deque()
     with ThreadPoolExecutor(_PIECES_IN_FLIGHT_MAX) as readers:
         try:
