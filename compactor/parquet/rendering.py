@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from catalog.errors import UnsupportedTableError
 from compactor.parquet import scan as s
 from compactor.parquet.footer import ROW_GROUPS, ROWS, VERSION
 from compactor.parquet.page_index import Stretches, shifted_offset_index
@@ -23,6 +24,8 @@ from compactor.parquet.thrift import (
     signed_bytes,
 )
 
+# Readers take its length for a signed integer of 32 bits.
+FOOTER_BYTES_MAX = (1 << 31) - 1
 # A number to be written over the one at a span, see `scan`.
 Edit = tuple[int, int]
 # The first field of a row group, its list of column chunks.
@@ -64,12 +67,15 @@ def render_tail(plan: SplicePlan, pages: Sequence[Stretches]) -> bytes:
 
     Raises:
         CorruptTableError: a page index is not what the footer says.
+        UnsupportedTableError: the footer would be longer than `FOOTER_BYTES_MAX`.
     """
     indexes = _Indexes()
     for source, placed, parts in zip(plan.sources, plan.placed, pages, strict=True):
         with decoding(str(source.footer.location)):
             indexes.add(source, placed, parts)
     footer = _render_footer(plan, indexes)
+    if len(footer) > FOOTER_BYTES_MAX:
+        raise UnsupportedTableError(f"a footer of {len(footer)} bytes is more than readers take")
     return b"".join(
         (
             *indexes.column_indexes,

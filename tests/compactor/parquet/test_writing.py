@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import tempfile
 import uuid
@@ -97,6 +98,13 @@ def test_footers_and_indexes_longer_than_the_first_read(tmp_path: Path) -> None:
     output = spliced([few, whole(path)], tmp_path / "out.parquet")
     assert read(output).num_rows == 630
     assert spliced([whole(path)], tmp_path / "same.parquet").read_bytes() == path.read_bytes()
+
+
+def test_footers_and_plans_cross_processes(inputs: list[Path], tmp_path: Path) -> None:
+    plan = pickle.loads(pickle.dumps(plan_splice([whole(path) for path in inputs])))
+    write_splice(STORAGE, plan, Location.parse(str(tmp_path / "out.parquet")))
+    here = spliced([whole(path) for path in inputs], tmp_path / "here.parquet")
+    assert here.read_bytes() == (tmp_path / "out.parquet").read_bytes()
 
 
 def test_between_file_systems(inputs: list[Path], tmp_path: Path) -> None:
