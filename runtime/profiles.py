@@ -44,6 +44,14 @@ class ProfileStore:
             with self._open() as connection:
                 connection.executemany(_INSERT, rows)
 
+    def operations(self) -> list[str]:
+        """Return the operations that have profiles, in the order of their names."""
+        if not self._path.exists():
+            return []
+        with self._open() as connection:
+            rows = connection.execute("SELECT DISTINCT operation FROM profiles ORDER BY 1")
+            return [row[0] for row in rows]
+
     def history(self, operation: str) -> list[Profile]:
         """Return the newest successful attempts of an operation, oldest first."""
         if not self._path.exists():

@@ -125,12 +125,12 @@ class Scheduler:
         lost = list(node.running)
         for task_id in lost:
             self.release(task_id)
-        self._cluster.remove(name)
-        self._freed.pop(node, None)
         if node in self._claims:
             self._unclaim(node)
         for task_id in list(self._local.pop(node, ())):
             self._undefer(task_id)
+        self._freed.pop(node, None)
+        self._cluster.remove(name)
         self._list_all()
         return lost
 
