@@ -7,7 +7,7 @@ commits came between, what they called themselves, or in which order they did wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from catalog.model import Conflict, FileSlice, Rewrite
@@ -50,6 +50,27 @@ def split(
         else:
             conflicts.append(Conflict(rewrite.group_id, reason))
     return tuple(standing), tuple(conflicts)
+
+
+def not_landed(
+    conflicts: Iterable[Conflict], rewrites: Iterable[Rewrite], live_paths: Collection[str]
+) -> tuple[Conflict, ...]:
+    """Return the conflicts less those of groups whose outputs are in the newer snapshot.
+
+    The inputs of such a group are gone because the group itself is committed already, by a request
+    that was taken for lost. To call it a conflict would be to have live files deleted.
+
+    Args:
+        conflicts: what `split` returned.
+        rewrites: what is to be committed.
+        live_paths: the data files of the newer snapshot, at least the outputs among them.
+    """
+    landed = {
+        rewrite.group_id
+        for rewrite in rewrites
+        if any(output.path in live_paths for output in rewrite.added)
+    }
+    return tuple(conflict for conflict in conflicts if conflict.group_id not in landed)
 
 
 def all_conflict(rewrites: Iterable[Rewrite], reason: str) -> tuple[Conflict, ...]:

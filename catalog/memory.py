@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.conflicts import LiveFile, all_conflict, split
+from catalog.conflicts import LiveFile, all_conflict, not_landed, split
 from catalog.errors import CorruptTableError, ObjectNotFoundError, SnapshotNotFoundError
 from catalog.location import Confinement, Location
 from catalog.model import (
@@ -195,12 +195,15 @@ class MemoryTable:
             if not any(commit.base == state.snapshot for state in self._states):
                 reason = f"the snapshot {commit.base.snapshot_id} is no longer in its history"
                 return CommitResult(None, (), all_conflict(commit.rewrites, reason))
-            standing, conflicts = split(commit.rewrites, self._live())
-            if not standing:
+            live = self._live()
+            standing, conflicts = split(commit.rewrites, live)
+            conflicts = not_landed(conflicts, commit.rewrites, live)
+            dropped = {conflict.group_id for conflict in conflicts}
+            groups = [one.group_id for one in commit.rewrites if one.group_id not in dropped]
+            if not groups:
                 return CommitResult(None, (), conflicts)
-            snapshot = self._replace(commit, standing)
-            groups = tuple(rewrite.group_id for rewrite in standing)
-            self._results[commit.commit_id] = CommitResult(snapshot, groups, conflicts)
+            snapshot = self._replace(commit, standing) if standing else self._states[-1].snapshot
+            self._results[commit.commit_id] = CommitResult(snapshot, tuple(groups), conflicts)
             return self._results[commit.commit_id]
 
     def find_commit(self, commit: Commit) -> CommitResult | None:

@@ -280,7 +280,8 @@ class CommitResult:
     """What became of a commit.
 
     Attributes:
-        snapshot: the new snapshot; None when every group was dropped, and so nothing committed.
+        snapshot: the new snapshot, or the one that the groups were found in; None when every group
+            was dropped, and so nothing committed.
         committed: ids of the groups that are in the table now.
         conflicts: the others.
     """

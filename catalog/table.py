@@ -111,7 +111,9 @@ class Table(Protocol):
     def commit(self, commit: Commit) -> CommitResult:
         """Replace the slices of every rewrite that is still valid against the current snapshot.
 
-        A lost reply is resolved by looking for the commit id before anything is retried.
+        A lost reply is resolved by looking for the commit id before anything is retried. Called
+        again with the same commit, by another process as well, it happens once: that is how to
+        settle a commit whose request may be on its way still.
 
         Raises:
             CommitConflictError: other writers kept winning until the attempts were used up.
@@ -120,16 +122,22 @@ class Table(Protocol):
         ...
 
     def find_commit(self, commit: Commit) -> CommitResult | None:
-        """Return what became of a commit that was begun, by its id; None when it never happened.
+        """Return what became of a commit that was begun, by its id.
+
+        None when it never happened and never will.
 
         Raises:
-            CommitUnknownError: the catalog cannot be asked.
+            CommitUnknownError: the catalog cannot be asked, or a request of a process that died
+                may still arrive: commit again, or ask later.
         """
         ...
 
     def clean_commit(self, commit: Commit) -> None:
         """Remove metadata files that a commit left behind and that no snapshot refers to.
 
-        Call it only for a commit of ours that `find_commit` has answered for and that is not running.
+        Call it only for a commit of ours that is not running.
+
+        Raises:
+            CommitUnknownError: a request for it may still arrive; nothing was removed.
         """
         ...

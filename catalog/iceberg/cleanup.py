@@ -21,6 +21,7 @@ from catalog.iceberg.file_io import StorageFileIO
 from catalog.iceberg.lookup import is_unbroken, referenced_metadata
 from catalog.iceberg.properties import is_set
 from catalog.iceberg.staging import committed_by, leftover_pattern, snapshot_id_of
+from catalog.iceberg.under_way import metadata_directory, refuse_while_under_way
 from catalog.location import Confinement, Location
 from catalog.model import Commit
 from catalog.storage import Storage
@@ -32,14 +33,18 @@ _DELETE_AFTER_COMMIT = "write.metadata.delete-after-commit.enabled"
 def remove_leftovers(
     table: Table, storage: Storage, *, confinement: Confinement, commit: Commit
 ) -> None:
-    """Remove what a commit has left behind; it must not be running."""
+    """Remove what a commit has left behind; it must not be running.
+
+    Raises:
+        CommitUnknownError: a request for it may still arrive; nothing was removed.
+    """
+    refuse_while_under_way(table, storage, confinement=confinement, commit=commit)
     metadata = table.metadata
-    directory = confinement.parse(table.location_provider().new_metadata_location("x")).parent
     pattern = leftover_pattern(commit.commit_id)
     first_version = _version_at_base(table, commit)
     candidates: list[Location] = []
     versions: list[Location] = []
-    for found in storage.list(directory):
+    for found in storage.list(metadata_directory(table, confinement)):
         name = found.location.name
         version = _METADATA_FILE.fullmatch(name)
         if pattern.fullmatch(name):

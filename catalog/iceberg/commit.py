@@ -45,6 +45,7 @@ from catalog.iceberg.lookup import find, referenced_metadata
 from catalog.iceberg.metadata import snapshot_value
 from catalog.iceberg.outputs import OutputReader, schemas_since
 from catalog.iceberg.proposal import Proposals
+from catalog.iceberg.under_way import refuse_while_under_way
 from catalog.location import Confinement
 from catalog.model import Commit, CommitResult, Conflict
 from catalog.storage import Storage
@@ -95,21 +96,35 @@ def commit_rewrites(target: CommitTarget, commit: Commit) -> CommitResult:
 
 
 def find_commit(target: CommitTarget, commit: Commit) -> CommitResult | None:
-    """Return what became of a commit that was begun; None when it never happened.
+    """Return what became of a commit that was begun; None when it never happened and never will.
 
     Raises:
-        CommitUnknownError: the catalog cannot be asked.
+        CommitUnknownError: the catalog cannot be asked, or a request may still arrive.
     """
     try:
-        return find(target.load().metadata, _io(target), commit)
+        table = target.load()
+        found = find(table.metadata, _io(target), commit)
+        if found is None:
+            _refuse_while_under_way(target, table, commit)
+    except CommitUnknownError:
+        raise
     except CatalogError as error:
         raise _unknown(commit, error) from error
+    return found
 
 
 def clean_commit(target: CommitTarget, commit: Commit) -> None:
-    """Remove metadata files that a commit left behind and that no snapshot refers to."""
+    """Remove metadata files that a commit left behind and that no snapshot refers to.
+
+    Raises:
+        CommitUnknownError: a request for it may still arrive; nothing was removed.
+    """
     table = target.load()
     remove_leftovers(table, target.storage, confinement=target.confinement, commit=commit)
+
+
+def _refuse_while_under_way(target: CommitTarget, table: Table, commit: Commit) -> None:
+    refuse_while_under_way(table, target.storage, confinement=target.confinement, commit=commit)
 
 
 def _io(target: CommitTarget) -> StorageFileIO:
@@ -147,12 +162,11 @@ class _Committer:
         """
         try:
             return self._run(table)
-        except CommitUnknownError:
+        except (CommitUnknownError, CommitConflictError):
             raise
         except CatalogError as error:
-            if self._may_be_live:
-                raise _unknown(self._commit, error) from error
-            self._tidy(None)
+            self._last_fault = error
+            self._give_back()
             raise
 
     @property
@@ -167,12 +181,10 @@ class _Committer:
                     return result
             snapshot, conflicts = self._proposals.make(table)
             if snapshot is None:
-                self._require_settled()
-                self._tidy(None)
-                return CommitResult(None, (), conflicts)
+                return self._nothing_to_send(table, conflicts)
             if self._send(table, snapshot):
                 self._tidy(snapshot)
-                return self._committed(snapshot, conflicts)
+                return self._result(snapshot, conflicts)
         return self._give_up()
 
     def _send(self, table: Table, snapshot: Snapshot) -> bool:
@@ -217,16 +229,31 @@ class _Committer:
     def _give_up(self) -> CommitResult:
         if (result := self._outcome(self._target.load())) is not None:
             return result
-        self._require_settled()
-        self._tidy(None)
+        self._give_back()
         raise CommitConflictError(
             f"commit {self._commit.commit_id} lost against other writers in every attempt",
             hint="try again when the table is less busy, or raise commit.retry.num-retries",
         )
 
-    def _require_settled(self) -> None:
+    def _nothing_to_send(self, table: Table, conflicts: tuple[Conflict, ...]) -> CommitResult:
+        """Answer for groups of which each is lost, or in the head already."""
+        self._give_back()
+        head = table.metadata.current_snapshot()
+        if head is None or len(conflicts) == len(self._commit.rewrites):
+            return CommitResult(None, (), conflicts)
+        return self._result(head, conflicts)
+
+    def _give_back(self) -> None:
+        """Remove what the attempts wrote, none of which has landed or can land any more.
+
+        Raises:
+            CommitUnknownError: a request of this process or of one before it may still arrive.
+        """
         if self._may_be_live:
-            raise _unknown(self._commit, self._last_fault or CatalogError("no answer came"))
+            fault = self._last_fault or CatalogError("no answer came")
+            raise _unknown(self._commit, fault) from fault
+        self._tidy(None)
+        _refuse_while_under_way(self._target, self._target.load(), self._commit)
 
     def _tidy(self, landed: Snapshot | None) -> None:
         """Remove what the attempts wrote, but for the one that landed.
@@ -239,7 +266,7 @@ class _Committer:
             if self._has_failed:
                 clean_commit(self._target, self._commit)
 
-    def _committed(self, snapshot: Snapshot, conflicts: tuple[Conflict, ...]) -> CommitResult:
+    def _result(self, snapshot: Snapshot, conflicts: tuple[Conflict, ...]) -> CommitResult:
         dropped = {conflict.group_id for conflict in conflicts}
         groups = (rewrite.group_id for rewrite in self._commit.rewrites)
         return CommitResult(

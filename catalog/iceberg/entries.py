@@ -22,7 +22,7 @@ def manifests_of(snapshot: Snapshot, io: FileIO) -> list[ManifestFile]:
     Raises:
         CorruptTableError: its manifest list cannot be decoded.
     """
-    with _decoding(snapshot.manifest_list):
+    with decoding(snapshot.manifest_list):
         return snapshot.manifests(io)
 
 
@@ -32,7 +32,7 @@ def live_entries(manifest: ManifestFile, io: FileIO) -> list[ManifestEntry]:
     Raises:
         CorruptTableError: it cannot be decoded.
     """
-    with _decoding(manifest.manifest_path):
+    with decoding(manifest.manifest_path):
         return manifest.fetch_manifest_entry(io, discard_deleted=True)
 
 
@@ -42,12 +42,13 @@ def all_entries(manifest: ManifestFile, io: FileIO) -> list[ManifestEntry]:
     Raises:
         CorruptTableError: it cannot be decoded.
     """
-    with _decoding(manifest.manifest_path):
+    with decoding(manifest.manifest_path):
         return manifest.fetch_manifest_entry(io, discard_deleted=False)
 
 
 @contextmanager
-def _decoding(path: str) -> Iterator[None]:
+def decoding(path: str) -> Iterator[None]:
+    """Turn what a decoder raises over a file into `CorruptTableError`."""
     try:
         yield
     except CatalogError:

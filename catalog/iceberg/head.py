@@ -83,6 +83,7 @@ class HeadReader:
         for spec_id, values in map(decode_key, self._keys):
             self._partitions.setdefault(spec_id, []).append(values)
         sequence_numbers = table["sequence_number"].to_numpy()
+        self._base_sequence_number = commit.base.sequence_number
         self._sequence_numbers = (int(sequence_numbers.min()), int(sequence_numbers.max()))
 
     def read(self, metadata: TableMetadata, snapshot: Snapshot) -> Head:
@@ -111,6 +112,20 @@ class HeadReader:
         data.sort(key=lambda one: not self._is_touched(one, metadata))
         for opened in self._open_all(data):
             yield from opened.paths
+
+    def young_paths(self, metadata: TableMetadata, head: Head) -> set[str]:
+        """Return the live data files in the commit's partitions that may be younger than its base.
+
+        A manifest is at least as young as what it says was added.
+        """
+        young = (
+            one
+            for one in head.manifests
+            if one.content == ManifestContent.DATA
+            and (one.sequence_number or 0) >= self._base_sequence_number
+            and self._is_touched(one, metadata)
+        )
+        return {path for opened in self._open_all(young) for path in opened.paths}
 
     def _is_touched(self, manifest: ManifestFile, metadata: TableMetadata) -> bool:
         spec = metadata.specs().get(manifest.partition_spec_id)

@@ -26,12 +26,21 @@ def find(metadata: TableMetadata, io: FileIO, commit: Commit) -> CommitResult | 
     """
     snapshot = _own_snapshot(metadata, commit)
     if snapshot is not None:
-        removed = _removed_by(snapshot, io)
-        groups = {one.group_id for one in commit.rewrites if _inputs(one) <= removed}
-        return _result(commit, snapshot, groups)
+        return _result(commit, snapshot, _groups_in(snapshot, io, commit))
     if is_unbroken(metadata, commit):
         return None
     return _find_outputs(metadata, io, commit)
+
+
+def _groups_in(snapshot: IcebergSnapshot, io: FileIO, commit: Commit) -> set[str]:
+    """Return the groups that the commit's own snapshot replaced, or found replaced already."""
+    removed = _removed_by(snapshot, io)
+    groups = {one.group_id for one in commit.rewrites if _inputs(one) <= removed}
+    others = [one for one in commit.rewrites if one.group_id not in groups]
+    if others:
+        live = _live_in(snapshot, io, named=_named(others), seen={})
+        groups |= {one.group_id for one in others if _outputs(one) & live}
+    return groups
 
 
 def _own_snapshot(metadata: TableMetadata, commit: Commit) -> IcebergSnapshot | None:
@@ -52,7 +61,7 @@ def _find_outputs(metadata: TableMetadata, io: FileIO, commit: Commit) -> Commit
         for snapshot in metadata.snapshots
         if (snapshot.sequence_number or 0) >= commit.base.sequence_number
     ]
-    named = frozenset().union(*(_inputs(one) | _outputs(one) for one in commit.rewrites))
+    named = _named(commit.rewrites)
     seen: dict[str, frozenset[str]] = {}
     # The newest state that holds an output speaks for the commit.
     for snapshot in sorted(later, key=lambda one: one.timestamp_ms, reverse=True):
@@ -61,6 +70,10 @@ def _find_outputs(metadata: TableMetadata, io: FileIO, commit: Commit) -> Commit
             groups = {one.group_id for one in commit.rewrites if _seems_committed(one, live)}
             return _result(commit, snapshot, groups)
     return None
+
+
+def _named(rewrites: Iterable[Rewrite]) -> frozenset[str]:
+    return frozenset().union(*(_inputs(one) | _outputs(one) for one in rewrites))
 
 
 def _seems_committed(rewrite: Rewrite, live: frozenset[str]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from catalog.conflicts import all_conflict, split
+from catalog.conflicts import all_conflict, not_landed, split
 from catalog.iceberg.delete_targets import DeleteTargets, leaving, live_files
 from catalog.iceberg.file_io import StorageFileIO
 from catalog.iceberg.head import Head, HeadReader
@@ -43,7 +43,10 @@ class Proposals:
         }
 
     def make(self, table: Table) -> tuple[Snapshot | None, tuple[Conflict, ...]]:
-        """Write the snapshot that would follow the head; None when no group still stands."""
+        """Write the snapshot that would follow the head; None when there is nothing to change.
+
+        A group that is neither in the snapshot nor a conflict is in the head already.
+        """
         metadata, rewrites = table.metadata, self._commit.rewrites
         current = metadata.current_snapshot()
         if current is None or not is_unbroken(metadata, self._commit):
@@ -57,6 +60,8 @@ class Proposals:
             base_sequence_number=self._commit.base.sequence_number,
         )
         standing, conflicts = split(rewrites, live)
+        if conflicts:
+            conflicts = not_landed(conflicts, rewrites, self._heads.young_paths(metadata, head))
         if not standing:
             return None, conflicts
         return self.staging.stage(table, head, self._changes(table, head, standing)), conflicts

@@ -9,10 +9,30 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
-from catalog.model import Inventory
-from catalog.table import TableFiles
+from catalog.model import Inventory, Snapshot
+from catalog.table import MapFunction, Table, TableFiles
 from compactor.errors import JobFailedError
 from compactor.rewrite.leftovers import leftovers
+
+
+class LiveFiles:
+    """What the table refers to now; the manifests are read anew only when the head has moved."""
+
+    def __init__(self, table: Table, map_function: MapFunction) -> None:
+        self._table = table
+        self._map = map_function
+        self._read: tuple[Snapshot, Inventory] | None = None
+
+    def read(self) -> Inventory:
+        """Return the inventory of the current head.
+
+        Raises:
+            CatalogError: the table cannot be read.
+        """
+        head = self._table.snapshot()
+        if self._read is None or self._read[0] != head:
+            self._read = head, self._table.inventory(head, map_function=self._map)
+        return self._read[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +46,7 @@ class Cleaner:
     """
 
     files: TableFiles
-    live: Inventory | None = None
+    live: LiveFiles | None = None
 
     def discard(self, attempt_id: str, partition_key: str) -> int:
         """Delete every file of an attempt that has ended; return how many there were.
@@ -35,7 +55,7 @@ class Cleaner:
             JobFailedError: the table refers to one of them; nothing was deleted.
             CatalogError: the storage refuses or fails; the rest can be deleted later.
         """
-        if self.live is not None and _is_referred_to(self.live, attempt_id):
+        if self.live is not None and _is_referred_to(self.live.read(), attempt_id):
             raise JobFailedError(
                 f"refused to delete the files of attempt {attempt_id}: the table refers to them",
                 hint="the job store and the table disagree; keep both and report this",

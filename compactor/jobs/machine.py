@@ -19,6 +19,7 @@ from compactor.jobs.state import (
     Began,
     Broke,
     Cancel,
+    CommitAgain,
     CommitBatch,
     Discard,
     Fact,
@@ -55,6 +56,7 @@ class JobMachine:
         """Take a job up, wherever its groups are.
 
         Facts handed in before `Began` bring the groups up to date; nothing is started by them.
+        What was being committed when the job was interrupted is committed again first.
 
         Args:
             job_id: prefix of the ids of attempts and batches.
@@ -116,6 +118,7 @@ class JobMachine:
             case Began():
                 self._begun = True
                 self._move_job(JobState.REWRITING)
+                yield from self._commit_again()
             case Written():
                 self._wrote(fact)
             case Broke():
@@ -250,6 +253,11 @@ class JobMachine:
             self._move(replace(group, state=GroupState.COMMITTING, batch_id=batch_id))
         self._move_job(JobState.COMMITTING)
         return CommitBatch(batch_id, self._batches, tuple(group.group_id for group in batch))
+
+    def _commit_again(self) -> Iterator[CommitAgain]:
+        for batch_id in {group.batch_id: None for group in self._in(GroupState.COMMITTING)}:
+            self._move_job(JobState.COMMITTING)
+            yield CommitAgain(batch_id, tuple(self._members(batch_id)))
 
     def _finish(self) -> Finish:
         lost = [group for group in self.groups if group.state is not GroupState.COMMITTED]

@@ -1,8 +1,8 @@
 """Taking a job up: a new one from its plan, an interrupted one from its journal.
 
-Of an interrupted job everything that was under way is settled first: commits are looked up in
-the table, attempts have died with their process, files that were written are looked at. What
-was written and not committed is committed, not written again.
+Of an interrupted job everything that was under way is settled first: what was being committed is
+committed again under its id, attempts have died with their process, files that were written are
+looked at. What was written and not committed is committed, not written again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,9 @@ from catalog.errors import ObjectNotFoundError, SnapshotNotFoundError
 from catalog.model import Inventory
 from catalog.table import MapFunction, Table, TableFiles
 from compactor.jobs.attempts import Work
-from compactor.jobs.cleanup import Cleaner
-from compactor.jobs.commits import look_up, make_commit
+from compactor.jobs.cleanup import Cleaner, LiveFiles
 from compactor.jobs.journal import (
-    COMMITTING,
     DISCARDED,
-    UNKNOWN,
     Happened,
     JobStart,
     Journal,
@@ -85,10 +82,11 @@ def take_up(ground: Ground, *, giving_up: str, map_function: MapFunction) -> Run
     """
     journal = Journal(ground.store, ground.lease.job_id)
     plan, groups, attempts = journal.plan(), journal.groups(), journal.attempts()
-    current = ground.table.snapshot()
+    live = LiveFiles(ground.table, map_function)
+    inventory = live.read()
     expired = _expired(ground.table, plan)
     # Where files are to be found does not depend on the snapshot.
-    files = ground.table.files(current if expired else plan.snapshot)
+    files = ground.table.files(ground.table.snapshot() if expired else plan.snapshot)
     answers = {attempt.attempt_id: attempt.result for attempt in attempts}
     results = {
         group.group_id: result
@@ -96,7 +94,6 @@ def take_up(ground: Ground, *, giving_up: str, map_function: MapFunction) -> Run
         if group.state in _IN_USE and (result := answers.get(group.attempt_id))
     }
     batches = journal.batches()
-    live = ground.table.inventory(current, map_function=map_function)
     giving_up = giving_up or expired
     return RunningJob(
         table=ground.table,
@@ -109,29 +106,13 @@ def take_up(ground: Ground, *, giving_up: str, map_function: MapFunction) -> Run
         ),
         cleaner=Cleaner(files, live),
         results=results,
-        opening=[*_settle(ground, journal, plan, results), *_look_at(files, groups, results)],
+        opening=list(_look_at(files, groups, results)),
         stale_attempts=_stale_attempts(journal, groups),
-        judge=_judge(plan, live, giving_up),
+        stale_batches=[batch.batch_id for batch in batches],
+        judge=_judge(plan, inventory, giving_up),
         is_resumed=True,
         is_given_up=bool(giving_up),
     )
-
-
-def _settle(
-    ground: Ground, journal: Journal, plan: Plan, results: dict[str, RewriteResult]
-) -> Iterator[Happened]:
-    """Find out what became of every commit that was begun."""
-    for batch in journal.batches():
-        if batch.state not in (COMMITTING, UNKNOWN):
-            continue
-        commit = make_commit(
-            plan,
-            {group_id: results[group_id] for group_id in batch.group_ids},
-            batch_id=batch.batch_id,
-            job_id=journal.job_id,
-            fence=ground.lease.fence,
-        )
-        yield look_up(ground.table, commit, reason=INTERRUPTED, is_retryable=True)
 
 
 def _look_at(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from catalog.errors import CatalogError
+from catalog.model import Commit
 from catalog.table import Table
 from compactor.jobs.attempts import Attempts, Work
 from compactor.jobs.cleanup import Cleaner
@@ -26,6 +27,7 @@ from compactor.jobs.state import (
     Action,
     Began,
     Cancel,
+    CommitAgain,
     CommitBatch,
     Discard,
     Finish,
@@ -81,6 +83,7 @@ class RunningJob:
         results: answers of the attempts whose files the groups have, by group.
         opening: what became of the things that were under way when it was interrupted.
         stale_attempts: (attempt, group) whose files are to be removed before anything else.
+        stale_batches: batches of other processes, whose commits may have left files behind.
         judge: looks at every group that is not under way before the work begins.
         is_resumed: whether another process has begun it.
         is_given_up: whether nothing more of it is done than settling and cleaning.
@@ -96,6 +99,7 @@ class RunningJob:
     results: dict[str, RewriteResult] = field(default_factory=dict)
     opening: Sequence[Happened] = ()
     stale_attempts: Sequence[tuple[str, str]] = ()
+    stale_batches: Sequence[str] = ()
     judge: Judge | None = None
     is_resumed: bool = False
     is_given_up: bool = False
@@ -136,6 +140,8 @@ class _Runner:
                 hit(Failpoint.RESULT_RECEIVED)
                 self._take(ended)
         self._delete_again()
+        if isinstance(self._end, Finish):
+            self._clean_commits()
         return self._end
 
     def _open(self) -> None:
@@ -183,7 +189,7 @@ class _Runner:
                 self.attempts.cancel(action.attempt_id)
             case Discard():
                 self._discard(action)
-            case CommitBatch():
+            case CommitBatch() | CommitAgain():
                 return [self._commit(action)]
             case Finish() | Suspend():
                 self._end = action
@@ -196,20 +202,21 @@ class _Runner:
         hit(Failpoint.ATTEMPT_SUBMITTED)
         return [] if refused is None else [refused]
 
-    def _commit(self, batch: CommitBatch) -> Happened:
+    def _commit(self, batch: CommitBatch | CommitAgain) -> Happened:
         hit(Failpoint.BATCH_JOURNALED)
         self._job.lease.check()
-        results = {group_id: self._job.results[group_id] for group_id in batch.group_ids}
-        commit = make_commit(
+        outcome = commit_batch(self._job.table, self._commit_of(batch.batch_id, batch.group_ids))
+        hit(Failpoint.BATCH_COMMITTED)
+        return outcome
+
+    def _commit_of(self, batch_id: str, group_ids: Sequence[str]) -> Commit:
+        return make_commit(
             self._job.plan,
-            results,
-            batch_id=batch.batch_id,
+            {group_id: self._job.results[group_id] for group_id in group_ids},
+            batch_id=batch_id,
             job_id=self._job.journal.job_id,
             fence=self._job.lease.fence,
         )
-        outcome = commit_batch(self._job.table, commit)
-        hit(Failpoint.BATCH_COMMITTED)
-        return outcome
 
     def _discard(self, action: Discard) -> None:
         hit(Failpoint.DISCARD_BEGUN)
@@ -233,3 +240,12 @@ class _Runner:
             self._job.cleaner.discard(attempt_id, self._groups[group_id].partition_key)
             self._job.journal.discarded(attempt_id)
         self._undeleted.clear()
+
+    def _clean_commits(self) -> None:
+        """Remove what commits of processes that died have left behind; all are settled by now.
+
+        Raises:
+            CatalogError: it cannot be removed now; the job stays unfinished, to do it later.
+        """
+        for batch_id in self._job.stale_batches:
+            self._job.table.clean_commit(self._commit_of(batch_id, ()))

@@ -10,6 +10,11 @@ A *fact* is something that has happened (an attempt wrote its files, a batch was
                                             gone)
     job       planned -> rewriting <-> committing -> succeeded | partial | failed | cancelled
 
+A job that is taken up after its process has died finds groups in `committing`. The request for
+their batch may have been applied, be on its way still, or never have left, and no look at the table
+tells the last two apart. So the batch is committed again under the id that it had: a table takes a
+commit id once, whichever request comes first, and the answer settles both.
+
 What must not break: a group is committed at most once; a written group is either committed, or
 its files are discarded; the files of a group whose commit is under way or of unknown outcome
 are never discarded.
@@ -158,7 +163,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """The commit of a batch is known not to have happened, and left nothing behind."""
+    """The commit of a batch has not happened and cannot any more; it left nothing behind."""
 
     batch_id: str
     reason: str
@@ -236,6 +241,14 @@ class CommitBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class CommitAgain:
+    """Commit a batch that another process began to commit, under the same id."""
+
+    batch_id: str
+    group_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Suspend:
     """End this process's work and leave the job to be resumed."""
 
@@ -250,4 +263,4 @@ class Finish:
     reason: str
 
 
-Action = Start | Cancel | Discard | CommitBatch | Suspend | Finish
+Action = Start | Cancel | Discard | CommitBatch | CommitAgain | Suspend | Finish

@@ -346,6 +346,24 @@ class Conflicting:
         assert lake.table.find_commit(second) is None
         assert lake.rows() == before
 
+    def test_outputs_that_are_in_the_table_are_committed_and_never_a_conflict(
+        self, lake: Lake
+    ) -> None:
+        files = fill(lake)
+        before, commit = lake.rows(), plan_all(lake.table)
+        first = replace(commit, commit_id="first", rewrites=commit.rewrites[:1])
+        lake.table.commit(first)
+        again = lake.table.commit(replace(first, commit_id="second"))
+        assert (again.committed, again.conflicts) == (lake.table.find_commit(first).committed, ())
+        assert again.snapshot == lake.table.snapshot()
+        lake.append(range(100, 110), "a")
+        both = replace(commit, commit_id="third")
+        result = lake.table.commit(both)
+        assert result.conflicts == ()
+        assert set(result.committed) == {group_of(commit, files[part][0]) for part in "ab"}
+        assert set(lake.table.find_commit(both).committed) == set(result.committed)
+        assert lake.rows() == [*before, *expected(range(100, 110))]
+
     def test_two_groups_cannot_replace_one_file(self, lake: Lake) -> None:
         files = fill(lake, parts="a")["a"]
         before, snapshot = lake.rows(), lake.table.snapshot()

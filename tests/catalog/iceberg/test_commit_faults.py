@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -173,9 +176,8 @@ def test_a_catalog_that_answers_nothing_to_commits_leaves_the_outcome_unknown(
         lake.ours.commit(commit)
     assert lake.files() > written, "what may still land must keep its manifests"
     assert lake.rows() == before
-    assert lake.table.find_commit(commit) is None
-    lake.table.clean_commit(commit)
-    assert lake.files() == lake.referenced()
+    settle_as_another_process(lake, commit)
+    assert lake.rows() == before
 
 
 def test_a_refusal_is_passed_on_and_cleaned_up(lake: FaultyLake) -> None:
@@ -221,6 +223,23 @@ def test_attempts_are_bounded(lake: FaultyLake) -> None:
     assert lake.files() == lake.referenced()
 
 
+def refuses_to_tell(lake: FaultyLake, commit: Commit) -> None:
+    """The process that sent the request is gone, the request may still arrive."""
+    staged = lake.files()
+    with pytest.raises(CommitUnknownError):
+        lake.table.find_commit(commit)
+    with pytest.raises(CommitUnknownError):
+        lake.table.clean_commit(commit)
+    assert lake.files() == staged
+
+
+def settle_as_another_process(lake: FaultyLake, commit: Commit) -> None:
+    assert lake.table.commit(commit).conflicts == ()
+    landed_once(lake, commit)
+    lake.table.clean_commit(commit)
+    assert lake.files() == lake.referenced()
+
+
 class Killed(BaseException):
     """Stands for the end of the process: nothing of ours runs after it."""
 
@@ -246,12 +265,11 @@ def test_a_process_that_is_killed_at_the_swap(
     monkeypatch.undo()
     assert lake.rows() == before
     assert (lake.files() == lake.referenced()) == (moment == "after")
-    found = lake.table.find_commit(commit)
-    assert (found is not None) == (moment == "after")
-    lake.table.clean_commit(commit)
-    assert lake.files() == lake.referenced()
-    assert lake.table.commit(commit).conflicts == ()
-    landed_once(lake, commit)
+    if moment == "after":
+        assert lake.table.find_commit(commit) is not None
+    else:
+        refuses_to_tell(lake, commit)
+    settle_as_another_process(lake, commit)
     assert lake.rows() == before
 
 
@@ -264,6 +282,7 @@ def test_cleaning_leaves_the_files_of_others_alone(lake: FaultyLake) -> None:
     foreign.write_bytes(b"")
     older = next(lake.metadata.glob("00001-*.metadata.json"))
     (lake.metadata / f"00099-{older.name[6:]}").write_bytes(older.read_bytes())
+    lake.append(range(100, 110))
     lake.table.clean_commit(commit)
     assert lake.files() - lake.referenced() == {foreign.name, f"00099-{older.name[6:]}"}
 
@@ -328,3 +347,90 @@ def test_nothing_is_cleaned_when_the_landed_snapshot_cannot_be_read(lake: Faulty
         away.rename(place)
     landed_once(lake, commit)
     assert lake.rows() == before
+
+
+def die_with_a_request_under_way(lake: FaultyLake, commit: Commit) -> Callable[[], object]:
+    """Kill a process while the catalog holds its request; return how the catalog applies it."""
+    held = []
+
+    def hold(swap):  # type: ignore[no-untyped-def]
+        held.append(swap)
+        raise Killed
+
+    lake.faulty.faults = [hold]
+    with pytest.raises(Killed):
+        lake.ours.commit(commit)
+    return held[0]
+
+
+def test_a_request_of_a_dead_process_arrives_before_the_next_one(lake: FaultyLake) -> None:
+    before, commit = lake.rows(), plan_all(lake.table)
+    arrive = die_with_a_request_under_way(lake, commit)
+    lake.faulty.faults = [lose_race(arrive)]
+    assert lake.ours.commit(commit).conflicts == ()
+    landed_once(lake, commit)
+    assert lake.rows() == before
+    lake.table.clean_commit(commit)
+    assert lake.files() == lake.referenced()
+
+
+def test_a_request_of_a_dead_process_arrives_after_the_next_one(lake: FaultyLake) -> None:
+    before, commit = lake.rows(), plan_all(lake.table)
+    arrive = die_with_a_request_under_way(lake, commit)
+    assert lake.ours.commit(commit).conflicts == ()
+    with pytest.raises(CommitFailedException):
+        arrive()
+    landed_once(lake, commit)
+    assert lake.rows() == before
+    lake.table.clean_commit(commit)
+    assert lake.files() == lake.referenced()
+
+
+def test_a_refusal_does_not_answer_for_the_request_of_a_dead_process(lake: FaultyLake) -> None:
+    before, commit = lake.rows(), plan_all(lake.table)
+    arrive = die_with_a_request_under_way(lake, commit)
+    staged = lake.files()
+    lake.faulty.faults = [fail(ForbiddenError("no"))]
+    with pytest.raises(CommitUnknownError):
+        lake.ours.commit(commit)
+    assert lake.files() == staged
+    arrive()
+    landed_once(lake, commit)
+    assert lake.rows() == before
+    assert lake.table.find_commit(commit) is not None
+
+
+def test_an_expired_base_does_not_answer_for_the_request_of_a_dead_process(
+    lake: FaultyLake,
+) -> None:
+    commit = plan_all(lake.table)
+    lake.append(range(100, 110))
+    before = lake.rows()
+    arrive = die_with_a_request_under_way(lake, commit)
+    lake.expire()
+    with pytest.raises(CommitUnknownError):
+        lake.ours.commit(commit)
+    arrive()
+    landed_once(lake, commit)
+    assert lake.rows() == before
+
+
+def test_a_request_is_given_up_when_nothing_can_hold_it_any_longer(lake: FaultyLake) -> None:
+    commit = plan_all(lake.table)
+    die_with_a_request_under_way(lake, commit)
+    hours_ago = time.time() - 2 * 3600
+    for staged in lake.metadata.glob(f"*{commit.commit_id}*"):
+        os.utime(staged, (hours_ago, hours_ago))
+    assert lake.table.find_commit(commit) is None
+    lake.table.clean_commit(commit)
+    assert lake.files() == lake.referenced()
+
+
+def test_a_request_is_given_up_when_the_head_has_moved_on(lake: FaultyLake) -> None:
+    commit = plan_all(lake.table)
+    arrive = die_with_a_request_under_way(lake, commit)
+    lake.append(range(100, 110))
+    assert lake.table.find_commit(commit) is None
+    lake.table.clean_commit(commit)
+    with pytest.raises(CommitFailedException):
+        arrive()

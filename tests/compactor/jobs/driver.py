@@ -1,7 +1,8 @@
 """A process that compacts the table of `lake` and may be killed: `driver.py DIRECTORY RUNTIME`.
 
 Beside the failpoints of the program it has two in the middle of the catalog's commit, and two
-that interrupt it, as Ctrl-C does, when the first group is written.
+that interrupt it, as Ctrl-C does, when the first group is written. For a commit to be absent, the
+catalog refuses it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from typing import Any
 
 from pyiceberg.catalog import MetastoreCatalog
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import ForbiddenError
 
 from compactor.jobs.compaction import compact_table
 from compactor.jobs.events import Event, GroupFinished, GroupStarted
-from compactor.jobs.failpoints import VARIABLE
+from compactor.jobs.failpoints import VARIABLE, Failpoint
 from compactor.jobs.options import JobOptions
 from compactor.jobs.runner import JobEnvironment
 from runtime.connect import connect
@@ -41,6 +43,15 @@ def _dying_after(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     return call
 
 
+def _refusing_before(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def call(*args: Any, **options: Any) -> Any:
+        if os.environ.get(VARIABLE) == name:
+            raise ForbiddenError("no commits today")
+        return function(*args, **options)
+
+    return call
+
+
 def interrupt() -> None:
     """Press Ctrl-C as often as asked for, once per process."""
     wanted = os.environ.pop(VARIABLE, "") if "interrupted" in os.environ.get(VARIABLE, "") else ""
@@ -53,7 +64,7 @@ def main(directory: Path, address: str) -> None:
         _dying_after(MetastoreCatalog._write_metadata, METADATA_WRITTEN)
     )
     SqlCatalog.commit_table = _dying_after(  # type: ignore[method-assign]
-        SqlCatalog.commit_table, CATALOG_ANSWERED
+        _refusing_before(SqlCatalog.commit_table, Failpoint.BATCH_ABSENT), CATALOG_ANSWERED
     )
     started: list[str] = []
 

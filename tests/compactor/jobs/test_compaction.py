@@ -17,6 +17,7 @@ from catalog.errors import CommitConflictError, CommitUnknownError, StorageError
 from catalog.memory import MemoryTable
 from catalog.model import Commit, CommitResult
 from compactor.errors import JobFailedError, PlanStaleError
+from compactor.jobs.cleanup import Cleaner, LiveFiles
 from compactor.jobs.compaction import apply_plan, compact_table, plan_table
 from compactor.jobs.events import (
     AttemptFailed,
@@ -301,6 +302,59 @@ def test_an_unknown_outcome_is_left_alone_and_resumed(
     assert len(desk.told(GroupStarted)) == 3
     assert numbers(desk.table) == before
     assert stray_files(desk.table, originals) == set()
+
+
+@pytest.mark.parametrize("arrives", ["before", "never", "after"])
+def test_a_commit_that_died_under_way_is_committed_again_under_its_id(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, originals: set[Path], arrives: str
+) -> None:
+    commit: Commits = desk.table.commit
+    sent: list[Commit] = []
+    cleaned: list[str] = []
+
+    def die(wanted: Commit) -> CommitResult:
+        sent.append(wanted)
+        raise KeyboardInterrupt
+
+    def again(wanted: Commit) -> CommitResult:
+        assert wanted.commit_id == sent[0].commit_id
+        if arrives == "before":
+            commit(sent[0])
+        result = commit(wanted)
+        if arrives == "after":
+            commit(sent[0])
+        return result
+
+    before = numbers(desk.table)
+    monkeypatch.setattr(desk.table, "commit", die)
+    with pytest.raises(KeyboardInterrupt):
+        desk.compact()
+    monkeypatch.setattr(desk.table, "commit", again)
+    monkeypatch.setattr(desk.table, "clean_commit", lambda one: cleaned.append(one.commit_id))
+    report = desk.compact()
+    assert (report.status, report.groups) == (JobState.SUCCEEDED, GroupCounts(committed=3))
+    assert report.is_resumed
+    assert cleaned == [sent[0].commit_id], "what the dead commit left was not looked for"
+    assert len(desk.told(GroupStarted)) == 3
+    assert numbers(desk.table) == before
+    assert stray_files(desk.table, originals) == set()
+
+
+def test_a_file_of_the_head_is_never_deleted(desk: Desk) -> None:
+    desk.compact()
+    live = LiveFiles(desk.table, map)
+    live.read()
+    files = desk.table.files(desk.table.snapshot())
+    late = desk.table.append(batch(50), "a")
+    attempt_id = Path(late).stem
+    renamed = Path(late.removeprefix("file://"))
+    renamed = renamed.rename(renamed.with_name(f"{attempt_id}-00000.parquet"))
+    state = desk.table._states[-1]
+    held = replace(state.files[late], path=f"file://{renamed}")
+    desk.table._advance("append", replace(state, files={held.path: held}))
+    with pytest.raises(JobFailedError, match="the table refers to them"):
+        Cleaner(files, live).discard(attempt_id, "a")
+    assert renamed.exists()
 
 
 def test_a_refused_commit_is_tried_again_then_given_up(

@@ -38,7 +38,6 @@ _DONE = {GroupState.WRITTEN, GroupState.COMMITTING, GroupState.COMMITTED}
 _LEADS_TO = {
     Failpoint.DISCARD_BEGUN: Failpoint.ATTEMPT_SUBMITTED,
     Failpoint.DISCARD_DONE: Failpoint.ATTEMPT_SUBMITTED,
-    Failpoint.BATCH_ABSENT: Failpoint.BATCH_JOURNALED,
 }
 CRASHES: list[list[str]] = [
     *([_LEADS_TO[place], place] if place in _LEADS_TO else [place] for place in Failpoint),
@@ -49,7 +48,8 @@ LONGER: list[list[str]] = [
     [f"{Failpoint.BATCH_COMMITTED}:2"],
     [f"{Failpoint.RESULT_JOURNALED}:4"],
     [f"{Failpoint.ATTEMPT_SUBMITTED}:5", Failpoint.RESULT_RECEIVED, Failpoint.BATCH_SETTLED],
-    [METADATA_WRITTEN, Failpoint.BATCH_ABSENT, CATALOG_ANSWERED, Failpoint.JOB_ENDING],
+    [Failpoint.BATCH_ABSENT, METADATA_WRITTEN, CATALOG_ANSWERED, Failpoint.JOB_ENDING],
+    [METADATA_WRITTEN, METADATA_WRITTEN, Failpoint.BATCH_COMMITTED, Failpoint.BATCH_SETTLED],
 ]
 
 

@@ -16,6 +16,7 @@ from compactor.jobs.state import (
     Began,
     Broke,
     Cancel,
+    CommitAgain,
     CommitBatch,
     Discard,
     Fact,
@@ -48,8 +49,8 @@ class World:
         self.running: dict[str, Start] = {}
         self.cancelled: set[str] = set()
         self.files: dict[str, str] = {}
-        self.batch: CommitBatch | None = None
-        self.unknown: dict[str, CommitBatch] = {}
+        self.batch: CommitBatch | CommitAgain | None = None
+        self.unsettled: set[str] = set()
         self.in_table: Counter[str] = Counter()
         self.truths: dict[str, Settled | None] = {}
         self.batches = 0
@@ -79,9 +80,16 @@ class World:
             case CommitBatch():
                 assert self.batch is None, "two commits at once"
                 assert len(action.group_ids) <= self.limits.commit_groups_max
+                assert action.batch_id not in self.truths, "a batch id was used twice"
                 self.batch = action
                 self.batches += 1
                 self.decide(action)
+            case CommitAgain():
+                assert self.batch is None, "two commits at once"
+                assert action.batch_id in self.unsettled, "a settled batch"
+                self.batch = action
+                if self.truths[action.batch_id] is None:
+                    self.decide(action)
             case Finish() | Suspend():
                 self.end = action
 
@@ -92,8 +100,9 @@ class World:
             assert group.state not in (GroupState.COMMITTED, GroupState.COMMITTING)
         assert attempt_id not in self.in_table, "a file of the table"
 
-    def decide(self, batch: CommitBatch) -> None:
+    def decide(self, batch: CommitBatch | CommitAgain) -> None:
         """Let the table take or refuse a batch, before anybody knows."""
+        self.unsettled.add(batch.batch_id)
         chance = self.random.random()
         if chance < 0.25:
             self.truths[batch.batch_id] = None
@@ -103,15 +112,21 @@ class World:
         self.truths[batch.batch_id] = Settled(batch.batch_id, tuple(kept), dropped)
         self.in_table.update(self.machine.group(group_id).attempt_id for group_id in kept)
 
-    def answer(self, batch: CommitBatch) -> Fact:
+    def arrive_late(self, batch_id: str) -> None:
+        """Let a request that was on its way when its sender died be applied now, or never."""
+        if self.truths[batch_id] is None and self.random.random() < 0.5:
+            groups = [one for one in self.machine.groups if one.batch_id == batch_id]
+            self.decide(CommitAgain(batch_id, tuple(one.group_id for one in groups)))
+
+    def answer(self, batch: CommitBatch | CommitAgain) -> Fact:
         truth = self.truths[batch.batch_id]
+        self.unsettled.remove(batch.batch_id)
         return truth or Absent(batch.batch_id, "refused", self.random.random() < 0.8)
 
     def step(self) -> None:
         if self.batch is not None:
             batch, self.batch = self.batch, None
             if self.random.random() < 0.1:
-                self.unknown[batch.batch_id] = batch
                 self.take(Unknown(batch.batch_id, "no answer"))
             else:
                 self.take(self.answer(batch))
@@ -131,11 +146,10 @@ class World:
         """Kill the driver and take the job up again from what is recorded."""
         groups, self.end, self.running = list(self.machine.groups), None, {}
         self.cancelled.clear()
-        batches = [*self.unknown.values(), *([self.batch] if self.batch else [])]
-        self.batch, self.unknown = None, {}
+        self.batch = None
         self.machine = self.fresh(groups, self.batches)
-        for batch in batches:
-            self.take(self.answer(batch))
+        for batch_id in self.unsettled:
+            self.arrive_late(batch_id)
         for group in groups:
             if group.state is GroupState.REWRITING:
                 self.take(Broke(group.group_id, group.attempt_id, "died", is_retryable=True))
@@ -225,6 +239,21 @@ def test_a_full_disk_stops_everything_at_once() -> None:
     machine, _ = begun(4, Limits(in_flight_max=2))
     actions = machine.handle(Broke("g0", "job-g0-1", "disk full", False, stops_job=True))
     assert actions == [Cancel("job-g1-1"), Discard("g0", "job-g0-1")]
+
+
+def test_what_was_being_committed_is_committed_again_under_its_id() -> None:
+    groups = [
+        GroupProgress("g0", GroupState.COMMITTING, 1, "job-g0-1", 10, "job-commit-1"),
+        GroupProgress("g1", GroupState.WRITTEN, 1, "job-g1-1", 10),
+        GroupProgress("g2"),
+    ]
+    machine = JobMachine("job", groups, limits=Limits(), batches=1)
+    actions = machine.handle(Began())
+    assert actions == [CommitAgain("job-commit-1", ("g0",)), Start("g2", "job-g2-1", 1)]
+    assert machine.state is JobState.COMMITTING
+    assert machine.handle(Settled("job-commit-1", ("g0",), ())) == []
+    actions = machine.handle(Written("g2", "job-g2-1", 10))
+    assert actions == [CommitBatch("job-commit-2", 2, ("g1", "g2"))]
 
 
 def test_an_unknown_outcome_touches_nothing() -> None:
