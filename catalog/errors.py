@@ -97,6 +97,6 @@ class CommitConflictError(CatalogError):
 
 
 class CommitUnknownError(CatalogError):
-    """It cannot be told whether the commit happened: look it up before anything is retried or cleaned."""
+    """It cannot be told whether the commit happened: nothing of it may be deleted until it can."""
 
     code = "commit-unknown"

@@ -1,7 +1,8 @@
 """The model of a table that every format speaks: frozen values, per-file facts as Arrow columns.
 
-A *file slice* is a data file with everything that changes what a reader sees of it.  The inventory holds one
-row per file slice and one row per delete file; a Python object per file exists only while one is being read.
+A *file slice* is a data file with everything that changes what a reader sees of it. The inventory
+holds one row per file slice and one row per delete file; a Python object per file exists only while
+one is being read.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class Inventory:
         return int(np.sum(self.files["row_count"].to_numpy()))
 
     def take(self, rows: npt.NDArray[np.int64]) -> Inventory:
-        """Return the given rows of `files`, in the given order, with just the delete files they need."""
+        """Return the given rows of `files`, in this order, with just the delete files they need."""
         files = self.files.take(pa.array(rows, pa.int64())).combine_chunks()
         deletes = files["deletes"].combine_chunks()
         used, renumbered = np.unique(

@@ -101,7 +101,7 @@ class Table(Protocol):
         ...
 
     def inventory(self, snapshot: Snapshot, *, map_function: MapFunction = map) -> Inventory:
-        """Return every file slice of the snapshot; the manifests are read through `map_function`."""
+        """Return every file slice of the snapshot; `map_function` runs the reading of manifests."""
         ...
 
     def files(self, snapshot: Snapshot) -> TableFiles:
