@@ -349,7 +349,7 @@ class Dispatcher:
     # ------------------------------------------------------------ ending
 
     def _ended(self, task: RayTask, report: Any, future: Any) -> None:
-        if task.report is not report:
+        if task not in self._in_flight or task.report is not report:
             return  # taken back before
         self._leave(task)
         error = future.exception()

@@ -1,10 +1,11 @@
-"""The conformance suite on a real Ray cluster of one node."""
+"""The conformance suites on a real Ray cluster of one node."""
 
 import pytest
 
 import runtime
 from tests.runtime.conformance import RuntimeConformance
 from tests.runtime.ray_clusters import cluster
+from tests.runtime.worker_conformance import WorkerConformance
 
 pytestmark = pytest.mark.ray
 
@@ -18,7 +19,7 @@ def address():
             yield address
 
 
-class TestRay(RuntimeConformance):
+class TestRay(RuntimeConformance, WorkerConformance):
     @pytest.fixture
     def profiles(self):
         return []
