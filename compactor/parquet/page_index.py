@@ -62,18 +62,20 @@ def shifted_offset_index(data: bytes, shift: int, *, start: int, end: int) -> by
     count, kind, at = read_list(data, 1)
     if count and kind != STRUCT:
         corrupt("page locations are no structures")
-    out = bytearray(data[:at])
+    out = []
+    copied = 0
     for _ in range(count):
         if data[at] != _OFFSET:
             corrupt("a page location does not begin with its offset")
         offset, behind = read_signed(data, at + 1)
         if not start <= offset < end:
             corrupt("an offset index points outside of its column chunk")
+        out.append(data[copied : at + 1])
+        out.append(signed_bytes(offset + shift))
+        copied = behind
         # What follows the offset is a struct without its first field.
         at = skip_struct(data, behind)
-        out.append(_OFFSET)
-        out += signed_bytes(offset + shift)
-        out += data[behind:at]
     if skip_struct(data, at) != len(data):
         corrupt("an offset index has another length than the footer says")
-    return bytes(out + data[at:])
+    out.append(data[copied:])
+    return b"".join(out)

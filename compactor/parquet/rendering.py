@@ -172,7 +172,7 @@ class _Chunks:
         edits: list[Edit] = []
         rows = source.chunk_rows(row_group)
         for at in rows:
-            row = footer.chunks[at : at + s.CHUNK_WIDTH]
+            row = footer.chunks[at : at + s.CHUNK_WIDTH].tolist()
             shift, bloom_shift = next(shifts)
             _move_chunk(row, shift, bloom_shift, edits)
             self._move_indexes(row, edits)

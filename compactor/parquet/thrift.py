@@ -206,6 +206,17 @@ def unsigned_bytes(value: int) -> bytes:
     """Return a variable-length integer."""
     if value < 128:
         return bytes((value,))
+    if 0x1000_0000 <= value < 0x8_0000_0000:
+        # As positions in large files are: worth an expression of its own.
+        return bytes(
+            (
+                value & 127 | 128,
+                value >> 7 & 127 | 128,
+                value >> 14 & 127 | 128,
+                value >> 21 & 127 | 128,
+                value >> 28,
+            )
+        )
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
