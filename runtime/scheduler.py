@@ -292,7 +292,7 @@ class Scheduler:
 
     def _serve_jobs(self) -> Iterator[Placement]:
         failed: list[Job] = []
-        while len(failed) < JOBS_TRIED_MAX and (room_bytes := self._room_bytes()) >= 0:
+        while len(failed) < JOBS_TRIED_MAX and (room_bytes := self._room_bytes()):
             job = self._order.unvisited(self._placed - self._cluster.cpus, self._placed)
             job = job or self._order.next(room_bytes)
             if job is None:
@@ -310,7 +310,7 @@ class Scheduler:
         for task_id, started in list(itertools.islice(self._deferred.items(), JOBS_TRIED_MAX)):
             task = started.task
             wanted = self._need(task)
-            node = self._cluster.match(task.lane, wanted) if self._room_bytes() >= 0 else None
+            node = self._cluster.match(task.lane, wanted) if self._room_bytes() else None
             if node is not None:
                 del self._deferred[task_id], self._local[started.node][task_id]
                 yield self._start(task, node, wanted)
@@ -441,7 +441,8 @@ class Scheduler:
 
     def _list(self, job: Job) -> None:
         """Put a job where its share belongs, or off the list when none of its tasks waits."""
-        least = [lane.least() * self._rates(lane.kind).mean for lane in job.waiting()]
+        waiting = [lane for lane in job.lanes.values() if lane.count]
+        least = [lane.least() * self._rates(lane.kind).mean for lane in waiting]
         if least:
             self._order.put(job, min(least), turn=self._placed)
         else:
@@ -452,8 +453,8 @@ class Scheduler:
         for job in self._jobs.values():
             self._list(job)
 
-    def _room_bytes(self) -> int:
-        """Return the most room beside a free CPU slot; -1 where there is none."""
+    def _room_bytes(self) -> float:
+        """Return what no room beside a free CPU slot reaches; 0 where there is none."""
         return self._cluster.room_bytes(0 if self._holders else 1)
 
     def _share(self, job: Job) -> float:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from runtime.api import Resources
 from runtime.predictor import Rates
-from runtime.scheduling.nodes import Node, Pool
+from runtime.scheduling.nodes import STEPS_PER_OCTAVE, Node, Pool
 from runtime.scheduling.queues import Labels, Lane
 from runtime.scheduling.request import Need, base_limit, pooled_bytes
 
@@ -92,10 +92,10 @@ class Cluster:
                 limit = max(limit, base_limit(rates, room_bytes, node.variance))
         return limit
 
-    def room_bytes(self, cpus: int) -> int:
-        """Return the most room beside so many free CPU slots; -1 where there is none."""
-        nodes = (pool.roomiest(cpus) for pool in self._pools.values())
-        return max((node.room_bytes for node in nodes if node is not None), default=-1)
+    def room_bytes(self, cpus: int) -> float:
+        """Return what no room beside so many free CPU slots reaches; 0 where there is none."""
+        highest = max((pool.highest(cpus) for pool in self._pools.values()), default=-1)
+        return 2.0 ** ((highest + 1) / STEPS_PER_OCTAVE) if highest >= 0 else 0.0
 
     def held(self) -> Resources:
         """Return what is in use: CPU slots, and memory as pooled."""

@@ -8,6 +8,7 @@ A node that is reserved lies on no shelf: nothing is put there but what it is re
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator
 
 from runtime.api import Resources
@@ -128,18 +129,26 @@ class Node:
 
 
 class Shelf:
-    """Nodes by step. A dictionary is an ordered set here: first come, first served."""
+    """Nodes by step, first come, first served (an ordered dictionary finds its first at once).
 
-    __slots__ = ("_mask", "_steps")
+    Attributes:
+        mask: The steps taken, a bit for each.
+    """
+
+    __slots__ = ("_steps", "mask")
 
     def __init__(self) -> None:
-        self._mask = 0
-        self._steps: dict[int, dict[Node, None]] = {}
+        self.mask = 0
+        self._steps: dict[int, OrderedDict[Node, None]] = {}
 
     def add(self, step: int, node: Node) -> None:
         """Put a node on a step."""
-        self._steps.setdefault(step, {})[node] = None
-        self._mask |= 1 << step
+        nodes = self._steps.get(step)
+        if nodes is None:
+            self._steps[step] = OrderedDict(((node, None),))
+            self.mask |= 1 << step
+        else:
+            nodes[node] = None
 
     def remove(self, step: int, node: Node) -> None:
         """Take a node off its step."""
@@ -147,23 +156,16 @@ class Shelf:
         del nodes[node]
         if not nodes:
             del self._steps[step]
-            self._mask ^= 1 << step
+            self.mask ^= 1 << step
 
-    def highest(self) -> int:
-        """Return the highest step that is taken; -1 when none is."""
-        return self._mask.bit_length() - 1
-
-    def lowest_from(self, step: int) -> int:
-        """Return the lowest step taken that is not below another; -1 when none is."""
-        above = self._mask >> step
-        return step + (above & -above).bit_length() - 1 if above else -1
-
-    def on(self, step: int) -> Iterator[Node]:
-        """Return the first nodes on a step."""
-        for count, node in enumerate(self._steps.get(step, ())):
+    def first(self, step: int, cpus: int) -> Node | None:
+        """Return a node on a step that has so many free CPU slots."""
+        for count, node in enumerate(self._steps[step]):
+            if node.free_cpus >= cpus:
+                return node
             if count == PROBES_MAX:
-                return
-            yield node
+                break
+        return None
 
 
 class Pool:
@@ -174,13 +176,17 @@ class Pool:
         self.by_room = [Shelf() for _ in range(SHELVES)]
         self.by_slot = [Shelf() for _ in range(SHELVES)]
 
+    def highest(self, cpus: int) -> int:
+        """Return the highest step with a node of so many free CPU slots; -1 for none."""
+        return max(shelf.mask for shelf in self.by_room[cpus.bit_length() :]).bit_length() - 1
+
     def roomiest(self, cpus: int) -> Node | None:
         """Return the node with the most room among those with so many free CPU slots."""
         best, best_step = None, -1
         for shelf in self.by_room[cpus.bit_length() :]:
-            highest = shelf.highest()
-            if highest > best_step:
-                found = next((n for n in shelf.on(highest) if n.free_cpus >= cpus), None)
+            if shelf.mask >> (best_step + 1):
+                highest = shelf.mask.bit_length() - 1
+                found = shelf.first(highest, cpus)
                 if found is not None:
                     best, best_step = found, highest
         return best
@@ -194,11 +200,14 @@ class Pool:
         wanted = step(need.alone_bytes / max(1, need.cpus)) + 1
         best, best_step = None, STEPS_MAX + 1
         for shelf in self.by_slot[need.cpus.bit_length() :]:
-            lowest = shelf.lowest_from(wanted)
-            if 0 <= lowest < best_step:
-                found = next((n for n in shelf.on(lowest) if n.fits(need)), None)
-                if found is not None:
-                    best, best_step = found, lowest
-        if best is None:
-            best = self.roomiest(need.cpus)
-        return best if best is not None and best.fits(need) else None
+            above = shelf.mask >> wanted
+            if above:
+                lowest = wanted + (above & -above).bit_length() - 1
+                if lowest < best_step:
+                    found = shelf.first(lowest, need.cpus)
+                    if found is not None and found.fits(need):
+                        best, best_step = found, lowest
+        if best is not None:
+            return best
+        roomiest = self.roomiest(need.cpus)
+        return roomiest if roomiest is not None and roomiest.fits(need) else None

@@ -49,9 +49,7 @@ class Order:
         """Take the job with the least share whose least task may fit into the room."""
         best: list[Entry] | None = None
         highest = _octave(room_bytes)
-        for octave in list(self._heaps):
-            if octave > highest:
-                continue
+        for octave in [octave for octave in self._heaps if octave <= highest]:
             heap = self._valid(octave)
             if heap and heap[0][3] <= room_bytes and (best is None or heap[0] < best[0]):
                 best = heap

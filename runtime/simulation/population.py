@@ -172,7 +172,11 @@ def _task(random: Random, habits: _Habits, turn: int, size: float) -> SimulatedT
     told = max(FOOTER_FACTOR * footer, FIXED_WIDTH_SHARE * arrow)
     known = arrow if habits.is_exact else told
     ratio = habits.ratio if turn < habits.changes_at else habits.later_ratio
-    peak = (BASE_BYTES + arrow + BYTES_PER_ROW_EXTRA * rows) * ratio * random.lognormvariate(0, habits.noise)
+    peak = (
+        (BASE_BYTES + arrow + BYTES_PER_ROW_EXTRA * rows)
+        * ratio
+        * random.lognormvariate(0, habits.noise)
+    )
     if random.random() < habits.outliers:
         peak *= random.uniform(1.2, 3.0)
     seconds = 1 + SECONDS_PER_GIB * arrow / GIB * random.lognormvariate(0, 0.3)
