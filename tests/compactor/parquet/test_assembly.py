@@ -73,7 +73,7 @@ def test_a_column_added_later_is_all_that_is_encoded(tmp_path: Path) -> None:
     assert frame.rows() == [("name-0000601",)]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     replaced=st.sets(st.integers(0, 5)),
     codecs=st.tuples(*[st.sampled_from(["none", "snappy", "zstd"])] * 2),

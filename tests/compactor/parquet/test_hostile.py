@@ -74,7 +74,7 @@ def mutate(data: st.DataObject, original: bytes) -> bytes:
     return bytes(changed)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_mutated_footers_never_crash(files: dict[str, bytes], data: st.DataObject) -> None:
     file = files[data.draw(st.sampled_from(SEEDS))]
@@ -85,7 +85,7 @@ def test_mutated_footers_never_crash(files: dict[str, bytes], data: st.DataObjec
         use(parse_footer(HERE, footer, size_bytes=len(body) + len(footer) + 8), body)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_mutated_files_never_crash(
     files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -98,7 +98,7 @@ def test_mutated_files_never_crash(
         use(opened(path), mutated)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=400))
 def test_random_bytes_are_no_footer(data: bytes) -> None:
     with pytest.raises(CorruptTableError):

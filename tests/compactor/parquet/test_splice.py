@@ -101,7 +101,7 @@ def test_one_file_alone_comes_out_as_it_was(
     assert spliced([whole(path)], tmp_path / "out").read_bytes() == path.read_bytes()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_selection_of_row_groups(
     inputs: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -150,7 +150,7 @@ def tables(draw: st.DrawFn) -> list[pa.Table]:
     ]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     parts=tables(),
     options=st.fixed_dictionaries(
