@@ -70,12 +70,14 @@ def start(total: Resources) -> Connection:
         try:
             _init(
                 "local",
-                num_cpus=total.cpus,
-                _memory=total.memory_bytes,
-                object_store_memory=min(store_bytes, _shared_memory_bytes()),
-                labels=dict(total.labels) or None,
-                include_dashboard=False,
-                _system_config={"task_oom_retries": 0},
+                {
+                    "num_cpus": total.cpus,
+                    "_memory": total.memory_bytes,
+                    "object_store_memory": min(store_bytes, _shared_memory_bytes()),
+                    "labels": dict(total.labels) or None,
+                    "include_dashboard": False,
+                    "_system_config": {"task_oom_retries": 0},
+                },
             )
             return Connection(is_ours=True, secrets=names)
         except Exception as error:
@@ -102,7 +104,7 @@ def join(address: str) -> Connection:
         return Connection(is_ours=False)
     _reach(address)
     try:
-        _init(address)
+        _init(address, {})
     except Exception as error:
         # Ray raises whatever its processes say; all of it means that there is no connection.
         ray.shutdown()
@@ -135,7 +137,7 @@ def nodes() -> dict[str, Resources]:
     }
 
 
-def _init(address: str, **options: Any) -> None:
+def _init(address: str, options: Mapping[str, Any]) -> None:
     """Connect, with the process left as it is: its signal handlers, its loggers, its warnings."""
     logging.getLogger("ray").setLevel(logging.ERROR)
     with _kept_signals(), warnings.catch_warnings():

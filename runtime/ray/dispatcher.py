@@ -24,12 +24,14 @@ from runtime.api import Profile, Resources, Stats
 from runtime.attempt import outcome_of
 from runtime.errors import Cancelled, Infeasible, Lost, OutOfMemory, RuntimeFailure
 from runtime.ledger import Ledger
-from runtime.memory import Usage
-from runtime.ray import cluster, worker
+from runtime.ray import cluster
 from runtime.ray.capacity import Capacity
 from runtime.ray.failures import translate
+from runtime.ray.launcher import START, Launcher
 from runtime.ray.objects import failure_of
-from runtime.ray.task import ActorState, RayTask
+from runtime.ray.splitting import become_join, parts_of, splitting
+from runtime.ray.task import ActorState, RayTask, Result
+from runtime.ray.worker import Report
 from runtime.scheduler import escalated
 
 _log = logging.getLogger(__name__)
@@ -43,11 +45,7 @@ NODES_SECONDS = 2.0
 """How old what is known of the nodes may be."""
 
 EVENTS_PER_ROUND_MAX = 256
-REMOTES_MAX = 256
 END_TIMEOUT_SECONDS = 10.0
-
-START = "__init__"
-"""The call of an actor that makes its object."""
 
 
 class Dispatcher:
@@ -56,14 +54,13 @@ class Dispatcher:
     def __init__(self, limit: Resources, ledger: Ledger, paths: tuple[str, ...]) -> None:
         self._capacity = Capacity(limit)
         self._ledger = ledger
-        self._paths = paths
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._queue: deque[RayTask] = deque()
         self._unended: dict[RayTask, None] = {}
         self._in_flight: dict[RayTask, None] = {}
         self._actors: list[ActorState] = []
         self._nodes_seconds = -math.inf
-        self._remotes: dict[tuple[object, ...], Any] = {}
+        self._launcher = Launcher(self._capacity, paths)
         self._used_cpus = self._granted_bytes = 0
         self._finished = self._failed = self._peak_bytes = 0
         self._cpu_seconds = 0.0
@@ -127,6 +124,9 @@ class Dispatcher:
         if self._is_stopped:
             self._fail(task, Cancelled("the runtime was shut down"))
             return
+        self._await(task)
+
+    def _await(self, task: RayTask) -> None:
         for source in task.inputs():
             if source.failure is not None:
                 self._fail(task, source.failure)
@@ -145,6 +145,8 @@ class Dispatcher:
             return
         if task not in self._in_flight:
             self._fail(task, Cancelled(f"{task.function.name} was cancelled before it started"))
+            for part in task.parts:
+                self.cancel(part)
             return
         task.is_cancelled = True
         if task.actor is not None:
@@ -228,7 +230,7 @@ class Dispatcher:
                 elif not self._has_room(task):
                     return
                 else:
-                    self._start(task, self._remote(task))
+                    self._start(task)
             self._queue.popleft()
 
     def _start_calls(self) -> None:
@@ -238,19 +240,14 @@ class Dispatcher:
             if actor.running is None and actor.calls and not actor.calls[0].missing:
                 task = actor.running = actor.calls.popleft()
                 task.predicted_bytes = task.granted_bytes = actor.granted_bytes
-                self._start(task, self._method(actor, task))
+                self._start(task)
 
-    def _start(self, task: RayTask, remote: Any) -> None:
+    def _start(self, task: RayTask) -> None:
         self._in_flight[task] = None
         self._used_cpus += task.request.cpus
         self._granted_bytes += task.granted_bytes if task.actor is None else 0
-        inputs = task.inputs()
-        task.input_bytes = sum(source.size_bytes for source in inputs)
-        payloads = [source.value for source in inputs]
         try:
-            task.value, report = remote.remote(
-                task.work(self._paths), task.function.value, *payloads
-            )
+            task.value, report = self._launcher.launch(task)
         except (exceptions.RayError, ValueError, TypeError) as error:
             self._leave(task)
             self._fail(task, self._why(task, error))
@@ -259,41 +256,6 @@ class Dispatcher:
         report.future().add_done_callback(
             lambda future: self.post(lambda: self._ended(task, report, future))
         )
-
-    def _remote(self, task: RayTask) -> Any:
-        """Return the Ray function for an attempt; Ray keeps a lease per kind of request."""
-        retries = task.retry.attempts - task.attempt
-        memory_bytes = self._capacity.asked_bytes(
-            task.request,
-            expected_bytes=task.granted_bytes if task.is_escalated else task.predicted_bytes,
-            granted_bytes=task.granted_bytes,
-        )
-        labels = tuple(task.request.labels.items())
-        kind = (task.request.cpus, memory_bytes, retries, labels)
-        if kind not in self._remotes:
-            if len(self._remotes) >= REMOTES_MAX:
-                self._remotes.clear()
-            self._remotes[kind] = ray.remote(worker.run).options(
-                num_returns=2,
-                num_cpus=task.request.cpus,
-                memory=memory_bytes or None,
-                max_retries=retries,
-                label_selector=dict(labels) or None,
-            )
-        return self._remotes[kind]
-
-    def _method(self, actor: ActorState, task: RayTask) -> Any:
-        if task.method == START:
-            host = ray.remote(worker.Host).options(
-                num_cpus=0,
-                memory=actor.granted_bytes,
-                max_restarts=0,
-                max_task_retries=0,
-                label_selector=dict(actor.labels) or None,
-            )
-            actor.handle = host.remote()
-            return actor.handle.start.options(num_returns=2)
-        return actor.handle.call.options(num_returns=2)
 
     # ------------------------------------------------------------ grants
 
@@ -355,13 +317,14 @@ class Dispatcher:
         error = future.exception()
         if error is not None:
             failure = self._why(task, error)
-            profile = self._record(task.profile(outcome_of(failure), Usage(), 0))
+            profile = self._record(task.profile(outcome_of(failure)))
         else:
-            told: worker.Report = future.result()
+            told: Report = future.result()
             self._count_lost(task, told.lost_attempts)
             found = None if told.failure is None else failure_of(told.failure)
-            profile = self._record(task.profile(outcome_of(found), told.usage, told.output_bytes))
+            profile = self._record(task.profile(outcome_of(found), told))
             if found is None:
+                task.result.segments = told.segments
                 self._succeed(task, profile)
                 return
             failure = found
@@ -387,7 +350,7 @@ class Dispatcher:
     def _count_lost(self, task: RayTask, lost_attempts: int) -> None:
         """Account for what Ray tried by itself, to which nobody can tell what it took."""
         for _ in range(lost_attempts):
-            self._record(task.profile("lost", Usage(), 0))
+            self._record(task.profile("lost"))
             task.attempt += 1
 
     def _record(self, profile: Profile) -> Profile:
@@ -398,9 +361,7 @@ class Dispatcher:
 
     def _retry(self, task: RayTask, failure: RuntimeFailure) -> bool:
         """Queue another attempt, first in line; of workers that died Ray has retried the task."""
-        if task.attempt >= task.retry.attempts or task.is_cancelled or task.actor is not None:
-            return False
-        if not isinstance(failure, OutOfMemory):
+        if task.is_cancelled or task.actor is not None or not isinstance(failure, OutOfMemory):
             return False
         granted_bytes = escalated(
             granted_bytes=task.granted_bytes,
@@ -408,11 +369,38 @@ class Dispatcher:
             cap_bytes=self._capacity.cap_bytes(task.request),
         )
         if granted_bytes is None:
+            return self._split(task, failure)
+        if task.attempt >= task.retry.attempts:
             return False
         task.granted_bytes, task.is_escalated = granted_bytes, True
         task.attempt += 1
         self._queue.appendleft(task)
         return True
+
+    def _split(self, task: RayTask, failure: RuntimeFailure) -> bool:
+        """Let the hook of a task make smaller ones of it, if it has one."""
+        if task.hook is None:
+            return False
+        splitter = splitting(task, task.hook)
+        task.parts = [splitter]
+        pieces = splitter.result
+        pieces.ended.add_done_callback(
+            lambda _: self.post(lambda: self._spread(task, pieces, failure))
+        )
+        self.submit(splitter)
+        return True
+
+    def _spread(self, task: RayTask, pieces: Result, failure: RuntimeFailure) -> None:
+        if task.result.has_ended or task.hook is None:
+            return
+        if pieces.failure is not None or pieces.segments < 2:
+            self._fail(task, pieces.failure or failure)
+            return
+        task.parts = parts_of(task, pieces)
+        become_join(task, task.hook)
+        for part in task.parts:
+            self.submit(part)
+        self._await(task)
 
     def _succeed(self, task: RayTask, profile: Profile) -> None:
         self._finished += 1
@@ -441,6 +429,7 @@ class Dispatcher:
         result = task.result
         result.task, result.profile = None, profile
         dependents, result.dependents = result.dependents, []
-        task.arguments, task.value = (), None
+        task.arguments = task.parts = ()
+        task.value = None
         result.ended.set_result(None)
         return dependents

@@ -22,17 +22,20 @@ import ray
 from ray import exceptions
 
 from runtime.api import Actor, Gather, Key, Profile, Ref, Resources, Retry, Runtime, Stats
-from runtime.attempt import name_of, rebuild
+from runtime.attempt import name_of, rebuild, required
 from runtime.errors import Cancelled, TaskError
 from runtime.ledger import Ledger, base_bytes
+from runtime.local.splitting import join_in_worker, split_in_worker
 from runtime.predictor import BASE_BYTES
 from runtime.ray import cluster
-from runtime.ray.dispatcher import START, Dispatcher
+from runtime.ray.dispatcher import Dispatcher
 from runtime.ray.failures import translate
+from runtime.ray.launcher import START
 from runtime.ray.objects import Payload, pack, unpack
 from runtime.ray.task import (
     ActorState,
     Argument,
+    Hook,
     Object,
     RayRef,
     RayTask,
@@ -72,9 +75,7 @@ class RayRuntime(Runtime):
         returns: int | None = None,
     ) -> Any:
         """See `Runtime.submit`."""
-        asked = cpus if isinstance(cpus, Resources) else Resources(cpus)
-        memory = asked.memory_bytes or memory
-        request = Resources(asked.cpus, memory or 0, asked.labels)
+        request = required(memory, cpus, returns)
         self._check(request)
         arguments = [self._argument(arg) for arg in args]
         shipped_bytes = sum(s.size_bytes for a in arguments for s in a.sources if s.has_ended)
@@ -84,11 +85,12 @@ class RayRuntime(Runtime):
                 result=result,
                 function=self._function(fn),
                 arguments=arguments,
-                base_bytes=base_bytes(memory, shipped_bytes),
+                base_bytes=base_bytes(request.memory_bytes or memory, shipped_bytes),
                 request=request,
                 key=key,
                 retry=retry or Retry(),
                 returns=returns,
+                hook=None if retry is None or retry.split is None else self._hook(retry),
             )
         )
         if returns is None:
@@ -226,6 +228,14 @@ class RayRuntime(Runtime):
         result.value = _stored(payload)
         result.ended.set_result(None)
         return result
+
+    def _hook(self, retry: Retry) -> Hook:
+        return Hook(
+            split_function=self._function(split_in_worker),
+            split=Argument((self._made(retry.split, what="the split function"),)),
+            join_function=self._function(join_in_worker),
+            join=Argument((self._made(retry.join, what="the join function"),)),
+        )
 
     def _function(self, fn: Callable[..., object]) -> ShippedFunction:
         """Ship a plain function once; what else can be called may change between calls."""

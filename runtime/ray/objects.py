@@ -47,9 +47,12 @@ def pack(value: object) -> Payload:
     Raises:
         Exception: Whatever the value's own pickling raises.
     """
-    if isinstance(value, Segments):
-        return Payload(tuple(map(_parts, value.values)), is_segmented=True)
     return Payload((_parts(value),))
+
+
+def pack_segments(segments: Segments) -> Payload:
+    """Encode values that are read one by one."""
+    return Payload(tuple(map(_parts, segments.values)), is_segmented=True)
 
 
 def pack_failure(failure: RuntimeFailure) -> Payload:

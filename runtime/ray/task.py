@@ -2,7 +2,7 @@
 
 import copy
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -13,7 +13,7 @@ from runtime.api import Key, Outcome, Profile, Ref, Resources, Retry
 from runtime.errors import RuntimeFailure
 from runtime.memory import Usage
 from runtime.ray.objects import Payload
-from runtime.ray.worker import Wanted, Work
+from runtime.ray.worker import Report, Wanted, Work
 
 T = TypeVar("T")
 
@@ -27,17 +27,28 @@ class Result:
     Attributes:
         ended: Done once everything else here is final.
         value: Where the payload is, or None when there is a failure.
+        segments: How many values it holds that are read one by one; 0: it is one value.
         dependents: Tasks that wait for it.
     """
 
-    __slots__ = ("dependents", "ended", "failure", "profile", "size_bytes", "task", "value")
+    __slots__ = (
+        "__weakref__",
+        "dependents",
+        "ended",
+        "failure",
+        "profile",
+        "segments",
+        "size_bytes",
+        "task",
+        "value",
+    )
 
     def __init__(self) -> None:
         self.ended: Future[None] = Future()
         self.value: Object | None = None
         self.failure: RuntimeFailure | None = None
         self.profile: Profile | None = None
-        self.size_bytes = 0
+        self.size_bytes = self.segments = 0
         self.task: RayTask | None = None
         self.dependents: list[RayTask] = []
 
@@ -79,6 +90,15 @@ class ShippedFunction(NamedTuple):
     value: Object
 
 
+class Hook(NamedTuple):
+    """How to split a task and join the results of its parts, shipped."""
+
+    split_function: ShippedFunction
+    split: Argument
+    join_function: ShippedFunction
+    join: Argument
+
+
 @dataclass(slots=True, eq=False)
 class RayTask:
     """A task from submit to its end, over all its attempts.
@@ -86,6 +106,9 @@ class RayTask:
     Attributes:
         returns: How many values the function returns, each to be read alone; None: one.
         method: For the call of an actor: what is called.
+        hook: How it can be split.
+        is_spread: It is a part of a task that was split: its argument is the tuple of all.
+        parts: Tasks that run in its place.
         missing: Inputs that have not ended.
         report: What the attempt that Ray has will answer; None while there is none.
         value: Where its result will be.
@@ -102,6 +125,9 @@ class RayTask:
     returns: int | None = None
     actor: "ActorState | None" = None
     method: str | None = None
+    hook: Hook | None = None
+    is_spread: bool = False
+    parts: "Sequence[RayTask]" = ()
     missing: int = 0
     attempt: int = 1
     predicted_bytes: int = 0
@@ -127,11 +153,13 @@ class RayTask:
             granted_bytes=self.granted_bytes,
             cpus=max(1, self.request.cpus),
             returns=self.returns,
+            is_spread=self.is_spread,
             paths=paths,
         )
 
-    def profile(self, outcome: Outcome, usage: Usage, output_bytes: int) -> Profile:
-        """Return the attempt as measured."""
+    def profile(self, outcome: Outcome, told: Report | None = None) -> Profile:
+        """Return the attempt as measured; of a worker that died nothing is known."""
+        usage = Usage() if told is None else told.usage
         return Profile(
             key=self.key,
             attempt=self.attempt,
@@ -142,7 +170,9 @@ class RayTask:
             anonymous_peak_bytes=usage.anonymous_peak_bytes,
             hwm_bytes=usage.hwm_bytes,
             input_bytes=self.input_bytes,
-            output_bytes=output_bytes,
+            output_bytes=0 if told is None else told.output_bytes,
+            input_rows=0 if told is None else told.input_rows,
+            output_rows=0 if told is None else told.output_rows,
             cpu_seconds=usage.cpu_seconds,
             duration_seconds=usage.duration_seconds,
         )
@@ -158,7 +188,6 @@ class ActorState:
     """
 
     granted_bytes: int
-    labels: Mapping[str, str] = field(default_factory=dict)
     handle: Any = None
     calls: deque[RayTask] = field(default_factory=deque)
     running: RayTask | None = None

@@ -10,10 +10,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from runtime.api import Segments
-from runtime.attempt import Ended, run_attempt
+from runtime.attempt import Ended, as_segments, run_attempt
+from runtime.errors import TaskError
 from runtime.local.worker import use_cpus
-from runtime.memory import Meter, Usage, limit_private_memory, unlimit_private_memory
-from runtime.ray.objects import Payload, pack, pack_failure, unpack
+from runtime.memory import (
+    ArrowPools,
+    Meter,
+    Usage,
+    limit_private_memory,
+    unlimit_private_memory,
+)
+from runtime.ray.objects import Payload, pack, pack_failure, pack_segments, unpack
+from runtime.serialization import rows_of
 
 FUNCTIONS_MAX = 256
 
@@ -33,6 +41,7 @@ class Work(NamedTuple):
         function_id: Functions of one id are unpacked once per worker.
         wanted: The arguments, made from the payloads that come with the task.
         returns: How many values the function returns, each to be read alone; None: one.
+        is_spread: The only argument is the tuple of all: a part of a task that was split.
         paths: Where the driver imports from, beyond what is installed.
     """
 
@@ -41,6 +50,7 @@ class Work(NamedTuple):
     granted_bytes: int
     cpus: int
     returns: int | None = None
+    is_spread: bool = False
     paths: tuple[str, ...] = ()
 
 
@@ -49,16 +59,26 @@ class Report(NamedTuple):
 
     Attributes:
         failure: None when there is a result.
+        segments: How many the result has, if it is segmented.
         lost_attempts: How often Ray tried before, and the worker died.
     """
 
     failure: Payload | None
     usage: Usage
     output_bytes: int
+    input_rows: int
+    output_rows: int
+    segments: int
     lost_attempts: int
 
 
-_meter = Meter()
+class _Made(NamedTuple):
+    payload: Payload
+    input_rows: int
+    output_rows: int
+
+
+_meter = Meter(ArrowPools())
 _functions: dict[str, Callable[..., object]] = {}
 
 
@@ -119,25 +139,37 @@ def _run(
     return _answer(ended)
 
 
-def _answer(ended: Ended[Payload]) -> tuple[Payload, Report]:
-    failure = None if ended.failure is None else pack_failure(ended.failure)
-    payload = ended.result if ended.result is not None else failure
-    if payload is None:
-        raise AssertionError("an attempt ends with a result or with a failure")
-    size_bytes = 0 if failure is not None else payload.size_bytes
-    return payload, Report(failure, ended.usage, size_bytes, lost_attempts())
+def _answer(ended: Ended[_Made]) -> tuple[Payload, Report]:
+    if ended.result is None:
+        failure = ended.failure or TaskError("the task ended with neither a result nor an error")
+        payload = pack_failure(failure)
+        return payload, Report(payload, ended.usage, 0, 0, 0, 0, lost_attempts())
+    payload, input_rows, output_rows = ended.result
+    return payload, Report(
+        failure=None,
+        usage=ended.usage,
+        output_bytes=payload.size_bytes,
+        input_rows=input_rows,
+        output_rows=output_rows,
+        segments=len(payload.segments) if payload.is_segmented else 0,
+        lost_attempts=lost_attempts(),
+    )
 
 
 def _body(
     work: Work, payloads: tuple[Payload, ...], function: Callable[[], Callable[..., object]]
-) -> Payload:
+) -> _Made:
     limit_private_memory(work.granted_bytes)
     try:
         use_cpus(work.cpus)
         _import_like_driver(work.paths)
         args = [_argument(wanted, payloads) for wanted in work.wanted]
-        value = function()(*args)
-        return pack(value if work.returns is None else _segments(value, work.returns))
+        input_rows = rows_of(args)
+        value = as_segments(function()(*(args[0] if work.is_spread else args)), work.returns)
+        del args
+        if isinstance(value, Segments):
+            return _Made(pack_segments(value), input_rows, rows_of(list(value.values)))
+        return _Made(pack(value), input_rows, rows_of(value))
     finally:
         unlimit_private_memory()
 
@@ -157,13 +189,6 @@ def _function(work: Work, function: Payload) -> Callable[..., object]:
 
 def _import_like_driver(paths: tuple[str, ...]) -> None:
     sys.path += [path for path in paths if path not in sys.path]
-
-
-def _segments(value: Any, returns: int) -> Segments:
-    values = list(value)
-    if len(values) != returns:
-        raise ValueError(f"the task returned {len(values)} values, {returns} were asked for")
-    return Segments(values)
 
 
 def _flush() -> None:
