@@ -1,6 +1,6 @@
 """Placements per second: the scheduler alone, on one core, with all nodes busy.
 
-python -m benchmarks.placement [--nodes 10000] [--jobs 200] [--placements 100000]
+Run `python -m benchmarks.placement [--nodes 10000] [--jobs 200] [--placements 100000]`.
 """
 
 from __future__ import annotations

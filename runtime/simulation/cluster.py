@@ -96,7 +96,7 @@ class _NodeState:
 
 
 class Simulation:
-    """One run. `check_every` events all invariants are checked."""
+    """One run of a history under a rule. The same seed gives the same run."""
 
     def __init__(
         self, history: History, rule: Rule, nodes: dict[str, Resources], *, seed: int
@@ -120,7 +120,7 @@ class Simulation:
         self._bound = bound(history, nodes)
 
     def run(self, faults: Faults, *, check_every: int) -> Outcome:
-        """Run to the end.
+        """Run to the end; every so many events all invariants are checked.
 
         Raises:
             InvariantError: The scheduler broke a rule, or a task never ended.
@@ -319,8 +319,7 @@ def bound(history: History, nodes: dict[str, Resources]) -> float:
     memory = sum(total.memory_bytes for total in nodes.values())
     cpus = sum(total.cpus for total in nodes.values())
     chains = (math.fsum(max(t.duration_seconds for t in job) for job in jobs) for jobs in history)
-    return max(
-        math.fsum(task.peak_bytes * task.duration_seconds for task in tasks) / memory,
-        math.fsum(task.duration_seconds for task in tasks) / cpus,
-        max(chains),
-    )
+    longest = max(chains)
+    by_memory = math.fsum(task.peak_bytes * task.duration_seconds for task in tasks) / memory
+    by_cpus = math.fsum(task.duration_seconds for task in tasks) / cpus
+    return max(longest, by_memory, by_cpus)

@@ -1,10 +1,10 @@
 """What a run is judged by: utilisation, memory failures, lost time, waste.
 
-utilisation      sum(peak x duration) / sum(grant x duration), failed attempts included
-p_oom            first attempts that failed for memory / first attempts
-jobs_hit         share of jobs with at least one such attempt
-lost_time        seconds of attempts failed for memory / useful seconds
-wastage          (granted - used) GiB-seconds, failed grants included / useful GiB-seconds
+* utilisation: sum(peak x duration) / sum(grant x duration), failed attempts included
+* p_oom: first attempts that failed for memory / first attempts
+* jobs_hit: share of jobs with at least one such attempt
+* lost_time: seconds of attempts failed for memory / useful seconds
+* wastage: (granted - used) GiB-seconds, failed grants included / useful GiB-seconds
 """
 
 from dataclasses import dataclass

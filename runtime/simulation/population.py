@@ -1,10 +1,10 @@
 """Histories to simulate: synthetic tables with their habits, or the attempts of a profile store.
 
-A synthetic table has a ratio between data and memory of its own (log-normal between tables, as are
-all habits), 5 to 6 % of noise within it (median, footers included), and in 15 % of tables the ratio changes
-for good at some job, by 20 %. 0.01 to 0.3 % of a table's tasks are outliers (hot keys), in most tables few. Footers of what
-is read lie about its size, differently for each table; merges know the exact size of their Arrow
-inputs.
+A synthetic table has habits of its own, log-normal between tables: a ratio between data and
+memory, 5 to 6 % of noise within it (median, footers included), and footers that lie about its
+size; merges know the exact size of their Arrow inputs. In 15 % of tables the ratio changes for
+good at some job, by 20 %. 0.01 to 0.3 % of a table's tasks are outliers (hot keys), in most
+tables few.
 """
 
 import math
@@ -172,17 +172,14 @@ def _task(random: Random, habits: _Habits, turn: int, size: float) -> SimulatedT
     told = max(FOOTER_FACTOR * footer, FIXED_WIDTH_SHARE * arrow)
     known = arrow if habits.is_exact else told
     ratio = habits.ratio if turn < habits.changes_at else habits.later_ratio
-    peak = (
-        (BASE_BYTES + arrow + BYTES_PER_ROW_EXTRA * rows)
-        * ratio
-        * random.lognormvariate(0, habits.noise)
-    )
+    fixed = BASE_BYTES + BYTES_PER_ROW_EXTRA * rows
+    peak = (fixed + arrow) * ratio * random.lognormvariate(0, habits.noise)
     if random.random() < habits.outliers:
         peak *= random.uniform(1.2, 3.0)
     seconds = 1 + SECONDS_PER_GIB * arrow / GIB * random.lognormvariate(0, 0.3)
     return SimulatedTask(
         key=habits.key,
-        base_bytes=int(BASE_BYTES + known + BYTES_PER_ROW_EXTRA * rows),
+        base_bytes=int(fixed + known),
         file_bytes=max(1, int(arrow / habits.expansion * random.lognormvariate(0, 0.08))),
         footer_bytes=int(footer),
         peak_bytes=int(peak),

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
-from runtime.predictor import AS_ASKED, Observation, Predictor, Rates
 from runtime.api import Key
+from runtime.predictor import AS_ASKED, Observation, Predictor, Rates
 from runtime.simulation.population import History, SimulatedTask, tasks_of
 
 P_OOM_TUNED = 0.001
