@@ -53,12 +53,13 @@ format: $(READY) ## apply the style
 bench: $(READY) ## run every benchmark case against its peers; results in benchmarks/results
 	$(BIN)/python -m benchmarks
 
-judges: .venv-judges/ready ## install the engines that judge what we write (needs Java 17 and Maven)
+judges: .venv-judges/ready ## install the engines that judge what we write (needs a JDK 17 and Maven)
 
-.venv-judges/ready: requirements-judges.lock
+.venv-judges/ready: requirements-judges.lock tests/judges/rest_catalog.xml
 	$(PYTHON) -m venv .venv-judges
 	.venv-judges/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-judges.lock
 	mvn --quiet --batch-mode dependency:copy -Dartifact=$(ICEBERG_SPARK) -DoutputDirectory=$(CURDIR)/.venv-judges/jars
+	mvn --quiet --batch-mode --file tests/judges/rest_catalog.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.venv-judges/rest-catalog
 	@touch $@
 
 lock: $(READY) ## resolve the requirements anew, with hashes

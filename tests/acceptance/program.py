@@ -44,9 +44,11 @@ def start(
     )
 
 
-def compact(directory: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
+def compact(
+    directory: Path, *arguments: str, code: int = 0, extra: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Run `compact … --json`, expect its exit code, and return the document it prints."""
-    process = start(directory, *arguments, "--json")
+    process = start(directory, *arguments, "--json", extra=extra)
     stdout, stderr = process.communicate(timeout=600)
     assert process.returncode == code, f"{process.returncode}\n{stdout}\n{stderr}"
     document = json.loads(stdout)

@@ -1,4 +1,4 @@
-"""A loopback proxy that forwards HTTP requests to a store and breaks chosen ones on purpose."""
+"""A loopback proxy that forwards HTTP requests to a server and breaks chosen ones on purpose."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Fault(Enum):
     UNAVAILABLE = "answer 503 without forwarding"
     FORBIDDEN = "answer 403 without forwarding"
     QUOTA = "answer 403 QuotaExceeded without forwarding"
+    HOLD = "forward the request when `released` is set, whether or not the sender still waits"
 
 
 _ANSWERS = {
@@ -40,13 +41,23 @@ _REFUSALS = {Fault.UNAVAILABLE, Fault.FORBIDDEN, Fault.QUOTA}
 
 @dataclass
 class FaultProxy:
-    """Forwards to the upstream; `fault` hits the first `hits` requests that match."""
+    """Forwards to the upstream; `fault` hits the first `hits` requests that match.
+
+    Attributes:
+        log: the requests.
+        statuses: what the upstream answered to those that it got, of each request line.
+        held: set when a request is being held.
+        released: lets the held ones go.
+    """
 
     upstream: tuple[str, int]
     match: re.Pattern[str]
     fault: Fault
     hits: int
     log: list[str] = field(default_factory=list)
+    statuses: list[tuple[str, int]] = field(default_factory=list)
+    held: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -79,10 +90,14 @@ class FaultProxy:
             if not request:
                 return None
             method, path, _ = request.split(b"\r\n", 1)[0].decode().split(" ")
-            fault = self._fault(f"{method} {path}")
+            line = f"{method} {path}"
+            fault = self._fault(line)
             if fault is Fault.RESET:
                 return _reset(client)
-            reply = b"" if fault in _REFUSALS else self._forward(request)
+            if fault is Fault.HOLD:
+                self.held.set()
+                self.released.wait()
+            reply = b"" if fault in _REFUSALS else self._forward(request, line)
             if fault in _ANSWERS:
                 return client.sendall(_answer(*_ANSWERS[fault]))
             if fault is Fault.LOSE_REPLY:
@@ -100,10 +115,12 @@ class FaultProxy:
             self.log.append(line)
         return self.fault if is_hit else None
 
-    def _forward(self, request: bytes) -> bytes:
+    def _forward(self, request: bytes, line: str) -> bytes:
         with socket.create_connection(self.upstream) as server:
             server.sendall(_closing(request))
             reply = b"".join(iter(lambda: server.recv(1 << 16), b""))
+        if reply:
+            self.statuses.append((line, int(reply.split(b" ", 2)[1])))
         return _closing(reply)
 
 
