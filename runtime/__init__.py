@@ -3,13 +3,25 @@
 `connect` gives a `Runtime`; `runtime.api` documents the programming model.
 """
 
-from runtime.api import Actor, Key, Profile, Ref, Resources, Retry, Runtime, Stats
+from runtime.api import (
+    Actor,
+    Gather,
+    Key,
+    Profile,
+    Ref,
+    Resources,
+    Retry,
+    Runtime,
+    Segments,
+    Stats,
+)
 from runtime.connect import connect
 from runtime.errors import Cancelled, Infeasible, Lost, OutOfMemory, RuntimeFailure, TaskError
 
 __all__ = [
     "Actor",
     "Cancelled",
+    "Gather",
     "Infeasible",
     "Key",
     "Lost",
@@ -20,6 +32,7 @@ __all__ = [
     "Retry",
     "Runtime",
     "RuntimeFailure",
+    "Segments",
     "Stats",
     "TaskError",
     "connect",

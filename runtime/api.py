@@ -16,6 +16,8 @@ Rules that keep the backends equal:
   inside an argument or a result) travel as Arrow IPC and are mapped, not copied; buffers of
   NumPy arrays likewise. A slice ships its own rows only.
 * A function is shipped once: what it closes over is taken at its first `submit`.
+* A task that returns `Segments` makes one object of many values, each of which can be read alone:
+  `Gather(refs, 3)` as an argument is the list of the fourth segments of all refs.
 * A task may run more than once (its worker died, it outgrew its grant): effects are idempotent.
 * A task neither submits nor waits for tasks: it returns work instead.
 * The order in which tasks run is not promised; the calls of one actor run in their order.
@@ -24,7 +26,7 @@ Rules that keep the backends equal:
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Generic, Literal, NoReturn, Protocol, Self, TypeVar, overload
+from typing import Any, Generic, Literal, NoReturn, Protocol, Self, TypeVar, overload
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -57,11 +59,21 @@ class Retry:
     Exceptions of the task's own code are never retried. After an `OutOfMemory` attempt the next
     one is granted max(2 x grant, 1.25 x what was seen), at most the budget.
 
+    A task that fails with the whole budget granted has one way left: `split` makes several tasks
+    of it, each with its share of the memory, and `join` makes one result of theirs. Pieces that
+    are still too large are split again; the ref, and what waits for it, notice nothing.
+
     Attributes:
         attempts: All attempts, the first included; 1 means never again.
+        split: Called in a worker with the arguments of the task; returns the arguments of each of
+            the tasks that shall replace it, or fewer than two if it cannot be split.
+        join: Called in a worker with the list of their results, in the order of `split`; returns
+            the result of the task.
     """
 
     attempts: int = 3
+    split: Callable[..., Sequence[tuple[object, ...]]] | None = None
+    join: Callable[[list[Any]], object] = list
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
@@ -84,6 +96,8 @@ class Profile:
         hwm_bytes: Peak resident memory with mapped tables and libraries: the upper bound.
         input_bytes: Size of the arguments as shipped, references included.
         output_bytes: Size of the result as shipped.
+        input_rows: Arrow rows among the arguments.
+        output_rows: Arrow rows in the result.
         cpu_seconds: User and system time of the attempt, all its threads.
         duration_seconds: Wall time in the worker, shipping included.
     """
@@ -98,6 +112,8 @@ class Profile:
     hwm_bytes: int = 0
     input_bytes: int = 0
     output_bytes: int = 0
+    input_rows: int = 0
+    output_rows: int = 0
     cpu_seconds: float = 0.0
     duration_seconds: float = 0.0
 
@@ -114,7 +130,8 @@ class Stats:
         running: Tasks that run now.
         finished: Tasks that ended with a result.
         failed: Tasks that ended with an error.
-        object_bytes: Shared memory held by objects.
+        object_bytes: Shared memory held by objects; it counts against the budget.
+        spilled_bytes: Objects that were moved to disk so far, in bytes of shared memory.
         peak_memory_bytes: The largest anonymous memory of any attempt so far.
         cpu_seconds: CPU time of all attempts so far, but those whose worker died.
     """
@@ -129,6 +146,7 @@ class Stats:
     object_bytes: int
     peak_memory_bytes: int
     cpu_seconds: float
+    spilled_bytes: int = 0
 
 
 class Ref(Generic[T_co]):
@@ -148,6 +166,36 @@ class Ref(Generic[T_co]):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Ref can only be an argument of a task itself, not a part of one")
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """What a task returns to make one object of many values that are read one by one.
+
+    A shuffle has one such object per map task instead of one per map and reduce task. `get` of
+    the whole object gives the list of values.
+
+    Attributes:
+        values: The segments, any values; None costs next to nothing.
+    """
+
+    values: Sequence[object]
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """An argument of a task: the list of one segment of each of many objects.
+
+    Attributes:
+        refs: Objects made of `Segments`, all with the same number of them; or any objects.
+        segment: Which segment of each; None: the whole values.
+        frees: Give back the memory of the segments once the task has ended with a result: then
+            they cannot be read again (`Lost`).
+    """
+
+    refs: Sequence[Ref[Any]]
+    segment: int | None = None
+    frees: bool = False
 
 
 class Actor(Protocol):
@@ -170,29 +218,54 @@ class Runtime(Protocol):
     several threads. Leaving the context shuts it down.
     """  # noqa: D205
 
+    @overload
     def submit(
         self,
         fn: Callable[..., T],
         *args: object,
         memory: int | None = None,
         key: Key | None = None,
-        cpus: int = 1,
+        cpus: int | Resources = 1,
         retry: Retry | None = None,
-    ) -> Ref[T]:
+    ) -> Ref[T]: ...
+    @overload
+    def submit(
+        self,
+        fn: Callable[..., Sequence[T]],
+        *args: object,
+        memory: int | None = None,
+        key: Key | None = None,
+        cpus: int | Resources = 1,
+        retry: Retry | None = None,
+        returns: int,
+    ) -> list[Ref[T]]: ...
+    def submit(
+        self,
+        fn: Callable[..., Any],
+        *args: object,
+        memory: int | None = None,
+        key: Key | None = None,
+        cpus: int | Resources = 1,
+        retry: Retry | None = None,
+        returns: int | None = None,
+    ) -> Any:
         """Queue `fn(*args)` and return at once (`inline` runs it first).
 
         Args:
             fn: Any picklable callable; functions of `__main__`, lambdas and closures as well.
-            args: Values, or Refs whose values the task receives in their place.
+            args: Values, or Refs and Gathers whose values the task receives in their place.
             memory: Expected peak memory in bytes. With a `key` it is the base that what was
                 learned about the key multiplies; without one it is the grant itself. None: a
                 small constant plus the size of the arguments.
             key: (table, operation) under which the attempt is profiled and predicted.
-            cpus: CPU slots.
+            cpus: CPU slots; or `Resources` to ask for labels of the node too (its
+                `memory_bytes`, unless 0, stands for `memory`).
             retry: None means `Retry()`.
+            returns: `fn` returns this many values, and each gets a ref of its own: the result is
+                the list of them. They share one object, which lives as long as any of them.
 
         Raises:
-            Infeasible: `memory` or `cpus` exceed what this runtime can ever grant.
+            Infeasible: `memory`, `cpus` or labels exceed what this runtime can ever grant.
             TaskError: The function or an argument cannot be pickled.
             Cancelled: The runtime was shut down.
         """
@@ -203,7 +276,7 @@ class Runtime(Protocol):
 
         Raises:
             TaskError: The value cannot be pickled.
-            OSError: The object store is full.
+            OSError: The object store is full: no memory, and no disk to spill to.
         """
         ...
 

@@ -2,9 +2,9 @@
 
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from runtime.api import Outcome
+from runtime.api import Outcome, Resources, Segments
 from runtime.errors import Cancelled, Lost, OutOfMemory, RuntimeFailure, TaskError
 from runtime.memory import Meter, Usage
 from runtime.serialization import Encoded, decode, encode, in_memory
@@ -52,6 +52,33 @@ def outcome_of(failure: RuntimeFailure | None) -> Outcome:
             return "cancelled"
         case _:
             return "failed"
+
+
+def required(memory: int | None, cpus: int | Resources, returns: int | None) -> Resources:
+    """Return what a task asks for.
+
+    Raises:
+        ValueError: The request makes no sense.
+    """
+    if returns is not None and returns < 1:
+        raise ValueError(f"returns must be at least 1, not {returns}")
+    if isinstance(cpus, Resources):
+        return Resources(cpus.cpus, cpus.memory_bytes or memory or 0, cpus.labels)
+    return Resources(cpus, memory or 0)
+
+
+def as_segments(value: Any, returns: int | None) -> Any:
+    """Return the result of a task that returns several values as the segments of one object.
+
+    Raises:
+        ValueError: They are more or fewer than it was submitted for.
+    """
+    if returns is None:
+        return value
+    values = list(value.values if isinstance(value, Segments) else value)
+    if len(values) != returns:
+        raise ValueError(f"the task returned {len(values)} values, {returns} were asked for")
+    return Segments(values)
 
 
 def encode_for_task(value: object, *, what: str) -> Encoded:

@@ -18,6 +18,7 @@ def connect(
     memory_bytes: int | None = None,
     profile_sink: ProfileSink | None = None,
     profiles: str | Path | None = None,
+    spill_directory: str | Path | None = None,
 ) -> Runtime:
     """Open a runtime.
 
@@ -33,6 +34,8 @@ def connect(
         profile_sink: Called with the `Profile` of each attempt, from a thread of the runtime.
         profiles: SQLite file in which profiles are kept and from which grants are learned; None:
             learn from this runtime's own tasks only.
+        spill_directory: Where "local" makes its directory for objects that the budget has no
+            room for; None: the temporary directory.
 
     Raises:
         ValueError: The address names no backend, or a limit is not positive.
@@ -54,7 +57,7 @@ def connect(
         case "local":
             from runtime.local.driver import LocalRuntime
 
-            return LocalRuntime(total, Ledger(profile_sink, profiles))
+            return LocalRuntime(total, Ledger(profile_sink, profiles), spill_directory)
         case "ray":
             limit = Resources(workers or 0, memory_bytes or 0)
             return _open_ray(address, limit, started=total, ledger=Ledger(profile_sink, profiles))

@@ -55,6 +55,10 @@ class Ledger:
         self._read(key[1])
         return self._predictor.rates(key)
 
+    def wants(self, key: Key | None) -> bool:
+        """Return whether anybody wants the profile of a task of this key."""
+        return key is not None or self._sink is not None
+
     def record(self, profile: Profile) -> None:
         """Take in one attempt."""
         if self._sink is not None:

@@ -11,7 +11,10 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 MIB = 1 << 20
@@ -83,14 +86,21 @@ def release_unused() -> None:
 
 
 class Meter:
-    """Measures one attempt at a time in this process."""
+    """Measures one attempt at a time in this process.
 
-    def __init__(self) -> None:
+    Args:
+        pools: Where the attempts get Arrow pools of their own; None: they share the default one.
+    """
+
+    def __init__(self, pools: "ArrowPools | None" = None) -> None:
+        self._pools = pools
         self._start_bytes = 0
         self._start_seconds = self._start_cpu_seconds = 0.0
 
     def start(self) -> None:
         """Begin an attempt: the peak starts over."""
+        if self._pools is not None:
+            self._pools.start()
         _reset_peak()
         self._start_bytes = _own_statm().anonymous_bytes
         self._start_cpu_seconds = time.process_time()
@@ -99,16 +109,46 @@ class Meter:
     def stop(self, mapped_bytes: int = 0) -> Usage:
         """End the attempt and give back what it left behind.
 
-        A spike between two samples shows in VmHWM: what of it was not shared was private. That
-        includes what was mapped for the attempt and is gone by now: up to `mapped_bytes`.
+        A spike between two samples shows in the peak of the attempt's Arrow pool, which counts
+        what was asked for, and in VmHWM: what of that was not shared was private. VmHWM includes
+        what was mapped for the attempt and is gone by now: up to `mapped_bytes`.
         """
         duration = time.perf_counter() - self._start_seconds
         cpu = time.process_time() - self._start_cpu_seconds
         end, hwm = _own_statm(), _hwm_bytes()
         peak = max(self._start_bytes, end.anonymous_bytes, hwm - end.shared_bytes - mapped_bytes)
+        if self._pools is not None:
+            # Pages that were never touched are not resident: VmHWM stays the upper bound.
+            peak = max(peak, min(hwm, self._start_bytes + self._pools.peak_bytes()))
         if end.anonymous_bytes > self._start_bytes + RELEASE_BYTES_MIN:
             release_unused()
         return Usage(peak, max(hwm, peak), cpu, duration)
+
+
+class ArrowPools:
+    """Gives each attempt a pool of its own, whose peak is exact whatever allocators keep.
+
+    Pools are kept for the life of the process: one must not go before the last buffer it made.
+    """
+
+    def __init__(self) -> None:
+        self._base: pa.MemoryPool | None = None
+        self._kept: list[pa.MemoryPool] = []
+
+    def start(self) -> None:
+        """Begin an attempt; a pool that was never used is used again."""
+        pyarrow = sys.modules.get("pyarrow")
+        if pyarrow is None:
+            return
+        if self._base is None:
+            self._base = pyarrow.default_memory_pool()
+        if not self._kept or self._kept[-1].max_memory():
+            self._kept.append(pyarrow.proxy_memory_pool(self._base))
+            pyarrow.set_memory_pool(self._kept[-1])
+
+    def peak_bytes(self) -> int:
+        """Return the most Arrow memory that the attempt held at once."""
+        return int(self._kept[-1].max_memory()) if self._kept else 0
 
 
 def _parse_statm(text: bytes) -> _Statm:

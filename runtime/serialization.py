@@ -24,6 +24,7 @@ ALIGNMENT_BYTES = 64
 """Arrow's own alignment: mapped buffers may be used by vectorised kernels as they are."""
 
 Buffer = bytes | memoryview
+_SCALARS = frozenset({bool, float, int, str, type(None)})
 Reduced = tuple[Callable[..., object], tuple[object, ...]]
 
 
@@ -79,6 +80,8 @@ def encode(value: object) -> Encoded:
     Raises:
         Exception: Whatever the value's own pickling raises.
     """
+    if type(value) in _SCALARS:
+        return Encoded((pickle.dumps(value, protocol=5),))
     try:
         return _encode(_Plain, value)
     except (pickle.PicklingError, AttributeError, TypeError):
@@ -107,6 +110,16 @@ def write_parts(encoded: Encoded, sink: _Sink) -> tuple[tuple[int, int], ...]:
             sink.write(part.raw() if isinstance(part, pickle.PickleBuffer) else part)
         spans.append((start, sink.tell() - start))
     return tuple(spans)
+
+
+def rows_of(value: object) -> int:
+    """Return the Arrow rows of a value or, if it is a list or tuple, of its items."""
+    lib = sys.modules.get("pyarrow.lib")
+    if lib is None:
+        return 0
+    if isinstance(value, lib.Table | lib.RecordBatch):
+        return int(value.num_rows)
+    return sum(map(rows_of, value)) if isinstance(value, list | tuple) else 0
 
 
 def _size_bytes(part: Part) -> int:

@@ -3,71 +3,60 @@
 Other threads post events; answers and deaths of workers arrive on their sockets. Each round takes
 in what happened, then starts what fits. Nothing here is locked and no event can interrupt another
 one, ^C included, since signals are handled in the main thread.
+
+A task waits for its inputs (`missing`), then in the backlog, then in the scheduler, which places
+it (both in `_placing`). Then it sits with a worker. A call of an
+actor waits for its inputs in the actor's own line.
 """
 
-import contextlib
-import os
-import selectors
 import signal
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from runtime.api import Profile, Resources, Stats
-from runtime.attempt import outcome_of
-from runtime.errors import Cancelled, Lost, OutOfMemory, RuntimeFailure, TaskError
+from runtime.errors import Cancelled, Infeasible, Lost, OutOfMemory, RuntimeFailure, TaskError
 from runtime.ledger import Ledger
-from runtime.local.process import WorkerProcess
+from runtime.local.account import Account
+from runtime.local.crew import Crew
+from runtime.local.mailbox import Mailbox
+from runtime.local.objects import ObjectStore
+from runtime.local.placing import Placing
 from runtime.local.protocol import Done
 from runtime.local.refs import LocalRef, settle
 from runtime.local.session import Session
-from runtime.local.store import Packed
+from runtime.local.splitting import become_join, parts_of, splitting
+from runtime.local.store import Stored
 from runtime.local.task import ActorState, LocalTask, Seat
-from runtime.memory import anonymous_bytes, available_bytes
-from runtime.scheduler import (
-    WINDOW_TASKS_MAX,
-    Running,
-    Waiting,
-    admit,
-    escalated,
-    overrun,
-)
+from runtime.memory import available_bytes
+from runtime.scheduler import escalated, overrun
 from runtime.serialization import decode
 
 SAMPLE_SECONDS = 0.06
-
-RETAINED_BYTES_MAX = 256 << 20
-"""A worker that keeps more private memory between tasks is replaced."""
 
 
 class Dispatcher:
     """Runs tasks on worker processes within `total`.
 
     Attributes:
-        actor_bytes: Memory that actors hold or wait for: tasks will not get it.
+        objects: The account of stored objects.
     """
 
-    def __init__(self, total: Resources, session: Session, ledger: Ledger) -> None:
+    def __init__(
+        self, total: Resources, session: Session, *, ledger: Ledger, ids: Iterator[int]
+    ) -> None:
+        self.objects = ObjectStore(session, lambda: self.post(_nothing))
         self._total = total
         self._session = session
-        self._ledger = ledger
-        self._inbox: deque[Callable[[], None]] = deque()
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wake_fd, selectors.EVENT_READ)
-        self._queue: deque[LocalTask] = deque()
-        self._unended: dict[int, LocalTask] = {}
-        self._seats: dict[int, Seat] = {}
-        self._idle: list[Seat] = []
-        self._actors: list[ActorState] = []
-        self._used_cpus = self._granted_bytes = self.actor_bytes = 0
-        self._finished = self._failed = self._peak_bytes = 0
-        self._cpu_seconds = 0.0
+        self._ids = ids
+        self._mailbox = Mailbox()
+        self._placing = Placing(total, ledger=ledger, objects=self.objects)
+        self._account = Account(ledger)
         self._sampled_seconds = 0.0
-        self._is_stopped = self._is_ended = self._is_asleep = False
+        self._is_stopped = self._is_ended = False
+        self._crew: Crew | None = None
         self._thread = threading.Thread(target=self._run, name="runtime", daemon=True)
         self._thread.start()
 
@@ -75,64 +64,71 @@ class Dispatcher:
 
     def post(self, event: Callable[[], None]) -> None:
         """Have the dispatcher call something in its own thread, soon and in order."""
-        self._inbox.append(event)
-        if self._is_asleep:
-            os.eventfd_write(self._wake_fd, 1)
-        if self._is_ended:
-            self._take_events()
+        self._mailbox.post(event)
 
     def stop(self) -> None:
         """End everything and wait for it. Idempotent."""
         self.post(self._stop)
         self._thread.join()
 
+    @property
+    def actor_bytes(self) -> int:
+        """Memory that actors hold or wait for: tasks will not get it."""
+        return self._placing.actor_bytes
+
     def stats(self) -> Stats:
         """Return the state of this moment; numbers may be of neighbouring moments."""
-        running = sum(seat.task is not None for seat in list(self._seats.values()))
+        running = 0 if self._crew is None else self._crew.running
+        is_ended, account = self._is_ended, self._account
         return Stats(
             total=self._total,
-            granted=Resources(self._used_cpus, self._granted_bytes),
-            workers=len(self._seats),
-            queued=max(0, len(self._unended) - running),
+            granted=Resources(0, 0) if is_ended else self._placing.granted,
+            workers=0 if self._crew is None else self._crew.size,
+            queued=max(0, len(account.unended) - running),
             running=running,
-            finished=self._finished,
-            failed=self._failed,
-            object_bytes=self._session.size_bytes(),
-            peak_memory_bytes=self._peak_bytes,
-            cpu_seconds=self._cpu_seconds,
+            finished=account.finished,
+            failed=account.failed,
+            object_bytes=0 if is_ended else self.objects.resident_bytes,
+            peak_memory_bytes=account.peak_bytes,
+            cpu_seconds=account.cpu_seconds,
+            spilled_bytes=self.objects.spilled_bytes,
         )
 
     # ------------------------------------------------------------ events, in the own thread
 
     def submit(self, task: LocalTask) -> None:
         """Take in a task: it runs when its inputs are there."""
-        self._unended[task.ref.id] = task
-        if task.is_actor_start and task.actor is not None:
-            self._actors.append(task.actor)
-            self.actor_bytes += task.granted_bytes
+        self._account.unended[task.id] = task
         if self._is_stopped:
             self._fail(task, Cancelled("the runtime was shut down"))
             return
-        for ref in task.inputs:
-            if not isinstance(ref, LocalRef):
-                continue
+        for ref in [ref for argument in task.inputs for ref in argument.refs()]:
             if ref.failure is not None:
                 self._fail(task, ref.failure)
                 return
             if not ref.has_ended:
                 ref.dependents.append(task)
                 task.missing += 1
-        if task.actor is not None and not task.is_actor_start:
+        if task.actor is not None:
             self._call(task.actor, task)
         elif not task.missing:
-            self._queue.append(task)
+            self._make_ready(task)
+
+    def start_actor(self, actor: ActorState, start: LocalTask) -> None:
+        """Take in an actor: it starts when there is memory for it."""
+        self._placing.hold(actor)
+        self.submit(start)
 
     def cancel(self, task: LocalTask) -> None:
         """Fail a task that waits; kill one that runs, which then fails."""
-        if task.ref.has_ended:
+        if task.has_ended:
             return
-        seat = self._seat_of(task)
-        if seat is None:
+        for part in task.parts:
+            self.cancel(part)
+        seat = None if self._crew is None else self._crew.seat_of(task)
+        if seat is not None and task is not seat.tasks[0]:
+            self._take_back(seat)
+        if seat is None or task not in seat.tasks:
             self._fail(task, Cancelled(f"{task.function.name} was cancelled before it started"))
         else:
             task.is_cancelled = True
@@ -143,26 +139,33 @@ class Dispatcher:
         if actor.ended_by is not None:
             return
         actor.ended_by = reason
-        self._actors.remove(actor)
-        start, seat = actor.start, actor.seat
-        if start is not None:
-            self.actor_bytes -= start.granted_bytes
-            if seat is not None:
-                self._granted_bytes -= start.granted_bytes
-            elif not start.ref.has_ended:
-                self._fail(start, reason)
-        if seat is not None:
-            if seat.task is not None:
-                seat.task.is_cancelled = True
-            seat.process.kill()
-        while actor.calls:
-            self._fail(actor.calls.popleft(), reason)
+        self._placing.let_go(actor)
+        if actor.seat is not None:
+            for task in actor.seat.tasks:
+                task.is_cancelled = True
+            actor.seat.process.kill()
+        waiting = [actor.asked] if actor.asked is not None else []
+        for call in [*waiting, *actor.calls]:
+            self._fail(call, reason)
+        actor.calls.clear()
 
     def _call(self, actor: ActorState, task: LocalTask) -> None:
         if actor.ended_by is not None:
             self._fail(task, actor.ended_by)
-        else:
-            actor.calls.append(task)
+            return
+        actor.calls.append(task)
+        self._ask(actor)
+
+    def _ask(self, actor: ActorState) -> None:
+        """Ask for a CPU slot for the next call of an actor, if it can run now."""
+        while actor.calls and actor.calls[0].has_ended:
+            actor.calls.popleft()
+        seat, calls = actor.seat, actor.calls
+        if seat is None or seat.tasks or actor.asked is not None:
+            return
+        if calls and not calls[0].missing:
+            actor.asked = calls.popleft()
+            self._make_ready(actor.asked)
 
     def _stop(self) -> None:
         self._is_stopped = True
@@ -172,270 +175,266 @@ class Dispatcher:
     def _run(self) -> None:
         # Workers inherit the mask; they unblock it once they ignore the signal.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self._crew = crew = Crew(self._session, self._mailbox.fd)
         try:
             while not self._is_stopped:
-                self._listen()
-                self._take_events()
-                self._start_calls()
-                self._start_tasks()
-                self._sample()
+                self._listen(crew)
+                self._mailbox.take()
+                self._place(crew)
+                self._sample(crew)
         finally:
-            self._end_all()
+            self._end_all(crew)
 
-    def _listen(self) -> None:
-        self._is_asleep = True
-        timeout = 0 if self._inbox else SAMPLE_SECONDS if self._is_busy() else None
-        events = self._selector.select(timeout)
-        self._is_asleep = False
-        for key, _ in events:
-            if key.fd == self._wake_fd:
-                os.eventfd_read(self._wake_fd)
-                continue
-            seat = self._seats[key.fd]
-            message = seat.process.answer()
-            if isinstance(message, Done):
-                self._answered(seat, message)
-            else:
-                self._died(key.fd, seat)
+    def _listen(self, crew: Crew) -> None:
+        with self._mailbox.asleep():
+            is_idle = self._mailbox.is_empty
+            timeout = None if is_idle and not crew.is_busy else SAMPLE_SECONDS if is_idle else 0
+            answered = list(crew.listen(timeout))
+        for seat, answers in answered:
+            if answers is None:
+                self._died(crew, seat)
+            for done in answers or ():
+                self._answered(crew, seat, done)
 
-    def _take_events(self) -> None:
-        while self._inbox:
-            try:
-                event = self._inbox.popleft()
-            except IndexError:
-                return  # after the end, posting threads take their own
-            event()
-
-    def _is_busy(self) -> bool:
-        return any(seat.task is not None for seat in self._seats.values())
-
-    def _end_all(self) -> None:
+    def _end_all(self, crew: Crew) -> None:
         self._is_stopped = True
-        for seat in self._seats.values():
-            seat.process.kill()
-        for seat in self._seats.values():
-            seat.process.close()
-        self._seats.clear()
-        self._selector.close()
-        for task in list(self._unended.values()):
+        crew.close()
+        self.objects.close()
+        for task in list(self._account.unended.values()):
             self._fail(task, Cancelled("the runtime was shut down before the task ended"))
         self._is_ended = True
-        self._take_events()
-        self._ledger.flush()
+        self._mailbox.close()
+        self._account.close()
 
     # ------------------------------------------------------------ starting
 
-    def _start_tasks(self) -> None:
-        while self._queue and self._used_cpus < self._total.cpus:
-            taken = list(islice(self._queue, WINDOW_TASKS_MAX))
-            window = [task for task in taken if not task.ref.has_ended]
-            places = admit(self._waiting(window), self._free())
-            if window and not places:
-                return
-            for _ in taken:
-                self._queue.popleft()
-            admitted = [window[place] for place in places]
-            rest = [task for task in window if task not in admitted]
-            for task in rest[: places[-1] + 1 - len(places)] if places else ():
-                task.passed_over += 1
-            self._queue.extendleft(reversed(rest))
-            for task in admitted:
-                self._start_in_any(task)
-
-    def _start_calls(self) -> None:
-        for actor in self._actors:
-            while actor.calls and actor.calls[0].ref.has_ended:
-                actor.calls.popleft()
-            seat = actor.seat
-            is_free = seat is not None and seat.task is None
-            if seat is not None and is_free and actor.calls and not actor.calls[0].missing:
-                self._start(actor.calls.popleft(), seat)
-
-    def _waiting(self, tasks: Iterable[LocalTask]) -> Iterator[Waiting]:
-        for task in tasks:
-            self._decide_grant(task)
-            yield Waiting(task.request, task.passed_over)
-
-    def _decide_grant(self, task: LocalTask) -> None:
-        """Predict at the last moment: the first tasks of a job teach the rest."""
-        if task.is_actor_start:
-            return
-        cap = self._cap_bytes()
-        if not task.is_escalated:
-            prediction = self._ledger.predict(task.key, task.base_bytes)
-            task.predicted_bytes = prediction.predicted_bytes
-            task.granted_bytes = prediction.granted_bytes
-        task.granted_bytes = min(task.granted_bytes, cap)
-
-    def _cap_bytes(self) -> int:
-        return self._total.memory_bytes - self.actor_bytes
-
-    def _free(self) -> Resources:
-        return Resources(
-            self._total.cpus - self._used_cpus, self._total.memory_bytes - self._granted_bytes
-        )
-
-    def _start_in_any(self, task: LocalTask) -> None:
-        if self._idle:
-            self._start(task, self._idle.pop())
+    def _make_ready(self, task: LocalTask) -> None:
+        """Queue a task whose inputs are there; of one that is being split, queue the parts."""
+        if task.pieces is not None:
+            self._spread(task, task.pieces)
             return
         try:
-            seat = Seat(WorkerProcess(self._session.directory))
+            task.make_ready()
+            self._placing.add(task)
+        except (Lost, Infeasible) as failure:
+            self._fail(task, failure)
+
+    def _place(self, crew: Crew) -> None:
+        while (actors := self._placing.place()) is not None:
+            for actor in actors:
+                self._seat_actor(crew, actor)
+            self._start_placed(crew)
+        self._start_placed(crew)
+
+    def _start_placed(self, crew: Crew) -> None:
+        while (popped := self._placing.pop(is_busy=crew.is_busy)) is not None:
+            task, failure = popped
+            if failure is not None:
+                self._fail(task, failure)
+            if task.has_ended:
+                self._placing.release(task.id)
+            else:
+                self._start(crew, task)
+
+    def _seat_actor(self, crew: Crew, actor: ActorState) -> None:
+        try:
+            actor.seat = crew.take_seat()
         except OSError as error:
+            self.end_actor(actor, Lost(f"no worker could be started: {error}"))
+        else:
+            actor.seat.actor = actor
+            self._ask(actor)
+
+    def _start(self, crew: Crew, task: LocalTask) -> None:
+        """Start what was placed, with those that share its grant."""
+        try:
+            seat = self._seat_for(crew, task)
+        except OSError as error:
+            self._placing.release(task.id)
             self._fail(task, Lost(f"no worker could be started: {error}"))
             return
-        self._seats[seat.process.fd] = seat
-        self._selector.register(seat.process.fd, selectors.EVENT_READ)
-        self._start(task, seat)
+        seat.batch_id = task.id
+        for other, failure in crew.send(seat, self._placing.batch(task)):
+            self._fail(other, failure)
+        if not seat.tasks:
+            self._leave(crew, seat, 0)
 
-    def _start(self, task: LocalTask, seat: Seat) -> None:
-        """Send an attempt; a worker that is found dead is seen on its socket like any other."""
-        seat.task, seat.actor = task, task.actor
-        if task.actor is not None:
-            task.actor.seat = seat
-        self._used_cpus += task.request.cpus
-        self._granted_bytes += task.request.memory_bytes
-        task.begin(self._session.path(f"r{task.ref.id}-{task.attempt}"))
-        with contextlib.suppress(OSError):
-            seat.process.run(task.message(), task.function.packed)
+    def _seat_for(self, crew: Crew, task: LocalTask) -> Seat:
+        actor = task.actor
+        if actor is None or actor.seat is None:
+            return crew.take_seat()
+        actor.asked = None
+        return actor.seat
 
     # ------------------------------------------------------------ ending
 
-    def _answered(self, seat: Seat, done: Done) -> None:
-        task = self._leave(seat)
-        if task is None:
-            return
+    def _answered(self, crew: Crew, seat: Seat, done: Done) -> None:
+        task = seat.tasks.popleft()
         failure = None if done.failure is None else _decoded(done.failure)
-        output_bytes = done.result.size_bytes if done.result is not None else 0
-        profile = task.profile(outcome_of(failure), done.usage, output_bytes)
-        self._record(profile)
-        if task.actor is None and not (task.is_cancelled or task.is_overrun):
-            self._reuse(seat, done.retained_bytes)
+        self._placing.learn(task, done.usage.duration_seconds)
+        profile = self._account.record(task, failure, done)
+        if not seat.tasks and not (task.is_cancelled or task.is_overrun):
+            self._leave(crew, seat, done.retained_bytes)
+        elif seat.tasks:
+            seat.tasks[0].started_seconds = time.monotonic()
         if done.result is not None:
-            self._succeed(task, done.result, profile)
+            self._succeed(task, done, profile)
         elif failure is not None and not self._retry(task, failure):
             self._fail(task, failure, profile)
 
-    def _died(self, fd: int, seat: Seat) -> None:
-        self._selector.unregister(fd)
-        del self._seats[fd]
-        if seat in self._idle:
-            self._idle.remove(seat)
-        pid, how = seat.process.pid, seat.process.close()
-        task, actor = self._leave(seat), seat.actor
-        if task is not None:
+    def _died(self, crew: Crew, seat: Seat) -> None:
+        """Charge the task that ran with the death; those behind it have not started."""
+        how = crew.remove(seat)
+        tasks, actor = list(seat.tasks), seat.actor
+        seat.tasks.clear()
+        self._release(seat)
+        if actor is not None:
+            actor.seat = None
+        for task in tasks[1:]:
+            self._placing.add(task)
+        for task in tasks[:1]:
             Path(task.stored_at).unlink(missing_ok=True)
-            failure = _why(task, f"process {pid} ended with {how}")
-            profile = task.profile(outcome_of(failure), None, 0)
-            self._record(profile)
+            failure = _why(task, how)
+            profile = self._account.record(task, failure, None)
             if not self._retry(task, failure):
                 self._fail(task, failure, profile)
         if actor is not None:
-            self.end_actor(actor, Lost(f"the actor's worker, process {pid}, ended with {how}"))
+            self.end_actor(actor, Lost(f"the actor's worker, {how}"))
 
-    def _leave(self, seat: Seat) -> LocalTask | None:
-        """Take the task from a seat and what it held from the books."""
-        task, seat.task = seat.task, None
-        if task is not None:
-            self._used_cpus -= task.request.cpus
-            if not task.is_actor_start:
-                self._granted_bytes -= task.request.memory_bytes
-        return task
+    def _take_back(self, seat: Seat) -> None:
+        """Queue the tasks again that a worker has not started."""
+        for _ in range(min(seat.process.take_back(), len(seat.tasks))):
+            self._placing.add(seat.tasks.pop())
 
-    def _reuse(self, seat: Seat, retained_bytes: int) -> None:
-        if retained_bytes <= RETAINED_BYTES_MAX:
-            self._idle.append(seat)
+    def _leave(self, crew: Crew, seat: Seat, retained_bytes: int) -> None:
+        """Take note that a worker is through with its batch."""
+        self._release(seat)
+        if seat.actor is None:
+            crew.keep(seat, retained_bytes)
         else:
-            seat.process.kill()  # its end is seen on its socket
+            self._ask(seat.actor)
 
-    def _record(self, profile: Profile) -> None:
-        self._peak_bytes = max(self._peak_bytes, profile.anonymous_peak_bytes)
-        self._cpu_seconds += profile.cpu_seconds
-        self._ledger.record(profile)
+    def _release(self, seat: Seat) -> None:
+        if seat.batch_id is not None:
+            self._placing.release(seat.batch_id)
+            seat.batch_id = None
 
     def _retry(self, task: LocalTask, failure: RuntimeFailure) -> bool:
-        """Queue another attempt, first in line, if one is left and can help."""
-        is_last = task.attempt >= task.retry.attempts
-        if is_last or task.is_cancelled or task.actor is not None:
+        """Queue another attempt, or the parts of the task, if that can help."""
+        if task.is_cancelled or task.actor is not None:
             return False
+        is_last = task.attempt >= task.retry.attempts
         if isinstance(failure, OutOfMemory):
             granted_bytes = escalated(
                 granted_bytes=task.granted_bytes,
-                used_bytes=failure.used_bytes,
-                cap_bytes=self._cap_bytes(),
+                used_bytes=max(task.seen_bytes, failure.used_bytes),
+                cap_bytes=self._placing.cap_bytes,
             )
             if granted_bytes is None:
-                return False
+                return self._split(task, failure)
             task.granted_bytes, task.is_escalated = granted_bytes, True
         elif not isinstance(failure, Lost):
             return False
+        if is_last:
+            return False
         task.attempt += 1
-        self._queue.appendleft(task)
+        self._placing.add(task)
         return True
 
-    def _succeed(self, task: LocalTask, result: Packed, profile: Profile) -> None:
-        self._finished += 1
-        self._forget(task)
-        task.ref.hold(result)
-        dependents, task.ref.dependents = task.ref.dependents, []
-        settle(task.ref, profile)
-        for dependent in dependents:
-            dependent.missing -= 1
-            is_call = dependent.actor is not None and not dependent.is_actor_start
-            if not dependent.missing and not is_call:
-                self._queue.append(dependent)
+    def _split(self, task: LocalTask, failure: RuntimeFailure) -> bool:
+        """Let the hook of a task make smaller ones of it, if it has one."""
+        if task.hook is None:
+            return False
+        task.pieces, task.failure = LocalRef(next(self._ids)), failure
+        splitter = splitting(task, task.pieces)
+        task.parts = [splitter]
+        task.missing = 1
+        task.pieces.dependents.append(task)
+        self.submit(splitter)
+        return True
+
+    def _spread(self, task: LocalTask, pieces: LocalRef[Any]) -> None:
+        parts = parts_of(task, pieces, self._ids)
+        if len(parts) < 2 and task.failure is not None:
+            self._fail(task, task.failure)
+            return
+        become_join(task, parts)
+        task.missing = len(parts)
+        for part in parts:
+            part.refs[0].dependents.append(task)
+            self.submit(part)
+
+    def _succeed(self, task: LocalTask, done: Done, profile: Callable[[], Profile]) -> None:
+        packed = done.result
+        if packed is None:
+            raise AssertionError("a task succeeds with a result")
+        for ref, segment in task.gathered():
+            if ref.file is not None and isinstance(ref.packed, Stored):
+                self.objects.give_back(ref.file, ref.packed, segment)
+        self._account.end(task, is_failed=False)
+        file = self.objects.hold(packed) if isinstance(packed, Stored) else None
+        for ref in task.refs:
+            ref.hold(packed, file)
+            dependents, ref.dependents = ref.dependents, []
+            settle(ref, profile)
+            for dependent in dependents:
+                dependent.missing -= 1
+                if not dependent.missing and dependent.actor is not None:
+                    self._ask(dependent.actor)
+                elif not dependent.missing:
+                    self._make_ready(dependent)
 
     def _fail(
-        self, task: LocalTask, failure: RuntimeFailure, profile: Profile | None = None
+        self,
+        task: LocalTask,
+        failure: RuntimeFailure,
+        profile: Callable[[], Profile] | None = None,
     ) -> None:
         """End a task with a failure, and all that need it with the same."""
         failing = [task]
         while failing:
             task = failing.pop()
-            if task.ref.has_ended:
+            if task.has_ended:
                 continue
-            self._failed += 1
-            self._forget(task)
-            task.ref.failure = failure
-            failing += task.ref.dependents
-            task.ref.dependents = []
-            settle(task.ref, profile)
+            self._placing.withdraw(task)
+            self._account.end(task, is_failed=True)
+            for ref in task.refs:
+                ref.failure = failure
+                failing += ref.dependents
+                ref.dependents = []
+                settle(ref, profile)
             profile = None
-            if task.is_actor_start and task.actor is not None:
-                self.end_actor(task.actor, failure)
+            if task.actor is not None:
+                self._fail_call(task.actor, task, failure)
 
-    def _forget(self, task: LocalTask) -> None:
-        self._unended.pop(task.ref.id, None)
-        task.ref.task = None
-        task.inputs = ()
+    def _fail_call(self, actor: ActorState, task: LocalTask, failure: RuntimeFailure) -> None:
+        if actor.asked is task:
+            actor.asked = None
+        if task.id == actor.start_id:
+            self.end_actor(actor, failure)
+        else:
+            self._ask(actor)
 
     # ------------------------------------------------------------ watching
 
-    def _sample(self) -> None:
+    def _sample(self, crew: Crew) -> None:
         now = time.monotonic()
-        if now - self._sampled_seconds < SAMPLE_SECONDS or not self._is_busy():
+        if now - self._sampled_seconds < SAMPLE_SECONDS or not crew.is_busy:
             return
         self._sampled_seconds = now
-        seen = {seat.process.pid: seat for seat in self._seats.values()}
-        running = [_seen(seat) for seat in seen.values()]
         worst = overrun(
-            running, budget_bytes=self._total.memory_bytes, available_bytes=available_bytes()
+            crew.sample(),
+            budget_bytes=self._total.memory_bytes - self.objects.resident_bytes,
+            available_bytes=available_bytes(),
         )
-        if worst is not None and (task := seen[worst].task) is not None:
-            task.is_overrun = True
-            seen[worst].process.kill()
-
-    def _seat_of(self, task: LocalTask) -> Seat | None:
-        return next((seat for seat in self._seats.values() if seat.task is task), None)
+        seat = None if worst is None else crew.seat_at(worst)
+        if seat is not None and seat.tasks:
+            seat.tasks[0].is_overrun = True
+            seat.process.kill()
 
 
-def _seen(seat: Seat) -> Running:
-    """Sample a worker; between tasks whatever it holds is within its rights."""
-    used_bytes = anonymous_bytes(seat.process.pid)
-    if seat.task is None:
-        return Running(seat.process.pid, used_bytes, used_bytes)
-    seat.task.seen_bytes = max(seat.task.seen_bytes, used_bytes)
-    return Running(seat.process.pid, seat.task.granted_bytes, used_bytes)
+def _nothing() -> None:
+    """Be the event of which only the round after it counts."""
 
 
 def _why(task: LocalTask, how: str) -> RuntimeFailure:

@@ -8,36 +8,53 @@ import atexit
 import itertools
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from types import FunctionType, TracebackType
 from typing import Any, Self, TypeVar
 from weakref import WeakKeyDictionary
 
-from runtime.api import Actor, Key, Profile, Ref, Resources, Retry, Runtime, Stats
-from runtime.attempt import encode_for_task, name_of
+from runtime.api import Actor, Gather, Key, Profile, Ref, Resources, Retry, Runtime, Stats
+from runtime.attempt import encode_for_task, name_of, required
 from runtime.errors import Cancelled
-from runtime.ledger import Ledger, base_bytes
+from runtime.ledger import Ledger
 from runtime.local import actor as in_worker
 from runtime.local.dispatcher import Dispatcher
 from runtime.local.refs import LocalRef, settle, wait_for
 from runtime.local.session import Session
-from runtime.local.store import Packed, pack
-from runtime.local.task import ActorState, Argument, LocalTask, ShippedFunction
+from runtime.local.splitting import join_in_worker, split_in_worker
+from runtime.local.store import Stored, pack
+from runtime.local.task import (
+    ActorState,
+    Argument,
+    Gathered,
+    Input,
+    LocalTask,
+    RefArgument,
+    ShippedFunction,
+    SplitHook,
+)
 from runtime.predictor import BASE_BYTES
 from runtime.scheduler import require_feasible
 
 T = TypeVar("T")
 
 _ONCE = Retry(attempts=1)
+_RETRY = Retry()
+_NOTHING = Resources()
 
 
 class LocalRuntime(Runtime):
     """Worker processes of this machine as a runtime."""
 
-    def __init__(self, total: Resources, ledger: Ledger) -> None:
+    def __init__(
+        self, total: Resources, ledger: Ledger, spill_directory: str | Path | None = None
+    ) -> None:
         self._total = total
-        self._session = Session()
-        self._dispatcher = Dispatcher(total, self._session, ledger)
+        self._session = Session(spill_directory)
         self._ids = itertools.count(1)
+        self._dispatcher = Dispatcher(total, self._session, ledger=ledger, ids=self._ids)
         self._functions: WeakKeyDictionary[FunctionType, ShippedFunction] = WeakKeyDictionary()
         self._is_closed = False
         self._pid = os.getpid()
@@ -45,36 +62,42 @@ class LocalRuntime(Runtime):
 
     def submit(
         self,
-        fn: Callable[..., T],
+        fn: Callable[..., Any],
         *args: object,
         memory: int | None = None,
         key: Key | None = None,
-        cpus: int = 1,
+        cpus: int | Resources = 1,
         retry: Retry | None = None,
-    ) -> Ref[T]:
+        returns: int | None = None,
+    ) -> Any:
         """See `Runtime.submit`."""
-        self._check(Resources(cpus, memory or 0), self._total)
-        inputs = [self._argument(arg) for arg in args]
-        shipped_bytes = sum(a.packed.size_bytes for a in inputs if a.packed is not None)
-        ref: LocalRef[T] = LocalRef(next(self._ids))
+        wanted = required(memory, cpus, returns)
+        self._check(wanted, self._total)
+        segments = [None] if returns is None else range(returns)
+        refs = tuple(LocalRef[Any](next(self._ids), segment) for segment in segments)
         self._post(
             LocalTask(
-                ref=ref,
+                refs=refs,
                 function=self._function(fn),
-                inputs=inputs,
-                base_bytes=base_bytes(memory, shipped_bytes),
+                inputs=[self._argument(arg) for arg in args],
+                memory=wanted.memory_bytes or memory,
                 key=key,
-                cpus=cpus,
-                retry=retry or Retry(),
+                cpus=wanted.cpus,
+                labels=wanted.labels,
+                retry=retry or _RETRY,
+                returns=returns,
+                hook=None if retry is None or retry.split is None else self._hook(retry),
             )
         )
-        return ref
+        return refs[0] if returns is None else list(refs)
 
     def put(self, value: T) -> Ref[T]:
         """See `Runtime.put`."""
-        self._check(Resources(), self._total)
+        self._check(_NOTHING, self._total)
         ref: LocalRef[T] = LocalRef(next(self._ids))
-        ref.hold(self._pack(value, what="the value"))
+        stored = self._pack(value, what="the value")
+        ref.hold(stored.packed, stored.file)
+        self._dispatcher.objects.require_room(self._total.memory_bytes)
         settle(ref)
         return ref
 
@@ -103,41 +126,36 @@ class LocalRuntime(Runtime):
         """See `Runtime.actor`."""
         granted_bytes = memory or BASE_BYTES
         left_bytes = self._total.memory_bytes - self._dispatcher.actor_bytes
-        self._check(Resources(1, granted_bytes), Resources(self._total.cpus, left_bytes))
-        state = ActorState()
-        start = LocalTask(
-            ref=LocalRef(next(self._ids)),
-            function=self._function(in_worker.start),
-            inputs=[self._argument(value) for value in (cls, *args)],
-            base_bytes=granted_bytes,
-            retry=_ONCE,
-            actor=state,
-            is_actor_start=True,
-            predicted_bytes=granted_bytes,
-            granted_bytes=granted_bytes,
-        )
-        state.start = start
-        self._post(start)
+        self._check(Resources(1, granted_bytes), replace(self._total, memory_bytes=left_bytes))
+        state = ActorState(next(self._ids), next(self._ids), granted_bytes)
+        start = self._call(state, LocalRef(state.start_id), in_worker.start, [cls, *args])
+        self._dispatcher.post(lambda: self._dispatcher.start_actor(state, start))
         return _LocalActor(self, state)
 
     def call_actor(self, state: ActorState, method: str, args: Sequence[object]) -> Ref[object]:
         """Queue a call of an actor of this runtime."""
-        self._check(Resources(), self._total)
-        granted_bytes = state.start.granted_bytes if state.start is not None else 0
+        self._check(_NOTHING, self._total)
         ref: LocalRef[object] = LocalRef(next(self._ids))
-        self._post(
-            LocalTask(
-                ref=ref,
-                function=self._function(in_worker.call),
-                inputs=[self._argument(value) for value in (method, *args)],
-                base_bytes=granted_bytes,
-                retry=_ONCE,
-                actor=state,
-                predicted_bytes=granted_bytes,
-                granted_bytes=granted_bytes,
-            )
-        )
+        self._post(self._call(state, ref, in_worker.call, [method, *args]))
         return ref
+
+    def _call(
+        self,
+        state: ActorState,
+        ref: LocalRef[Any],
+        function: Callable[..., object],
+        args: Sequence[object],
+    ) -> LocalTask:
+        return LocalTask(
+            refs=(ref,),
+            function=self._function(function),
+            inputs=[self._argument(value) for value in args],
+            memory=state.granted_bytes,
+            retry=_ONCE,
+            actor=state,
+            predicted_bytes=state.granted_bytes,
+            granted_bytes=state.granted_bytes,
+        )
 
     def stop_actor(self, state: ActorState) -> None:
         """End an actor of this runtime."""
@@ -150,7 +168,7 @@ class LocalRuntime(Runtime):
         task = own.task
         if task is None or own.has_ended:
             return False
-        self._dispatcher.post(lambda: self._dispatcher.cancel(task))
+        self._dispatcher.post(partial(self._dispatcher.cancel, task))
         wait_for([own], 1, None)
         return isinstance(own.failure, Cancelled)
 
@@ -188,16 +206,23 @@ class LocalRuntime(Runtime):
         require_feasible(request, node)
 
     def _post(self, task: LocalTask) -> None:
-        task.ref.task = task
-        self._dispatcher.post(lambda: self._dispatcher.submit(task))
+        for ref in task.refs:
+            ref.task = task
+        self._dispatcher.post(partial(self._dispatcher.submit, task))
 
-    def _pack(self, value: object, *, what: str) -> Packed:
-        return pack(encode_for_task(value, what=what), self._session.path(f"v{next(self._ids)}"))
+    def _pack(self, value: object, *, what: str) -> Argument:
+        encoded = encode_for_task(value, what=what)
+        packed = pack([encoded], self._session.path(f"v{next(self._ids)}"))
+        if isinstance(packed, Stored):
+            return Argument(packed, self._dispatcher.objects.hold(packed))
+        return Argument(packed, None)
 
-    def _argument(self, arg: object) -> LocalRef[Any] | Argument:
+    def _argument(self, arg: object) -> Input:
         if isinstance(arg, Ref):
-            return _own(arg)
-        return Argument(self._pack(arg, what=f"an argument of type {type(arg).__qualname__}"))
+            return RefArgument(_own(arg))
+        if isinstance(arg, Gather):
+            return Gathered([_own(ref) for ref in arg.refs], arg.segment, frees=arg.frees)
+        return self._pack(arg, what=f"an argument of type {type(arg).__qualname__}")
 
     def _function(self, fn: Callable[..., object]) -> ShippedFunction:
         """Ship a plain function once; what else can be called may change between calls."""
@@ -210,8 +235,15 @@ class LocalRuntime(Runtime):
 
     def _ship(self, fn: Callable[..., object]) -> ShippedFunction:
         name = name_of(fn)
-        packed = self._pack(fn, what=f"the function {name}")
-        return ShippedFunction(next(self._ids), name, packed)
+        return ShippedFunction(next(self._ids), name, self._pack(fn, what=f"the function {name}"))
+
+    def _hook(self, retry: Retry) -> SplitHook:
+        return SplitHook(
+            self._function(split_in_worker),
+            self._pack(retry.split, what="the split function"),
+            self._function(join_in_worker),
+            self._pack(retry.join, what="the join function"),
+        )
 
 
 class _LocalActor:

@@ -1,79 +1,161 @@
-"""One worker process as its driver sees it: started, sent to, killed, reaped."""
+"""Worker processes as their driver sees them: forked by the zygote, sent to, killed, reaped."""
 
 import os
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from runtime.local.protocol import FUNCTIONS_MAX, Hello, Task, receive, send
+from runtime.local.protocol import FUNCTIONS_MAX, Done, Hello, Inbox, Task, send
 from runtime.local.store import Packed
+from runtime.local.zygote import FORK, REAP, REPLY, REQUEST
 
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
+PRELOADED = ("numpy", "pyarrow")
+"""Imported once for all workers, if the driver has imported them: none starts a thread."""
 
-class WorkerProcess:
-    """A process that runs `runtime.local.worker`, with the socket to it.
+
+CLOSE_SECONDS = 5.0
+
+
+class Zygote:
+    """The process that workers are forked from; started anew should it die.
 
     It inherits the signal mask of the calling thread: SIGINT is blocked there.
     """
 
-    def __init__(self, session: str) -> None:
-        ours, theirs = socket.socketpair()
+    def __init__(self) -> None:
+        self._start()
+
+    def fork(self, fds: Sequence[int]) -> int:
+        """Start a worker with these descriptors; returns its process id.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        try:
+            pid = self._ask(FORK, 0, fds)
+        except OSError:
+            self.close()
+            self._start()
+            pid = self._ask(FORK, 0, fds)
+        if pid < 0:
+            raise OSError(-pid, os.strerror(-pid))
+        return pid
+
+    def reap(self, pid: int) -> int | None:
+        """Wait for a worker; returns its exit code, None when nobody knows."""
+        try:
+            return self._ask(REAP, pid)
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        """End the process; its workers have ended before."""
+        self._socket.close()
+        try:
+            self._process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:  # it is stuck in an import
+            self._process.kill()
+            self._process.wait()
+
+    def _start(self) -> None:
+        self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = _start(theirs.fileno())
-        self._socket = ours
+
+    def _ask(self, kind: int, pid: int, fds: Sequence[int] = ()) -> int:
+        socket.send_fds(self._socket, [REQUEST.pack(kind, pid)], fds)
+        reply = self._socket.recv(REPLY.size)
+        if not reply:
+            raise ConnectionResetError("the zygote is gone")
+        return int(REPLY.unpack(reply)[0])
+
+
+class WorkerProcess:
+    """A process that runs `runtime.local.worker`, with the socket to it."""
+
+    def __init__(self, zygote: Zygote, session: str) -> None:
+        self._zygote = zygote
+        self._socket, theirs = socket.socketpair()
+        self._tokens_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_SEMAPHORE | os.EFD_CLOEXEC)
+        try:
+            with theirs:
+                self.pid = zygote.fork([theirs.fileno(), self._tokens_fd])
+            self._pid_fd = os.pidfd_open(self.pid)
+        except OSError:
+            self._socket.close()
+            os.close(self._tokens_fd)
+            raise
+        self._inbox = Inbox(self.fd)
         self._functions: set[int] = set()
-        python_path = os.environ.get("PYTHONPATH")
-        send(self.fd, Hello(tuple(sys.path), python_path, session))
+        send(self.fd, Hello(tuple(sys.path), dict(os.environ), str(Path.cwd()), session))
 
     @property
     def fd(self) -> int:
         """The descriptor on which its answers and its end are seen."""
         return self._socket.fileno()
 
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid
-
-    def run(self, task: Task, function: Packed) -> None:
-        """Send a task, with its function if this worker does not have it.
+    def run(self, tasks: Sequence[tuple[Task, Packed]]) -> None:
+        """Send tasks, each with its function if this worker does not have it.
 
         Raises:
             OSError: The worker is gone.
         """
-        if task.function_id not in self._functions:
-            task = task._replace(function=function)
-            if len(self._functions) >= FUNCTIONS_MAX:
-                self._functions.clear()
-            self._functions.add(task.function_id)
-        send(self.fd, task)
+        os.eventfd_write(self._tokens_fd, len(tasks))
+        send(self.fd, [self._with_function(task, function) for task, function in tasks])
 
-    def answer(self) -> Any:
-        """Read its next message; None when it is gone."""
-        return receive(self.fd)
+    def take_back(self) -> int:
+        """Take the tasks back that it has not started; returns how many of the last ones."""
+        count = 0
+        while True:
+            try:
+                os.eventfd_read(self._tokens_fd)
+            except BlockingIOError:
+                return count
+            count += 1
+
+    def answers(self) -> list[Done] | None:
+        """Read what it has answered; None when it is gone."""
+        return self._inbox.available()
 
     def kill(self) -> None:
         """Stop it at once, whatever it does."""
-        self._process.kill()
+        try:
+            signal.pidfd_send_signal(self._pid_fd, signal.SIGKILL)
+        except ProcessLookupError:
+            return  # it was quicker
 
     def close(self) -> str:
         """Kill it if it still lives, and reap it; returns how it ended."""
-        self._process.kill()
-        code = self._process.wait()
+        self.kill()
+        code = self._zygote.reap(self.pid)
         self._socket.close()
+        os.close(self._tokens_fd)
+        os.close(self._pid_fd)
+        if code is None:
+            return "an unknown exit code"
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def _with_function(self, task: Task, function: Packed) -> Task:
+        if task.function_id in self._functions:
+            return task
+        if len(self._functions) >= FUNCTIONS_MAX:
+            self._functions.clear()
+        self._functions.add(task.function_id)
+        return task._replace(function=function)
 
 
 def _start(fd: int) -> "subprocess.Popen[bytes]":
     """Start the interpreter: no unsafe path, and this very package wherever it lies."""
     paths = [_PACKAGE_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    modules = [name for name in PRELOADED if name in sys.modules]
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "runtime.local.worker", str(fd)],
+        [sys.executable, "-P", "-m", "runtime.local.zygote", str(fd), *modules],
         stdin=subprocess.DEVNULL,
         stdout=_standard_error(),
         pass_fds=(fd,),

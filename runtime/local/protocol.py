@@ -1,7 +1,9 @@
 """What driver and worker say to each other, over one socket pair per worker.
 
-A frame is its length and a pickle. The driver sends `Hello` once and then one `Task` at a time;
-the worker answers each with one `Done`. The end of the stream means that the other side is gone.
+A frame is its length and a pickle. The driver sends `Hello` once and then lists of `Task`; the
+worker runs them in order and answers each with one `Done`. Before it starts one it takes a token
+that came with it: tokens that the driver takes back are tasks that will not start. The end of the
+stream means that the other side is gone.
 """
 
 import os
@@ -9,7 +11,7 @@ import pickle
 import struct
 from typing import Any, NamedTuple
 
-from runtime.local.store import Packed
+from runtime.local.store import Packed, Piece, Pieces
 from runtime.memory import Usage
 
 FUNCTIONS_MAX = 256
@@ -23,24 +25,28 @@ class Hello(NamedTuple):
     """How to be like the driver."""
 
     sys_path: tuple[str, ...]
-    python_path: str | None
+    environment: dict[str, str]
+    directory: str
     session: str
 
 
 class Task(NamedTuple):
     """One attempt.
 
-    `function` is None when the worker has it already; `inputs` are the arguments in their order.
-    `stored_at` is the file for a result too large for the pipe.
+    `function` is None when the worker has it already; `inputs` are the arguments in their order
+    or, if `is_spread`, one tuple of them. `returns` is the number of results with a ref of their
+    own, None for one. `stored_at` is the file for a result too large for the pipe.
     """
 
     id: int
     function_id: int
     function: Packed | None
-    inputs: tuple[Packed, ...]
+    inputs: tuple[Piece | Pieces, ...]
     granted_bytes: int
     cpus: int
     stored_at: str
+    returns: int | None
+    is_spread: bool
 
 
 class Done(NamedTuple):
@@ -50,10 +56,12 @@ class Done(NamedTuple):
     result: Packed | None
     failure: tuple[bytes, ...] | None
     usage: Usage
+    input_rows: int
+    output_rows: int
     retained_bytes: int
 
 
-def send(fd: int, message: Hello | Task | Done) -> None:
+def send(fd: int, message: Hello | list[Task] | Done) -> None:
     """Write one frame.
 
     Raises:
@@ -65,22 +73,42 @@ def send(fd: int, message: Hello | Task | Done) -> None:
         view = view[os.write(fd, view) :]
 
 
-def receive(fd: int) -> Any:
-    """Read one frame; None at the end of the stream."""
-    header = _read(fd, _HEADER.size)
-    body = _read(fd, _HEADER.unpack(header)[0]) if header else None
-    return pickle.loads(body) if body else None  # noqa: S301 - one trust domain
+class Inbox:
+    """Reads frames from a descriptor, as many at once as are there."""
 
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = bytearray()
 
-def _read(fd: int, size_bytes: int) -> bytes | None:
-    chunks: list[bytes] = []
-    while size_bytes:
+    def receive(self) -> Any:
+        """Wait for one frame; None at the end of the stream."""
+        while not (messages := self._take(1)):
+            if not self._fill():
+                return None
+        return messages[0]
+
+    def available(self) -> list[Any] | None:
+        """Read once and return what is complete; None at the end of the stream."""
+        return self._take(None) if self._fill() else None
+
+    def _fill(self) -> bool:
         try:
-            chunk = os.read(fd, min(size_bytes, _READ_BYTES))
+            chunk = os.read(self._fd, _READ_BYTES)
         except ConnectionResetError:
-            return None
-        if not chunk:
-            return None
-        chunks.append(chunk)
-        size_bytes -= len(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return False
+        self._buffer += chunk
+        return bool(chunk)
+
+    def _take(self, count: int | None) -> list[Any]:
+        """Take complete frames from the buffer, so many at most."""
+        messages: list[Any] = []
+        start, have = 0, len(self._buffer)
+        while have - start >= _HEADER.size and len(messages) != count:
+            body = start + _HEADER.size
+            end = body + _HEADER.unpack_from(self._buffer, start)[0]
+            if have < end:
+                break
+            messages.append(pickle.loads(self._buffer[body:end]))  # noqa: S301 - one trust domain
+            start = end
+        del self._buffer[:start]
+        return messages

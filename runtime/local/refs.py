@@ -2,13 +2,14 @@
 
 import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from runtime.api import Profile, Ref
 from runtime.attempt import rebuild
-from runtime.errors import RuntimeFailure
-from runtime.local.store import Packed, SharedFile, Stored, unpack
+from runtime.errors import Lost, RuntimeFailure
+from runtime.local.objects import SharedFile
+from runtime.local.store import Packed, Piece, unpack
 
 if TYPE_CHECKING:
     from runtime.local.task import LocalTask
@@ -24,41 +25,61 @@ class LocalRef(Ref[T]):
     """
 
     __slots__ = (
-        "_file",
+        "_profile",
+        "_segment",
         "dependents",
         "failure",
+        "file",
         "has_ended",
         "packed",
-        "profile",
         "task",
         "waiters",
     )
 
-    def __init__(self, id: int) -> None:  # noqa: A002 - as in Ref
+    def __init__(self, id: int, segment: int | None = None) -> None:  # noqa: A002 - as in Ref
         super().__init__(id)
         self.has_ended = False
         self.packed: Packed | None = None
+        self.file: SharedFile | None = None
         self.failure: RuntimeFailure | None = None
-        self.profile: Profile | None = None
         self.task: LocalTask | None = None
         self.dependents: list[LocalTask] = []
         self.waiters: list[_Waiter] = []
-        self._file: SharedFile | None = None
+        self._segment = segment
+        self._profile: Callable[[], Profile | None] = _no_profile
 
-    def hold(self, packed: Packed) -> None:
-        """Take over an object; its file goes with this ref."""
-        self.packed = packed
-        self._file = SharedFile(packed.path) if isinstance(packed, Stored) else None
+    def hold(self, packed: Packed, file: SharedFile | None) -> None:
+        """Take over an object, of which this ref may be one segment."""
+        self.packed, self.file = packed, file
+
+    def piece(self, segment: int | None = None) -> Piece:
+        """Return what a task reads, of a list one segment if that is asked for.
+
+        Raises:
+            Lost: The segment was given back, or there is no value.
+        """
+        packed = self.packed
+        if packed is None:
+            raise Lost(f"{self!r} has no value")
+        own = self._segment
+        if own is None and packed.is_list:
+            own = segment
+        if self.file is not None and self.file.freed and (own is None or own in self.file.freed):
+            raise Lost(f"{self!r}: a segment was given back by the task that used it")
+        return Piece(packed, own)
 
     def value(self) -> T:
         """Return the value of a ref that has ended, or raise its failure."""
         if self.failure is not None:
             # A copy: raising would tie the caller's frames to the ref.
             raise copy.copy(self.failure)
-        packed = self.packed
-        if packed is None:
-            raise RuntimeError(f"{self!r} has not ended")
-        return cast("T", rebuild(lambda: unpack(packed)))
+        piece = self.piece()
+        return cast("T", rebuild(lambda: unpack(piece)))
+
+    @property
+    def profile(self) -> Profile | None:
+        """What the last attempt took."""
+        return self._profile() if self.has_ended else None
 
 
 class _Waiter:
@@ -79,10 +100,11 @@ class _Waiter:
 _lock = threading.Lock()
 
 
-def settle(ref: LocalRef[Any], profile: Profile | None = None) -> None:
+def settle(ref: LocalRef[Any], profile: Callable[[], Profile] | None = None) -> None:
     """Let a ref end: what it holds is final, whoever waits for it goes on."""
     with _lock:
-        ref.profile = profile
+        if profile is not None:
+            ref._profile = profile  # noqa: SLF001 - the ref is ours
         ref.has_ended = True
         waiters, ref.waiters = ref.waiters, []
         for waiter in waiters:
@@ -106,3 +128,7 @@ def wait_for(refs: Sequence[LocalRef[Any]], count: int, timeout_seconds: float |
             for ref in pending:
                 if waiter in ref.waiters:
                     ref.waiters.remove(waiter)
+
+
+def _no_profile() -> None:
+    return None

@@ -1,9 +1,11 @@
 """The directory that holds the objects of one runtime, and what is left of dead ones.
 
 It lies on the shared-memory file system (on disk where that is missing or tiny) and is locked as
-long as its driver lives. Whoever starts next removes those that are not locked.
+long as its driver lives. Whoever starts next removes those that are not locked. `spill` in it
+leads to a directory on disk, locked and swept alike.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -14,41 +16,45 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the directory in it is private 
 SHARED_MEMORY_BYTES_MIN = 256 << 20
 """Containers default to 64 MiB of shared memory, too little for tables."""
 
+SPILL = "spill"
+
 _PREFIX = "lake-runtime"
 
 
 class Session:
-    """The directory of one runtime, locked by this process."""
+    """The directories of one runtime, locked by this process.
 
-    def __init__(self) -> None:
-        base = _base()
-        sweep(base)
-        # Locked before it has the name that a sweep looks for.
-        directory = tempfile.mkdtemp(prefix=f".{_PREFIX}-", dir=base)
-        self._lock_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
-        name = f"{_PREFIX}-{os.getpid()}-{Path(directory).name.rpartition('-')[2]}"
-        self.directory = str(Path(directory).rename(base / name))
+    Args:
+        spill_directory: Where to make the directory for what is spilled; None: the temporary one.
+
+    Attributes:
+        directory: Where objects lie.
+        is_memory: Whether they are held by memory there.
+    """
+
+    def __init__(self, spill_directory: str | Path | None = None) -> None:
+        base, self.is_memory = _base()
+        self.directory, lock_fd = _make(base)
+        on_disk, disk_lock_fd = _make(Path(spill_directory or tempfile.gettempdir()))
+        self._lock_fds = (lock_fd, disk_lock_fd)
+        Path(self.directory, SPILL).symlink_to(on_disk)
 
     def path(self, name: str) -> str:
         """Return the path of an object by its name within the session."""
         return f"{self.directory}/{name}"
 
-    def size_bytes(self) -> int:
-        """Return what all objects hold; 0 once closed."""
-        return sum(_size_bytes(path) for path in Path(self.directory).glob("*"))
-
     def close(self) -> None:
-        """Remove the directory with all objects; mapped ones stay readable."""
-        shutil.rmtree(self.directory, ignore_errors=True)
-        os.close(self._lock_fd)
+        """Remove the directories with all objects; mapped ones stay readable."""
+        remove_session(self.directory)
+        for fd in self._lock_fds:
+            os.close(fd)
 
 
-def _size_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0  # dropped meanwhile
+def remove_session(directory: str) -> None:
+    """Remove a session's objects, those on disk first: the way to them goes with the rest."""
+    with contextlib.suppress(OSError):
+        shutil.rmtree(Path(directory, SPILL).readlink(), ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def sweep(base: Path) -> None:
@@ -61,18 +67,32 @@ def sweep(base: Path) -> None:
         except FileNotFoundError:
             continue  # somebody else was faster
         if lock_fd is not None:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_session(str(path))
             os.close(lock_fd)
 
 
-def _base() -> Path:
+def _make(base: Path) -> tuple[str, int]:
+    """Make a directory for this process; returns it and the descriptor that locks it."""
+    sweep(base)
+    # Locked before it has the name that a sweep looks for.
+    directory = tempfile.mkdtemp(prefix=f".{_PREFIX}-", dir=base)
+    lock_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(lock_fd, fcntl.LOCK_EX)
+    name = f"{_PREFIX}-{os.getpid()}-{Path(directory).name.rpartition('-')[2]}"
+    return str(Path(directory).rename(base / name)), lock_fd
+
+
+def _base() -> tuple[Path, bool]:
+    """Return where objects lie, and whether that is memory."""
     try:
         status = os.statvfs(SHARED_MEMORY)
     except OSError:
-        return Path(tempfile.gettempdir())
+        return Path(tempfile.gettempdir()), False
     is_large = status.f_bavail * status.f_frsize >= SHARED_MEMORY_BYTES_MIN
     is_writable = os.access(SHARED_MEMORY, os.W_OK)
-    return SHARED_MEMORY if is_large and is_writable else Path(tempfile.gettempdir())
+    if is_large and is_writable:
+        return SHARED_MEMORY, True
+    return Path(tempfile.gettempdir()), False
 
 
 def _lock(directory: Path) -> int | None:

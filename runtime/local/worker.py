@@ -1,9 +1,7 @@
 """The worker process: runs one task after the other until its driver is gone.
 
-    python -m runtime.local.worker FD
-
-It imports nothing that its tasks do not need, and never the driver's `__main__`. Standard output
-goes to standard error, the protocol has a descriptor of its own.
+It is forked from the zygote and imports nothing that its tasks do not need, and never the driver's
+`__main__`. Standard output goes to standard error, the protocol has a descriptor of its own.
 """
 
 import os
@@ -12,35 +10,44 @@ import signal
 import sys
 from _thread import start_new_thread
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import NamedTuple, cast
 
-from runtime.attempt import run_attempt
-from runtime.local.protocol import FUNCTIONS_MAX, Done, Hello, Task, receive, send
-from runtime.local.store import Packed, Stored, pack, unpack
+from runtime.attempt import as_segments, run_attempt
+from runtime.local.protocol import FUNCTIONS_MAX, Done, Hello, Inbox, Task, send
+from runtime.local.session import remove_session
+from runtime.local.store import (
+    Packed,
+    Piece,
+    encode_result,
+    mapped_bytes,
+    pack,
+    unpack,
+    unpack_argument,
+)
 from runtime.memory import (
+    ArrowPools,
     Meter,
     limit_private_memory,
     own_anonymous_bytes,
     unlimit_private_memory,
 )
-from runtime.serialization import encode, in_memory
+from runtime.serialization import encode, in_memory, rows_of
 
 # The kernel's own killer takes a worker before the driver.
 _OOM_SCORE = "500"
 
 
-def main(fd: int) -> None:
+def main(fd: int, tokens_fd: int) -> None:
     """Serve the driver at the other end of a socket."""
-    # ^C reaches the whole group, and the driver decides. It was blocked until here.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    hello = cast("Hello | None", receive(fd))
+    inbox = Inbox(fd)
+    hello = cast("Hello | None", inbox.receive())
     if hello is None:
         return
     _become_like(hello)
     start_new_thread(_die_with_driver, (fd, hello.session))
-    _serve(fd)
+    _serve(fd, tokens_fd, inbox)
     while True:
         signal.pause()  # the other thread has seen the same end, and tidies up
 
@@ -62,45 +69,72 @@ class _Functions:
     def get(self, function_id: int) -> Callable[..., object]:
         """Return a function that was kept."""
         if function_id not in self._unpacked:
-            function = cast("Callable[..., object]", unpack(self._packed[function_id]))
+            function = cast("Callable[..., object]", unpack(Piece(self._packed[function_id])))
             self._unpacked[function_id] = function
         return self._unpacked[function_id]
 
 
-def _serve(fd: int) -> None:
-    meter, functions = Meter(), _Functions()
+class _Result(NamedTuple):
+    packed: Packed | None
+    input_rows: int
+    output_rows: int
+
+
+def _serve(fd: int, tokens_fd: int, inbox: Inbox) -> None:
+    meter, functions = Meter(ArrowPools()), _Functions()
+    start_bytes = own_anonymous_bytes()
     while True:
-        task = cast("Task | None", receive(fd))
-        if task is None:
+        tasks = cast("list[Task] | None", inbox.receive())
+        if tasks is None:
             return
-        done = _run(task, functions, meter)
-        _flush()
-        try:
-            send(fd, done)
-        except OSError:
-            return
+        for task in tasks:
+            if task.function is not None:
+                functions.keep(task.function_id, task.function)
+        for task in tasks:
+            try:
+                os.eventfd_read(tokens_fd)
+            except BlockingIOError:
+                break  # the driver took the rest back
+            done = _run(task, functions, meter)
+            _flush()
+            try:
+                send(fd, done._replace(retained_bytes=done.retained_bytes - start_bytes))
+            except OSError:
+                return
 
 
 def _run(task: Task, functions: _Functions, meter: Meter) -> Done:
-    if task.function is not None:
-        functions.keep(task.function_id, task.function)
     ended = run_attempt(
         lambda: _body(task, functions),
         meter=meter,
         granted_bytes=task.granted_bytes,
-        mapped_bytes=sum(packed.size_bytes for packed in task.inputs if isinstance(packed, Stored)),
+        mapped_bytes=sum(map(mapped_bytes, task.inputs)),
     )
     failure = None if ended.failure is None else tuple(in_memory(encode(ended.failure)))
-    return Done(task.id, ended.result, failure, ended.usage, own_anonymous_bytes())
+    packed, input_rows, output_rows = ended.result or _Result(None, 0, 0)
+    return Done(
+        id=task.id,
+        result=packed,
+        failure=failure,
+        usage=ended.usage,
+        input_rows=input_rows,
+        output_rows=output_rows,
+        retained_bytes=own_anonymous_bytes(),
+    )
 
 
-def _body(task: Task, functions: _Functions) -> Packed:
+def _body(task: Task, functions: _Functions) -> _Result:
     limit_private_memory(task.granted_bytes)
     try:
         use_cpus(task.cpus)
         fn = functions.get(task.function_id)
-        value: Any = fn(*(unpack(packed) for packed in task.inputs))
-        return pack(encode(value), task.stored_at)
+        inputs = [unpack_argument(argument) for argument in task.inputs]
+        input_rows = rows_of(inputs)
+        value = as_segments(fn(*inputs[0]) if task.is_spread else fn(*inputs), task.returns)
+        del inputs
+        segments, is_list = encode_result(value)
+        output_rows = rows_of(value.values if is_list else value)
+        return _Result(pack(segments, task.stored_at, is_list=is_list), input_rows, output_rows)
     finally:
         unlimit_private_memory()
 
@@ -115,14 +149,12 @@ def use_cpus(cpus: int) -> None:
 
 def _become_like(hello: Hello) -> None:
     sys.path[:] = hello.sys_path
-    if hello.python_path is None:
-        os.environ.pop("PYTHONPATH", None)
-    else:
-        os.environ["PYTHONPATH"] = hello.python_path
-    try:
+    os.environ.clear()
+    os.environ.update({"OMP_NUM_THREADS": "1", **hello.environment})
+    with suppress(OSError):  # gone
+        os.chdir(hello.directory)
+    with suppress(OSError):  # not allowed here: only a preference
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
-    except OSError:
-        return  # not allowed here: only a preference
 
 
 def _die_with_driver(fd: int, session: str) -> None:
@@ -142,14 +174,13 @@ def _die_with_driver(fd: int, session: str) -> None:
 def _remove(session: str) -> None:
     """Remove the objects, once the kernel has released the lock of the dead driver."""
     import fcntl
-    import shutil
 
     try:
         directory_fd = os.open(session, os.O_RDONLY)
     except FileNotFoundError:
         return  # another worker was faster
     fcntl.flock(directory_fd, fcntl.LOCK_EX)
-    shutil.rmtree(session, ignore_errors=True)
+    remove_session(session)
 
 
 def _flush() -> None:
@@ -158,7 +189,3 @@ def _flush() -> None:
             stream.flush()
         except (OSError, ValueError):
             continue  # closed by the task or by the reader
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -31,7 +31,7 @@ def rt(profiles):
 
 
 def files_of(rt):
-    return list(Path(rt._session.directory).iterdir())
+    return [path for path in Path(rt._session.directory).iterdir() if path.name != "spill"]
 
 
 def wait_until(condition, seconds=10.0):
@@ -56,9 +56,14 @@ class TestWorkers:
                 rt.get(rt.submit(tasks.nothing))
             assert rt.stats().workers == 1
 
-    def test_import_only_what_their_tasks_need(self, rt):
-        loaded = set(rt.get(rt.submit(tasks.modules)))
-        assert not loaded & {"pyarrow", "numpy", "cloudpickle", "subprocess", "sqlite3", "shutil"}
+    def test_import_only_what_their_tasks_need(self):
+        driver = run_driver("print(*rt.get(rt.submit(tasks.modules)))")
+        loaded = set(driver.communicate(timeout=60)[0].split())
+        assert "runtime.local.worker" in loaded
+        assert not loaded & {"pyarrow", "numpy", "cloudpickle", "subprocess", "sqlite3"}
+
+    def test_are_forked_with_what_the_driver_has_imported(self, rt):
+        assert {"pyarrow", "numpy"} <= set(rt.get(rt.submit(tasks.modules)))
 
     def test_use_as_many_threads_as_they_are_granted(self, rt):
         assert rt.get(rt.submit(tasks.cpus)) == ("1", 1)
@@ -371,7 +376,7 @@ class TestDriver:
             "idle = rt.get(rt.submit(tasks.pid))\n"
             "busy = rt.submit(tasks.sleep_then, 60, 1); rt.submit(tasks.sleep_then, 60, 1)\n"
             "time.sleep(0.3)\n"
-            "pids = [seat.process.pid for seat in rt._dispatcher._seats.values()]\n"
+            "pids = [seat.process.pid for seat in rt._dispatcher._crew._seats.values()]\n"
             "print(rt._session.directory, *pids, flush=True)\n"
             "time.sleep(60)"
         )
@@ -422,6 +427,8 @@ class TestDriver:
         driver = run_driver(
             "import resource\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+            "rt.shutdown()\n"
+            "rt = runtime.connect('local', workers=2)\n"
             "ref = rt.submit(tasks.make_table, 1_000_000)\n"
             "try:\n"
             "    rt.get(ref)\n"
@@ -431,13 +438,13 @@ class TestDriver:
             "    rt.put(tasks.make_table(1_000_000))\n"
             "except OSError as error:\n"
             "    print(error)\n"
-            "print(os.listdir(rt._session.directory), rt.get(rt.submit(tasks.add, 1, 1)))"
+            "print(sorted(os.listdir(rt._session.directory)), rt.get(rt.submit(tasks.add, 1, 1)))"
         )
         out, err = driver.communicate(timeout=60)
         lines = out.splitlines()
         assert re.search(r"the object store is full \(80000\d\d bytes wanted\)", lines[1])
         assert "the object store is full" in lines[2]
-        assert (lines[3], err) == ("[] 2", "")
+        assert (lines[3], err) == ("['spill'] 2", "")
 
 
 def _private_bytes():
