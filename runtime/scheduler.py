@@ -58,6 +58,9 @@ CLAIMS_SHARE = 8
 """At most one node in so many is kept free for claims, and always at least one."""
 
 
+# More than what rounding up adds to the need of a task.
+ROUNDING, ROUNDING_BYTES = 1e-6, 8
+
 __all__ = [
     "AVAILABLE_BYTES_MIN",
     "PASSED_OVER_MAX",
@@ -345,12 +348,16 @@ class Scheduler:
             lane.blocked_since = None
             return first, wanted, node
         self._block(lane, first, wanted)
-        behind = lane.largest(self._cluster.limit_bytes(lane, self._rates(lane.kind)))
-        if behind is None:
-            return None
-        wanted = self._need(behind)
-        node = self._cluster.match(lane, wanted)
-        return None if node is None else (behind, wanted, node)
+        limit_bytes = self._cluster.limit_bytes(lane, self._rates(lane.kind))
+        # Needs are rounded up: the very largest may be a few bytes too large after all.
+        for limit in (limit_bytes, limit_bytes * (1 - ROUNDING) - ROUNDING_BYTES):
+            behind = lane.largest(limit) if limit >= 0 else None
+            if behind is not None:
+                wanted = self._need(behind)
+                node = self._cluster.match(lane, wanted)
+                if node is not None:
+                    return behind, wanted, node
+        return None
 
     def _takes(self, node: Node, wanted: Need) -> bool:
         return not node.is_reserved and node.fits(wanted)
@@ -442,11 +449,15 @@ class Scheduler:
     def _list(self, job: Job) -> None:
         """Put a job where its share belongs, or off the list when none of its tasks waits."""
         waiting = [lane for lane in job.lanes.values() if lane.count]
-        least = [lane.least() * self._rates(lane.kind).mean for lane in waiting]
-        if least:
-            self._order.put(job, min(least), turn=self._placed)
+        if waiting:
+            self._order.put(job, min(map(self._least_bytes, waiting)), turn=self._placed)
         else:
             self._order.drop(job)
+
+    def _least_bytes(self, lane: Lane) -> float:
+        """Return what no task of a lane needs less of."""
+        cap_bytes = self._cluster.reach(lane.cpus, lane.labels).cap_bytes
+        return min(lane.least() * self._rates(lane.kind).mean, cap_bytes)
 
     def _list_all(self) -> None:
         """List all jobs again: their shares are of another whole."""

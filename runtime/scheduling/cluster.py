@@ -8,9 +8,6 @@ from runtime.scheduling.nodes import STEPS_PER_OCTAVE, Node, Pool
 from runtime.scheduling.queues import Labels, Lane
 from runtime.scheduling.request import Need, base_limit, pooled_bytes
 
-# Each of the three figures of a need is rounded up: eight bytes cover all of that.
-ROUNDING_BYTES = 8
-
 
 @dataclass(frozen=True, slots=True)
 class Reach:
@@ -88,7 +85,7 @@ class Cluster:
         for pool in self.reach(lane.cpus, lane.labels).pools:
             node = pool.roomiest(lane.cpus)
             if node is not None:
-                room_bytes = node.total.memory_bytes - node.mean_bytes - ROUNDING_BYTES
+                room_bytes = node.total.memory_bytes - node.mean_bytes
                 limit = max(limit, base_limit(rates, room_bytes, node.variance))
         return limit
 

@@ -107,4 +107,4 @@ def base_limit(rates: Rates, room_bytes: int, variance: int) -> float:
     square = rates.mean**2 - (POOL_SIGMAS * rates.spread) ** 2
     linear = room_bytes * rates.mean
     root = linear + math.sqrt(max(0.0, linear**2 - square * slack))
-    return slack / root if root else math.inf
+    return slack / root if root else 0.0
