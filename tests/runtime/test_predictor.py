@@ -103,3 +103,48 @@ def test_first_attempts_seldom_fail_and_little_is_wasted():
             predictor.learn(key, [Observation(round(peak), GIB) for peak in peaks])
     assert failed / attempts <= 0.001
     assert used / granted > 0.75
+
+
+observations = st.builds(Observation, st.integers(0, 1 << 45), st.integers(0, 1 << 45))
+
+
+@given(st.lists(st.lists(observations, min_size=1, max_size=20), max_size=5))
+def test_any_history_gives_finite_rates(waves):
+    predictor = Predictor()
+    for some in waves:
+        predictor.learn(("t", "x"), some)
+    mean, spread, grant = predictor.rates(("t", "x"))
+    assert 0 < mean < math.inf
+    assert 0 <= spread < math.inf
+    assert 0 < grant < math.inf
+
+
+@given(ratios, st.randoms())
+def test_the_order_within_a_wave_does_not_matter(ys, random):
+    shuffled = list(ys)
+    random.shuffle(shuffled)
+    assert learn(Belief(), wave(shuffled)).mean == pytest.approx(
+        learn(Belief(), wave(ys)).mean, abs=1e-9
+    )
+
+
+def test_small_attempts_teach_little_about_large_ones():
+    large = learn(Belief(), wave([0.7] * 32))
+    tiny = [Observation(1 << 20, 10 << 20)] * 16
+    assert learn(large, tiny).mean == pytest.approx(0.7, abs=0.03)
+    assert learn(large, wave([-2.3] * 16)).mean < 0.0
+
+
+def test_a_new_engine_starts_from_what_the_one_before_needed():
+    predictor = Predictor()
+    predictor.learn(("t", "rewrite@25"), wave([1.2] * 32))
+    new = predictor.rates(("t", "rewrite@26"))
+    assert new.mean == pytest.approx(math.exp(1.2), rel=0.1)
+    assert new.grant < predictor.rates(("other", "rewrite@26")).grant
+    predictor.learn(("t", "rewrite@26"), wave([0.0] * 32))
+    assert predictor.rates(("t", "rewrite@26")).mean == pytest.approx(1.0, rel=0.1)
+    assert predictor.rates(("t", "rewrite@25")).mean == pytest.approx(math.exp(1.2), rel=0.1)
+
+
+def test_without_a_key_a_base_is_taken_at_its_word():
+    assert Predictor().rates(None) == (1.0, 0.0, 1.0)
