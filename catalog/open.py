@@ -86,7 +86,10 @@ def expand(pattern: str, properties: Mapping[str, str] | None = None) -> list[st
         catalogs = [one for one in _catalogs().known_catalogs() if fnmatchcase(one, first)]
     found = [target for one in catalogs for target in _matching(one, parts, properties)]
     if not found:
-        raise TableNotFoundError(f"no table matches {pattern}")
+        raise TableNotFoundError(
+            f"no table matches `{pattern}`",
+            hint="`*` stands for one part of a name: compact tables 'CATALOG.*.*'",
+        )
     return found
 
 
@@ -103,9 +106,11 @@ def _is_path(forced: str, text: str) -> bool:
 
 def _name_parts(target: str, name: str) -> list[str]:
     parts = name.split(".")
-    if len(parts) < _NAME_PARTS_MIN or not all(parts):
+    # Bytes that are no text come from the command line as letters that cannot be printed.
+    is_text = all(part.strip() and part.isprintable() for part in parts)
+    if len(parts) < _NAME_PARTS_MIN or not is_text:
         raise TableNotFoundError(
-            f"{target!r} names no table",
+            f"`{target}` names no table",
             hint="write catalog.namespace.table, or the path of a table with a slash in it",
         )
     return parts

@@ -27,8 +27,9 @@ from compactor.jobs.failpoints import VARIABLE as FAILPOINT_VARIABLE
 from compactor.jobs.options import JobOptions
 from compactor.planner.policy import Order, Policy
 from compactor.rewrite.task import Proof
-from compactor.units import parse_duration, parse_size
+from compactor.units import format_size, parse_duration, parse_size
 
+MIB = 1024 * 1024
 FILE_NAME = "compact.toml"
 ENVIRONMENT_PREFIX = "COMPACT_"
 CONFIG_VARIABLE = "COMPACT_CONFIG"
@@ -48,6 +49,10 @@ class Duration(float):
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Ratio = Annotated[float, msgspec.Meta(ge=0)]
+# What `msgspec` says of other values is for programmers.
+_WANTED = {Count: "not a whole number from 1 up", Ratio: "not a number from 0 up"}
+# Less than this no task can be granted: the libraries that read and write take as much.
+MEMORY_MIN_BYTES = 64 * MIB
 Flags = Mapping[str, tuple[str, object]]
 """Flags that were given: dotted key (`policy.min_age`) -> (spelling of the flag, value)."""
 
@@ -123,11 +128,16 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """A setting: the field it fills, what its value must be, and the word that means None."""
+    """A setting: the field it fills, what its value must be, and the word that means None.
+
+    Attributes:
+        least: the smallest value of a size, in bytes.
+    """
 
     field: str
     kind: Any
     none_word: str | None = None
+    least: int = 0
 
 
 _SECTIONS: Mapping[str, Mapping[str, _Key]] = {
@@ -135,7 +145,7 @@ _SECTIONS: Mapping[str, Mapping[str, _Key]] = {
     "runtime": {
         "url": _Key("url", str),
         "workers": _Key("workers", Count, "auto"),
-        "memory": _Key("memory_bytes", Size, "auto"),
+        "memory": _Key("memory_bytes", Size, "auto", least=MEMORY_MIN_BYTES),
         "profiles": _Key("profiles", Path),
     },
     "run": {
@@ -344,10 +354,18 @@ def _converted(name: _Name, key: _Key, value: object) -> Any:
     if key.none_word is not None and value == key.none_word:
         return None
     try:
-        return msgspec.convert(value, key.kind, strict=not name.is_text, dec_hook=_from_text)
+        converted = msgspec.convert(value, key.kind, strict=not name.is_text, dec_hook=_from_text)
     except ValueError as error:
-        hint = _choices(key.kind, value) if isinstance(key.kind, EnumType) else ""
-        raise name.refused("bad value for", hint=hint, why=str(error)) from error
+        is_choice = isinstance(key.kind, EnumType)
+        hint = _choices(key.kind, value) if is_choice else ""
+        wanted = "not one of the choices" if is_choice else _WANTED.get(key.kind, "")
+        why = f"`{value}` is {wanted}" if wanted else str(error)
+        raise name.refused("bad value for", hint=hint, why=why) from error
+    if key.least and converted < key.least:
+        why = f"no task fits into `{value}`"
+        hint = f"give at least {format_size(key.least)}"
+        raise name.refused("bad value for", hint=hint, why=why)
+    return converted
 
 
 def _choices(kind: EnumType, value: object) -> str:

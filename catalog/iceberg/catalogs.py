@@ -61,7 +61,7 @@ def open_catalog(name: str, properties: Mapping[str, str] | None = None) -> Cata
     if not settings:
         names = ", ".join(known_catalogs()) or "none"
         raise TableNotFoundError(
-            f"no catalog is named {name!r}",
+            f"no catalog is named `{name}`",
             hint=f"configured catalogs: {names}; add it to .pyiceberg.yaml or set "
             f"PYICEBERG_CATALOG__{name.upper()}__URI",
         )

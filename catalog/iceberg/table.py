@@ -164,5 +164,5 @@ class IcebergTable:
                 return snapshot
         raise SnapshotNotFoundError(
             f"{self._name} has no snapshot {snapshot_id or 'with an empty id'}",
-            hint="it may have been expired: plan again from the current snapshot",
+            hint=f"it may have expired; the current one is {metadata.current_snapshot_id}",
         )

@@ -87,7 +87,7 @@ def _configuration(settings: Settings) -> Finding:
 
 
 def _job_store(url: str) -> Finding:
-    from compactor.jobs.store import open_store
+    from compactor.jobs.store import open_store, shown_url
 
     with open_store(url) as store:
         unfinished = [job for job in store.jobs() if not job.state.is_final and not job.is_running]
@@ -95,7 +95,7 @@ def _job_store(url: str) -> Finding:
         names = ", ".join(f"`{job.table}`" for job in unfinished)
         hint = "run the same table again: the job goes on where it was interrupted"
         return Finding("job store", Grade.WARNING, f"interrupted jobs on {names}", hint)
-    return Finding("job store", Grade.OK, url)
+    return Finding("job store", Grade.OK, f"`{shown_url(url)}`")
 
 
 def _memory() -> Finding:

@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 
@@ -146,7 +147,9 @@ def _describe_usage(error: click.ClickException) -> Failure:
 
 def _tell(failure: Failure, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(failure.document(), indent=2))
+        # A full disk below stdout may be what went wrong: the line on stderr is told anyway.
+        with suppress(OSError):
+            click.echo(json.dumps(failure.document(), indent=2))
     label = click.style("error:", fg="red", bold=True)
     click.echo(f"{label} {failure.message}", err=True, color=_color())
     if failure.hint:

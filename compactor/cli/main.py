@@ -11,6 +11,7 @@ import click
 
 from compactor.cli.exits import guarded
 from compactor.cli.options import shared_options
+from compactor.cli.streams import prepare_streams
 
 # In the order of the help page: name -> module below `compactor.cli` that has it as `command`.
 COMMANDS = {
@@ -93,6 +94,7 @@ def compact() -> None:
 
 def main() -> NoReturn:
     """Run `compact` with the arguments of this process."""
+    prepare_streams()
     compact.main()
 
 

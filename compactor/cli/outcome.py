@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from compactor.cli.session import Session
 from compactor.units import format_count, format_duration, format_size
 
@@ -21,7 +23,8 @@ def told_outcome(session: Session, report: JobReport, plan: Plan | None) -> int:
     """Print the report and return the exit code that it calls for."""
     session.emit(lambda: report_document(report), lambda: render_report(report, plan))
     for line in _problems(report):
-        session.tell(line)
+        # What failed is an error: it is told to those, too, who want to hear of nothing else.
+        click.echo(line, err=True)
     return report.exit_code
 
 
@@ -111,7 +114,7 @@ def _problems(report: JobReport) -> Iterator[str]:
     if left_out > 0:
         more = format_count(left_out, "more group")
         yield f"warning: and {more}; see: compact jobs show {report.job}"
-    if report.reason:
+    if report.reason and report.reason not in {problem.reason for problem in report.problems}:
         yield f"warning: {report.status}: {report.reason}"
     if report.exit_code:
         yield f"hint: what was committed stays; for the rest: compact run {report.table}"

@@ -43,7 +43,8 @@ def render_jobs(jobs: Iterable[JobRecord]) -> None:
 def render_job(detail: JobDetail, *, shows_all: bool) -> None:
     """Print one job."""
     console, job = results(), detail.job
-    console.print(f"Job {job.job}  {job.table}  {job.format}  {_state(job)}", style="bold")
+    title = f"Job {job.job}  {job.table}  {job.format}  {_state(job)}"
+    console.print(title, style="bold", soft_wrap=True)
     if job.reason:
         console.print(job.reason, soft_wrap=True)
     took = _took(job.created_at_ms, job.finished_at_ms)

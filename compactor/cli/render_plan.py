@@ -21,14 +21,16 @@ _WHOLE_TABLE = "(all)"
 def render_plan(console: Console, plan: Plan, *, shows_all: bool = False) -> None:
     """Print a plan."""
     snapshot = plan.snapshot.snapshot_id or "(empty)"
-    console.print(f"{plan.table}  {plan.format}  snapshot {snapshot}", style="bold")
+    title = f"{plan.table}  {plan.format}  snapshot {snapshot}"
+    console.print(title, style="bold", soft_wrap=True)
     if plan.groups or plan.skipped:
         console.print()
         _render_partitions(console, plan, None if shows_all else _ROWS_MAX)
     console.print()
     if not plan.groups:
         kept = format_count(plan.kept_files, "data file")
-        console.print(f"Nothing to do: {kept}, {format_size(plan.kept_bytes)}, all stay.")
+        idle = f"Nothing to do: {kept}, {format_size(plan.kept_bytes)}, all stay."
+        console.print(idle, soft_wrap=True)
         return
     for line in _totals(plan):
         console.print(line, soft_wrap=True)

@@ -86,9 +86,9 @@ class Narrator:
     def _broke(self, fact: Broke, machine: JobMachine) -> None:
         group = machine.group(fact.group_id)
         is_failed = group.state is GroupState.FAILED
-        self._emit(
-            AttemptFailed(self._job, fact.group_id, group.attempts, fact.error, not is_failed)
-        )
+        # The machine may have begun the next attempt already.
+        number = group.attempts - (group.state is GroupState.REWRITING)
+        self._emit(AttemptFailed(self._job, fact.group_id, number, fact.error, not is_failed))
         if is_failed:
             partition = self._groups[fact.group_id].partition
             self._emit(GroupFailed(self._job, fact.group_id, partition, fact.error))

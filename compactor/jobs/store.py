@@ -202,16 +202,24 @@ def open_store(url: str) -> JobStore:
                 connection.execute(VERSION.insert().values(version=SCHEMA_VERSION))
     except (SQLAlchemyError, OSError, ImportError) as error:
         raise SettingsError(
-            f"cannot open the job store `{url}`: {error.__cause__ or error}",
+            f"cannot open the job store `{shown_url(url)}`: {error.__cause__ or error}",
             hint="set `store.url` to a place that can be written to",
         ) from error
     if version not in (None, SCHEMA_VERSION):
         engine.dispose()
         raise SettingsError(
-            f"the job store `{url}` has schema version {version}, not {SCHEMA_VERSION}",
+            f"the job store `{shown_url(url)}` has schema version {version}, not {SCHEMA_VERSION}",
             hint="use the program that made it, or another `store.url`",
         )
     return JobStore(engine)
+
+
+def shown_url(url: str) -> str:
+    """Return the URL of a store as it may be told: without its password."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return "store.url"
 
 
 def now_ms(connection: Connection) -> int:

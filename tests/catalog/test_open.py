@@ -96,7 +96,7 @@ def test_what_does_not_exist(configured: Path) -> None:
     assert "lake.sales.order" in str(_refusal("lake.sales.order", TableNotFoundError))
     assert "lake.sale.orders" in str(_refusal("lake.sale.orders", TableNotFoundError))
     unknown = _refusal("pond.sales.orders", TableNotFoundError)
-    assert "'pond'" in str(unknown)
+    assert "`pond`" in str(unknown)
     assert "lake" in unknown.hint
     assert "PYICEBERG_CATALOG__POND__URI" in unknown.hint
     for odd in ("orders", "sales.orders", "lake..orders", "lake.sales."):
@@ -272,7 +272,7 @@ def test_globs(configured: Path) -> None:
     for nothing in ("lake.none.*", "pond*.a.b"):
         with pytest.raises(TableNotFoundError, match="no table matches"):
             expand(nothing)
-    with pytest.raises(TableNotFoundError, match="'pond'"):
+    with pytest.raises(TableNotFoundError, match="`pond`"):
         expand("pond.sales.*")
 
 

@@ -138,9 +138,10 @@ def test_unknown_variables_are_refused_by_name(home: Path) -> None:
     ("text", "message", "hint"),
     [
         ("[policy]\nmin_input_files = '9'", "policy.min_input_files", ""),
-        ("[policy]\nmin_input_files = 0", "Expected `int` >= 1", ""),
-        ("[policy]\nmin_input_files = true", "Expected `int`", ""),
-        ("[policy]\ndelete_ratio = -0.5", "Expected `float` >= 0", ""),
+        ("[policy]\nmin_input_files = 0", "`0` is not a whole number from 1 up", ""),
+        ("[policy]\nmin_input_files = true", "`True` is not a whole number", ""),
+        ("[policy]\ndelete_ratio = -0.5", "`-0.5` is not a number from 0 up", ""),
+        ("[runtime]\nmemory = '1KiB'", "no task fits into `1KiB`", "give at least 64.0 MiB"),
         ("[policy]\ntarget_file_size = '12 parsecs'", "`12 parsecs` is not a size", ""),
         ("[policy]\ntarget_file_size = true", "is not a size", ""),
         ("[policy]\nmin_age = 'soon'", "`soon` is not a duration", ""),

@@ -107,6 +107,18 @@ def test_a_plan_is_shown_per_partition() -> None:
     )
 
 
+def test_names_and_figures_stay_whole_where_there_is_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = rendered(PLAN).splitlines()
+    assert lines[2] == ("Partition       Groups  Data files  Deletes       Size     After  Why")
+    assert lines[3].startswith("day=2026-11-20       2  4,832 → 97   31 → 0   47.2 GiB  42.5 GiB")
+    assert lines[4].strip() == "files are small"
+    monkeypatch.setenv("COLUMNS", "many")
+    assert rendered(PLAN).splitlines()[4].startswith("day=[red]21   ")
+
+
 def test_a_plan_without_work_says_so() -> None:
     idle = replace(PLAN, groups=(), skipped=())
     assert rendered(idle) == (

@@ -148,6 +148,8 @@ def test_a_damaged_file_leaves_the_rest_compacted(orders: Table) -> None:
     assert re.search(r"warning: group \S+ in `day=2026-11-16`: .+", result.stderr)
     assert "hint: what was committed stays" in result.stderr
     assert call_json("run", "demo.sales.orders", code=1)["status"] == "failed"
+    told = call("run", "demo.sales.orders", "--quiet", code=1).stderr.splitlines()
+    assert [line.split(":")[0] for line in told] == ["warning", "hint"], "told once, even so"
 
 
 def test_an_interrupt_keeps_what_is_done(orders: Table, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,12 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path, store: JobStore) 
         open_store(f"sqlite:///{tmp_path}/state/jobs.db")
 
 
+def test_passwords_of_stores_are_not_told() -> None:
+    with pytest.raises(SettingsError) as refused:
+        open_store("nosuch://me:secret@host/db")
+    assert "`nosuch://me:***@host/db`" in str(refused.value)
+
+
 def test_a_store_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="cannot open the job store"):

@@ -1,0 +1,59 @@
+"""What is printed arrives, whatever the streams are: closed, full, or short of letters."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def compact(
+    *arguments: str, redirection: str = "", **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `compact` by a shell that redirects its streams."""
+    command = f'exec "$0" -m compactor.cli.main "$@" {redirection}'
+    return subprocess.run(
+        ["sh", "-c", command, sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_letters_that_a_stream_lacks_are_replaced(encoding: str) -> None:
+    script = (
+        "from compactor.cli.streams import prepare_streams\n"
+        "prepare_streams()\n"
+        "print('12 data files → 1 · \\udcff …')"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert told.decode(encoding).replace("·", "-") == "12 data files -> 1 - ? ...\n"
+
+
+def test_names_that_are_no_text_are_refused() -> None:
+    refused = compact("plan", os.fsdecode(b"demo.web.\xff"), "--json")
+    assert refused.returncode == 10
+    assert json.loads(refused.stdout)["error"]["code"] == "table-not-found"
+    assert b"names no table" in refused.stderr
+
+
+def test_closed_streams_change_no_exit_code() -> None:
+    assert compact("nope", redirection="2>&-").returncode == 2
+    assert compact("version", redirection=">&- <&-").returncode == 0
+
+
+def test_a_full_disk_below_stdout_is_told_on_stderr() -> None:
+    told = compact("version", "--json", redirection=">/dev/full")
+    assert told.returncode == 1
+    assert told.stderr == b"error: No space left on device\n"
