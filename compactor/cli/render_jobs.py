@@ -71,7 +71,7 @@ def _render_groups(
         by_group[attempt.group_id].append(attempt)
     columns = (
         "Group", "Partition", "State", "Files", "Input", "Output", "Attempts",
-        "CPU", "Granted", "Peak", "Reason",
+        "CPU", "Predicted", "Granted", "Peak", "Reason",
     )  # fmt: skip
     table = grid(*columns, left=(0, 1, 2, -1))
     members = list(groups)
@@ -86,6 +86,7 @@ def _render_groups(
             format_size(group.output_bytes),
             f"{group.attempts:,}",
             format_duration(sum(each.cpu_seconds for each in tries)),
+            _most(each.predicted_bytes for each in tries),
             _most(each.granted_bytes for each in tries),
             _most(each.peak_memory_bytes for each in tries),
             group.reason or next((each.error for each in reversed(tries) if each.error), ""),

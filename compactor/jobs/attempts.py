@@ -129,6 +129,7 @@ class Attempts:
             return Measured()
         return Measured(
             cpu_seconds=profile.cpu_seconds,
+            predicted_bytes=profile.predicted_bytes,
             granted_bytes=profile.granted_bytes,
             peak_memory_bytes=profile.anonymous_peak_bytes,
         )

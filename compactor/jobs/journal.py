@@ -43,9 +43,10 @@ COMMITTING, SETTLED, ABSENT, UNKNOWN = "committing", "settled", "absent", "unkno
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What an attempt took, as the runtime measured it."""
+    """What an attempt took as the runtime measured it, and what it was thought to take."""
 
     cpu_seconds: float = 0.0
+    predicted_bytes: int = 0
     granted_bytes: int = 0
     peak_memory_bytes: int = 0
 
@@ -341,7 +342,12 @@ def _attempt(row: Row[Any]) -> Attempt:
         group_id=row.group_id,
         state=row.state,
         result=msgspec.json.decode(row.result, type=RewriteResult) if row.result else None,
-        measured=Measured(row.cpu_seconds, row.granted_bytes, row.peak_memory_bytes),
+        measured=Measured(
+            cpu_seconds=row.cpu_seconds,
+            predicted_bytes=row.predicted_bytes,
+            granted_bytes=row.granted_bytes,
+            peak_memory_bytes=row.peak_memory_bytes,
+        ),
     )
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 # Raised with every change of what follows; a store of another version is refused.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 METADATA = MetaData()
 
@@ -105,6 +105,7 @@ ATTEMPTS = Table(
     Column("result", Text),
     Column("error", Text, nullable=False, default=""),
     Column("cpu_seconds", Float, nullable=False, default=0.0),
+    Column("predicted_bytes", BigInteger, nullable=False, default=0),
     Column("granted_bytes", BigInteger, nullable=False, default=0),
     Column("peak_memory_bytes", BigInteger, nullable=False, default=0),
     Column("started_at_ms", BigInteger, nullable=False),

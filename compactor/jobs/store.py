@@ -95,6 +95,7 @@ class AttemptRecord:
     state: str
     error: str
     cpu_seconds: float
+    predicted_bytes: int
     granted_bytes: int
     peak_memory_bytes: int
     started_at_ms: int
@@ -331,6 +332,7 @@ def _attempt(row: Row[Any]) -> AttemptRecord:
         state=row.state,
         error=row.error,
         cpu_seconds=row.cpu_seconds,
+        predicted_bytes=row.predicted_bytes,
         granted_bytes=row.granted_bytes,
         peak_memory_bytes=row.peak_memory_bytes,
         started_at_ms=row.started_at_ms,

@@ -110,10 +110,13 @@ def test_the_history_shows_jobs_with_their_memory(own_catalog: DemoCatalog) -> N
     shown = call_json("jobs", "show", job)
     assert (shown["job"], shown["report"]["files_after"]) == (job, 5)
     assert len(shown["groups"]) == len(shown["attempts"]) == 5
-    assert all(attempt["granted_bytes"] > 0 for attempt in shown["attempts"])
+    for attempt in shown["attempts"]:
+        assert 0 < attempt["predicted_bytes"] <= attempt["granted_bytes"]
     assert {"peak_memory_bytes", "cpu_seconds"} <= set(shown["attempts"][0])
     text = call("jobs", "show", job[:15]).stdout
-    assert re.search(r"^Group +Partition +State +Files .* Granted +Peak", text, re.MULTILINE)
+    assert re.search(
+        r"^Group +Partition +State +Files .* Predicted +Granted +Peak", text, re.MULTILINE
+    )
     assert len(re.findall(r"^\S+ +day=2026-11-\d\d +committed +16 ", text, re.MULTILINE)) == 5
     assert re.search(rf"^{job}-commit-1 +settled +5 ", text, re.MULTILINE)
     assert re.search(
