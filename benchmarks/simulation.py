@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.profiles is not None:
         results["recorded profiles"] = grants([recorded(chosen.profiles)])
     runs = {scenario.title: cluster(scenario, 1) for scenario in SCENARIOS}
-    rate = measure(nodes=10_000, jobs=200, placements=100_000)
+    rate = measure(nodes=10_000, jobs=200, placements=50_000)
     text = markdown(results, runs) + "\n" + placement_line(rate)
     document = {
         "commit": _commit(),

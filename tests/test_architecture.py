@@ -37,6 +37,7 @@ PURE = (
     "compactor/jobs/staleness.py",
     "compactor/jobs/totals.py",
     "runtime/scheduler.py",
+    "runtime/scheduling",
     "runtime/predictor.py",
 )
 IMPURE_MODULES = {

@@ -41,8 +41,17 @@ class Node:
         is_reserved: Whether it is kept free for one task.
     """
 
-    __slots__ = ("_places", "free_cpus", "is_reserved", "mean_bytes", "name", "pool")
-    __slots__ += ("running", "total", "variance")
+    __slots__ = (
+        "_places",
+        "free_cpus",
+        "is_reserved",
+        "mean_bytes",
+        "name",
+        "pool",
+        "running",
+        "total",
+        "variance",
+    )
 
     def __init__(self, name: str, total: Resources, pool: "Pool") -> None:
         self.name = name

@@ -98,7 +98,8 @@ class Lane:
 
     def least(self) -> float:
         """Return a lower bound of the bases of its tasks, in bytes."""
-        return 2.0 ** (((self._mask & -self._mask).bit_length() - 1) / STEPS_PER_OCTAVE) - 1
+        lowest = (self._mask & -self._mask).bit_length() - 1
+        return math.exp2(lowest / STEPS_PER_OCTAVE) - 1
 
     def size(self, rate: float) -> float:
         """Return the expected peak of the first in line."""
