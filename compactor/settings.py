@@ -73,7 +73,7 @@ class RuntimeSettings:
     """Where tasks run and what they may take.
 
     Attributes:
-        url: `local`, `inline` or the address of a cluster.
+        url: `local`, `inline`, `ray` for a cluster started for the run, or the address of one.
         workers: worker processes at most; None lets the runtime choose.
         memory_bytes: memory of all workers together; None lets the runtime choose.
         profiles: file in which the profiles of tasks are kept, from which grants are learned.

@@ -158,7 +158,10 @@ def runtime_options(function: F) -> F:
     """Add the options that override where tasks run."""
     added: list[Decorator[F]] = [
         setting(
-            "--runtime", key="runtime.url", metavar="URL", help="Where tasks run: local or inline."
+            "--runtime",
+            key="runtime.url",
+            metavar="URL",
+            help="Where tasks run: local, inline, ray or ray://host:port.",
         ),
         setting(
             "--workers", key="runtime.workers", metavar="COUNT", help="Worker processes at most."

@@ -49,7 +49,11 @@ END_TIMEOUT_SECONDS = 10.0
 
 
 class Dispatcher:
-    """Runs tasks on a cluster."""
+    """Runs tasks on a cluster.
+
+    Attributes:
+        stored_bytes: Sizes of objects as they come, and the same, negative, as they go.
+    """
 
     def __init__(self, limit: Resources, ledger: Ledger, paths: tuple[str, ...]) -> None:
         self._capacity = Capacity(limit)
@@ -62,6 +66,9 @@ class Dispatcher:
         self._nodes_seconds = -math.inf
         self._launcher = Launcher(self._capacity, paths)
         self._used_cpus = self._granted_bytes = 0
+        self.stored_bytes: deque[int] = deque()
+        self._object_bytes = 0
+        self._lock = threading.Lock()
         self._finished = self._failed = self._peak_bytes = 0
         self._cpu_seconds = 0.0
         self._is_stopped = False
@@ -97,6 +104,9 @@ class Dispatcher:
 
     def stats(self) -> Stats:
         """Return the state of this moment; numbers may be of neighbouring moments."""
+        with self._lock:
+            while self.stored_bytes:
+                self._object_bytes += self.stored_bytes.popleft()
         total = self._capacity.total()
         is_open = self._thread.is_alive()
         running = min(len(self._in_flight), total.cpus)
@@ -108,7 +118,7 @@ class Dispatcher:
             running=running,
             finished=self._finished,
             failed=self._failed,
-            object_bytes=0,
+            object_bytes=self._object_bytes,
             peak_memory_bytes=self._peak_bytes,
             cpu_seconds=self._cpu_seconds,
         )
@@ -405,7 +415,7 @@ class Dispatcher:
     def _succeed(self, task: RayTask, profile: Profile) -> None:
         self._finished += 1
         result = task.result
-        result.value, result.size_bytes = task.value, profile.output_bytes
+        result.hold(task.value, profile.output_bytes, self.stored_bytes)
         for dependent in self._settle(task, profile):
             dependent.missing -= 1
             if not dependent.missing and dependent.actor is None:

@@ -224,8 +224,7 @@ class RayRuntime(Runtime):
         """Return a value that is there already."""
         payload = _packed(value, what=what)
         result = Result()
-        result.size_bytes = payload.size_bytes
-        result.value = _stored(payload)
+        result.hold(_stored(payload), payload.size_bytes, self._dispatcher.stored_bytes)
         result.ended.set_result(None)
         return result
 

@@ -21,12 +21,17 @@ Object: TypeAlias = ray.ObjectRef | Payload
 """A payload in the cluster, or a small one that is shipped with each task that needs it."""
 
 
+IN_OWNER_BYTES_MAX = 100 << 10
+"""Results up to this size stay with their owner, in its private memory."""
+
+
 class Result:
     """What a task ends with, shared by all its refs; the dispatcher's until `ended` is done.
 
     Attributes:
         ended: Done once everything else here is final.
         value: Where the payload is, or None when there is a failure.
+        stored_bytes: Where objects of the cluster are accounted for as they come and go.
         segments: How many values it holds that are read one by one; 0: it is one value.
         dependents: Tasks that wait for it.
     """
@@ -39,6 +44,7 @@ class Result:
         "profile",
         "segments",
         "size_bytes",
+        "stored_bytes",
         "task",
         "value",
     )
@@ -51,6 +57,19 @@ class Result:
         self.size_bytes = self.segments = 0
         self.task: RayTask | None = None
         self.dependents: list[RayTask] = []
+        self.stored_bytes: deque[int] | None = None
+
+    def hold(self, value: Object, size_bytes: int, stored_bytes: deque[int]) -> None:
+        """Take over a value; what it takes of the cluster goes with the last ref."""
+        self.value, self.size_bytes = value, size_bytes
+        if not isinstance(value, Payload) and size_bytes > IN_OWNER_BYTES_MAX:
+            self.stored_bytes = stored_bytes
+            stored_bytes.append(size_bytes)
+
+    def __del__(self) -> None:
+        # No locks: a finalizer runs anywhere, even within a thread that holds them.
+        if self.stored_bytes is not None:
+            self.stored_bytes.append(-self.size_bytes)
 
     @property
     def has_ended(self) -> bool:
