@@ -26,7 +26,7 @@ Everything but rare claims takes time independent of the number of nodes and tas
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from runtime.api import Key, Resources
@@ -63,14 +63,10 @@ ROUNDING, ROUNDING_BYTES = 1e-6, 8
 
 __all__ = [
     "AVAILABLE_BYTES_MIN",
-    "PASSED_OVER_MAX",
-    "WINDOW_TASKS_MAX",
     "Placement",
     "Request",
     "Running",
     "Scheduler",
-    "Waiting",
-    "admit",
     "escalated",
     "infeasible",
     "overrun",
@@ -478,47 +474,3 @@ class Scheduler:
             del lane.job.lanes[lane.key]
             if not lane.job.lanes:
                 del self._jobs[lane.job.name]
-
-
-# ---------------------------------------------------------------- one node, by hand
-
-
-WINDOW_TASKS_MAX = 64
-"""How far behind a task that does not fit another one is looked for."""
-
-PASSED_OVER_MAX = 64
-"""A task that others overtook this often is next, so that a large one never starves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A task that could run now.
-
-    Attributes:
-        request: What it needs.
-        passed_over: How many later tasks were admitted before it.
-    """
-
-    request: Resources
-    passed_over: int = 0
-
-
-def admit(waiting: Iterable[Waiting], free: Resources) -> list[int]:
-    """Choose which of the waiting tasks start now; returns their places in the order given.
-
-    First come, first served; a task that does not fit lets smaller ones by, but only so often.
-    To be replaced by `Scheduler`, which knows pooled needs, jobs and sizes.
-    """
-    admitted: list[int] = []
-    cpus, memory_bytes = free.cpus, free.memory_bytes
-    for place, task in enumerate(waiting):
-        if cpus <= 0 or place >= WINDOW_TASKS_MAX:
-            break
-        request = task.request
-        if request.cpus <= cpus and request.memory_bytes <= memory_bytes:
-            admitted.append(place)
-            cpus -= request.cpus
-            memory_bytes -= request.memory_bytes
-        elif task.passed_over >= PASSED_OVER_MAX:
-            break
-    return admitted

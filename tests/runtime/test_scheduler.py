@@ -6,10 +6,7 @@ from runtime.api import Resources
 from runtime.errors import Infeasible
 from runtime.scheduler import (
     AVAILABLE_BYTES_MIN,
-    PASSED_OVER_MAX,
     Running,
-    Waiting,
-    admit,
     escalated,
     infeasible,
     overrun,
@@ -17,29 +14,6 @@ from runtime.scheduler import (
 )
 
 PLENTY = AVAILABLE_BYTES_MIN
-requests = st.builds(Resources, st.integers(1, 8), st.integers(0, 100))
-waiting = st.lists(st.builds(Waiting, requests, st.integers(0, 2 * PASSED_OVER_MAX)), max_size=80)
-
-
-class TestAdmit:
-    @given(waiting, st.integers(0, 16), st.integers(0, 300))
-    def test_never_exceeds_what_is_free(self, tasks, cpus, memory_bytes):
-        places = admit(tasks, Resources(cpus, memory_bytes))
-        assert places == sorted(set(places))
-        assert sum(tasks[place].request.cpus for place in places) <= cpus
-        assert sum(tasks[place].request.memory_bytes for place in places) <= memory_bytes
-
-    @given(waiting.filter(bool))
-    def test_an_empty_node_always_starts_the_first(self, tasks):
-        assert admit(tasks, Resources(8, 100))[0] == 0
-
-    def test_smaller_tasks_pass_one_that_does_not_fit(self):
-        tasks = [Waiting(Resources(1, 90)), Waiting(Resources(1, 10))]
-        assert admit(tasks, Resources(2, 50)) == [1]
-
-    def test_but_only_so_often(self):
-        tasks = [Waiting(Resources(1, 90), PASSED_OVER_MAX), Waiting(Resources(1, 10))]
-        assert admit(tasks, Resources(2, 50)) == []
 
 
 class TestFeasible:
