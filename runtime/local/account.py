@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from runtime.api import Profile
 from runtime.attempt import outcome_of
 from runtime.errors import RuntimeFailure
 from runtime.ledger import Ledger
 from runtime.local.protocol import Done
+from runtime.local.refs import LocalRef
 from runtime.local.task import LocalTask
 
 
@@ -43,14 +45,17 @@ class Account:
         self._ledger.record(profile)
         return lambda: profile
 
-    def end(self, task: LocalTask, *, is_failed: bool) -> None:
-        """Count a task that has ended, and let go of what it held."""
+    def end(self, task: LocalTask, *, is_failed: bool) -> tuple[LocalRef[Any], ...]:
+        """Count a task that has ended, and let go of what it held; returns its refs."""
         self.finished += not is_failed
         self.failed += is_failed
         self.unended.pop(task.id, None)
-        for ref in task.refs:
+        refs = task.refs
+        for ref in refs:
             ref.task = None
-        task.inputs, task.parts = (), []
+        task.refs, task.inputs, task.parts, task.pieces = (), (), [], None
+        task.has_ended = True
+        return refs
 
     def close(self) -> None:
         """Write the profiles that are not written yet."""

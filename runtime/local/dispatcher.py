@@ -371,9 +371,9 @@ class Dispatcher:
         for ref, segment in task.gathered():
             if ref.file is not None and isinstance(ref.packed, Stored):
                 self.objects.give_back(ref.file, ref.packed, segment)
-        self._account.end(task, is_failed=False)
+        refs = self._account.end(task, is_failed=False)
         file = self.objects.hold(packed) if isinstance(packed, Stored) else None
-        for ref in task.refs:
+        for ref in refs:
             ref.hold(packed, file)
             dependents, ref.dependents = ref.dependents, []
             settle(ref, profile)
@@ -397,8 +397,7 @@ class Dispatcher:
             if task.has_ended:
                 continue
             self._placing.withdraw(task)
-            self._account.end(task, is_failed=True)
-            for ref in task.refs:
+            for ref in self._account.end(task, is_failed=True):
                 ref.failure = failure
                 failing += ref.dependents
                 ref.dependents = []

@@ -108,7 +108,9 @@ class LocalTask:
     """A task from submit to its end, over all its attempts.
 
     Attributes:
-        refs: Its results: one, or as many as it `returns`.
+        id: Its number, that of its first ref.
+        refs: Its results: one, or as many as it `returns`; none once it has ended, since they
+            keep it for its profile.
         memory: As submitted.
         base_bytes: What the prediction multiplies; 0 until the inputs are there.
         missing: Inputs that have not ended.
@@ -130,6 +132,8 @@ class LocalTask:
     labels: Mapping[str, str] = field(default_factory=dict)
     retry: Retry = field(default_factory=Retry)
     returns: int | None = None
+    id: int = 0
+    has_ended: bool = False
     actor: "ActorState | None" = None
     is_spread: bool = False
     base_bytes: int = 0
@@ -149,15 +153,8 @@ class LocalTask:
     pieces: LocalRef[Any] | None = None
     parts: list["LocalTask"] = field(default_factory=list)
 
-    @property
-    def id(self) -> int:
-        """Its number, that of its first ref."""
-        return self.refs[0].id
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether its refs have."""
-        return self.refs[0].has_ended
+    def __post_init__(self) -> None:
+        self.id = self.refs[0].id
 
     def make_ready(self) -> None:
         """Take note of the size of its inputs, now that they are there."""

@@ -84,6 +84,40 @@ class RuntimeConformance:
         assert not rt.get(rt.submit(tasks.is_writable, array))
         assert not rt.get(rt.submit(tasks.is_writable, np.arange(3)))
 
+    # ---------------------------------------------------------------- several values
+
+    def test_several_returns_have_a_ref_each(self, rt):
+        left, right = rt.submit(tasks.halves, [1, 2, 3, 4], returns=2)
+        assert rt.get([left, right]) == [[1, 2], [3, 4]]
+        assert rt.get(rt.submit(tasks.add, right, left)) == [3, 4, 1, 2]
+        assert rt.profile(left) == rt.profile(right)
+
+    def test_other_than_the_promised_number_of_returns(self, rt):
+        refs = rt.submit(tasks.halves, [1, 2], returns=3)
+        assert len(refs) == 3
+        for ref in refs:
+            with pytest.raises(runtime.TaskError, match="returned 2 values"):
+                rt.get(ref)
+        with pytest.raises(ValueError, match="returns must be at least 1"):
+            rt.submit(tasks.halves, [1, 2], returns=0)
+
+    @pytest.mark.parametrize("rows", [1, 50_000])
+    def test_segments_are_read_one_by_one(self, rt, rows):
+        refs = [rt.submit(tasks.segments, 3, rows) for _ in range(4)]
+        sums = rt.submit(tasks.totals, runtime.Gather(refs, 2))
+        assert rt.get(sums) == [2 * rows] * 4
+        assert [table.num_rows for table in rt.get(refs[0])] == [rows] * 3
+
+    def test_gathers_whole_values(self, rt):
+        refs = [rt.submit(tasks.make_table, rows) for rows in (1, 2, 3)]
+        assert rt.get(rt.submit(tasks.totals, runtime.Gather(refs))) == [0, 1, 3]
+        assert rt.get(rt.submit(tasks.totals, runtime.Gather([]))) == []
+
+    def test_labels_that_no_node_has(self, rt):
+        wanted = runtime.Resources(1, 0, {"zone": "nowhere"})
+        with pytest.raises(runtime.Infeasible, match="zone=nowhere"):
+            rt.submit(tasks.nothing, cpus=wanted)
+
     # ---------------------------------------------------------------- errors
 
     def test_an_exception_keeps_its_type_and_traceback(self, rt):

@@ -199,3 +199,46 @@ class Counter:
 class Unborn:
     def __init__(self):
         raise ValueError("not today")
+
+
+def halves(numbers):
+    middle = len(numbers) // 2
+    return numbers[:middle], numbers[middle:]
+
+
+def segments(count, rows):
+    import pyarrow as pa
+
+    import runtime
+
+    return runtime.Segments([pa.table({"n": [place] * rows}) for place in range(count)])
+
+
+def totals(tables):
+    return [total(table) for table in tables]
+
+
+def need_memory(numbers):
+    """Sum numbers, each of which needs 60 MiB."""
+    return len(allocated(len(numbers) * 60 << 20)) and sum(numbers)
+
+
+def allocated(size_bytes):
+    block = bytearray(size_bytes)
+    block[::4096] = b"x" * len(block[::4096])
+    return block
+
+
+def split_numbers(numbers):
+    left, right = halves(numbers)
+    return [(left,), (right,)] if left else []
+
+
+def fail_from_memory_of(numbers):
+    raise MemoryError(f"refused {len(numbers)}")
+
+
+def fail_many_else_sleep(numbers):
+    if len(numbers) > 1:
+        raise MemoryError("too many")
+    time.sleep(60)
