@@ -79,7 +79,7 @@ def guarded(run: Callable[[], object], arguments: Sequence[str]) -> int:
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary itself
         failure = describe(error)
         _tell(failure, as_json="--json" in arguments)
-        if _wants_traceback(arguments) and failure.exit_code is not ExitCode.USAGE:
+        if wants_traceback(arguments) and failure.exit_code is not ExitCode.USAGE:
             _print_traceback(error)
         return failure.exit_code
 
@@ -162,7 +162,8 @@ def _color() -> bool | None:
     return False if os.environ.get("NO_COLOR") else None
 
 
-def _wants_traceback(arguments: Sequence[str]) -> bool:
+def wants_traceback(arguments: Sequence[str]) -> bool:
+    """Return whether a command line asks for tracebacks."""
     return any(
         argument == "--verbose" or (argument.startswith("-v") and not argument.startswith("--"))
         for argument in arguments

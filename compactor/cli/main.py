@@ -9,7 +9,8 @@ from typing import NoReturn
 
 import click
 
-from compactor.cli.exits import guarded
+from compactor.cli.exits import guarded, wants_traceback
+from compactor.cli.logs import tell_logs
 from compactor.cli.options import shared_options
 from compactor.cli.streams import prepare_streams
 
@@ -95,6 +96,7 @@ def compact() -> None:
 def main() -> NoReturn:
     """Run `compact` with the arguments of this process."""
     prepare_streams()
+    tell_logs(with_tracebacks=wants_traceback(sys.argv))
     compact.main()
 
 

@@ -54,7 +54,7 @@ def summary(report: JobReport, plan: Plan | None = None) -> Iterator[str]:
         yield f"Nothing to do on `{report.table}`: {files}, none worth rewriting."
         return
     verb = _VERBS.get(str(report.status), "Failed on")
-    files = f"{report.files_before:,} data files → {report.files_after:,}"
+    files = f"{format_count(report.files_before, 'data file')} → {report.files_after:,}"
     yield f"{verb} `{report.table}` in {took}: {files}{_saved(report, plan)}"
     if groups.committed:
         yield _moved(report)

@@ -188,8 +188,9 @@ def _worth_a_line(event: Event) -> str:
     match event:
         case JobPlanned(plan=plan) if plan.groups:
             totals = plan.totals()
+            files = format_count(totals.files, "data file")
             return (
-                f"Planned {format_count(totals.groups, 'group')}: {totals.files:,} data files → "
+                f"Planned {format_count(totals.groups, 'group')}: {files} → "
                 f"{totals.output_files_estimate:,}, {format_size(totals.price.input_bytes)}"
             )
         case JobStarted(is_resumed=True):

@@ -13,6 +13,7 @@ from compactor.jobs.store import AttemptRecord, GroupRecord, JobDetail, JobRecor
 from compactor.units import format_count, format_duration, format_size
 
 _ROWS_MAX = 40
+_GOES_ON = "the next run of the table goes on with it"
 
 
 def render_jobs(jobs: Iterable[JobRecord]) -> None:
@@ -32,7 +33,7 @@ def render_jobs(jobs: Iterable[JobRecord]) -> None:
             format_size(job.input_bytes),
             _took(job.created_at_ms, job.finished_at_ms),
             f"{age} ago",
-            job.reason,
+            _GOES_ON if _is_interrupted(job) else job.reason,
         )
     if table.row_count:
         show(console, table)
@@ -57,6 +58,9 @@ def render_job(detail: JobDetail, *, shows_all: bool) -> None:
     rows_max = None if shows_all else _ROWS_MAX
     _render_groups(console, detail.groups, detail.attempts, rows_max=rows_max)
     _render_batches(console, detail)
+    if next_step := _next_step(job):
+        console.print()
+        console.print(f"hint: {next_step}", soft_wrap=True)
 
 
 def _render_groups(
@@ -117,9 +121,20 @@ def _render_batches(console: Console, detail: JobDetail) -> None:
 
 def _state(job: JobRecord) -> str:
     """Name the state; a job that is not over and that nobody works on was interrupted."""
-    if job.state.is_final or job.is_running:
-        return str(job.state)
-    return f"{job.state} (interrupted)"
+    return f"{job.state} (interrupted)" if _is_interrupted(job) else str(job.state)
+
+
+def _is_interrupted(job: JobRecord) -> bool:
+    return not (job.state.is_final or job.is_running)
+
+
+def _next_step(job: JobRecord) -> str:
+    """Say what is to be done about a job that did not do all of its work."""
+    if _is_interrupted(job):
+        return f"{_GOES_ON}: compact run {job.table}"
+    if job.state.is_final and job.groups_committed < job.groups:
+        return f"what was committed stays; for the rest: compact run {job.table}"
+    return ""
 
 
 def _took(started_at_ms: int, finished_at_ms: int | None) -> str:

@@ -88,7 +88,7 @@ def _totals(plan: Plan) -> Iterator[str]:
     )
     yield (
         f"Plan: {format_count(totals.groups, 'file group')}. "
-        f"{totals.files:,} data files → {totals.output_files_estimate:,}{deletes}; "
+        f"{format_count(totals.files, 'data file')} → {totals.output_files_estimate:,}{deletes}; "
         f"read {format_size(price.input_bytes + price.delete_bytes)}, "
         f"write {format_size(price.output_bytes_estimate)}."
     )

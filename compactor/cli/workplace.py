@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compactor.cli.progress import Watcher, told_progress
@@ -40,16 +42,25 @@ def connected(settings: RuntimeSettings) -> Runtime:
     from compactor.errors import SettingsError
     from runtime import connect
 
-    settings.profiles.parent.mkdir(parents=True, exist_ok=True)
     try:
         return connect(
             settings.url,
             workers=settings.workers,
             memory_bytes=settings.memory_bytes,
-            profiles=settings.profiles,
+            profiles=_profiles(settings),
         )
     except ValueError as error:
         raise SettingsError(str(error)) from error
+
+
+def _profiles(settings: RuntimeSettings) -> Path | None:
+    """Return where profiles are kept; None where nothing can be: what is learned is a help only."""
+    try:
+        settings.profiles.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    is_writable = os.access(settings.profiles.parent, os.W_OK)
+    return settings.profiles if is_writable else None
 
 
 @contextmanager

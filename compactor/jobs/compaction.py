@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from catalog.errors import SnapshotNotFoundError
+from catalog.errors import CommitUnknownError, SnapshotNotFoundError
 from catalog.model import Inventory, Snapshot
 from catalog.table import MapFunction, Table
-from compactor.errors import JobFailedError, PlanStaleError
+from compactor.errors import PlanStaleError
 from compactor.jobs.events import JobFinished, JobPlanned, JobStarted
 from compactor.jobs.failpoints import Failpoint, hit
 from compactor.jobs.journal import JobStart, Journal
@@ -51,8 +51,9 @@ def compact_table(
 
     Raises:
         TableBusyError: another job of the same store works on the table.
-        JobFailedError: the job was left unfinished: the outcome of a commit cannot be told, or
-            the job store does not answer. The same call continues it.
+        CommitUnknownError: the outcome of a commit cannot be told, and the job was left
+            unfinished. The same call continues it.
+        JobFailedError: the job store does not answer; again, the same call continues the job.
         CatalogError: the table cannot be read.
     """
     with claim(environment.store, table.name) as lease:
@@ -74,7 +75,7 @@ def apply_plan(
         PlanStaleError: none of its groups is as it was planned any more, or its snapshot has
             expired.
         TableBusyError: another job of the same store works on the table.
-        JobFailedError: as for `compact_table`.
+        CommitUnknownError, JobFailedError: as for `compact_table`.
     """
     with claim(environment.store, table.name) as lease:
         session = _Session(table, lease, environment, options)
@@ -167,14 +168,15 @@ class _Session:
         """Run a job to its end and record that.
 
         Raises:
-            JobFailedError: it cannot go on now.
+            CommitUnknownError: it cannot go on before it knows what became of a commit.
+            JobFailedError: the job store does not answer.
         """
         emit = self._environment.on_event
         emit(_started(job))
         narrator = Narrator(job.journal.job_id, job.plan, emit)
         end = run(job, self._environment.runtime, narrator)
         if isinstance(end, Suspend):
-            raise JobFailedError(
+            raise CommitUnknownError(
                 f"job {job.journal.job_id} cannot tell what became of a commit: {end.reason}",
                 hint="nothing was removed; the same command looks the commit up and goes on",
             )

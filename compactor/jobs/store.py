@@ -1,7 +1,7 @@
 """The job store: one database with every job, its groups, attempts and commit batches.
 
 SQLite by default, in WAL mode and fully synchronous: what a transaction has written survives the
-death of the process and of the machine. Any other SQLAlchemy URL works as well.
+death of the process and of the machine. PostgreSQL works as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, Row, create_engine, event, func, select, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
 from compactor.errors import JobFailedError, SettingsError
 from compactor.jobs.owner import Owner
@@ -202,10 +202,11 @@ def open_store(url: str) -> JobStore:
             if version is None:
                 connection.execute(VERSION.insert().values(version=SCHEMA_VERSION))
     except (SQLAlchemyError, OSError, ImportError) as error:
-        raise SettingsError(
-            f"cannot open the job store `{shown_url(url)}`: {error.__cause__ or error}",
-            hint="set `store.url` to a place that can be written to",
-        ) from error
+        hint = "set `store.url` to a place that can be written to"
+        if _is_damaged(error):
+            hint = "move the file away: a new one is made, without the history"
+        message = f"cannot open the job store `{shown_url(url)}`: {error.__cause__ or error}"
+        raise SettingsError(message, hint=hint) from error
     if version not in (None, SCHEMA_VERSION):
         engine.dispose()
         raise SettingsError(
@@ -213,6 +214,11 @@ def open_store(url: str) -> JobStore:
             hint="use the program that made it, or another `store.url`",
         )
     return JobStore(engine)
+
+
+def _is_damaged(error: Exception) -> bool:
+    """Tell a file that is no store from one that cannot be reached or written to."""
+    return isinstance(error, DatabaseError) and not isinstance(error, OperationalError)
 
 
 def shown_url(url: str) -> str:

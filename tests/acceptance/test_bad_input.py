@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -188,7 +189,7 @@ def test_a_catalog_that_stops_answering_mid_commit_is_settled_by_the_next_run(
     blocker.execute("ROLLBACK")
     blocker.close()
     assert process.returncode == 1, stdout + stderr
-    assert "commit-unknown" in stdout + stderr
+    assert json.loads(stdout)["error"]["code"] == "commit-unknown"
     assert rows(table) == before
     written = set(data.rglob("*.parquet"))
     document = compact(tmp_path, "run", "lake.ns.t")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from catalog.iceberg.demo import DemoCatalog
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -46,6 +48,28 @@ def test_names_that_are_no_text_are_refused() -> None:
     assert refused.returncode == 10
     assert json.loads(refused.stdout)["error"]["code"] == "table-not-found"
     assert b"names no table" in refused.stderr
+
+
+def test_without_a_place_for_its_state_a_plan_is_made_all_the_same(
+    demo_catalog: DemoCatalog,
+) -> None:
+    planned = compact("plan", demo_catalog.clicks, XDG_STATE_HOME=os.devnull)
+    assert planned.returncode == 0, planned.stderr
+    assert planned.stderr == b""
+
+
+def test_what_is_logged_is_a_line(tmp_path: Path, own_catalog: DemoCatalog) -> None:
+    (tmp_path / "profiles.db").mkdir()
+    ran = compact(
+        "run",
+        own_catalog.clicks,
+        "--quiet",
+        COMPACT_RUNTIME__PROFILES=str(tmp_path / "profiles.db"),
+    )
+    assert ran.returncode == 0, ran.stderr
+    lines = ran.stderr.splitlines()
+    assert lines
+    assert all(line.startswith(b"warning: ") for line in lines), ran.stderr
 
 
 def test_closed_streams_change_no_exit_code() -> None:

@@ -292,7 +292,7 @@ def test_an_unknown_outcome_is_left_alone_and_resumed(
 
     before = numbers(desk.table)
     monkeypatch.setattr(desk.table, "commit", unknown)
-    with pytest.raises(JobFailedError, match="no answer"):
+    with pytest.raises(CommitUnknownError, match="no answer"):
         desk.compact()
     assert numbers(desk.table) == before
     monkeypatch.setattr(desk.table, "commit", commit)

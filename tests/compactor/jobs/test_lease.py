@@ -109,6 +109,14 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path, store: JobStore) 
         open_store(f"sqlite:///{tmp_path}/state/jobs.db")
 
 
+def test_a_damaged_store_is_to_be_moved_away(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    path.write_bytes(b"no database, but a text that is long enough to be looked at" * 20)
+    with pytest.raises(SettingsError, match="file is not a database") as refused:
+        open_store(f"sqlite:///{path}")
+    assert refused.value.hint.startswith("move the file away")
+
+
 def test_passwords_of_stores_are_not_told() -> None:
     with pytest.raises(SettingsError) as refused:
         open_store("nosuch://me:secret@host/db")
