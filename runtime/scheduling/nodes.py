@@ -167,6 +167,10 @@ class Shelf:
             del self._steps[step]
             self.mask ^= 1 << step
 
+    def highest(self) -> Iterator[Node]:
+        """Return all nodes on the highest step: a task that needs a whole node may fit just one."""
+        return iter(self._steps[self.mask.bit_length() - 1])
+
     def first(self, step: int, cpus: int) -> Node | None:
         """Return a node on a step that has so many free CPU slots."""
         for count, node in enumerate(self._steps[step]):
@@ -218,5 +222,8 @@ class Pool:
                         best, best_step = found, lowest
         if best is not None:
             return best
-        roomiest = self.roomiest(need.cpus)
-        return roomiest if roomiest is not None and roomiest.fits(need) else None
+        shelves = [shelf for shelf in self.by_room[need.cpus.bit_length() :] if shelf.mask]
+        shelves.sort(key=lambda shelf: shelf.mask, reverse=True)
+        return next(
+            (node for shelf in shelves for node in shelf.highest() if node.fits(need)), None
+        )

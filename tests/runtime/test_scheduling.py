@@ -172,6 +172,11 @@ class TestNodes:
         scheduler.submit(Request(2, 90))
         assert dict(started(scheduler)) == {1: "n0", 2: "n1"}
 
+    def test_a_task_of_a_whole_node_finds_the_one_that_is_large_enough(self):
+        scheduler = scheduler_of(*[Resources(1, 99)] * 30, Resources(1, 100))
+        scheduler.submit(Request(1, 100))
+        assert started(scheduler) == [(1, "n30")]
+
     def test_labels_are_required(self):
         scheduler = scheduler_of(Resources(1, 100), Resources(1, 100, {"zone": "b"}))
         for number in range(2):
