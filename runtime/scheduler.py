@@ -39,7 +39,7 @@ from runtime.scheduling.order import Order
 from runtime.scheduling.queues import Job, Lane, Queued
 from runtime.scheduling.request import Need, Placement, Request, need
 
-JOBS_TRIED_MAX = 64
+JOBS_TRIED_MAX = 16
 """Jobs in a row whose tasks do not fit before a round ends; the next one starts with others."""
 
 PATIENCE_WAVES = 8
