@@ -1,6 +1,6 @@
 """Real Iceberg tables for tests: a SQL catalog in a directory, appends, delete files, rows back.
 
-PyIceberg writes no delete files, so the snapshots that hold them are produced here.
+PyIceberg writes no delete files: those of every kind are written here.
 """
 
 from __future__ import annotations
@@ -18,35 +18,15 @@ from pyiceberg.manifest import (
     DataFile,
     DataFileContent,
     FileFormat,
-    ManifestContent,
-    ManifestEntry,
-    ManifestEntryStatus,
     ManifestFile,
-    ManifestWriterV2,
 )
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import (
-    Operation,
-    SnapshotSummaryCollector,
-    Summary,
-    update_snapshot_summaries,
-)
-from pyiceberg.table.update.snapshot import _SnapshotProducer
 from pyiceberg.typedef import Record
 
-FILE_PATH_ID = 2147483546
-POSITION_ID = 2147483545
+from catalog.iceberg.row_delta import FILE_PATH_ID, POSITION_DELETES, RowDelta, commit_row_delta
+
 NAMESPACE = "ns"
-POSITION_DELETES = pa.schema(
-    [
-        pa.field(name, kind, False, {b"PARQUET:field_id": str(field_id).encode()})
-        for name, kind, field_id in [
-            ("file_path", pa.string(), FILE_PATH_ID),
-            ("pos", pa.int64(), POSITION_ID),
-        ]
-    ]
-)
 
 
 def catalog_properties(directory: Path) -> dict[str, str]:
@@ -171,78 +151,9 @@ def _write_delete_file(
     return file
 
 
-class _DeleteManifestWriter(ManifestWriterV2):
-    def content(self) -> ManifestContent:
-        return ManifestContent.DELETES
-
-    @property
-    def _meta(self) -> dict[str, str]:
-        return {**super()._meta, "content": "deletes"}
-
-
-class _AddDeletes(_SnapshotProducer["_AddDeletes"]):
-    """The row delta of other engines: a snapshot that adds delete files."""
-
-    def __init__(self, transaction: Any, io: Any, delete_files: Sequence[DataFile]) -> None:
-        super().__init__(operation=Operation.DELETE, transaction=transaction, io=io)
-        self._delete_files = delete_files
-
-    def _deleted_entries(self) -> list[ManifestEntry]:
-        return []
-
-    def _existing_manifests(self) -> list[ManifestFile]:
-        head = self._transaction.table_metadata.snapshot_by_id(self._parent_snapshot_id)
-        return [] if head is None else list(head.manifests(self._io))
-
-    def _manifests(self) -> list[ManifestFile]:
-        by_spec: dict[int, list[DataFile]] = {}
-        for file in self._delete_files:
-            by_spec.setdefault(file.spec_id, []).append(file)
-        added = [self._delete_manifest(spec_id, files) for spec_id, files in by_spec.items()]
-        return added + self._existing_manifests()
-
-    def _delete_manifest(self, spec_id: int, files: Sequence[DataFile]) -> ManifestFile:
-        with _DeleteManifestWriter(
-            self.spec(spec_id),
-            self.schema(),
-            self.new_manifest_output(),
-            self._snapshot_id,
-            self._compression,
-        ) as writer:
-            for file in files:
-                writer.add(
-                    ManifestEntry.from_args(
-                        status=ManifestEntryStatus.ADDED,
-                        snapshot_id=self._snapshot_id,
-                        sequence_number=None,
-                        file_sequence_number=None,
-                        data_file=file,
-                    )
-                )
-        return writer.to_manifest_file()
-
-    def _validate_concurrency(self) -> None:
-        pass
-
-    def _summary(self, snapshot_properties: Any = None) -> Summary:
-        metadata = self._transaction.table_metadata
-        collector = SnapshotSummaryCollector(0)
-        for file in self._delete_files:
-            collector.add_file(file, metadata.schema(), metadata.specs()[file.spec_id])
-        head = metadata.snapshot_by_id(self._parent_snapshot_id)
-        summary = update_snapshot_summaries(
-            Summary(operation=Operation.OVERWRITE, **collector.build()),
-            head.summary if head else None,
-        )
-        return Summary(operation=Operation.DELETE, **summary.additional_properties)
-
-
 def commit_deletes(table: Table, *delete_files: DataFile) -> Table:
     """Commit delete files in one snapshot, as a merge-on-read writer does."""
-    transaction = table.refresh().transaction()
-    producer = _AddDeletes(transaction, table.io, delete_files)
-    producer.commit()
-    transaction.commit_transaction()
+    commit_row_delta(table, delete_files)
     return table.refresh()
 
 
@@ -253,7 +164,7 @@ def delete_positions(table: Table, file: DataFile, positions: Sequence[int]) -> 
     return deletes
 
 
-class _AddDeletesIfLive(_AddDeletes):
+class _RowDeltaIfLive(RowDelta):
     """As a careful merge-on-read writer: the data file must still be live at every attempt."""
 
     def __init__(self, transaction: Any, io: Any, deletes: DataFile, target: str) -> None:
@@ -280,6 +191,6 @@ def commit_deletes_if_live(table: Table, deletes: DataFile, target: str) -> Tabl
         ValidationException: it has.
     """
     transaction = table.transaction()
-    _AddDeletesIfLive(transaction, table.io, deletes, target).commit()
+    _RowDeltaIfLive(transaction, table.io, deletes, target).commit()
     transaction.commit_transaction()
     return table.refresh()

@@ -37,13 +37,13 @@ from pyiceberg.table.snapshots import (
 from pyiceberg.table.update.snapshot import _SnapshotProducer
 
 # Reserved field ids of the specification.
-_FILE_PATH_ID = 2147483546
+FILE_PATH_ID = 2147483546
 _POSITION_ID = 2147483545
-_SCHEMA = pa.schema(
+POSITION_DELETES = pa.schema(
     [
         pa.field(name, kind, False, {b"PARQUET:field_id": str(field_id).encode()})
         for name, kind, field_id in (
-            ("file_path", pa.string(), _FILE_PATH_ID),
+            ("file_path", pa.string(), FILE_PATH_ID),
             ("pos", pa.int64(), _POSITION_ID),
         )
     ]
@@ -65,9 +65,13 @@ class PositionDeletes:
 
 def commit_position_deletes(table: Table, deletes: Sequence[PositionDeletes]) -> None:
     """Write one delete file for each of `deletes` and commit them in one snapshot."""
-    files = [_write(table, each) for each in deletes]
+    commit_row_delta(table, [_write(table, each) for each in deletes])
+
+
+def commit_row_delta(table: Table, delete_files: Sequence[DataFile]) -> None:
+    """Commit delete files that are written, of any kind, in one snapshot."""
     transaction = table.refresh().transaction()
-    _RowDelta(transaction, table.io, files).commit()
+    RowDelta(transaction, table.io, delete_files).commit()
     transaction.commit_transaction()
 
 
@@ -80,7 +84,7 @@ def _write(table: Table, deletes: PositionDeletes) -> DataFile:
             "file_path": np.repeat(np.array(paths, dtype=object), counts),
             "pos": np.concatenate([deletes.positions[path] for path in paths]),
         },
-        schema=_SCHEMA,
+        schema=POSITION_DELETES,
     )
     location = f"{table.location()}/data/{uuid.uuid4()}-deletes.parquet"
     with table.io.new_output(location).create() as sink:
@@ -92,8 +96,8 @@ def _write(table: Table, deletes: PositionDeletes) -> DataFile:
         partition=deletes.like.partition,
         record_count=content.num_rows,
         file_size_in_bytes=len(table.io.new_input(location)),
-        lower_bounds={_FILE_PATH_ID: paths[0].encode()},
-        upper_bounds={_FILE_PATH_ID: paths[-1].encode()},
+        lower_bounds={FILE_PATH_ID: paths[0].encode()},
+        upper_bounds={FILE_PATH_ID: paths[-1].encode()},
         split_offsets=[4],
     )
     file.spec_id = deletes.like.spec_id
@@ -111,7 +115,7 @@ class _DeleteManifestWriter(ManifestWriterV2):
         return {**super()._meta, "content": "deletes"}
 
 
-class _RowDelta(_SnapshotProducer["_RowDelta"]):
+class RowDelta(_SnapshotProducer["RowDelta"]):
     """A snapshot that adds delete files and leaves every other file as it is."""
 
     def __init__(self, transaction: Any, io: Any, delete_files: Sequence[DataFile]) -> None:
