@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 from typing import Any
 
@@ -73,6 +73,7 @@ class Dispatcher:
         self._cpu_seconds = 0.0
         self._is_stopped = False
         self._look_at_nodes()
+        self._watched: Set[str] = self._capacity.nodes.keys()
         self._thread = threading.Thread(target=self._run, name="runtime", daemon=True)
         self._thread.start()
 
@@ -300,9 +301,14 @@ class Dispatcher:
         """Take back what no living node can run any more: with Ray it would wait for ever."""
         if time.monotonic() - self._nodes_seconds < NODES_SECONDS:
             return
-        before = self._capacity.nodes
-        self._look_at_nodes()
-        if before.keys() <= self._capacity.nodes.keys():
+        try:
+            self._look_at_nodes()
+        except (exceptions.RayError, RuntimeError) as error:  # the head may be back soon
+            _log.warning("the nodes of the cluster cannot be listed: %s", error)
+            self._nodes_seconds = time.monotonic()
+            return
+        before, self._watched = self._watched, self._capacity.nodes.keys()
+        if before <= self._watched:
             return
         for task in [task for task in self._in_flight if task.actor is None]:
             asked = replace(task.request, memory_bytes=task.granted_bytes)

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED
 from concurrent.futures import wait as wait_for
+from dataclasses import replace
 from types import FunctionType, TracebackType
 from typing import Any, Self, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -277,6 +278,10 @@ def open_ray(address: str, limit: Resources, *, started: Resources, ledger: Ledg
     """
     if is_inside_attempt():
         raise RuntimeError("a task cannot start tasks: it returns what is to be done instead")
+    if not limit.memory_bytes:
+        # All of it is a share of this machine: objects must fit into that, too.
+        room_bytes = int((1 - cluster.STORE_SHARE) * started.memory_bytes)
+        started = replace(started, memory_bytes=room_bytes)
     place = address.partition("://")[2]
     connection = cluster.join(place) if place else cluster.start(started)
     try:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 import runtime
+from runtime.shuffle import Shuffle, shuffle
 from tests.runtime import tasks
 
 MIB = 1 << 20
@@ -29,6 +30,16 @@ def make_wide_table(rows):
 
 def total_of_all(*tables):
     return sum(tasks.total(table) for table in tables)
+
+
+def total_unless_many(sizes):
+    if len(sizes) > 2:
+        raise MemoryError(f"{len(sizes)} at once")
+    return sum(sizes)
+
+
+def halves(sizes):
+    return [(sizes[: len(sizes) // 2],), (sizes[len(sizes) // 2 :],)]
 
 
 class WorkerConformance:
@@ -108,6 +119,11 @@ class WorkerConformance:
         actor.stop()
         wait_until(lambda: rt.stats().granted == runtime.Resources(0, 0))
 
+    def test_what_outgrows_the_largest_node_is_split(self, rt):
+        retry = runtime.Retry(split=halves, join=sum)
+        ref = rt.submit(total_unless_many, list(range(16)), memory=4 << 30, retry=retry)
+        assert rt.get(rt.submit(tasks.add, ref, 1)) == sum(range(16)) + 1
+
     # ---------------------------------------------------------------- cancelling
 
     def test_a_running_task_is_gone_when_cancel_returns(self, rt, tmp_path):
@@ -173,6 +189,16 @@ class WorkerConformance:
         """What does not fit is kept elsewhere until it is asked for."""
         refs = [rt.submit(tasks.make_array, 4_000_000 + i) for i in range(10)]
         assert [len(rt.get(ref)) for ref in refs] == [4_000_000 + i for i in range(10)]
+
+    def test_a_shuffle_meets_each_key_once(self, rt):
+        tables = [
+            pa.table({"k": np.arange(i, 50_000, 3), "n": np.ones(len(range(i, 50_000, 3)))})
+            for i in range(3)
+        ]
+        work = Shuffle(by=("k",), buckets=4, reduce=lambda rows: set(rows["k"].to_pylist()))
+        buckets = rt.get(shuffle(rt, tables, work))
+        assert sum(map(len, buckets)) == 50_000
+        assert set().union(*buckets) == set(range(50_000))
 
     def test_ten_thousand_tiny_tasks(self, rt):
         started = time.monotonic()
