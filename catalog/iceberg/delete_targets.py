@@ -7,7 +7,7 @@ answer decides whether rows come back, so it is never guessed.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -108,14 +108,24 @@ def live_files(
             for path in _hit_by_equality(delete, head, base_sequence_number):
                 applied[path].add(delete_path)
             continue
-        neighbours = by_partition.get(partition_text(delete.file))
-        for path in neighbours.allowed_by(delete.file) if neighbours else ():
+        for path in _candidates(delete.file, head, by_partition):
             if delete.sequence_number < head.files[path].sequence_number:
                 continue
             # What was planned with is known to be harmless; what is new has to be looked into.
             if delete_path in planned.get(path, ()) or path in targets.of(delete.file):
                 applied[path].add(delete_path)
     return {path: _live_file(one, applied[path]) for path, one in head.files.items()}
+
+
+def _candidates(
+    delete_file: DataFile, head: Head, by_partition: Mapping[str, _Paths]
+) -> Sequence[str]:
+    """Return the data files that a delete file may name, by its bounds or by its partition."""
+    single = single_target(delete_file)
+    if single is not None:
+        return [single] if single in head.files else []
+    neighbours = by_partition.get(partition_text(delete_file))
+    return neighbours.allowed_by(delete_file) if neighbours else []
 
 
 def _live_file(one: LiveEntry, delete_paths: set[str]) -> LiveFile:
@@ -147,6 +157,17 @@ def _hit_by_equality(delete: LiveEntry, head: Head, base_sequence_number: int) -
             yield path
 
 
+def _may_leave(
+    delete_file: DataFile, removed: frozenset[str], by_partition: Mapping[str, _Paths]
+) -> bool:
+    """Whether it names one data file, or has had to be opened for this commit anyway."""
+    single = single_target(delete_file)
+    neighbours = by_partition.get(partition_text(delete_file))
+    if neighbours is None:
+        return single in removed
+    return single is not None or bool(neighbours.allowed_by(delete_file))
+
+
 def leaving(
     head: Head,
     removed: frozenset[str],
@@ -167,9 +188,7 @@ def leaving(
         delete.file.file_path: delete
         for delete in head.deletes
         if delete.file.content == DataFileContent.POSITION_DELETES
-        and (neighbours := by_partition.get(partition_text(delete.file))) is not None
-        # It names one data file, or it has had to be opened for this commit anyway.
-        and (single_target(delete.file) is not None or neighbours.allowed_by(delete.file))
+        and _may_leave(delete.file, removed, by_partition)
     }
     # What else they name, by data file: one that is live keeps its delete files.
     doubts: dict[str, list[str]] = {}

@@ -6,7 +6,7 @@ heads the commit meets; those that the manifest list excludes are not opened at 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -55,7 +55,7 @@ class Head:
     Attributes:
         manifests: all that hold live files.
         files: the files to be replaced that are live, by path.
-        deletes: the delete files in their partitions, of any kind.
+        deletes: the delete files that may apply to them, of any kind.
     """
 
     manifests: tuple[ManifestFile, ...]
@@ -82,6 +82,11 @@ class HeadReader:
         self._partitions: dict[int, list[Values]] = {}
         for spec_id, values in map(decode_key, self._keys):
             self._partitions.setdefault(spec_id, []).append(values)
+        self._planned_deletes = frozenset(
+            path
+            for rewrite in commit.rewrites
+            for path in rewrite.files.delete_files["path"].to_pylist()
+        )
         sequence_numbers = table["sequence_number"].to_numpy()
         self._base_sequence_number = commit.base.sequence_number
         self._sequence_numbers = (int(sequence_numbers.min()), int(sequence_numbers.max()))
@@ -96,13 +101,33 @@ class HeadReader:
         manifests = tuple(filter(_has_live_files, manifests_of(snapshot, self._io)))
         touched = [one for one in manifests if self._is_touched(one, metadata)]
         data = [one for one in touched if one.content == ManifestContent.DATA]
-        deletes = [one for one in touched if one.content == ManifestContent.DELETES]
         opened = self._open_all(filter(self._may_list_replaced, data))
         return Head(
             manifests=manifests,
             files={one.file.file_path: one for part in opened for one in part.entries},
-            deletes=tuple(one for part in self._open_all(deletes) for one in part.entries),
+            deletes=tuple(self._deletes(manifests, touched)),
         )
+
+    def _deletes(
+        self, manifests: Iterable[ManifestFile], touched: Collection[ManifestFile]
+    ) -> list[LiveEntry]:
+        """Return the delete files that may apply to the files of the commit.
+
+        One that names its data file applies to it whatever partition it is filed under. So what is
+        younger than the base is opened in any case, and everything when a planned one is missing.
+        """
+        deletes = [one for one in manifests if one.content == ManifestContent.DELETES]
+        likely = [one for one in deletes if one in touched or self._is_younger(one)]
+        entries = self._delete_entries(likely)
+        if self._planned_deletes <= {one.file.file_path for one in entries}:
+            return entries
+        return self._delete_entries(deletes)
+
+    def _delete_entries(self, manifests: Iterable[ManifestFile]) -> list[LiveEntry]:
+        return [one for part in self._open_all(manifests) for one in part.entries]
+
+    def _is_younger(self, manifest: ManifestFile) -> bool:
+        return (manifest.sequence_number or 0) > self._base_sequence_number
 
     def live_paths(
         self, metadata: TableMetadata, manifests: Iterable[ManifestFile]

@@ -269,6 +269,27 @@ def test_a_delete_file_for_many_files_conflicts_with_those_it_names(lake: Iceber
     assert lake.rows() == before
 
 
+@pytest.mark.parametrize("moment", ["before the plan", "after the plan"])
+def test_a_delete_filed_under_another_partition_still_drops_the_rows_it_names(
+    lake: IcebergLake, moment: str
+) -> None:
+    files = fill(lake)
+    commit = plan_all(lake.table)
+    # Readers go by the path in the bounds, whatever the partition says.
+    deletes = write_position_deletes(
+        lake.other, {files["a"][0]: [0]}, like=lake.data_file(files["b"][0])
+    )
+    commit_deletes(lake.other, deletes)
+    before = lake.rows()
+    if moment == "before the plan":
+        commit = plan_all(lake.table)
+    result = lake.table.commit(commit)
+    assert lake.rows() == before
+    assert len(result.conflicts) == (0 if moment == "before the plan" else 1)
+    left = lake.other.inspect.delete_files().num_rows
+    assert left == len(result.conflicts)
+
+
 def test_dangling_deletes_leave_with_the_next_rewrite_of_their_partition(lake: IcebergLake) -> None:
     files = fill(lake, parts="ab")
     lake.delete({files["a"][0]: [0]})
