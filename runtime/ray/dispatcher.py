@@ -25,6 +25,7 @@ from runtime.attempt import outcome_of
 from runtime.errors import Cancelled, Infeasible, Lost, OutOfMemory, RuntimeFailure
 from runtime.ledger import Ledger
 from runtime.ray import cluster
+from runtime.ray.account import Account
 from runtime.ray.capacity import Capacity
 from runtime.ray.failures import translate
 from runtime.ray.launcher import START, Launcher
@@ -52,7 +53,7 @@ class Dispatcher:
     """Runs tasks on a cluster.
 
     Attributes:
-        stored_bytes: Sizes of objects as they come, and the same, negative, as they go.
+        account: What came of them.
     """
 
     def __init__(self, limit: Resources, ledger: Ledger, paths: tuple[str, ...]) -> None:
@@ -66,11 +67,7 @@ class Dispatcher:
         self._nodes_seconds = -math.inf
         self._launcher = Launcher(self._capacity, paths)
         self._used_cpus = self._granted_bytes = 0
-        self.stored_bytes: deque[int] = deque()
-        self._object_bytes = 0
-        self._lock = threading.Lock()
-        self._finished = self._failed = self._peak_bytes = 0
-        self._cpu_seconds = 0.0
+        self.account = Account(ledger)
         self._is_stopped = False
         self._look_at_nodes()
         self._watched: Set[str] = self._capacity.nodes.keys()
@@ -105,9 +102,6 @@ class Dispatcher:
 
     def stats(self) -> Stats:
         """Return the state of this moment; numbers may be of neighbouring moments."""
-        with self._lock:
-            while self.stored_bytes:
-                self._object_bytes += self.stored_bytes.popleft()
         total = self._capacity.total()
         is_open = self._thread.is_alive()
         running = min(len(self._in_flight), total.cpus)
@@ -117,11 +111,11 @@ class Dispatcher:
             workers=total.cpus if is_open else 0,
             queued=max(0, len(self._unended) - running),
             running=running,
-            finished=self._finished,
-            failed=self._failed,
-            object_bytes=self._object_bytes,
-            peak_memory_bytes=self._peak_bytes,
-            cpu_seconds=self._cpu_seconds,
+            finished=self.account.finished,
+            failed=self.account.failed,
+            object_bytes=self.account.object_bytes(),
+            peak_memory_bytes=self.account.peak_bytes,
+            cpu_seconds=self.account.cpu_seconds,
         )
 
     # ------------------------------------------------------------ events, in the own thread
@@ -333,12 +327,12 @@ class Dispatcher:
         error = future.exception()
         if error is not None:
             failure = self._why(task, error)
-            profile = self._record(task.profile(outcome_of(failure)))
+            profile = self.account.record(task.profile(outcome_of(failure)))
         else:
             told: Report = future.result()
             self._count_lost(task, told.lost_attempts)
             found = None if told.failure is None else failure_of(told.failure)
-            profile = self._record(task.profile(outcome_of(found), told))
+            profile = self.account.record(task.profile(outcome_of(found), told))
             if found is None:
                 task.result.segments = told.segments
                 self._succeed(task, profile)
@@ -366,14 +360,8 @@ class Dispatcher:
     def _count_lost(self, task: RayTask, lost_attempts: int) -> None:
         """Account for what Ray tried by itself, to which nobody can tell what it took."""
         for _ in range(lost_attempts):
-            self._record(task.profile("lost"))
+            self.account.record(task.profile("lost"))
             task.attempt += 1
-
-    def _record(self, profile: Profile) -> Profile:
-        self._peak_bytes = max(self._peak_bytes, profile.anonymous_peak_bytes)
-        self._cpu_seconds += profile.cpu_seconds
-        self._ledger.record(profile)
-        return profile
 
     def _retry(self, task: RayTask, failure: RuntimeFailure) -> bool:
         """Queue another attempt, first in line; of workers that died Ray has retried the task."""
@@ -419,9 +407,9 @@ class Dispatcher:
         self._await(task)
 
     def _succeed(self, task: RayTask, profile: Profile) -> None:
-        self._finished += 1
+        self.account.finished += 1
         result = task.result
-        result.hold(task.value, profile.output_bytes, self.stored_bytes)
+        result.hold(task.value, profile.output_bytes, self.account.stored_bytes)
         for dependent in self._settle(task, profile):
             dependent.missing -= 1
             if not dependent.missing and dependent.actor is None:
@@ -434,7 +422,7 @@ class Dispatcher:
             task = failing.pop()
             if task.result.has_ended:
                 continue
-            self._failed += 1
+            self.account.failed += 1
             task.result.failure = failure
             failing += self._settle(task, profile)
             profile = None

@@ -225,7 +225,7 @@ class RayRuntime(Runtime):
         """Return a value that is there already."""
         payload = _packed(value, what=what)
         result = Result()
-        result.hold(_stored(payload), payload.size_bytes, self._dispatcher.stored_bytes)
+        result.hold(_stored(payload), payload.size_bytes, self._dispatcher.account.stored_bytes)
         result.ended.set_result(None)
         return result
 
