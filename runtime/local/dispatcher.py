@@ -5,7 +5,7 @@ in what happened, then starts what fits. Nothing here is locked and no event can
 one, ^C included, since signals are handled in the main thread.
 
 A task waits for its inputs (`missing`), then in the backlog, then in the scheduler, which places
-it (both in `_placing`). Then it sits with a worker. A call of an
+it (both in `placing`). Then it sits with a worker. A call of an
 actor waits for its inputs in the actor's own line.
 """
 
@@ -42,6 +42,7 @@ class Dispatcher:
 
     Attributes:
         objects: The account of stored objects.
+        placing: What is ready to run, and what actors hold.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Dispatcher:
         self._session = session
         self._ids = ids
         self._mailbox = Mailbox()
-        self._placing = Placing(total, ledger=ledger, objects=self.objects)
+        self.placing = Placing(total, ledger=ledger, objects=self.objects)
         self._account = Account(ledger)
         self._sampled_seconds = 0.0
         self._is_stopped = self._is_ended = False
@@ -71,18 +72,13 @@ class Dispatcher:
         self.post(self._stop)
         self._thread.join()
 
-    @property
-    def actor_bytes(self) -> int:
-        """Memory that actors hold or wait for: tasks will not get it."""
-        return self._placing.actor_bytes
-
     def stats(self) -> Stats:
         """Return the state of this moment; numbers may be of neighbouring moments."""
         running = 0 if self._crew is None else self._crew.running
         is_ended, account = self._is_ended, self._account
         return Stats(
             total=self._total,
-            granted=Resources(0, 0) if is_ended else self._placing.granted,
+            granted=Resources(0, 0) if is_ended else self.placing.granted,
             workers=0 if self._crew is None else self._crew.size,
             queued=max(0, len(account.unended) - running),
             running=running,
@@ -116,7 +112,7 @@ class Dispatcher:
 
     def start_actor(self, actor: ActorState, start: LocalTask) -> None:
         """Take in an actor: it starts when there is memory for it."""
-        self._placing.hold(actor)
+        self.placing.hold(actor)
         self.submit(start)
 
     def cancel(self, task: LocalTask) -> None:
@@ -127,7 +123,8 @@ class Dispatcher:
             self.cancel(part)
         seat = None if self._crew is None else self._crew.seat_of(task)
         if seat is not None and task is not seat.tasks[0]:
-            self._take_back(seat)
+            for other in seat.take_back():
+                self.placing.add(other)
         if seat is None or task not in seat.tasks:
             self._fail(task, Cancelled(f"{task.function.name} was cancelled before it started"))
         else:
@@ -139,7 +136,7 @@ class Dispatcher:
         if actor.ended_by is not None:
             return
         actor.ended_by = reason
-        self._placing.let_go(actor)
+        self.placing.let_go(actor)
         if actor.seat is not None:
             for task in actor.seat.tasks:
                 task.is_cancelled = True
@@ -215,24 +212,24 @@ class Dispatcher:
             return
         try:
             task.make_ready()
-            self._placing.add(task)
+            self.placing.add(task)
         except (Lost, Infeasible) as failure:
             self._fail(task, failure)
 
     def _place(self, crew: Crew) -> None:
-        while (actors := self._placing.place()) is not None:
+        while (actors := self.placing.place()) is not None:
             for actor in actors:
                 self._seat_actor(crew, actor)
             self._start_placed(crew)
         self._start_placed(crew)
 
     def _start_placed(self, crew: Crew) -> None:
-        while (popped := self._placing.pop(is_busy=crew.is_busy)) is not None:
+        while (popped := self.placing.pop(is_busy=crew.is_busy)) is not None:
             task, failure = popped
             if failure is not None:
                 self._fail(task, failure)
             if task.has_ended:
-                self._placing.release(task.id)
+                self.placing.release(task.id)
             else:
                 self._start(crew, task)
 
@@ -250,11 +247,11 @@ class Dispatcher:
         try:
             seat = self._seat_for(crew, task)
         except OSError as error:
-            self._placing.release(task.id)
+            self.placing.release(task.id)
             self._fail(task, Lost(f"no worker could be started: {error}"))
             return
         seat.batch_id = task.id
-        for other, failure in crew.send(seat, self._placing.batch(task)):
+        for other, failure in crew.send(seat, self.placing.batch(task)):
             self._fail(other, failure)
         if not seat.tasks:
             self._leave(crew, seat, 0)
@@ -271,7 +268,7 @@ class Dispatcher:
     def _answered(self, crew: Crew, seat: Seat, done: Done) -> None:
         task = seat.tasks.popleft()
         failure = None if done.failure is None else _decoded(done.failure)
-        self._placing.learn(task, done.usage.duration_seconds)
+        self.placing.learn(task, done.usage.duration_seconds)
         profile = self._account.record(task, failure, done)
         if not seat.tasks and not (task.is_cancelled or task.is_overrun):
             self._leave(crew, seat, done.retained_bytes)
@@ -283,28 +280,35 @@ class Dispatcher:
             self._fail(task, failure, profile)
 
     def _died(self, crew: Crew, seat: Seat) -> None:
-        """Charge the task that ran with the death; those behind it have not started."""
-        how = crew.remove(seat)
-        tasks, actor = list(seat.tasks), seat.actor
+        """Charge the task that ran with the death.
+
+        Those behind it have not started, those before it have ended unheard: they run again.
+        """
+        actor, waiting = seat.actor, seat.take_back()
+        started = list(seat.tasks)
         seat.tasks.clear()
+        how = crew.remove(seat)
         self._release(seat)
+        for task in waiting:
+            self.placing.add(task)
         if actor is not None:
             actor.seat = None
-        for task in tasks[1:]:
-            self._placing.add(task)
-        for task in tasks[:1]:
-            Path(task.stored_at).unlink(missing_ok=True)
-            failure = _why(task, how)
-            profile = self._account.record(task, failure, None)
-            if not self._retry(task, failure):
-                self._fail(task, failure, profile)
+        is_wanted = any(task.is_cancelled or task.is_overrun for task in started)
+        for place, task in enumerate(started, 1):
+            is_charged = place == len(started) and not is_wanted
+            if is_charged or task.is_cancelled or task.is_overrun:
+                self._charge(task, how)
+            else:
+                self.placing.add(task)
         if actor is not None:
             self.end_actor(actor, Lost(f"the actor's worker, {how}"))
 
-    def _take_back(self, seat: Seat) -> None:
-        """Queue the tasks again that a worker has not started."""
-        for _ in range(min(seat.process.take_back(), len(seat.tasks))):
-            self._placing.add(seat.tasks.pop())
+    def _charge(self, task: LocalTask, how: str) -> None:
+        Path(task.stored_at).unlink(missing_ok=True)
+        failure = _why(task, how)
+        profile = self._account.record(task, failure, None)
+        if not self._retry(task, failure):
+            self._fail(task, failure, profile)
 
     def _leave(self, crew: Crew, seat: Seat, retained_bytes: int) -> None:
         """Take note that a worker is through with its batch."""
@@ -316,7 +320,7 @@ class Dispatcher:
 
     def _release(self, seat: Seat) -> None:
         if seat.batch_id is not None:
-            self._placing.release(seat.batch_id)
+            self.placing.release(seat.batch_id)
             seat.batch_id = None
 
     def _retry(self, task: LocalTask, failure: RuntimeFailure) -> bool:
@@ -328,7 +332,7 @@ class Dispatcher:
             granted_bytes = escalated(
                 granted_bytes=task.granted_bytes,
                 used_bytes=max(task.seen_bytes, failure.used_bytes),
-                cap_bytes=self._placing.cap_bytes,
+                cap_bytes=self.placing.cap_bytes,
             )
             if granted_bytes is None:
                 return self._split(task, failure)
@@ -338,7 +342,7 @@ class Dispatcher:
         if is_last:
             return False
         task.attempt += 1
-        self._placing.add(task)
+        self.placing.add(task)
         return True
 
     def _split(self, task: LocalTask, failure: RuntimeFailure) -> bool:
@@ -396,7 +400,7 @@ class Dispatcher:
             task = failing.pop()
             if task.has_ended:
                 continue
-            self._placing.withdraw(task)
+            self.placing.withdraw(task)
             for ref in self._account.end(task, is_failed=True):
                 ref.failure = failure
                 failing += ref.dependents

@@ -125,7 +125,7 @@ class LocalRuntime(Runtime):
     def actor(self, cls: Callable[..., object], *args: object, memory: int | None = None) -> Actor:
         """See `Runtime.actor`."""
         granted_bytes = memory or BASE_BYTES
-        left_bytes = self._total.memory_bytes - self._dispatcher.actor_bytes
+        left_bytes = self._total.memory_bytes - self._dispatcher.placing.actor_bytes
         self._check(Resources(1, granted_bytes), replace(self._total, memory_bytes=left_bytes))
         state = ActorState(next(self._ids), next(self._ids), granted_bytes)
         start = self._call(state, LocalRef(state.start_id), in_worker.start, [cls, *args])

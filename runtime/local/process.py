@@ -108,19 +108,19 @@ class WorkerProcess:
         os.eventfd_write(self._tokens_fd, len(tasks))
         send(self.fd, [self._with_function(task, function) for task, function in tasks])
 
-    def take_back(self) -> int:
-        """Take the tasks back that it has not started; returns how many of the last ones."""
-        count = 0
-        while True:
+    def take_back(self, count_max: int) -> int:
+        """Take tasks back that it has not started; returns how many of the last ones."""
+        for count in range(count_max):
             try:
                 os.eventfd_read(self._tokens_fd)
             except BlockingIOError:
                 return count
-            count += 1
+        return count_max
 
     def answers(self) -> list[Done] | None:
         """Read what it has answered; None when it is gone."""
-        return self._inbox.available()
+        frames = self._inbox.available()
+        return None if frames is None else [done for frame in frames for done in frame]
 
     def kill(self) -> None:
         """Stop it at once, whatever it does."""

@@ -1,7 +1,7 @@
 """What driver and worker say to each other, over one socket pair per worker.
 
 A frame is its length and a pickle. The driver sends `Hello` once and then lists of `Task`; the
-worker runs them in order and answers each with one `Done`. Before it starts one it takes a token
+worker runs them in order and answers with lists of `Done`. Before it starts one it takes a token
 that came with it: tokens that the driver takes back are tasks that will not start. The end of the
 stream means that the other side is gone.
 """
@@ -61,7 +61,7 @@ class Done(NamedTuple):
     retained_bytes: int
 
 
-def send(fd: int, message: Hello | list[Task] | Done) -> None:
+def send(fd: int, message: Hello | list[Task] | list[Done]) -> None:
     """Write one frame.
 
     Raises:

@@ -246,6 +246,11 @@ class Seat:
     actor: "ActorState | None" = None
     batch_id: int | None = None
 
+    def take_back(self) -> list[LocalTask]:
+        """Take the tasks back that have not started, but the first: it is as good as started."""
+        count = self.process.take_back(max(0, len(self.tasks) - 1))
+        return [self.tasks.pop() for _ in range(count)]
+
 
 @dataclass(slots=True, eq=False)
 class ActorState:

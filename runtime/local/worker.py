@@ -8,6 +8,8 @@ import os
 import select
 import signal
 import sys
+import threading
+import time
 from _thread import start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,6 +39,8 @@ from runtime.serialization import encode, in_memory, rows_of
 
 # The kernel's own killer takes a worker before the driver.
 _OOM_SCORE = "500"
+
+_ANSWER_SECONDS, _LATE_SECONDS = 1e-3, 5e-3
 
 
 def main(fd: int, tokens_fd: int) -> None:
@@ -74,6 +78,44 @@ class _Functions:
         return self._unpacked[function_id]
 
 
+class _Answers:
+    """Sends answers some at a time, and none much later than it was there.
+
+    Each message wakes the driver up. A second thread sends what the first one cannot, since the
+    next task takes longer than those before.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+        self._some = threading.Event()
+        self._pending: list[Done] = []
+        self._sent_seconds = 0.0
+        start_new_thread(self._send_late, ())
+
+    def add(self, done: Done) -> None:
+        with self._lock:
+            self._pending.append(done)
+        if time.monotonic() - self._sent_seconds > _ANSWER_SECONDS:
+            self.send()
+        elif len(self._pending) == 1:
+            self._some.set()
+
+    def send(self) -> None:
+        with self._lock:
+            pending, self._pending = self._pending, []
+            self._sent_seconds = time.monotonic()
+            if pending:
+                with suppress(OSError):  # the driver is gone, which is seen elsewhere
+                    send(self._fd, pending)
+
+    def _send_late(self) -> None:
+        while self._some.wait():
+            self._some.clear()
+            time.sleep(_LATE_SECONDS)
+            self.send()
+
+
 class _Result(NamedTuple):
     packed: Packed | None
     input_rows: int
@@ -82,7 +124,7 @@ class _Result(NamedTuple):
 
 def _serve(fd: int, tokens_fd: int, inbox: Inbox) -> None:
     meter, functions = Meter(ArrowPools()), _Functions()
-    start_bytes = own_anonymous_bytes()
+    start_bytes, answers = own_anonymous_bytes(), _Answers(fd)
     while True:
         tasks = cast("list[Task] | None", inbox.receive())
         if tasks is None:
@@ -97,10 +139,8 @@ def _serve(fd: int, tokens_fd: int, inbox: Inbox) -> None:
                 break  # the driver took the rest back
             done = _run(task, functions, meter)
             _flush()
-            try:
-                send(fd, done._replace(retained_bytes=done.retained_bytes - start_bytes))
-            except OSError:
-                return
+            answers.add(done._replace(retained_bytes=done.retained_bytes - start_bytes))
+        answers.send()
 
 
 def _run(task: Task, functions: _Functions, meter: Meter) -> Done:
