@@ -96,7 +96,7 @@ def catalog_errors(subject: str) -> Iterator[None]:
             hint="install PyIceberg with the extra of the catalog, or the driver of its database",
         ) from fault
     except (ValueError, KeyError, TypeError, pyiceberg_errors.ValidationError) as fault:
-        raise CorruptTableError(f"{subject} cannot be read: {_first_line(fault)}") from fault
+        raise CorruptTableError(f"{subject} cannot be read: {_reason(fault)}") from fault
     except Exception as fault:  # each catalog's client has errors of its own
         if _is_denied(fault):
             raise AccessDeniedError(f"no access to {subject}: {_first_line(fault)}") from fault
@@ -116,6 +116,14 @@ def _is_denied(fault: Exception) -> bool:
 def _first_line(fault: Exception) -> str:
     lines = str(fault).splitlines()
     return lines[0] if lines else type(fault).__name__
+
+
+def _reason(fault: Exception) -> str:
+    """Return what is wrong; the first line of a model's complaint only counts the others."""
+    first, *others = str(fault).splitlines() or [""]
+    if "validation error" not in first or not others:
+        return _first_line(fault)
+    return " ".join(line.strip() for line in others[:2]).partition(" [type=")[0]
 
 
 def _check_database(name: str, uri: str) -> None:

@@ -9,7 +9,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
-from catalog.errors import UnsupportedTableError
+from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.iceberg.partition import Spec, SpecField
 from catalog.iceberg.properties import refuse_properties
 from catalog.iceberg.schema import arrow_schema
@@ -36,6 +36,28 @@ def refuse_unsupported(metadata: TableMetadata) -> None:
         for field in spec.fields:
             _refuse_field(field)
     arrow_schema(metadata.schema())
+
+
+def refuse_contradictions(metadata: TableMetadata) -> None:
+    """Refuse a table whose metadata would mislead a commit.
+
+    Raises:
+        CorruptTableError: the current snapshot is not there, or a snapshot has a sequence number
+            that is still to be given out: what is deleted next would not apply to our outputs.
+    """
+    if metadata.current_snapshot_id is not None and metadata.current_snapshot() is None:
+        raise CorruptTableError(
+            f"the metadata lacks its current snapshot {metadata.current_snapshot_id}",
+            hint="roll the table back to a snapshot that it has",
+        )
+    following = metadata.next_sequence_number()
+    for snapshot in metadata.snapshots if metadata.format_version > 1 else ():
+        if (snapshot.sequence_number or 0) >= following:
+            raise CorruptTableError(
+                f"snapshot {snapshot.snapshot_id} has the sequence number"
+                f" {snapshot.sequence_number}, the table's next one is {following}",
+                hint="the table was written by a faulty client; it was not touched",
+            )
 
 
 def _refuse_field(field: SpecField) -> None:

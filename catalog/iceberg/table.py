@@ -11,6 +11,7 @@ from catalog.iceberg.inventory import assemble
 from catalog.iceberg.manifest import DELETES, ManifestReader
 from catalog.iceberg.metadata import (
     empty_snapshot,
+    refuse_contradictions,
     refuse_unsupported,
     snapshot_value,
     specs,
@@ -61,10 +62,12 @@ class IcebergTable:
         Raises:
             TableNotFoundError: it does not exist, or no longer.
             UnsupportedTableError: it has a feature that is not handled.
+            CorruptTableError: its metadata cannot be read, or contradicts itself.
         """
         with catalog_errors(self._name):
             loaded = self._catalog.load_table(self._identifier)
         refuse_unsupported(loaded.metadata)
+        refuse_contradictions(loaded.metadata)
         refuse_remote_signing(loaded.io.properties)
         self._loaded = loaded
         return loaded

@@ -183,6 +183,22 @@ def test_catalogs_that_sign_each_request(tmp_path: Path, properties: dict[str, s
         open_table("lake.ns.t", {**catalog_properties(tmp_path), **properties})
 
 
+def test_metadata_without_its_current_snapshot(tmp_path: Path) -> None:
+    _edit_metadata(_table(tmp_path), {"current-snapshot-id": 77, "refs": {}})
+    assert "77" in _refusal(tmp_path, CorruptTableError)
+
+
+def test_sequence_numbers_that_are_still_to_be_given_out(tmp_path: Path) -> None:
+    # Deletes of the next snapshots would not apply to files with the number of this one.
+    _edit_metadata(_table(tmp_path), {"last-sequence-number": 0})
+    assert "sequence number 1" in _refusal(tmp_path, CorruptTableError)
+
+
+def test_metadata_of_an_unknown_version_is_called_that(tmp_path: Path) -> None:
+    _edit_metadata(_table(tmp_path), {"format-version": 9})
+    assert "version" in _refusal(tmp_path, CorruptTableError).partition("cannot be read")[2]
+
+
 def test_metadata_that_cannot_be_read(tmp_path: Path) -> None:
     table = make_table(tmp_path, SCHEMA)
     _edit_metadata(table, {"current-schema-id": 77})
