@@ -7,7 +7,7 @@ and written by a single call; rows keep their order.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +19,7 @@ from catalog.model import OutputFile
 from catalog.storage import Storage
 from catalog.table import TableFiles
 from compactor.rewrite.encoding import Encoding
+from compactor.rewrite.nan import nan_paths
 from compactor.rewrite.rolling import Progress, is_file_full, row_group_bytes
 
 MIB = 1 << 20
@@ -173,6 +174,7 @@ class RollingWriter:
 
     def _write_row_group(self) -> None:
         rows, self._collected = self._collected, _Collected()
+        self._withhold_statistics(nan_paths(rows.batches))
         if self._open is None:
             self._open = _OpenFile(self._destination, len(self.files), self.encoding, rows.rows)
         written_bytes = self._open.write(rows.batches)
@@ -183,6 +185,13 @@ class RollingWriter:
         )
         if is_file_full(self._progress, self._target_bytes):
             self._end_file()
+
+    def _withhold_statistics(self, paths: frozenset[str]) -> None:
+        """Give columns no statistics from here on; a file keeps what it was begun with."""
+        if not paths <= self.encoding.without_statistics:
+            self._end_file()
+            without = self.encoding.without_statistics | paths
+            self.encoding = replace(self.encoding, without_statistics=without)
 
     def _end_file(self) -> None:
         if self._open is not None:

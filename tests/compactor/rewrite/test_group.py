@@ -243,3 +243,27 @@ def test_heavy_imports_stay_out() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_column_with_nan_has_no_statistics_that_would_hide_its_rows(tmp_path: Path) -> None:
+    place = pa.struct([("y", pa.float32())])
+    schema = with_ids(pa.schema([("id", pa.int64()), ("x", pa.float64()), ("s", place)]))
+    plain = pa.table({"id": [1, 2], "x": [1.0, 2.0], "s": [{"y": 1.0}, None]}).cast(schema)
+    odd = pa.table({"id": [3, 4], "x": [1.0, np.nan], "s": [{"y": np.nan}, None]}).cast(schema)
+    paths = [write_file(tmp_path / f"{i}.parquet", rows) for i, rows in enumerate((plain, odd))]
+    # One row to a row group: a file with statistics is already begun when NaN is met.
+    layout = replace(LAYOUT, row_group_rows_max=1)
+    table = LocalTable(str(tmp_path), TableSchema(schema), layout=layout)
+    result = rewrite_group(make_task(table, paths))
+    assert result.rows_written == 4
+    footers = [pq.read_metadata(path) for path in output_files(table)]
+    groups = [one.row_group(index) for one in footers for index in range(one.num_row_groups)]
+    described = [
+        [group.column(index).is_stats_set for index in range(group.num_columns)] for group in groups
+    ]
+    assert described == [
+        [True, True, True],
+        [True, True, True],
+        [True, True, False],
+        [True, False, False],
+    ]
