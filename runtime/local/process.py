@@ -14,7 +14,7 @@ from runtime.local.zygote import FORK, REAP, REPLY, REQUEST
 
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
-PRELOADED = ("numpy", "pyarrow")
+PRELOADED = ("numpy", "pyarrow", "pyarrow.compute")
 """Imported once for all workers, if the driver has imported them: none starts a thread."""
 
 
