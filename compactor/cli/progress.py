@@ -68,6 +68,11 @@ class Watcher:
         if isinstance(event, JobPlanned) and self.plan is None:
             self.plan = event.plan
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to somebody else."""
+        yield
+
 
 class _Teller(Watcher):
     """Counts what happens and says what is worth a line of its own."""
@@ -157,6 +162,13 @@ class _LiveTeller(_Teller):
         super().__init__(console)
         self._bar = bar
         self._task: TaskID = bar.add_task("Planning", total=None, figures="")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the bar away, and show it again afterwards."""
+        self._bar.stop()
+        yield
+        self._bar.start()
 
     def advance(self) -> None:
         """Set the bar to what has been done."""

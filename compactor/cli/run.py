@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -11,8 +12,9 @@ from compactor.cli.options import policy_options, run_options, shared_options
 from compactor.cli.session import Session
 
 if TYPE_CHECKING:
-    from catalog.table import Table
-    from compactor.settings import Settings
+    from compactor.cli.progress import Watcher
+    from compactor.jobs.events import Event, OnEvent
+    from compactor.planner.plan import Plan
 
 
 @click.command("run")
@@ -36,24 +38,38 @@ def command(target: str, yes: bool) -> int:
     settings = session.settings()
     policy = settings.policy(target)
     table = opened(target)
-    if not yes and session.asks and not _agrees(table, settings):
-        session.tell("Nothing was done.")
-        return ExitCode.DONE
-    with workplace(session, settings) as (environment, watcher):
-        report = compact_table(table, policy, environment=environment, options=settings.run)
+    is_asked = session.asks and not yes
+    with workplace(session, settings) as (place, watcher):
+        environment = replace(place, on_event=_asking(watcher)) if is_asked else place
+        try:
+            report = compact_table(table, policy, environment=environment, options=settings.run)
+        except _Declined:
+            session.tell("Nothing was done.")
+            return ExitCode.DONE
     return told_outcome(session, report, watcher.plan)
 
 
-def _agrees(table: Table, settings: Settings) -> bool:
-    """Show the plan on stderr and ask; a table without work needs no answer."""
+class _Declined(Exception):  # noqa: N818 - an answer, not an error
+    """The plan was shown and not wanted."""
+
+
+def _asking(watcher: Watcher) -> OnEvent:
+    """Return a callback that shows the first plan on stderr and asks; without work it does not."""
+    from compactor.jobs.events import JobPlanned
+
+    def watch(event: Event) -> None:
+        if isinstance(event, JobPlanned) and event.plan.groups and watcher.plan is None:
+            with watcher.paused():
+                _ask(event.plan)
+        watcher(event)
+
+    return watch
+
+
+def _ask(plan: Plan) -> None:
     from compactor.cli.console import messages
     from compactor.cli.render_plan import render_plan
-    from compactor.cli.workplace import now_ms, spread_reading
-    from compactor.jobs.compaction import plan_table
 
-    with spread_reading(settings.runtime) as read:
-        plan = plan_table(table, settings.policy(table.name), now_ms=now_ms(), map_function=read)
-    if not plan.groups:
-        return True
     render_plan(messages(), plan)
-    return click.confirm("\nRun this plan?", err=True)
+    if not click.confirm("\nRun this plan?", err=True):
+        raise _Declined
