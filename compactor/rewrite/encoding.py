@@ -34,11 +34,13 @@ class Encoding:
         schema: the table's columns.
         layout: what the table wants of its files.
         without_statistics: paths of the leaf columns that get none.
+        without_dictionary: paths of the leaf columns that get none.
     """
 
     schema: pa.Schema
     layout: FileLayout
     without_statistics: frozenset[str] = frozenset()
+    without_dictionary: frozenset[str] = frozenset()
 
     def open_writer(
         self, sink: OutputFile | pa.NativeFile, *, row_group_rows: int
@@ -57,7 +59,8 @@ class Encoding:
             data_page_size=self.layout.page_size_bytes,
             dictionary_pagesize_limit=self.layout.dictionary_page_size_bytes,
             bloom_filter_options=self._bloom_filters(row_group_rows),
-            write_statistics=self._columns_with_statistics(),
+            use_dictionary=self._all_but(self.without_dictionary),
+            write_statistics=self._all_but(self.without_statistics),
             # Decimals as the integers that Iceberg asks for; the schema of Arrow is left out, so
             # that all files of a table have the same schema bytes.
             store_decimal_as_integer=True,
@@ -74,11 +77,9 @@ class Encoding:
         self.open_writer(sink, row_group_rows=1).close()
         return schema_text(pq.read_metadata(pa.BufferReader(sink.getvalue())))
 
-    def _columns_with_statistics(self) -> bool | list[str]:
-        if not self.without_statistics:
-            return True
-        paths = (path for _, path in leaf_paths(self.schema))
-        return [path for path in paths if path not in self.without_statistics]
+    def _all_but(self, without: frozenset[str]) -> bool | list[str]:
+        """Name the other leaf columns, in the way of the Parquet writer."""
+        return [p for _, p in leaf_paths(self.schema) if p not in without] if without else True
 
     def _bloom_filters(self, rows: int) -> dict[str, dict[str, float]] | None:
         if not self.layout.bloom_filters:

@@ -19,7 +19,7 @@ from catalog.model import OutputFile
 from catalog.storage import Storage
 from catalog.table import TableFiles
 from compactor.rewrite.encoding import Encoding
-from compactor.rewrite.nan import nan_paths
+from compactor.rewrite.floats import nan_paths, negative_zero_paths
 from compactor.rewrite.rolling import Progress, is_file_full, row_group_bytes
 
 MIB = 1 << 20
@@ -174,7 +174,7 @@ class RollingWriter:
 
     def _write_row_group(self) -> None:
         rows, self._collected = self._collected, _Collected()
-        self._withhold_statistics(nan_paths(rows.batches))
+        self._adapt_encoding(rows.batches)
         if self._open is None:
             self._open = _OpenFile(self._destination, len(self.files), self.encoding, rows.rows)
         written_bytes = self._open.write(rows.batches)
@@ -186,12 +186,16 @@ class RollingWriter:
         if is_file_full(self._progress, self._target_bytes):
             self._end_file()
 
-    def _withhold_statistics(self, paths: frozenset[str]) -> None:
-        """Give columns no statistics from here on; a file keeps what it was begun with."""
-        if not paths <= self.encoding.without_statistics:
+    def _adapt_encoding(self, batches: list[pa.RecordBatch]) -> None:
+        """Withhold what would mislead readers, from here on: a file stays as it was begun."""
+        encoding = replace(
+            self.encoding,
+            without_statistics=self.encoding.without_statistics | nan_paths(batches),
+            without_dictionary=self.encoding.without_dictionary | negative_zero_paths(batches),
+        )
+        if encoding != self.encoding:
             self._end_file()
-            without = self.encoding.without_statistics | paths
-            self.encoding = replace(self.encoding, without_statistics=without)
+            self.encoding = encoding
 
     def _end_file(self) -> None:
         if self._open is not None:

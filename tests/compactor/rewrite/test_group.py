@@ -267,3 +267,16 @@ def test_a_column_with_nan_has_no_statistics_that_would_hide_its_rows(tmp_path: 
         [True, True, False],
         [True, False, False],
     ]
+
+
+def test_a_column_with_negative_zeros_has_no_dictionary_that_would_hide_them(
+    tmp_path: Path,
+) -> None:
+    schema = with_ids(pa.schema([("x", pa.float64()), ("y", pa.float32())]))
+    rows = pa.table({"x": [0.0, -0.0, None], "y": [0.0, -1.0, 1.0]}).cast(schema)
+    table = LocalTable(str(tmp_path), TableSchema(schema))
+    rewrite_group(make_task(table, [write_file(tmp_path / "in.parquet", rows)]))
+    (path,) = output_files(table)
+    group = pq.read_metadata(path).row_group(0)
+    has_dictionary = [group.column(index).has_dictionary_page for index in range(2)]
+    assert has_dictionary == [False, True]
