@@ -140,7 +140,8 @@ def _next_step(job: JobRecord) -> str:
 def _took(started_at_ms: int, finished_at_ms: int | None) -> str:
     if finished_at_ms is None:
         return "-"
-    return format_duration((finished_at_ms - started_at_ms) / 1000)
+    # The clock may have been set back in between.
+    return format_duration(max(0, finished_at_ms - started_at_ms) / 1000)
 
 
 def _most(sizes_bytes: Iterable[int]) -> str:

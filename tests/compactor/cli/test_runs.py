@@ -20,7 +20,9 @@ from catalog.iceberg.demo import DemoCatalog
 from compactor.cli.main import compact
 from compactor.cli.progress import Watcher
 from compactor.cli.session import Session
+from compactor.jobs import compaction
 from compactor.jobs.events import Event, GroupFinished
+from compactor.planner.plan import Plan
 from tests.compactor.cli.calls import call, call_json
 
 ROOT = Path(__file__).parents[3]
@@ -153,6 +155,9 @@ def test_a_damaged_file_leaves_the_rest_compacted(orders: Table) -> None:
     assert call_json("run", "demo.sales.orders", code=1)["status"] == "failed"
     told = call("run", "demo.sales.orders", "--quiet", code=1).stderr.splitlines()
     assert [line.split(":")[0] for line in told] == ["warning", "hint"], "told once, even so"
+    job = call_json("jobs", "list")["jobs"][0]["job"]
+    hint = "hint: what was committed stays; for the rest: compact run demo.sales.orders\n"
+    assert call("jobs", "show", job).stdout.endswith(hint)
 
 
 def test_an_interrupt_keeps_what_is_done(orders: Table, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +184,13 @@ def test_on_a_terminal_the_plan_is_shown_and_asked_for(
     own_catalog: DemoCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Session, "asks", property(lambda self: not self.is_json))
+    plans: list[Plan] = []
+    planned = compaction.make_plan
+    monkeypatch.setattr(
+        compaction,
+        "make_plan",
+        lambda *state, **now: plans.append(planned(*state, **now)) or plans[-1],
+    )
     refused = CliRunner().invoke(compact, ["run", "demo.web.clicks"], input="n\n")
     assert (refused.exit_code, refused.stdout) == (0, "")
     assert "Plan: 1 file group. 12 data files → 1;" in refused.stderr
@@ -186,6 +198,7 @@ def test_on_a_terminal_the_plan_is_shown_and_asked_for(
     assert refused.stderr.endswith("Nothing was done.\n")
     assert call_json("jobs", "list")["jobs"] == []
     agreed = CliRunner().invoke(compact, ["run", "demo.web.clicks"], input="y\n")
+    assert len(plans) == 2, "one for each run"
     assert agreed.stdout.startswith("Compacted `demo.web.clicks` in ")
     assert "Run this plan?" not in CliRunner().invoke(compact, ["run", "demo.web.clicks"]).stderr
 
