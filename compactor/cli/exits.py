@@ -74,14 +74,23 @@ def guarded(run: Callable[[], object], arguments: Sequence[str]) -> int:
         return ExitCode.USAGE
     except BrokenPipeError:
         # The reader of our output is gone: there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _settle_stdout()
         return ExitCode.FAILED
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary itself
         failure = describe(error)
         _tell(failure, as_json="--json" in arguments)
         if wants_traceback(arguments) and failure.exit_code is not ExitCode.USAGE:
             _print_traceback(error)
+        _settle_stdout()
         return failure.exit_code
+
+
+def _settle_stdout() -> None:
+    """Let what cannot be written go nowhere: Python would fail over it at the very end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def describe(error: BaseException) -> Failure:

@@ -77,7 +77,9 @@ def test_closed_streams_change_no_exit_code() -> None:
     assert compact("version", redirection=">&- <&-").returncode == 0
 
 
-def test_a_full_disk_below_stdout_is_told_on_stderr() -> None:
-    told = compact("version", "--json", redirection=">/dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("form", ["--json", "--quiet"])
+def test_a_full_disk_below_stdout_is_told_on_stderr(form: str, unbuffered: str) -> None:
+    told = compact("version", form, redirection=">/dev/full", PYTHONUNBUFFERED=unbuffered)
     assert told.returncode == 1
     assert told.stderr == b"error: No space left on device\n"
