@@ -112,7 +112,7 @@ def alternate(
 ) -> dict[str, list[dict[str, Any]]]:
     """Run all contenders of a case in turn, so that the machine's moods hit all of them."""
     present = [name for name in sizes if is_installed(python, name)]
-    for name in sizes.keys() - set(present):
+    for name in [name for name in sizes if name not in present]:
         print(f"{NAMES[name]} is not installed: left out", file=sys.stderr)
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in present}
     for _ in range(runs):
@@ -191,14 +191,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size-mib", type=int, default=2048, help="bytes of the shuffle")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--python", default=sys.executable, help="interpreter with the peers")
+    parser.add_argument("--without", action="append", choices=list(IMPORTED), default=[])
     parser.add_argument("--output", type=Path, default=HERE / "results")
     chosen = parser.parse_args(arguments)
+    tasks = {name: n for name, n in OVERHEAD_TASKS.items() if name not in chosen.without}
+    sizes = {name: chosen.size_mib * MIB for name in SHUFFLE if name not in chosen.without}
     document: dict[str, Any] = {
         "size_mib": chosen.size_mib,
-        "overhead": alternate(chosen.python, "overhead", OVERHEAD_TASKS, chosen.runs),
-        "shuffle": alternate(
-            chosen.python, "shuffle", dict.fromkeys(SHUFFLE, chosen.size_mib * MIB), chosen.runs
-        ),
+        "overhead": alternate(chosen.python, "overhead", tasks, chosen.runs),
+        "shuffle": alternate(chosen.python, "shuffle", sizes, chosen.runs),
         "zero_copy": run(chosen.python, "zero-copy", "local", 1 << 30),
     }
     results = {tuple(r["result"]) for runs in document["shuffle"].values() for r in runs}

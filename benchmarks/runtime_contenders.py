@@ -29,6 +29,11 @@ def nothing() -> None:
     """Be the smallest task."""
 
 
+def nap() -> None:
+    """Keep a worker busy until the others have started too."""
+    time.sleep(0.2)
+
+
 def make_rows(part: tuple[int, int]) -> pa.Table:
     """Make the rows of one map task from (seed, rows)."""
     seed, rows = part
@@ -81,7 +86,7 @@ def local(size: int, case: str) -> Iterator[Callable[[], Any]]:
     import runtime
 
     with runtime.connect("local", workers=WORKERS, memory_bytes=8 << 30) as rt:
-        rt.get([rt.submit(time.sleep, 0.2) for _ in range(WORKERS)])
+        rt.get([rt.submit(nap) for _ in range(WORKERS)])
         if case == "shuffle":
             yield lambda: rt.get(shuffle(rt, parts_of(size), PLAN))
         elif case == "overhead":
@@ -98,7 +103,7 @@ def ray(size: int, case: str) -> Iterator[Callable[[], Any]]:
     empty = ray.remote(nothing)
     map_remote = ray.remote(cut).options(num_returns=BUCKETS)
     reduce_remote = ray.remote(reduced)
-    ray.get([ray.remote(time.sleep).remote(0.2) for _ in range(WORKERS)])
+    ray.get([ray.remote(nap).remote() for _ in range(WORKERS)])
 
     def run() -> Any:
         cuts = [map_remote.remote(part) for part in parts_of(size)]
