@@ -1,5 +1,6 @@
 """Worker processes as their driver sees them: forked by the zygote, sent to, killed, reaped."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -28,7 +29,10 @@ class Zygote:
     """
 
     def __init__(self) -> None:
-        self._start()
+        self._process: subprocess.Popen[bytes] | None = None
+        # What hinders it is told to those who ask for a worker.
+        with contextlib.suppress(OSError):
+            self._start()
 
     def fork(self, fds: Sequence[int]) -> int:
         """Start a worker with these descriptors; returns its process id.
@@ -56,11 +60,14 @@ class Zygote:
     def close(self) -> None:
         """End the process; its workers have ended before."""
         self._socket.close()
+        process, self._process = self._process, None
+        if process is None:
+            return
         try:
-            self._process.wait(CLOSE_SECONDS)
+            process.wait(CLOSE_SECONDS)
         except subprocess.TimeoutExpired:  # it is stuck in an import
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
 
     def _start(self) -> None:
         self._socket, theirs = socket.socketpair()

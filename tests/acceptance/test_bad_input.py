@@ -7,7 +7,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +23,9 @@ from tests.acceptance.program import compact, start
 from tests.iceberg_tables import data_files, make_table, rows
 from tests.orphans import unreferenced_files
 
-# Root may read everything; this runs a command as somebody who may not (util-linux).
-NOBODY = ("setpriv", "--reuid=65534", "--clear-groups")
+# Root may read everything; this runs a command as a root who may not (util-linux).
+ORDINARY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+NOBODY_ID = 65534
 SCHEMA = pa.schema(
     [pa.field("id", pa.int64(), nullable=False), pa.field("day", pa.int32()), ("text", pa.string())]
 )
@@ -64,20 +64,18 @@ def test_a_missing_table_is_named_with_what_was_meant(tmp_path: Path) -> None:
     assert "lake.ns.t" in document["error"]["hint"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")
-def test_access_denied_is_an_error_of_its_own() -> None:
-    # Not below pytest's own directory, which is closed to everybody else.
-    with tempfile.TemporaryDirectory() as opened:
-        directory = Path(opened)
-        table = _fragmented(directory)
-        before = rows(table)
-        subprocess.run(["chmod", "-R", "a+rwX", directory], check=True)
-        (_path(table.location()) / "data").chmod(0o700)
-        process = start(directory, "run", "lake.ns.t", "--json", prefix=NOBODY)
-        stdout, stderr = process.communicate(timeout=120)
-        assert process.returncode == 12, stdout + stderr
-        assert "access-denied" in stdout
-        assert rows(table) == before
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to somebody else")
+def test_access_denied_is_an_error_of_its_own(tmp_path: Path) -> None:
+    table = _fragmented(tmp_path)
+    before = rows(table)
+    data = _path(table.location()) / "data"
+    data.chmod(0o700)
+    os.chown(data, NOBODY_ID, NOBODY_ID)
+    process = start(tmp_path, "run", "lake.ns.t", "--json", prefix=ORDINARY)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 12, stdout + stderr
+    assert "access-denied" in stdout
+    assert rows(table) == before
 
 
 def _add_file(table: Table, like: DataFile, stored: pa.Table) -> Path:

@@ -450,3 +450,12 @@ class TestDriver:
 def _private_bytes():
     pages = [int(field) for field in Path("/proc/self/statm").read_text().split()]
     return (pages[1] - pages[2]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_an_interpreter_that_cannot_be_started_fails_the_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    failure = pytest.raises(runtime.Lost, match="no worker could be started")
+    with runtime.connect("local", workers=1) as rt, failure:
+        rt.get(rt.submit(abs, -1, retry=runtime.Retry(1)), 20)
