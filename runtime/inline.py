@@ -34,7 +34,7 @@ from runtime.attempt import (
 )
 from runtime.errors import Cancelled, Lost, OutOfMemory, RuntimeFailure
 from runtime.ledger import Ledger, base_bytes
-from runtime.memory import Meter
+from runtime.memory import IDLE_WORKER_BYTES, Meter
 from runtime.scheduler import require_feasible
 from runtime.serialization import decode, encode, in_memory, rows_of
 
@@ -150,7 +150,8 @@ class InlineRuntime(Runtime):
     def __init__(self, total: Resources, ledger: Ledger) -> None:
         self._total = total
         self._ledger = ledger
-        self._meter = Meter()
+        # The caller's own memory is no part of a task's.
+        self._meter = Meter(idle_bytes=IDLE_WORKER_BYTES)
         self._ids = itertools.count(1)
         self._finished = self._failed = self._peak_bytes = 0
         self._cpu_seconds = 0.0

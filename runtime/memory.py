@@ -24,6 +24,9 @@ MIB = 1 << 20
 LIMIT_FACTOR = 1.5
 LIMIT_SLACK_BYTES = 256 * MIB
 
+# What a worker holds before its first task: the interpreter, Arrow and its Parquet reader.
+IDLE_WORKER_BYTES = 64 * MIB
+
 # Returning less than this is not worth a walk through the allocator.
 RELEASE_BYTES_MIN = 8 * MIB
 
@@ -90,10 +93,13 @@ class Meter:
 
     Args:
         pools: Where the attempts get Arrow pools of their own; None: they share the default one.
+        idle_bytes: What to charge in place of what the process held before an attempt: it is not
+            the attempts' alone. None: it is.
     """
 
-    def __init__(self, pools: "ArrowPools | None" = None) -> None:
+    def __init__(self, pools: "ArrowPools | None" = None, *, idle_bytes: int | None = None) -> None:
         self._pools = pools
+        self._idle_bytes = idle_bytes
         self._start_bytes = 0
         self._start_seconds = self._start_cpu_seconds = 0.0
 
@@ -122,6 +128,8 @@ class Meter:
             peak = max(peak, min(hwm, self._start_bytes + self._pools.peak_bytes()))
         if end.anonymous_bytes > self._start_bytes + RELEASE_BYTES_MIN:
             release_unused()
+        if self._idle_bytes is not None:
+            peak += self._idle_bytes - self._start_bytes
         return Usage(peak, max(hwm, peak), cpu, duration)
 
 

@@ -178,7 +178,11 @@ class TestBatches:
 class TestZygote:
     def test_is_started_anew(self, rt):
         rt.get(rt.submit(tasks.nothing))
-        (zygote,) = psutil.Process().children()
+        (zygote,) = (
+            child
+            for child in psutil.Process().children()
+            if "runtime.local.zygote" in child.cmdline()
+        )
         os.kill(zygote.pid, signal.SIGKILL)
         ref = rt.submit(tasks.kill_self_once, "/")
         other = [rt.submit(tasks.sleep_then, 0.1, i) for i in range(4)]
