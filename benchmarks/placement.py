@@ -1,6 +1,8 @@
 """Placements per second: the scheduler alone, on one core, with all nodes busy.
 
-Run `python -m benchmarks.placement [--nodes 10000] [--jobs 200] [--placements 100000]`.
+Run `python -m benchmarks.placement [--nodes 10000] [--jobs 200] [--placements 100000]`. Twice: with
+2 to 8 GiB for each CPU slot, where slots run out first on most nodes, and with 1 to 2, where memory
+does everywhere.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from runtime.scheduler import Request, Scheduler
 
 GIB = 1 << 30
 RATES = Rates(mean=1.5, spread=0.15, grant=2.4)
+SLOT_GIB = (2, 4, 8)
+SLOT_GIB_SCARCE = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +34,13 @@ class Rate:
     steady_per_second: float
 
 
-def measure(*, nodes: int, jobs: int, placements: int) -> Rate:
+def measure(*, nodes: int, jobs: int, placements: int, slot_gib: Sequence[int] = SLOT_GIB) -> Rate:
     """Fill heterogeneous nodes from a long queue, then replace each task that ends."""
     dice = random.Random(1)
     scheduler = Scheduler(lambda _: RATES)
     for number in range(nodes):
         cpus = dice.choice([4, 8, 16, 32, 64])
-        total = Resources(cpus, cpus * dice.choice([2, 4, 8]) * GIB)
+        total = Resources(cpus, cpus * dice.choice(slot_gib) * GIB)
         scheduler.add_node(f"node{number}", total)
     for number in range(nodes * 25 + placements):
         size = int(GIB * dice.lognormvariate(0.5, 0.8))
@@ -69,11 +73,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--placements", type=int, default=100_000)
     chosen = parser.parse_args(arguments)
-    rate = measure(nodes=chosen.nodes, jobs=chosen.jobs, placements=chosen.placements)
-    print(
-        f"{rate.nodes:,} nodes, {rate.jobs} jobs: {rate.steady_per_second:,.0f} placements/s"
-        f" when each ended task is replaced, {rate.fill_per_second:,.0f} while filling up"
-    )
+    for title, slot_gib in (("slots", SLOT_GIB), ("memory", SLOT_GIB_SCARCE)):
+        rate = measure(
+            nodes=chosen.nodes,
+            jobs=chosen.jobs,
+            placements=chosen.placements,
+            slot_gib=slot_gib,
+        )
+        print(
+            f"{rate.nodes:,} nodes, {rate.jobs} jobs, short of {title}:"
+            f" {rate.steady_per_second:,.0f} placements/s when each ended task is replaced,"
+            f" {rate.fill_per_second:,.0f} while filling up"
+        )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.placement import Rate, measure
+from benchmarks.placement import SLOT_GIB_SCARCE, Rate, measure
 from runtime.simulation.cluster import Faults, Outcome, Simulation
 from runtime.simulation.figures import Figures
 from runtime.simulation.nodes import Size, nodes
@@ -124,10 +124,10 @@ def _cluster_row(name: str, o: Outcome) -> str:
     )
 
 
-def placement_line(rate: Rate) -> str:
+def placement_line(title: str, rate: Rate) -> str:
     """Return the sentence on placements."""
     return (
-        f"**Placements**: {rate.steady_per_second:,.0f} per second on one core"
+        f"**Placements, short of {title}**: {rate.steady_per_second:,.0f} per second on one core"
         f" ({rate.nodes:,} nodes, {rate.jobs} jobs; {rate.fill_per_second:,.0f} while filling up)\n"
     )
 
@@ -175,13 +175,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.profiles is not None:
         results["recorded profiles"] = grants([recorded(chosen.profiles)])
     runs = {scenario.title: cluster(scenario, 1) for scenario in SCENARIOS}
-    rate = measure(nodes=10_000, jobs=200, placements=50_000)
-    text = markdown(results, runs) + "\n" + placement_line(rate)
+    rates = {
+        "CPU slots": measure(nodes=10_000, jobs=200, placements=50_000),
+        "memory": measure(nodes=10_000, jobs=200, placements=50_000, slot_gib=SLOT_GIB_SCARCE),
+    }
+    lines = "\n".join(placement_line(title, rate) for title, rate in rates.items())
+    text = markdown(results, runs) + "\n" + lines
     document = {
         "commit": _commit(),
         "grants": {t: _flat(rows) for t, rows in results.items()},
         "clusters": {title: _flat(outcomes) for title, outcomes in runs.items()},
-        "placement": dataclasses.asdict(rate),
+        "placement": {title: dataclasses.asdict(rate) for title, rate in rates.items()},
     }
     chosen.output.mkdir(parents=True, exist_ok=True)
     base = chosen.output / "runtime-simulation"

@@ -25,22 +25,28 @@ Everything but rare claims takes time independent of the number of nodes and tas
 """
 
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from runtime.api import Key, Resources
 from runtime.predictor import AS_ASKED, Rates
+from runtime.scheduling.choice import Choice, Chooser
 from runtime.scheduling.cluster import Cluster
 from runtime.scheduling.containment import AVAILABLE_BYTES_MIN, Running, escalated, overrun
 from runtime.scheduling.feasibility import infeasible, require_feasible
+from runtime.scheduling.grown import Grown
 from runtime.scheduling.nodes import Node
 from runtime.scheduling.order import Order
-from runtime.scheduling.queues import Job, Lane, Queued
-from runtime.scheduling.request import Need, Placement, Request, need
+from runtime.scheduling.queues import Job, Lane, Queued, Refusal
+from runtime.scheduling.request import Need, Placement, Request
 
 JOBS_TRIED_MAX = 16
 """Jobs in a row whose tasks do not fit before a round ends; the next one starts with others."""
+
+JOBS_ASKED_MAX = 256
+"""The same, those included that were refused before and are asked about nodes with new room."""
 
 PATIENCE_WAVES = 8
 """Waves of the whole cluster that may overtake a task before it claims a node."""
@@ -48,18 +54,11 @@ PATIENCE_WAVES = 8
 DEFERRED_WAVES = 2
 """Waves of the whole cluster that a task waits for the node of its inputs."""
 
-LOCAL_BYTES_MIN = 16 << 20
-"""Inputs smaller than this are fetched sooner than waited for."""
-
 LOCAL_SHARE_MAX = 0.1
 """A job may be ahead of the others by this share for the sake of locality."""
 
 CLAIMS_SHARE = 8
 """At most one node in so many is kept free for claims, and always at least one."""
-
-
-# More than what rounding up adds to the need of a task.
-ROUNDING, ROUNDING_BYTES = 1e-6, 8
 
 __all__ = [
     "AVAILABLE_BYTES_MIN",
@@ -102,7 +101,9 @@ class Scheduler:
         self._local: dict[Node, OrderedDict[int, Queued]] = {}
         self._freed: dict[Node, None] = {}
         self._claims: dict[Node, Queued] = {}
-        self._placed = self._holders = 0
+        self._chooser = Chooser(self._cluster, rates)
+        self._grown = Grown()
+        self._placed = self._holders = self._refusals = 0
 
     # ------------------------------------------------------------ nodes
 
@@ -129,6 +130,7 @@ class Scheduler:
         for task_id in list(self._local.pop(node, ())):
             self._undefer(task_id)
         self._freed.pop(node, None)
+        self._grown.discard(node)
         self._cluster.remove(name)
         self._list_all()
         return lost
@@ -210,6 +212,8 @@ class Scheduler:
         started = self._running.pop(task_id)
         freed = started.node.free(task_id)
         self._freed[started.node] = None
+        if not started.node.is_reserved:
+            self._grown.add(started.node)
         job = started.task.lane.job
         job.held_cpus -= freed.cpus
         job.held_bytes -= freed.mean_bytes
@@ -266,7 +270,7 @@ class Scheduler:
 
     def _serve_claims(self) -> Iterator[Placement]:
         for claimed, task in list(self._claims.items()):
-            wanted = self._need(task)
+            wanted = self._chooser.need(task)
             node = claimed if claimed.fits(wanted) else self._cluster.match(task.lane, wanted)
             if node is not None:
                 self._end_claim(claimed)
@@ -282,7 +286,7 @@ class Scheduler:
                 continue
             share_max = self._order.least_share() + LOCAL_SHARE_MAX
             for task in list(itertools.islice(waiting.values(), JOBS_TRIED_MAX)):
-                wanted = self._need(task)
+                wanted = self._chooser.need(task)
                 if node.fits(wanted) and self._share(task.lane.job) <= share_max:
                     del self._deferred[task.request.id], waiting[task.request.id]
                     yield self._start(task, node, wanted)
@@ -291,10 +295,12 @@ class Scheduler:
 
     def _serve_jobs(self) -> Iterator[Placement]:
         failed: list[Job] = []
-        while len(failed) < JOBS_TRIED_MAX and (room_bytes := self._room_bytes()):
-            job = self._order.unvisited(self._placed - self._cluster.cpus, self._placed)
-            job = job or self._order.next(room_bytes)
+        refusals_max = self._refusals + JOBS_TRIED_MAX
+        while self._refusals < refusals_max and len(failed) < JOBS_ASKED_MAX:
+            job = self._next_job()
             if job is None:
+                # All that the nodes with new room are of use to has been looked at.
+                self._grown.clear()
                 break
             placement = self._place_from(job)
             if placement is not None:
@@ -304,11 +310,23 @@ class Scheduler:
         for job in failed:
             self._list(job)
 
+    def _next_job(self) -> Job | None:
+        """Take the job whose turn it is; None when no room is left that any could use."""
+        cpus = 0 if self._holders else 1
+        room_bytes = self._cluster.room_bytes(cpus)
+        if not room_bytes:
+            return None
+        job = self._order.unvisited(self._placed - self._cluster.cpus, self._placed)
+        if job is not None:
+            job.forget_refusals()
+            return job
+        return self._order.next(room_bytes, grown_bytes=self._grown.room_bytes(cpus))
+
     def _serve_deferred(self) -> Iterator[Placement]:
         """Leave no room idle for the sake of locality, and let nobody wait too long for it."""
         for task_id, started in list(itertools.islice(self._deferred.items(), JOBS_TRIED_MAX)):
             task = started.task
-            wanted = self._need(task)
+            wanted = self._chooser.need(task)
             node = self._cluster.match(task.lane, wanted) if self._room_bytes() else None
             if node is not None:
                 del self._deferred[task_id], self._local[started.node][task_id]
@@ -322,8 +340,8 @@ class Scheduler:
         for lane in job.in_turn(lambda lane: self._rates(lane.kind).mean):
             while (chosen := self._choose(lane)) is not None:
                 task, wanted, node = chosen
-                home = self._home(task, wanted)
-                if home is not None and self._takes(home, wanted):
+                home = self._chooser.home(task, wanted)
+                if home is not None and not home.is_reserved and home.fits(wanted):
                     node = home
                 elif home is not None and not task.is_deferred:
                     self._defer(task, home)
@@ -333,50 +351,31 @@ class Scheduler:
                 return self._start(task, node, wanted)
         return None
 
-    def _choose(self, lane: Lane) -> tuple[Queued, Need, Node] | None:
+    def _choose(self, lane: Lane) -> Choice | None:
         """Return the first in line, or the largest behind it that fits somewhere, and where."""
+        rates = self._rates(lane.kind)
+        refusal = lane.refused(rates)
+        if refusal and not self._is_overdue(lane) and self._grown.are_few(refusal.growths):
+            return self._chooser.again(lane, refusal, self._grown)
+        chosen = self._look_for(lane)
+        smallest = lane.smallest() if chosen is None else None
+        if smallest is not None:
+            self._refusals += 1
+            wanted = self._chooser.need(smallest)
+            lane.refusal = Refusal(smallest, wanted, rates, self._grown.count)
+        return chosen
+
+    def _look_for(self, lane: Lane) -> Choice | None:
         first = lane.first()
         if first is None:
             return None
-        wanted = self._need(first)
+        wanted = self._chooser.need(first)
         node = self._cluster.match(lane, wanted)
         if node is not None:
             lane.blocked_since = None
             return first, wanted, node
         self._block(lane, first, wanted)
-        limit_bytes = self._cluster.limit_bytes(lane, self._rates(lane.kind))
-        # Needs are rounded up: the very largest may be a few bytes too large after all.
-        for limit in (limit_bytes, limit_bytes * (1 - ROUNDING) - ROUNDING_BYTES):
-            behind = lane.largest(limit) if limit >= 0 else None
-            if behind is not None:
-                wanted = self._need(behind)
-                node = self._cluster.match(lane, wanted)
-                if node is not None:
-                    return behind, wanted, node
-        return None
-
-    def _takes(self, node: Node, wanted: Need) -> bool:
-        return not node.is_reserved and node.fits(wanted)
-
-    def _home(self, task: Queued, wanted: Need) -> Node | None:
-        """Return the node of most of the task's inputs, if they are worth staying with."""
-        located = task.request.located
-        if not located or len(self._cluster.nodes) == 1:
-            return None
-        name = max(located, key=lambda name: located[name])
-        node = self._cluster.nodes.get(name)
-        if node is None or located[name] < LOCAL_BYTES_MIN or not node.is_capable(wanted):
-            return None
-        return (
-            node
-            if node.pool in self._cluster.reach(task.lane.cpus, task.lane.labels).pools
-            else None
-        )
-
-    def _need(self, task: Queued) -> Need:
-        lane = task.lane
-        cap_bytes = self._cluster.reach(lane.cpus, lane.labels).cap_bytes
-        return need(task.request, self._rates(lane.kind), cap_bytes)
+        return self._chooser.behind(lane)
 
     def _start(self, task: Queued, node: Node, wanted: Need) -> Placement:
         task_id = task.request.id
@@ -411,8 +410,7 @@ class Scheduler:
         """Note that the first in line does not fit; when it waited long enough, claim a node."""
         if lane.blocked_since is None:
             lane.blocked_since = self._placed
-        is_overdue = self._placed - lane.blocked_since >= PATIENCE_WAVES * self._cluster.cpus
-        if lane.is_claiming or not is_overdue:
+        if not self._is_overdue(lane):
             return
         if len(self._claims) >= max(1, len(self._cluster.nodes) // CLAIMS_SHARE):
             return
@@ -423,11 +421,18 @@ class Scheduler:
             self._claims[node] = first
             node.shelve()
 
+    def _is_overdue(self, lane: Lane) -> bool:
+        """Tell whether the first in line of a lane has waited long enough to claim a node."""
+        if lane.blocked_since is None or lane.is_claiming:
+            return False
+        return self._placed - lane.blocked_since >= PATIENCE_WAVES * self._cluster.cpus
+
     def _end_claim(self, node: Node) -> None:
         lane = self._claims.pop(node).lane
         lane.is_claiming = node.is_reserved = False
         lane.blocked_since = None
         node.shelve()
+        self._grown.add(node)
 
     def _unclaim(self, node: Node) -> None:
         """Put a claimant back in line: its node is gone or became too small for it."""
@@ -444,20 +449,23 @@ class Scheduler:
 
     def _list(self, job: Job) -> None:
         """Put a job where its share belongs, or off the list when none of its tasks waits."""
-        waiting = [lane for lane in job.lanes.values() if lane.count]
-        if waiting:
-            self._order.put(job, min(map(self._least_bytes, waiting)), turn=self._placed)
-        else:
+        least_bytes, is_refused = math.inf, True
+        for lane in job.waiting():
+            refusal = lane.refused(self._rates(lane.kind))
+            is_refused = is_refused and refusal is not None
+            lane_bytes = refusal.wanted.mean_bytes if refusal else self._chooser.least_bytes(lane)
+            least_bytes = min(least_bytes, lane_bytes)
+        if least_bytes == math.inf:
             self._order.drop(job)
-
-    def _least_bytes(self, lane: Lane) -> float:
-        """Return what no task of a lane needs less of."""
-        cap_bytes = self._cluster.reach(lane.cpus, lane.labels).cap_bytes
-        return min(lane.least() * self._rates(lane.kind).mean, cap_bytes)
+        elif is_refused:
+            self._order.put_refused(job, least_bytes, turn=self._placed)
+        else:
+            self._order.put(job, least_bytes, turn=self._placed)
 
     def _list_all(self) -> None:
-        """List all jobs again: their shares are of another whole."""
+        """List all jobs again: their shares are of another whole, and so are their chances."""
         for job in self._jobs.values():
+            job.forget_refusals()
             self._list(job)
 
     def _room_bytes(self) -> float:

@@ -6,7 +6,7 @@ from runtime.api import Resources
 from runtime.predictor import Rates
 from runtime.scheduling.nodes import STEPS_PER_OCTAVE, Node, Pool
 from runtime.scheduling.queues import Labels, Lane
-from runtime.scheduling.request import Need, base_limit, pooled_bytes
+from runtime.scheduling.request import Need, pooled_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,7 @@ class Cluster:
         for pool in self.reach(lane.cpus, lane.labels).pools:
             node = pool.roomiest(lane.cpus)
             if node is not None:
-                room_bytes = node.total.memory_bytes - node.mean_bytes
-                limit = max(limit, base_limit(rates, room_bytes, node.variance))
+                limit = max(limit, node.limit_bytes(rates))
         return limit
 
     def room_bytes(self, cpus: int) -> float:

@@ -12,10 +12,12 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from runtime.api import Resources
-from runtime.scheduling.request import Need, pooled_bytes
+from runtime.predictor import Rates
+from runtime.scheduling.request import Need, base_limit, pooled_bytes
 
 STEPS_PER_OCTAVE = 8
 STEPS_MAX = 64 * STEPS_PER_OCTAVE
+SIZE_MAX = 2.0**64
 
 PROBES_MAX = 8
 """Nodes of one step looked at: those have about the same room, so one is as good as another."""
@@ -28,7 +30,9 @@ def step(size_bytes: float) -> int:
     """Return the step that a size lies on."""
     if size_bytes <= 1:
         return 0
-    return min(STEPS_MAX, int(math.log2(size_bytes) * STEPS_PER_OCTAVE))
+    if size_bytes >= SIZE_MAX:
+        return STEPS_MAX
+    return int(math.log2(size_bytes) * STEPS_PER_OCTAVE)
 
 
 class Node:
@@ -37,6 +41,7 @@ class Node:
     Attributes:
         mean_bytes: Sum of the expected peaks of what runs.
         variance: Sum of their squared deviations.
+        room_bytes: What a task of no deviation could still get.
         running: Needs by task.
         is_reserved: Whether it is kept free for one task.
     """
@@ -48,6 +53,7 @@ class Node:
         "mean_bytes",
         "name",
         "pool",
+        "room_bytes",
         "running",
         "total",
         "variance",
@@ -59,14 +65,10 @@ class Node:
         self.pool = pool
         self.free_cpus = total.cpus
         self.mean_bytes = self.variance = 0
+        self.room_bytes = total.memory_bytes
         self.running: dict[int, Need] = {}
         self.is_reserved = False
         self._places: tuple[int, int, int] | None = None
-
-    @property
-    def room_bytes(self) -> int:
-        """What a task of no deviation could still get."""
-        return self.total.memory_bytes - pooled_bytes(self.mean_bytes, self.variance)
 
     def is_capable(self, need: Need) -> bool:
         """Tell whether the task could run here if nothing else did."""
@@ -74,12 +76,16 @@ class Node:
 
     def fits(self, need: Need) -> bool:
         """Tell whether the task can run beside what runs: the rule of admission."""
-        if need.cpus > self.free_cpus:
+        if need.cpus > self.free_cpus or need.mean_bytes > self.room_bytes:
             return False
         pooled = pooled_bytes(
             self.mean_bytes + need.mean_bytes, self.variance + need.spread_bytes**2
         )
         return pooled <= self.total.memory_bytes
+
+    def limit_bytes(self, rates: Rates) -> float:
+        """Return the largest base that there is room for; negative for none."""
+        return base_limit(rates, self.total.memory_bytes - self.mean_bytes, self.variance)
 
     def hold(self, task_id: int, need: Need) -> None:
         """Charge a task."""
@@ -109,19 +115,21 @@ class Node:
             yield "means do not add up"
         if self.variance != sum(need.spread_bytes**2 for need in needs):
             yield "variances do not add up"
+        if self.room_bytes != self.total.memory_bytes - pooled_bytes(
+            self.mean_bytes, self.variance
+        ):
+            yield "the room is not what is left"
         if self.room_bytes < 0:
             yield f"filled {-self.room_bytes} bytes beyond its memory"
 
     def shelve(self) -> None:
         """Put the node where its room belongs, or nowhere while it is reserved."""
+        room = self.total.memory_bytes - pooled_bytes(self.mean_bytes, self.variance)
+        self.room_bytes = room
         places = None
         if not self.is_reserved:
-            room = self.room_bytes
-            places = (
-                self.free_cpus.bit_length(),
-                step(room),
-                step(room / self.free_cpus) if self.free_cpus else 0,
-            )
+            cpus = self.free_cpus
+            places = (cpus.bit_length(), step(room), step(room / cpus) if cpus else 0)
         if places != self._places:
             self.unshelve()
             self._places = places
@@ -191,7 +199,10 @@ class Pool:
 
     def highest(self, cpus: int) -> int:
         """Return the highest step with a node of so many free CPU slots; -1 for none."""
-        return max(shelf.mask for shelf in self.by_room[cpus.bit_length() :]).bit_length() - 1
+        taken = 0
+        for shelf in self.by_room[cpus.bit_length() :]:
+            taken |= shelf.mask
+        return taken.bit_length() - 1
 
     def roomiest(self, cpus: int) -> Node | None:
         """Return the node with the most room among those with so many free CPU slots."""
@@ -222,7 +233,9 @@ class Pool:
                         best, best_step = found, lowest
         if best is not None:
             return best
-        shelves = [shelf for shelf in self.by_room[need.cpus.bit_length() :] if shelf.mask]
+        # A node has room for no task whose mean is on a higher step than its room.
+        above = step(need.mean_bytes)
+        shelves = [shelf for shelf in self.by_room[need.cpus.bit_length() :] if shelf.mask >> above]
         shelves.sort(key=lambda shelf: shelf.mask, reverse=True)
         return next(
             (node for shelf in shelves for node in shelf.highest() if node.fits(need)), None

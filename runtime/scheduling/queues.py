@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from runtime.api import Key
-from runtime.scheduling.nodes import STEPS_PER_OCTAVE, step
-from runtime.scheduling.request import Request
+from runtime.predictor import Rates
+from runtime.scheduling.nodes import STEPS_MAX, STEPS_PER_OCTAVE, step
+from runtime.scheduling.request import Need, Request
 
 OVERTAKEN_MAX = 64
 """So many tasks of a lane are taken by size, then one by age: none waits behind later ones
 for ever, and long tails are still avoided."""
+
+_SIZES = [math.exp2(place / STEPS_PER_OCTAVE) - 1 for place in range(STEPS_MAX + 1)]
 
 Labels = frozenset[tuple[str, str]]
 LaneKey = tuple[Key | None, int, Labels]
@@ -36,6 +39,23 @@ class Queued:
     is_deferred: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why none of a lane's tasks was placed: nobody had room for the smallest of them.
+
+    Attributes:
+        smallest: That task.
+        wanted: Its need.
+        rates: By which it was worked out.
+        growths: How many times nodes had got room by then.
+    """
+
+    smallest: Queued
+    wanted: Need
+    rates: Rates
+    growths: int
+
+
 class Lane:
     """Tasks of one key, CPU need and labels in one job.
 
@@ -47,6 +67,8 @@ class Lane:
         blocked_since: The count of all placements when the first in line did not fit; None
             while it does.
         is_claiming: Whether a node is being kept free for one of its tasks.
+        refusal: How it was refused when it was last looked at; None once its smallest task is
+            another.
     """
 
     def __init__(self, job: "Job", key: LaneKey) -> None:
@@ -57,12 +79,15 @@ class Lane:
         self.overtaken = 0
         self.blocked_since: int | None = None
         self.is_claiming = False
+        self.refusal: Refusal | None = None
         self._mask = 0
         self._steps: dict[int, deque[Queued]] = {}
         self._by_age: OrderedDict[int, Queued] = OrderedDict()
 
     def add(self, task: Queued) -> None:
         """Queue a task."""
+        if self.refusal and task.request.base_bytes < self.refusal.smallest.request.base_bytes:
+            self.refusal = None
         place = step(task.request.base_bytes)
         self._steps.setdefault(place, deque()).append(task)
         self._mask |= 1 << place
@@ -70,10 +95,19 @@ class Lane:
         task.is_queued = True
         self.count += 1
 
+    def refused(self, rates: Rates) -> Refusal | None:
+        """Return how it was refused, if that still holds by the rates of now."""
+        refusal = self.refusal
+        if refusal is None or (refusal.rates is not rates and refusal.rates != rates):
+            return None
+        return refusal
+
     def take(self, task: Queued) -> None:
         """Remove a task that was chosen or withdrawn."""
         task.is_queued = False
         self.count -= 1
+        if self.refusal and self.refusal.smallest is task:
+            self.refusal = None
         is_oldest = next(iter(self._by_age.values())) is task
         self.overtaken = 0 if is_oldest else self.overtaken + 1
         del self._by_age[task.request.id]
@@ -86,9 +120,9 @@ class Lane:
 
     def largest(self, limit_bytes: float) -> Queued | None:
         """Return a task of the largest size whose base is within a limit."""
-        place = self._below(
-            self._mask.bit_length() if limit_bytes == math.inf else step(limit_bytes)
-        )
+        place = self._mask.bit_length() - 1
+        if limit_bytes != math.inf:
+            place = self._below(step(limit_bytes))
         while place >= 0:
             task = self._head(place)
             if task is not None and task.request.base_bytes <= limit_bytes:
@@ -96,10 +130,17 @@ class Lane:
             place = self._below(place - 1)
         return None
 
+    def smallest(self) -> Queued | None:
+        """Return a task of the smallest size."""
+        while self._mask:
+            task = self._head((self._mask & -self._mask).bit_length() - 1)
+            if task is not None:
+                return task
+        return None
+
     def least(self) -> float:
         """Return a lower bound of the bases of its tasks, in bytes."""
-        lowest = (self._mask & -self._mask).bit_length() - 1
-        return math.exp2(lowest / STEPS_PER_OCTAVE) - 1
+        return _SIZES[(self._mask & -self._mask).bit_length() - 1]
 
     def size(self, rate: float) -> float:
         """Return the expected peak of the first in line."""
@@ -139,8 +180,9 @@ class Job:
 
     def share(self, cpus: int, memory_bytes: int) -> float:
         """Return the part it holds of what it holds most of, by its weight."""
-        held = max(self.held_cpus / max(1, cpus), self.held_bytes / max(1, memory_bytes))
-        return held / self.weight
+        by_cpus = self.held_cpus / (cpus or 1)
+        by_memory = self.held_bytes / (memory_bytes or 1)
+        return max(by_cpus, by_memory) / self.weight
 
     def lane(self, request: Request) -> Lane:
         """Return the lane of a request."""
@@ -153,6 +195,11 @@ class Job:
     def waiting(self) -> Iterator[Lane]:
         """Return the lanes that have tasks."""
         return (lane for lane in self.lanes.values() if lane.count)
+
+    def forget_refusals(self) -> None:
+        """Let its tasks be looked at whatever was found before."""
+        for lane in self.lanes.values():
+            lane.refusal = None
 
     def in_turn(self, rate: Callable[[Lane], float]) -> list[Lane]:
         """Return the lanes that have tasks, that of the largest first, or one passed too often."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from runtime.api import Key
 from runtime.predictor import GRANT_SIGMAS, Rates
@@ -44,8 +45,7 @@ class Request:
         return self.job or (self.key[0] if self.key is not None else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """A task to start now: where, its expected peak and its grant, in bytes."""
 
     id: int
@@ -54,8 +54,7 @@ class Placement:
     granted_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(NamedTuple):
     """What a task is charged: CPU slots, the mean of its peak and its deviation, in bytes."""
 
     cpus: int
@@ -78,21 +77,26 @@ def pooled_bytes(mean_bytes: int, variance: int) -> int:
     return mean_bytes + math.ceil(POOL_SIGMAS * math.sqrt(variance))
 
 
-def need(request: Request, rates: Rates, cap_bytes: int) -> Need:
-    """Return what a request is charged, at most a whole node of `cap_bytes`.
+def need(cpus: int, base_bytes: float, *, rates: Rates, cap_bytes: int) -> Need:
+    """Return what a task is charged, at most a whole node of `cap_bytes`.
 
     What is predicted to need more than the largest node gets all of it, to fail there or not.
     """
-    mean_bytes = min(math.ceil(request.base_bytes * rates.mean), cap_bytes)
-    spread_bytes = min(
-        math.ceil(request.base_bytes * rates.spread),
-        math.floor((cap_bytes - mean_bytes) / POOL_SIGMAS),
-    )
-    # At the cap, rounding must not ask for a byte more than there is.
+    mean_bytes = math.ceil(base_bytes * rates.mean)
+    spread_bytes = math.ceil(base_bytes * rates.spread)
+    granted_bytes = min(math.ceil(base_bytes * rates.grant), cap_bytes)
+    if mean_bytes + POOL_SIGMAS * spread_bytes + 1 > cap_bytes:
+        mean_bytes, spread_bytes = _capped(mean_bytes, spread_bytes, cap_bytes)
+    return Need(cpus, mean_bytes, spread_bytes, granted_bytes)
+
+
+def _capped(mean_bytes: int, spread_bytes: int, cap_bytes: int) -> tuple[int, int]:
+    """Return the mean and the deviation that take no byte more than a whole node."""
+    mean_bytes = min(mean_bytes, cap_bytes)
+    spread_bytes = min(spread_bytes, math.floor((cap_bytes - mean_bytes) / POOL_SIGMAS))
     while spread_bytes and pooled_bytes(mean_bytes, spread_bytes**2) > cap_bytes:
         spread_bytes -= 1
-    granted_bytes = min(math.ceil(request.base_bytes * rates.grant), cap_bytes)
-    return Need(request.cpus, mean_bytes, spread_bytes, granted_bytes)
+    return mean_bytes, spread_bytes
 
 
 def base_limit(rates: Rates, room_bytes: int, variance: int) -> float:

@@ -104,8 +104,25 @@ def recorded(path: Path) -> History:
     by_key: dict[Key, list[SimulatedTask]] = {}
     for profile in profiles:
         if profile.key is not None and profile.anonymous_peak_bytes:
-            by_key.setdefault(profile.key, []).append(_replayed(profile.key, profile))
+            by_key.setdefault(profile.key, []).append(replayed(profile))
     return tuple(tuple(_jobs(tasks)) for tasks in by_key.values())
+
+
+def replayed(profile: Profile) -> SimulatedTask:
+    """Return a recorded attempt as a task that does the same again.
+
+    Its files' sizes are not known here: they are taken to be the base.
+    """
+    if profile.key is None:
+        raise ValueError("an attempt without a key is predicted by nobody")
+    return SimulatedTask(
+        key=profile.key,
+        base_bytes=profile.base_bytes,
+        file_bytes=profile.base_bytes,
+        footer_bytes=profile.base_bytes,
+        peak_bytes=profile.anonymous_peak_bytes,
+        duration_seconds=max(0.001, profile.duration_seconds),
+    )
 
 
 def in_order(history: History) -> Iterator[Job]:
@@ -124,18 +141,6 @@ def tasks_of(history: History) -> Iterator[SimulatedTask]:
 def _jobs(tasks: Iterable[SimulatedTask]) -> Iterator[Job]:
     for _, numbered in groupby(enumerate(tasks), lambda pair: pair[0] // TASKS_PER_JOB_MAX):
         yield tuple(task for _, task in numbered)
-
-
-def _replayed(key: Key, profile: Profile) -> SimulatedTask:
-    base_bytes = profile.base_bytes
-    return SimulatedTask(
-        key=key,
-        base_bytes=base_bytes,
-        file_bytes=base_bytes,
-        footer_bytes=base_bytes,
-        peak_bytes=profile.anonymous_peak_bytes,
-        duration_seconds=max(0.001, profile.duration_seconds),
-    )
 
 
 def _table(random: Random, number: int, shape: Shape) -> tuple[Job, ...]:

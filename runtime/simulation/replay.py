@@ -4,6 +4,7 @@ Tasks of a job run in waves, as on a node of 16 slots; what a wave teaches is kn
 """
 
 import math
+from collections.abc import Iterable
 from random import Random
 
 from runtime.scheduler import escalated
@@ -18,9 +19,14 @@ NODE_BYTES = 1 << 40
 
 
 def replay(history: History, rule: Rule, *, seed: int) -> Figures:
-    """Return how a rule would have done."""
+    """Return how a rule would have done on tables whose jobs take turns."""
+    return replay_jobs(in_order(history), rule, seed=seed)
+
+
+def replay_jobs(jobs: Iterable[Job], rule: Rule, *, seed: int) -> Figures:
+    """Return how a rule would have done on jobs in the order in which they are given."""
     books, random = Books(), Random(seed)
-    for job in in_order(history):
+    for job in jobs:
         _run(job, rule, books, random)
     return books.figures()
 

@@ -81,7 +81,7 @@ class TestAdmission:
 
     @given(st.integers(1, 1 << 45), st.floats(0.01, 9), st.floats(0, 5), st.integers(1, 1 << 44))
     def test_a_need_always_fits_an_empty_node(self, base_bytes, mean, spread, cap_bytes):
-        wanted = need(Request(1, base_bytes, KEY), Rates(mean, spread, mean), cap_bytes)
+        wanted = need(1, base_bytes, rates=Rates(mean, spread, mean), cap_bytes=cap_bytes)
         assert pooled_bytes(wanted.mean_bytes, wanted.spread_bytes**2) <= cap_bytes
         assert 0 <= wanted.granted_bytes <= cap_bytes
 
