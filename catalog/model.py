@@ -224,6 +224,17 @@ class TableSchema:
     arrow: pa.Schema
     name_mapping: tuple[tuple[tuple[str, ...], int], ...] = ()
 
+    @property
+    def leaf_columns(self) -> int:
+        """Number of columns that a file stores, nested ones counted by their leaves."""
+        return sum(_leaves(field.type) for field in self.arrow)
+
+
+def _leaves(kind: pa.DataType) -> int:
+    if isinstance(kind, pa.MapType):
+        return _leaves(kind.key_type) + _leaves(kind.item_type)
+    return sum(_leaves(kind.field(index).type) for index in range(kind.num_fields)) or 1
+
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:

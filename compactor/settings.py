@@ -27,6 +27,7 @@ from compactor.jobs.failpoints import VARIABLE as FAILPOINT_VARIABLE
 from compactor.jobs.options import JobOptions
 from compactor.planner.policy import Order, Policy
 from compactor.rewrite.task import Proof
+from compactor.splicing import Effort
 from compactor.units import format_size, parse_duration, parse_size
 
 MIB = 1024 * 1024
@@ -170,6 +171,11 @@ _SECTIONS: Mapping[str, Mapping[str, _Key]] = {
         "max_bytes": _Key("max_job_bytes", Size, "unlimited"),
         "min_age": _Key("min_age_seconds", Duration),
         "order": _Key("order", Order),
+        "effort": _Key("effort", Effort),
+        "splice_row_group_size_min": _Key("splice_row_group_bytes_min", Size),
+        "splice_chunk_size_min": _Key("splice_chunk_bytes_min", Size),
+        "splice_row_groups_max": _Key("splice_row_groups_max", Count),
+        "splice_footer_size_max": _Key("splice_footer_bytes_max", Size),
     },
 }
 

@@ -132,6 +132,12 @@ def policy_options(function: F) -> F:
             metavar="ORDER",
             help="Which groups come first: bytes-asc, bytes-desc, files-desc, oldest-first.",
         ),
+        setting(
+            "--effort",
+            key="policy.effort",
+            metavar="bytes|balanced|deep",
+            help="Copy all row groups that can be, those of a good size, or none.",
+        ),
     ]
     for option in reversed(added):
         function = option(function)

@@ -14,6 +14,7 @@ from compactor.units import format_count, format_duration, format_size
 if TYPE_CHECKING:
     from compactor.jobs.report import JobReport
     from compactor.planner.plan import Plan
+    from compactor.rewrite.task import Spliced
 
 _PROBLEMS_MAX = 10
 _VERBS = {"succeeded": "Compacted", "partial": "Compacted in part", "cancelled": "Interrupted on"}
@@ -22,6 +23,9 @@ _VERBS = {"succeeded": "Compacted", "partial": "Compacted in part", "cancelled":
 def told_outcome(session: Session, report: JobReport, plan: Plan | None) -> int:
     """Print the report and return the exit code that it calls for."""
     session.emit(lambda: report_document(report), lambda: render_report(report, plan))
+    if session.verbosity:
+        for line in splice_lines(report.splice):
+            session.tell(line)
     for line in _problems(report):
         # What failed is an error: it is told to those, too, who want to hear of nothing else.
         click.echo(line, err=True)
@@ -78,13 +82,27 @@ def _saved(report: JobReport, plan: Plan | None) -> str:
 
 
 def _moved(report: JobReport) -> str:
+    copied = f", copied {format_size(report.bytes_spliced)}" if report.bytes_spliced else ""
     kept = f", kept {format_size(report.bytes_kept)} by reference" if report.bytes_kept else ""
     return (
         f"Moved: read {format_size(report.bytes_read)}, "
-        f"wrote {format_size(report.bytes_written)}{kept}; "
+        f"wrote {format_size(report.bytes_written)}{copied}{kept}; "
         f"{format_duration(report.cpu_seconds)} of CPU time, "
         f"peak {format_size(report.peak_memory_bytes)} per worker"
     )
+
+
+def splice_lines(splice: Spliced) -> Iterator[str]:
+    """Yield what was copied as it is, and why other row groups were not."""
+    if splice.row_groups:
+        unchecked = splice.unchecked_bytes
+        checks = f", {format_size(unchecked)} of them without page checksums" if unchecked else ""
+        yield (
+            f"Copied as they are: {format_count(splice.row_groups, 'row group')}, "
+            f"{format_size(splice.copied_bytes)}{checks}"
+        )
+    for reason, count in splice.reasons:
+        yield f"Encoded anew: {format_count(count, 'row group')}: {reason}"
 
 
 def _rows(report: JobReport) -> str:

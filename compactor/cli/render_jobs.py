@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+import msgspec
 from rich.console import Console
 
 from compactor.cli.console import dim, grid, results, show
+from compactor.cli.outcome import splice_lines
 from compactor.jobs.store import AttemptRecord, GroupRecord, JobDetail, JobRecord
+from compactor.rewrite.task import Spliced
 from compactor.units import format_count, format_duration, format_size
 
 _ROWS_MAX = 40
@@ -55,12 +59,21 @@ def render_job(detail: JobDetail, *, shows_all: bool) -> None:
         f"{job.snapshot_before}",
         soft_wrap=True,
     )
+    for line in _splice_lines(detail):
+        console.print(line, soft_wrap=True)
     rows_max = None if shows_all else _ROWS_MAX
     _render_groups(console, detail.groups, detail.attempts, rows_max=rows_max)
     _render_batches(console, detail)
     if next_step := _next_step(job):
         console.print()
         console.print(f"hint: {next_step}", soft_wrap=True)
+
+
+def _splice_lines(detail: JobDetail) -> Iterator[str]:
+    """Yield what was copied and why the rest was not; nothing before the job has ended."""
+    report = json.loads(detail.report) if detail.report else {}
+    if "splice" in report:
+        yield from splice_lines(msgspec.convert(report["splice"], Spliced))
 
 
 def _render_groups(

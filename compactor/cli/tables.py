@@ -60,17 +60,16 @@ def _urgency(one: Assessed | Failure) -> int:
 def _assess(name: str, settings: Settings) -> Assessed:
     from compactor.cli.targets import opened
     from compactor.cli.workplace import now_ms, spread_reading
+    from compactor.jobs.compaction import table_state
     from compactor.planner.health import assess_health
-    from compactor.planner.planning import TableState, make_plan
+    from compactor.planner.planning import make_plan
 
     table = opened(name)
     snapshot = table.snapshot()
     policy = settings.policy(name)
     with spread_reading(settings.runtime) as read:
         inventory = table.inventory(snapshot, map_function=read)
-    state = TableState(
-        name, table.format, snapshot, inventory=inventory, layout=table.files(snapshot).layout
-    )
+    state = table_state(table, snapshot, inventory)
     sizes = policy.file_sizes(state.layout.target_file_size_bytes)
     return Assessed(assess_health(inventory, sizes), make_plan(state, policy, now_ms=now_ms()))
 

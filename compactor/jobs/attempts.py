@@ -14,6 +14,7 @@ from compactor.jobs.totals import result_mistake
 from compactor.planner.plan import FileGroup
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.task import Proof, RewriteResult, RewriteTask
+from compactor.splicing import SpliceLimits
 from runtime import Infeasible, OutOfMemory, Ref, Retry, Runtime, RuntimeFailure, TaskError
 
 # A taken file name is refused, so every try needs an id of its own: the job tries again, not the
@@ -35,12 +36,14 @@ class Work:
         files: the workers' side of the snapshot planned against.
         target_file_size_bytes: size of the outputs.
         proof: what is checked before an attempt may answer.
+        splice: which row groups may be copied as they are; None for none.
     """
 
     table: str
     files: TableFiles
     target_file_size_bytes: int
     proof: Proof
+    splice: SpliceLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Attempts:
             attempt_id=start.attempt_id,
             target_file_size_bytes=self._work.target_file_size_bytes,
             proof=self._work.proof,
+            splice=self._work.splice,
         )
         wanted = self._memory_bytes.get(group.group_id, group.price.memory_bytes_estimate)
         try:

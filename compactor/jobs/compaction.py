@@ -41,7 +41,7 @@ def plan_table(
     """
     snapshot = table.snapshot()
     inventory = table.inventory(snapshot, map_function=map_function)
-    return make_plan(_state(table, snapshot, inventory), policy, now_ms=now_ms)
+    return make_plan(table_state(table, snapshot, inventory), policy, now_ms=now_ms)
 
 
 def compact_table(
@@ -119,7 +119,7 @@ class _Session:
         """Plan against the current snapshot."""
         snapshot = self._table.snapshot()
         inventory = self._inventory(snapshot)
-        state = _state(self._table, snapshot, inventory)
+        state = table_state(self._table, snapshot, inventory)
         plan = make_plan(state, policy, now_ms=time.time_ns() // 1_000_000)
         return plan, TableTotals.of(inventory)
 
@@ -188,13 +188,16 @@ class _Session:
         return report
 
 
-def _state(table: Table, snapshot: Snapshot, inventory: Inventory) -> TableState:
+def table_state(table: Table, snapshot: Snapshot, inventory: Inventory) -> TableState:
+    """Return what is planned against."""
+    files = table.files(snapshot)
     return TableState(
         name=table.name,
         format=table.format,
         snapshot=snapshot,
         inventory=inventory,
-        layout=table.files(snapshot).layout,
+        layout=files.layout,
+        leaf_columns=files.schema.leaf_columns,
     )
 
 

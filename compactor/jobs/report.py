@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compactor.jobs.state import JobState
+from compactor.rewrite.task import NOT_SPLICED, Spliced
 
 # Exit codes of the command line for a job that ended; 130 as for any interrupted process.
 EXIT_DONE, EXIT_FAILED, EXIT_PARTIAL, EXIT_CONFLICT, EXIT_INTERRUPTED = 0, 1, 3, 11, 130
@@ -65,6 +66,7 @@ class JobReport:
         problems: the groups that are not in the table.
         is_resumed: whether it went on with the work of a process that had died.
         rows_dropped: rows that deletes had removed and that are no longer stored.
+        splice: more of `bytes_spliced`, and why the other row groups were encoded anew.
     """
 
     job: str
@@ -90,6 +92,7 @@ class JobReport:
     problems: tuple[GroupProblem, ...] = ()
     is_resumed: bool = False
     rows_dropped: int = 0
+    splice: Spliced = NOT_SPLICED
 
     @property
     def exit_code(self) -> int:

@@ -177,7 +177,7 @@ def _judge(plan: Plan, live: Inventory, giving_up: str) -> Judge:
 
 
 def _work(plan: Plan, files: TableFiles, proof: Proof) -> Work:
-    return Work(plan.table, files, plan.target_file_size_bytes, proof)
+    return Work(plan.table, files, plan.target_file_size_bytes, proof, plan.splice)
 
 
 def _limits(options: JobOptions) -> Limits:

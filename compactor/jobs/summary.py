@@ -14,7 +14,7 @@ from compactor.jobs.report import GroupCounts, GroupProblem, JobReport
 from compactor.jobs.runner import RunningJob
 from compactor.jobs.state import Finish, GroupProgress, GroupState
 from compactor.jobs.totals import CommittedBatch, TableTotals, TotalsCheck, check_totals
-from compactor.rewrite.task import RewriteResult
+from compactor.rewrite.task import RewriteResult, merged_splices
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def summarise(
         files_after=totals.after.files,
         bytes_read=sum(result.bytes_read for result in results),
         bytes_written=sum(result.bytes_written for result in results),
-        bytes_spliced=0,
+        bytes_spliced=sum(result.splice.copied_bytes for result in results),
         bytes_kept=job.plan.kept_bytes,
         rows_before=before.rows - rows_dropped,
         rows_after=totals.after.rows,
@@ -78,6 +78,7 @@ def summarise(
         seconds=time.monotonic() - watch.wall_seconds,
         groups=_counts(groups),
         problems=_problems(job),
+        splice=merged_splices(result.splice for result in results),
         is_resumed=job.is_resumed,
     )
 
@@ -91,6 +92,7 @@ def combine(rounds: Sequence[JobReport]) -> JobReport:
         files_before=first.files_before,
         rows_before=first.rows_before - sum(one.rows_dropped for one in rounds[1:]),
         rows_dropped=sum(one.rows_dropped for one in rounds),
+        splice=merged_splices(one.splice for one in rounds),
         bytes_read=sum(one.bytes_read for one in rounds),
         bytes_written=sum(one.bytes_written for one in rounds),
         bytes_spliced=sum(one.bytes_spliced for one in rounds),

@@ -1,12 +1,13 @@
 """Parquet files as bytes: footers read without decoding pages, row groups copied as they are."""
 
-from compactor.parquet.compatibility import why_not
+from compactor.parquet.compatibility import ARROW_SCHEMA, why_not
 from compactor.parquet.footer import ColumnChunk, Footer, RowGroup, parse_footer
-from compactor.parquet.reading import read_footer
+from compactor.parquet.reading import has_page_checksums, read_footer
 from compactor.parquet.splice import Assembly, Copy, SplicePlan, SpliceSource, plan_splice
 from compactor.parquet.writing import SplicedFile, write_splice
 
 __all__ = [
+    "ARROW_SCHEMA",
     "Assembly",
     "ColumnChunk",
     "Copy",
@@ -15,6 +16,7 @@ __all__ = [
     "SplicePlan",
     "SpliceSource",
     "SplicedFile",
+    "has_page_checksums",
     "parse_footer",
     "plan_splice",
     "read_footer",

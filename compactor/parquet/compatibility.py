@@ -36,7 +36,7 @@ _NEVER_TRUSTED = frozenset(("parquet-cpp",))
 _ABOUT_THE_FILE = (b"hoodie_", b"org.apache.hudi.")
 # What readers do not use when the Parquet schemas are equal; the first file's is kept.
 _WITHOUT_MEANING = frozenset((b"iceberg.schema", b"pandas", b"writer.model.name"))
-_ARROW_SCHEMA = b"ARROW:schema"
+ARROW_SCHEMA = b"ARROW:schema"
 _SPARK_VERSION = b"org.apache.spark.version"
 # Earlier versions wrote dates and times in another calendar unless other entries say otherwise.
 _SPARK_PROLEPTIC_SINCE = (3, 1)
@@ -54,8 +54,15 @@ def obstacle(footer: Footer) -> str | None:
     return None
 
 
-def why_not(first: Footer, other: Footer) -> str | None:
+def why_not(
+    first: Footer, other: Footer, *, ignored_keys: frozenset[bytes] = frozenset()
+) -> str | None:
     """Return why row groups of `other` cannot follow those of `first`; None when they can.
+
+    Args:
+        first: what is said once for the file comes from here.
+        other: the footer whose row groups are wanted.
+        ignored_keys: key-value metadata that no reader of the output needs.
 
     Raises:
         CorruptTableError: the key-value metadata or the writer's name cannot be read.
@@ -65,7 +72,7 @@ def why_not(first: Footer, other: Footer) -> str | None:
         return reason
     if first.schema is not other.schema and first.schema != other.schema:
         return "the schemas are not equal"
-    return _why_not_file(first, other)
+    return _why_not_file(first, other, ignored_keys)
 
 
 def why_not_columns(target: Footer, parts: Sequence[tuple[Footer, range]]) -> str | None:
@@ -91,12 +98,14 @@ def why_not_columns(target: Footer, parts: Sequence[tuple[Footer, range]]) -> st
     return None
 
 
-def _why_not_file(first: Footer, other: Footer) -> str | None:
+def _why_not_file(
+    first: Footer, other: Footer, ignored_keys: frozenset[bytes] = frozenset()
+) -> str | None:
     if _column_orders(first) != _column_orders(other):
         return "the orders of column statistics are not equal"
     if _unmerged(first) != _unmerged(other):
         return "the footers differ in fields of unknown meaning"
-    return _why_not_writers(first, other) or _why_not_key_values(first, other)
+    return _why_not_writers(first, other) or _why_not_key_values(first, other, ignored_keys)
 
 
 def _column_orders(footer: Footer) -> bytes | None:
@@ -144,11 +153,11 @@ def _writer(footer: Footer) -> tuple[str, tuple[int, int] | None]:
     return found["name"], (int(found["major"]), int(found["minor"]))
 
 
-def _why_not_key_values(first: Footer, other: Footer) -> str | None:
+def _why_not_key_values(first: Footer, other: Footer, ignored_keys: frozenset[bytes]) -> str | None:
     if first.value(KEY_VALUES) == other.value(KEY_VALUES):
         return None
     ours, theirs = first.key_values(), other.key_values()
-    for key in sorted(ours.keys() | theirs.keys()):
+    for key in sorted((ours.keys() | theirs.keys()) - ignored_keys):
         left, right = ours.get(key), theirs.get(key)
         if left != right and not _means_the_same(key, left, right):
             return f"the key-value metadata differ in {key.decode('utf-8', 'replace')!r}"
@@ -162,7 +171,7 @@ def _means_the_same(key: bytes, left: bytes | None, right: bytes | None) -> bool
         return False
     if key == _SPARK_VERSION:
         return min(_spark_version(left), _spark_version(right)) >= _SPARK_PROLEPTIC_SINCE
-    return key == _ARROW_SCHEMA and _same_arrow_types(left, right)
+    return key == ARROW_SCHEMA and _same_arrow_types(left, right)
 
 
 def _spark_version(text: bytes) -> tuple[int, int]:

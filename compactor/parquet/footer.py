@@ -204,6 +204,25 @@ class Footer:
             raise ValueError(f"{self.location} has no row group {row_group}")
         return self.row_groups[row_group * s.GROUP_WIDTH : (row_group + 1) * s.GROUP_WIDTH]
 
+    def row_group_footer_bytes(self, row_group: int) -> int:
+        """Return how much of the footer describes a row group."""
+        chunks = self.chunk_rows(row_group)
+        end = self.group_row(row_group)[s.GROUP_END]
+        return end - self.chunks[chunks.start + s.BEGIN] if chunks else 0
+
+    def row_group_file_bytes(self, row_group: int) -> int:
+        """Return what a row group takes of its file in all, and as a copy in another."""
+        counted = (s.COMPRESSED, s.COLUMN_INDEX_LENGTH, s.OFFSET_INDEX_LENGTH, s.BLOOM_LENGTH)
+        chunks = self.chunk_rows(row_group)
+        found = sum(self.chunks[at + column] for at in chunks for column in counted)
+        return found + self.row_group_footer_bytes(row_group)
+
+    @property
+    def held_bytes(self) -> int:
+        """About what it takes in memory."""
+        numbers = len(self.chunks) * self.chunks.itemsize
+        return numbers + len(self.data) + len(self.tail) + len(self.row_groups) * 8
+
     def value(self, number: int) -> bytes | None:
         """Return the serialised value of a field of the file; None when it is absent."""
         for one in self.fields:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from operator import add
 
@@ -34,6 +35,9 @@ _TRAILER_BYTES = 8
 # Header of a Bloom filter: four short fields.
 _BLOOM_HEADER_BYTES = 64
 _BLOOM_BYTES_FIELD = 1
+# Enough for the four numbers that a page header begins with; the last is the checksum.
+_PAGE_HEADER_BYTES = 32
+_CHECKSUM_FIELD = 4
 
 
 def read_footer(storage: Storage, location: Location, size_bytes: int) -> Footer:
@@ -141,6 +145,19 @@ def read_page_index(storage: Storage, source: SpliceSource) -> Stretches:
         ranges = joined_ranges(_index_ranges(wanted), gap_bytes=_GAP_BYTES)
     parts = storage.read_ranges(footer.location, ranges)
     return Stretches(tuple(one.offset for one in ranges), tuple(parts))
+
+
+def has_page_checksums(storage: Storage, footer: Footer, row_group: int) -> bool:
+    """Tell whether the first page of a row group carries a checksum, as its writer's others do."""
+    rows = footer.chunk_rows(row_group)
+    if not rows:
+        return False
+    offset = footer.chunks[rows[0] + s.START]
+    length = min(_PAGE_HEADER_BYTES, footer.offset - offset)
+    header = storage.read_range(footer.location, offset, length)
+    with suppress(CorruptTableError, IndexError):
+        return any(one.number == _CHECKSUM_FIELD for one in fields(header, 0))
+    return False
 
 
 def _index_region(chunks: array[int]) -> ByteRange:

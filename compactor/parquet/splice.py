@@ -137,7 +137,10 @@ class SplicePlan:
 
 
 def plan_splice(
-    sources: Sequence[SpliceSource | Assembly], *, like: Footer | None = None
+    sources: Sequence[SpliceSource | Assembly],
+    *,
+    like: Footer | None = None,
+    ignored_keys: frozenset[bytes] = frozenset(),
 ) -> SplicePlan:
     """Lay out one file of the row groups of several, in the given order.
 
@@ -145,6 +148,7 @@ def plan_splice(
         sources: the row groups.
         like: a footer with the schema and the key-value metadata of the output; that of the first
             source when it is None.
+        ignored_keys: key-value metadata of the sources that may be missing in the output.
 
     Raises:
         UnsupportedTableError: the row groups cannot stand under one footer; the message says why.
@@ -162,7 +166,7 @@ def plan_splice(
         if isinstance(one, Assembly):
             _check_assembly(target, one)
         else:
-            _check_source(target, one)
+            _check_source(target, one, ignored_keys)
         begin = len(flat)
         flat += one.parts if isinstance(one, Assembly) else (one,)
         units.append(range(begin, len(flat)))
@@ -176,9 +180,9 @@ def plan_splice(
     return SplicePlan(target, tuple(flat), tuple(units), tuple(copies), tuple(placed), end)
 
 
-def _check_source(target: Footer, source: SpliceSource) -> None:
+def _check_source(target: Footer, source: SpliceSource, ignored_keys: frozenset[bytes]) -> None:
     footer = source.footer
-    _refuse(why_not(target, footer), footer)
+    _refuse(why_not(target, footer, ignored_keys=ignored_keys), footer)
     if len(set(source.row_groups)) != len(source.row_groups):
         raise ValueError(f"a row group of {footer.location} is wanted twice")
     if source.leaves != range(footer.column_count):

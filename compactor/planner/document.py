@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compactor.planner.plan import FileGroup, Plan, Price, Skipped
+from compactor.planner.plan import FileGroup, Plan, Price, Rung, Skipped
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
@@ -42,6 +42,10 @@ def _price_document(price: Price) -> dict[str, Any]:
         "memory_estimate": price.memory_bytes_estimate,
         "cpu_seconds_estimate": price.cpu_seconds_estimate,
         "requests_estimate": price.requests_estimate,
+        "bytes_by_rung": {
+            Rung.SPLICE.value: price.splice_bytes_estimate,
+            Rung.TRANSCODE.value: price.transcode_bytes_estimate,
+        },
     }
 
 

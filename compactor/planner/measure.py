@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from catalog.model import Inventory
-from compactor.planner.columns import FileColumns, Ints
+from compactor.planner.columns import FileColumns, Floats, Ints
 from compactor.planner.pack import Packing
 from compactor.planner.select import Candidates, Need
 
@@ -26,6 +26,7 @@ class GroupFigures:
         delete_bytes: their bytes.
         delete_rows: rows in them.
         needs: number of files per kind of need.
+        spliced_bytes: estimate of the bytes that are copied as they are.
     """
 
     files: Ints
@@ -36,12 +37,18 @@ class GroupFigures:
     delete_bytes: Ints
     delete_rows: Ints
     needs: Mapping[Need, Ints]
+    spliced_bytes: Ints
 
 
 def measure_groups(
-    inventory: Inventory, columns: FileColumns, *, candidates: Candidates, packing: Packing
+    inventory: Inventory,
+    columns: FileColumns,
+    *,
+    candidates: Candidates,
+    packing: Packing,
+    spliced_bytes: Floats,
 ) -> GroupFigures:
-    """Measure every group."""
+    """Measure every group; `spliced_bytes` is expected per file of the inventory."""
     rows, starts = packing.rows, packing.starts
     needs = candidates.needs[rows]
     groups, deletes = _deletes_by_group(columns, packing)
@@ -61,6 +68,7 @@ def measure_groups(
         delete_bytes=total(inventory.delete_files["size_bytes"].to_numpy()),
         delete_rows=total(inventory.delete_files["row_count"].to_numpy()),
         needs={need: _sums((needs & need > 0).astype(np.int64), starts) for need in Need},
+        spliced_bytes=_sums(np.rint(spliced_bytes[rows]).astype(np.int64), starts),
     )
 
 

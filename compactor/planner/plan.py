@@ -9,11 +9,14 @@ from enum import StrEnum
 import pyarrow as pa
 
 from catalog.model import Inventory, Snapshot
+from compactor.splicing import SpliceLimits
 
 
 class Rung(StrEnum):
     """How far down the cost ladder a group has to climb."""
 
+    SPLICE = "splice"
+    MIXED = "splice+transcode"
     TRANSCODE = "transcode"
 
 
@@ -28,6 +31,7 @@ class Price:
         memory_bytes_estimate: peak of the one worker that runs a group.
         cpu_seconds_estimate: CPU time of all processes.
         requests_estimate: calls to the storage.
+        splice_bytes_estimate: the part of the input that is copied without being decoded.
     """
 
     input_bytes: int
@@ -36,6 +40,12 @@ class Price:
     memory_bytes_estimate: int
     cpu_seconds_estimate: float
     requests_estimate: int
+    splice_bytes_estimate: int = 0
+
+    @property
+    def transcode_bytes_estimate(self) -> int:
+        """The part of the input that is decoded and encoded anew."""
+        return self.input_bytes - self.splice_bytes_estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,7 @@ class Plan:
         kept_files: data files that stay by reference, the skipped ones included.
         kept_bytes: their bytes.
         skipped: the files that would be candidates but for a reason.
+        splice: which row groups may be copied as they are; None for none.
     """
 
     table: str
@@ -96,6 +107,7 @@ class Plan:
     kept_files: int
     kept_bytes: int
     skipped: tuple[Skipped, ...]
+    splice: SpliceLimits | None = None
 
     def totals(self) -> Totals:
         """Add up the groups."""
@@ -137,4 +149,5 @@ def _total_price(prices: list[Price]) -> Price:
         memory_bytes_estimate=max((price.memory_bytes_estimate for price in prices), default=0),
         cpu_seconds_estimate=round(math.fsum(price.cpu_seconds_estimate for price in prices), 3),
         requests_estimate=sum(price.requests_estimate for price in prices),
+        splice_bytes_estimate=sum(price.splice_bytes_estimate for price in prices),
     )

@@ -20,6 +20,7 @@ from compactor.errors import PlanFileError, PlanStaleError
 from compactor.planner.columns import Ints, one_array
 from compactor.planner.plan import FileGroup, Plan, Price, Rung, Skipped
 from compactor.planner.slicing import constant_column, cut_groups
+from compactor.splicing import SpliceLimits
 
 KIND = "compact-plan"
 VERSION = 1
@@ -77,6 +78,7 @@ class _PlanFile(msgspec.Struct):
     kept_bytes: int
     skipped: list[Skipped]
     groups: list[_Group]
+    splice: SpliceLimits | None = None
 
 
 def save_plan(plan: Plan) -> str:
@@ -110,6 +112,7 @@ def encode_plan(plan: Plan) -> bytes:
         kept_bytes=plan.kept_bytes,
         skipped=list(plan.skipped),
         groups=[_encode_group(group) for group in plan.groups],
+        splice=plan.splice,
     )
     return msgspec.json.encode(saved)
 
@@ -137,6 +140,7 @@ def decode_plan(data: str | bytes) -> Plan:
         kept_files=saved.kept_files,
         kept_bytes=saved.kept_bytes,
         skipped=tuple(saved.skipped),
+        splice=saved.splice,
     )
 
 

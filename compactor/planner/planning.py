@@ -17,9 +17,10 @@ import pyarrow as pa
 
 from catalog.model import FileLayout, Inventory, Snapshot
 from compactor.planner.columns import FileColumns, read_columns
+from compactor.planner.expect import spliced_bytes
 from compactor.planner.measure import GroupFigures, measure_groups
 from compactor.planner.pack import Packing, pack
-from compactor.planner.plan import FileGroup, Plan, Rung, Skipped
+from compactor.planner.plan import FileGroup, Plan, Skipped
 from compactor.planner.policy import FileSizes, Order, Policy
 from compactor.planner.price import GroupSize, price_group
 from compactor.planner.select import Need, Needs, Stay, select_candidates
@@ -44,6 +45,7 @@ class TableState:
         snapshot: the snapshot of the inventory.
         inventory: its file slices.
         layout: how the table wants its files.
+        leaf_columns: columns that a file stores, nested ones counted by their leaves.
     """
 
     name: str
@@ -51,6 +53,7 @@ class TableState:
     snapshot: Snapshot
     inventory: Inventory
     layout: FileLayout
+    leaf_columns: int
 
 
 def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
@@ -65,7 +68,16 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
     columns = read_columns(table.inventory)
     candidates = select_candidates(columns, policy, sizes=sizes, now_ms=now_ms)
     packing = pack(columns, candidates, policy=policy, sizes=sizes)
-    figures = measure_groups(table.inventory, columns, candidates=candidates, packing=packing)
+    limits = policy.splice_limits(sizes)
+    figures = measure_groups(
+        table.inventory,
+        columns,
+        candidates=candidates,
+        packing=packing,
+        spliced_bytes=spliced_bytes(
+            columns, candidates, limits=limits, leaf_columns=table.leaf_columns
+        ),
+    )
     taken, refused = _within_budget(figures, policy)
     stays = candidates.stays.copy()
     for group in refused:
@@ -80,6 +92,7 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
         kept_files=len(columns.size_bytes) - sum(int(figures.files[g]) for g in taken),
         kept_bytes=int(columns.size_bytes.sum()) - sum(g.price.input_bytes for g in groups),
         skipped=tuple(_skipped(columns, stays, policy)),
+        splice=limits,
     )
 
 
@@ -131,11 +144,11 @@ def _file_groups(packed: _Packed, taken: list[int], sizes: FileSizes) -> Iterato
             group_id=f"{number:04d}",
             partition_key=keys[partition].as_py(),
             partition=labels[partition].as_py(),
-            rung=Rung.TRANSCODE,
+            rung=size.rung,
             files=files,
             output_files_estimate=size.output_files,
             reason=_reason(packed.figures, group),
-            price=price_group(Rung.TRANSCODE, size, packed.table.layout),
+            price=price_group(size, packed.table.layout),
         )
 
 
@@ -149,6 +162,7 @@ def _group_size(figures: GroupFigures, group: int, sizes: FileSizes) -> GroupSiz
         delete_rows=int(figures.delete_rows[group]),
         output_bytes=kept_bytes,
         output_files=sizes.rolled_files(kept_bytes),
+        spliced_bytes=int(figures.spliced_bytes[group]),
     )
 
 

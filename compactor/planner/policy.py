@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from compactor.errors import SettingsError
+from compactor.splicing import Effort, SpliceLimits
 
 # A group that fills at least one file is rolled into files of this share of the target size.
 ROLLED_RATIO_MIN = 0.9
@@ -55,6 +56,12 @@ class Policy:
             of work, one that does not fit is left out.
         min_age_seconds: files written more recently are left alone.
         order: order of work.
+        effort: how much is encoded anew: `bytes` copies every row group that can be, whatever its
+            size and codec; `balanced` those that are scanned well as they are; `deep` none.
+        splice_row_group_bytes_min: stored bytes from which a row group is copied as it is.
+        splice_chunk_bytes_min: the same per column chunk, on average; it decides in wide tables.
+        splice_row_groups_max: row groups of one file at most, where some of them are copied.
+        splice_footer_bytes_max: what row groups may take in the footer of such a file.
     """
 
     target_file_size_bytes: int | None = None
@@ -69,6 +76,11 @@ class Policy:
     max_job_bytes: int | None = None
     min_age_seconds: float = 0.0
     order: Order = Order.FILES_DESCENDING
+    effort: Effort = Effort.BALANCED
+    splice_row_group_bytes_min: int = 2 * MIB
+    splice_chunk_bytes_min: int = 32 * 1024
+    splice_row_groups_max: int = 4096
+    splice_footer_bytes_max: int = 8 * MIB
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
@@ -100,6 +112,10 @@ class Policy:
             "delete_files_min": 1,
             "max_group_bytes": 1,
             "max_job_bytes": 1,
+            "splice_row_group_bytes_min": 0,
+            "splice_chunk_bytes_min": 0,
+            "splice_row_groups_max": 1,
+            "splice_footer_bytes_max": 1,
         }
         for name, minimum in least.items():
             value = getattr(self, name)
@@ -118,6 +134,20 @@ class Policy:
             large_above_bytes=self.large_file_ratio * target,
         )
 
+    def splice_limits(self, sizes: FileSizes) -> SpliceLimits | None:
+        """Return which row groups may be copied as they are; None for none."""
+        if self.effort is Effort.DEEP:
+            return None
+        is_balanced = self.effort is Effort.BALANCED
+        return SpliceLimits(
+            row_group_bytes_min=int(self.splice_row_group_bytes_min) if is_balanced else 0,
+            chunk_bytes_min=int(self.splice_chunk_bytes_min) if is_balanced else 0,
+            row_group_bytes_max=sizes.row_group_bytes_max,
+            row_groups_max=self.splice_row_groups_max,
+            footer_bytes_max=int(self.splice_footer_bytes_max),
+            keeps_layout=is_balanced,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class FileSizes:
@@ -132,6 +162,15 @@ class FileSizes:
     target_bytes: int
     small_below_bytes: float
     large_above_bytes: float
+
+    @property
+    def row_group_bytes_max(self) -> int:
+        """The largest row group that can be copied into files none of which comes out small.
+
+        A file ends within half a row group of the even size, which is `ROLLED_RATIO_MIN` of the
+        target at least.
+        """
+        return int(2 * (ROLLED_RATIO_MIN * self.target_bytes - self.small_below_bytes))
 
     def rolled_files(self, size_bytes: float) -> int:
         """Return into how many files a group of that many bytes is expected to be rolled."""

@@ -6,7 +6,6 @@ better where they exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from catalog.model import FileLayout
@@ -22,6 +21,8 @@ _ARROW_EXPANSION = 5.3
 # A deleted position as it is read (with its path) and as it is kept while sorting.
 _DELETE_ROW_BYTES = 32
 _TRANSCODE_CPU_SECONDS_PER_BYTE = 40 / GIB
+# Copied by the kernel, footers and page indexes rewritten.
+_SPLICE_CPU_SECONDS_PER_BYTE = 1.3 / GIB
 # Open, footer, schema mapping; a delete file has few and small columns.
 _FILE_CPU_SECONDS = 0.005
 # Column chunks of neighbouring columns are fetched together, up to about this size.
@@ -45,6 +46,7 @@ class GroupSize:
         delete_rows: rows in them.
         output_bytes: estimate of the bytes written.
         output_files: estimate of the files written.
+        spliced_bytes: estimate of the bytes that are copied as they are.
     """
 
     files: int
@@ -54,14 +56,21 @@ class GroupSize:
     delete_rows: int
     output_bytes: int
     output_files: int
+    spliced_bytes: int = 0
+
+    @property
+    def rung(self) -> Rung:
+        """How its bytes move."""
+        if not self.spliced_bytes:
+            return Rung.TRANSCODE
+        return Rung.SPLICE if self.spliced_bytes >= self.input_bytes else Rung.MIXED
 
 
-def price_group(rung: Rung, size: GroupSize, layout: FileLayout) -> Price:
-    """Price a group on its rung of the cost ladder."""
-    return _PRICES[rung](size, layout)
+def price_group(size: GroupSize, layout: FileLayout) -> Price:
+    """Price a group on its rung of the cost ladder.
 
-
-def _price_transcode(size: GroupSize, layout: FileLayout) -> Price:
+    Its memory is that of transcoding on every rung: footers have the last word on what is copied.
+    """
     row_group = min(layout.row_group_size_bytes, size.input_bytes * _ARROW_EXPANSION)
     memory = _PROCESS_BYTES + _ROW_GROUP_COPIES * row_group + _DELETE_ROW_BYTES * size.delete_rows
     read_bytes = size.input_bytes + size.delete_bytes
@@ -78,14 +87,11 @@ def _price_transcode(size: GroupSize, layout: FileLayout) -> Price:
         output_bytes_estimate=size.output_bytes,
         memory_bytes_estimate=int(memory),
         cpu_seconds_estimate=round(
-            read_bytes * _TRANSCODE_CPU_SECONDS_PER_BYTE
+            (read_bytes - size.spliced_bytes) * _TRANSCODE_CPU_SECONDS_PER_BYTE
+            + size.spliced_bytes * _SPLICE_CPU_SECONDS_PER_BYTE
             + _FILE_CPU_SECONDS * (opened + size.output_files),
             3,
         ),
         requests_estimate=requests,
+        splice_bytes_estimate=size.spliced_bytes,
     )
-
-
-_PRICES: Mapping[Rung, Callable[[GroupSize, FileLayout], Price]] = {
-    Rung.TRANSCODE: _price_transcode,
-}

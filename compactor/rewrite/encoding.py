@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
 from catalog.errors import UnsupportedTableError
+from catalog.location import Location
 from catalog.model import FileLayout
 from catalog.storage import OutputFile
+from compactor.parquet import ARROW_SCHEMA, Footer, parse_footer
 
 _CODECS = {
     "none": "NONE",
@@ -23,6 +25,9 @@ _CODECS = {
     "lz4_raw": "LZ4",
     "zstd": "ZSTD",
 }
+# Stands for the file of a footer that is never written.
+_NO_FILE = Location.parse("file:///dev/null")
+_TRAILER_BYTES = 8
 _CODECS_WITH_LEVEL = frozenset(("GZIP", "BROTLI", "ZSTD"))
 
 
@@ -35,12 +40,21 @@ class Encoding:
         layout: what the table wants of its files.
         without_statistics: paths of the leaf columns that get none.
         without_dictionary: paths of the leaf columns that get none.
+        has_integer_decimals: whether decimals of up to 18 digits are stored as the integers that
+            Iceberg asks for; its readers take byte arrays of fixed length as well.
     """
 
     schema: pa.Schema
     layout: FileLayout
     without_statistics: frozenset[str] = frozenset()
     without_dictionary: frozenset[str] = frozenset()
+    has_integer_decimals: bool = True
+
+    def ways(self) -> tuple[Encoding, ...]:
+        """Return the ways to write files that readers of the table take, the preferred first."""
+        other = replace(self, has_integer_decimals=not self.has_integer_decimals)
+        is_same = other.empty_footer().schema == self.empty_footer().schema
+        return (self,) if is_same else (self, other)
 
     def open_writer(
         self, sink: OutputFile | pa.NativeFile, *, row_group_rows: int
@@ -61,9 +75,8 @@ class Encoding:
             bloom_filter_options=self._bloom_filters(row_group_rows),
             use_dictionary=self._all_but(self.without_dictionary),
             write_statistics=self._all_but(self.without_statistics),
-            # Decimals as the integers that Iceberg asks for; the schema of Arrow is left out, so
-            # that all files of a table have the same schema bytes.
-            store_decimal_as_integer=True,
+            store_decimal_as_integer=self.has_integer_decimals,
+            # The schema of Arrow is left out, so that all files of a table can stand together.
             store_schema=False,
             write_page_index=True,
             write_page_checksum=True,
@@ -73,9 +86,32 @@ class Encoding:
 
     def parquet_schema(self) -> str:
         """Return the Parquet schema that every output shows: names, ids, types, repetition."""
+        return schema_text(pq.read_metadata(pa.BufferReader(self._empty_file())))
+
+    def empty_footer(self) -> Footer:
+        """Return the footer of a file without row groups."""
+        data = self._empty_file().to_pybytes()
+        length = int.from_bytes(data[-_TRAILER_BYTES:-4], "little")
+        footer = data[-_TRAILER_BYTES - length : -_TRAILER_BYTES]
+        return parse_footer(_NO_FILE, footer, size_bytes=len(data))
+
+    def replaced_keys(self) -> frozenset[bytes]:
+        """Return the key-value metadata of inputs that row groups do without in our outputs.
+
+        Ours take the place of their own, and columns are read as the table's schema says.
+        """
+        return frozenset((ARROW_SCHEMA, *(key.encode() for key, _ in self.layout.footer_metadata)))
+
+    def filtered_leaves(self) -> frozenset[int]:
+        """Return the numbers of the leaf columns that are to have Bloom filters."""
+        wanted = {name for name, _ in self.layout.bloom_filters}
+        names = (name for name, _ in leaf_paths(self.schema))
+        return frozenset(number for number, name in enumerate(names) if name in wanted)
+
+    def _empty_file(self) -> pa.Buffer:
         sink = pa.BufferOutputStream()
         self.open_writer(sink, row_group_rows=1).close()
-        return schema_text(pq.read_metadata(pa.BufferReader(sink.getvalue())))
+        return sink.getvalue()
 
     def _all_but(self, without: frozenset[str]) -> bool | list[str]:
         """Name the other leaf columns, in the way of the Parquet writer."""

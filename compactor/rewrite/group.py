@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import groupby
+
+from catalog.model import FileSlice
+from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.fingerprint import digest_batch
-from compactor.rewrite.read import SliceReader
-from compactor.rewrite.task import EMPTY_DIGEST, Proof, RewriteResult, RewriteTask, RowDigest
+from compactor.rewrite.footers import HELD_BYTES_MAX, Footers
+from compactor.rewrite.ladder import Decisions, Ladder, Run
+from compactor.rewrite.mixed import MixedWriter
+from compactor.rewrite.read import OpenSlice, SliceReader
+from compactor.rewrite.task import (
+    EMPTY_DIGEST,
+    NOT_SPLICED,
+    Proof,
+    RewriteResult,
+    RewriteTask,
+    RowDigest,
+    Spliced,
+)
 from compactor.rewrite.verify import check_digests, check_rows, read_back
 from compactor.rewrite.write import Destination, RollingWriter
+from compactor.splicing import SpliceLimits
 
 
 def rewrite_group(task: RewriteTask) -> RewriteResult:
@@ -22,16 +40,11 @@ def rewrite_group(task: RewriteTask) -> RewriteResult:
         VerificationError: the outputs do not hold the rows of the inputs.
     """
     before = task.table.storage.tally()
-    reader = SliceReader.of(task.table, task.files)
-    destination = Destination(task.table, task.partition_key, task.attempt_id)
+    work = _Work(task)
     rows_read = task.files.row_count
-    rows_kept = sum(map(reader.kept_rows, task.files.slices()))
-    with RollingWriter(
-        destination,
-        target_bytes=task.target_file_size_bytes,
-        stored_bytes=_surviving_bytes(reader, task),
-    ) as writer:
-        inputs = _transcode(reader, task, writer)
+    rows_kept = sum(map(work.reader.kept_rows, task.files.slices()))
+    with work.writer() as writer:
+        inputs = work.run(writer)
         digest = _prove(task, writer, inputs)
         rows_written = sum(file.row_count for file in writer.files)
         check_rows(read=rows_read, dropped=rows_read - rows_kept, written=rows_written)
@@ -45,29 +58,113 @@ def rewrite_group(task: RewriteTask) -> RewriteResult:
         bytes_written=used.bytes_written - before.bytes_written,
         requests=used.requests - before.requests,
         digest=digest,
+        splice=work.spliced(),
     )
 
 
-def _surviving_bytes(reader: SliceReader, task: RewriteTask) -> float:
-    """Return the stored size of the rows that will be written, deleted ones taken out by share."""
-    return sum(
-        file.size_bytes * reader.kept_rows(file) / file.row_count
-        for file in task.files.slices()
-        if file.row_count
-    )
+class _Work:
+    """One file group on its way: what is copied was decided before anything is written."""
 
+    def __init__(self, task: RewriteTask) -> None:
+        self._task = task
+        self._encoding = Encoding(task.table.schema.arrow, task.table.layout)
+        self._footers = Footers(task.table, held_bytes_max=HELD_BYTES_MAX)
+        self.reader = SliceReader.of(task.table, task.files)
+        self._decisions = None if task.splice is None else self._decide(task.splice)
 
-def _transcode(reader: SliceReader, task: RewriteTask, writer: RollingWriter) -> RowDigest:
-    """Stream all slices into the writer; the digest of their rows is empty without full proof."""
-    digest = EMPTY_DIGEST
-    for file in task.files.slices():
-        row_bytes = file.size_bytes / max(1, file.row_count)
-        for batch in reader.batches(file):
-            if task.proof is Proof.FULL:
+    def _decide(self, limits: SpliceLimits) -> Decisions:
+        ladder = Ladder(
+            storage=self._task.table.storage,
+            footers=self._footers,
+            limits=limits,
+            encodings=self._encoding.ways(),
+            target_bytes=self._task.target_file_size_bytes,
+            total_bytes=self._surviving_bytes(),
+        )
+        return ladder.decide(
+            [(file, self.reader.selection(file)) for file in self._task.files.slices()]
+        )
+
+    def writer(self) -> RollingWriter:
+        """Return the writer of the outputs: row groups are encoded right into them if all are."""
+        destination = Destination(self._task.table, self._task.partition_key, self._task.attempt_id)
+        limits, decisions = self._task.splice, self._decisions
+        target_bytes = self._task.target_file_size_bytes
+        if limits is None or decisions is None or not decisions.row_groups_spliced:
+            return RollingWriter(
+                destination,
+                self._encoding,
+                target_bytes=target_bytes,
+                stored_bytes=self._surviving_bytes(),
+            )
+        return MixedWriter(
+            destination,
+            decisions,
+            target_bytes=target_bytes,
+            row_groups_max=limits.row_groups_max,
+        )
+
+    def run(self, writer: RollingWriter) -> RowDigest:
+        """Write everything; the digest of the surviving rows is empty without full proof."""
+        digest = EMPTY_DIGEST
+        for file, runs in self._runs():
+            with ExitStack() as stack:
+                source: OpenSlice | None = None
+                for run in runs:
+                    if run.is_copied and isinstance(writer, MixedWriter):
+                        self._copy(run, writer)
+                        if self._task.proof is not Proof.FULL:
+                            continue
+                    source = source or stack.enter_context(self.reader.opened(file))
+                    digest += self._encode(run, source, writer)
+            self._footers.release(file)
+        writer.finish()
+        return digest
+
+    def _runs(self) -> Iterator[tuple[FileSlice, list[Run]]]:
+        if self._decisions is not None:
+            for _, some in groupby(self._decisions.runs, lambda run: run.file.path):
+                runs = list(some)
+                yield runs[0].file, runs
+            return
+        for file in self._task.files.slices():
+            yield file, [Run(file, None, file.size_bytes, is_copied=False)]
+
+    def _copy(self, run: Run, writer: MixedWriter) -> None:
+        footer = self._footers.get(run.file)
+        for row_group in run.row_groups or ():
+            writer.copy(footer, row_group)
+
+    def _encode(self, run: Run, source: OpenSlice, writer: RollingWriter) -> RowDigest:
+        """Stream row groups into the writer; those that were copied are only read for the proof."""
+        digest = EMPTY_DIGEST
+        row_bytes = run.file.size_bytes / max(1, run.file.row_count)
+        for batch in source.batches(run.row_groups):
+            if self._task.proof is Proof.FULL:
                 digest += digest_batch(batch)
-            writer.add(batch, stored_bytes=batch.num_rows * row_bytes)
-    writer.finish()
-    return digest
+            if not run.is_copied:
+                writer.add(batch, stored_bytes=batch.num_rows * row_bytes)
+        return digest
+
+    def _surviving_bytes(self) -> float:
+        """Return the stored size of the rows to be written, deleted ones taken out by share."""
+        return sum(
+            file.size_bytes * self.reader.kept_rows(file) / file.row_count
+            for file in self._task.files.slices()
+            if file.row_count
+        )
+
+    def spliced(self) -> Spliced:
+        """Tell what was copied."""
+        found = self._decisions
+        if found is None:
+            return NOT_SPLICED
+        return Spliced(
+            copied_bytes=found.bytes_spliced,
+            unchecked_bytes=found.bytes_unchecked,
+            row_groups=found.row_groups_spliced,
+            reasons=tuple(found.reasons.most_common()),
+        )
 
 
 def _prove(task: RewriteTask, writer: RollingWriter, inputs: RowDigest) -> RowDigest | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,8 @@ import pyarrow as pa
 from catalog.errors import CorruptTableError
 from catalog.model import KEEP_ALL, FileSlice, Inventory, Selection
 from catalog.table import TableFiles
-from compactor.rewrite.input import ParquetInput, open_parquet, row_groups
+from compactor.rewrite.input import ParquetInput, open_parquet
+from compactor.rewrite.input import row_groups as every_row_group
 from compactor.rewrite.projection import FileColumns, Projection, plan_projection
 
 
@@ -56,7 +58,13 @@ class SliceReader:
         return file.row_count - len(self.selection(file).dropped)
 
     def batches(self, file: FileSlice) -> Iterator[pa.RecordBatch]:
-        """Yield the surviving rows of a slice in their order.
+        """Yield the surviving rows of a slice in their order; raises what `opened` does."""
+        with self.opened(file) as slice_:
+            yield from slice_.batches()
+
+    @contextmanager
+    def opened(self, file: FileSlice) -> Iterator[OpenSlice]:
+        """Open a slice.
 
         Raises:
             ObjectNotFoundError: the file does not exist.
@@ -74,21 +82,37 @@ class SliceReader:
                 )
             columns = FileColumns(file.path, source.file.schema_arrow, source.int96_columns)
             projection = plan_projection(columns, self.table.schema, self.table.constants(file))
-            yield from _survivors(source, projection, self.selection(file))
+            yield OpenSlice(source, projection, self.selection(file))
 
 
-def _survivors(
-    source: ParquetInput, projection: Projection, selection: Selection
-) -> Iterator[pa.RecordBatch]:
-    start = 0
-    for index, group in enumerate(row_groups(source.metadata)):
-        end = start + group.num_rows
-        first, last = np.searchsorted(selection.dropped, [start, end])
-        if last - first == group.num_rows:
+@dataclass(frozen=True, slots=True)
+class OpenSlice:
+    """A slice whose rows can be read.
+
+    Attributes:
+        source: the data file.
+        projection: from its columns to the table's.
+        selection: the rows that it loses.
+    """
+
+    source: ParquetInput
+    projection: Projection
+    selection: Selection
+
+    def batches(self, row_groups: Container[int] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the surviving rows of some row groups, or of all, in their order."""
+        start = 0
+        for index, group in enumerate(every_row_group(self.source.metadata)):
+            end = start + group.num_rows
+            first, last = np.searchsorted(self.selection.dropped, [start, end])
+            is_wanted = row_groups is None or index in row_groups
+            if is_wanted and last - first < group.num_rows:
+                yield from self._survivors(index, start)
             start = end
-            continue
-        for batch in source.batches(index, projection.columns):
-            kept = selection.kept(start, batch.num_rows)
+
+    def _survivors(self, row_group: int, start: int) -> Iterator[pa.RecordBatch]:
+        for batch in self.source.batches(row_group, self.projection.columns):
+            kept = self.selection.kept(start, batch.num_rows)
             start += batch.num_rows
             # The filter comes first: a dropped row may hold what the table no longer allows.
-            yield projection.apply(batch if kept is None else batch.filter(pa.array(kept)))
+            yield self.projection.apply(batch if kept is None else batch.filter(pa.array(kept)))

@@ -23,11 +23,12 @@ class Progress:
     """How far a rewrite has come; all sizes in bytes.
 
     Attributes:
-        unread_bytes: stored size of the surviving rows that are not written yet.
+        unread_bytes: stored size of the surviving rows that are to be encoded and are not yet.
         read_bytes: stored size, in the inputs, of the rows that are written.
         decoded_bytes: size of those rows in memory.
         written_bytes: their size in the outputs.
-        open_bytes: the part of it that is in the file being written.
+        open_bytes: size of the file being written.
+        uncopied_bytes: size of the row groups that are still to be copied as they are.
     """
 
     unread_bytes: float
@@ -35,15 +36,25 @@ class Progress:
     decoded_bytes: int = 0
     written_bytes: int = 0
     open_bytes: int = 0
+    uncopied_bytes: int = 0
 
     def after(self, *, stored_bytes: float, decoded_bytes: int, written_bytes: int) -> Progress:
         """Return the progress once a row group is written."""
-        return Progress(
+        return replace(
+            self,
             unread_bytes=max(0.0, self.unread_bytes - stored_bytes),
             read_bytes=self.read_bytes + stored_bytes,
             decoded_bytes=self.decoded_bytes + decoded_bytes,
             written_bytes=self.written_bytes + written_bytes,
             open_bytes=self.open_bytes + written_bytes,
+        )
+
+    def after_copy(self, copied_bytes: int) -> Progress:
+        """Return the progress once a row group is copied."""
+        return replace(
+            self,
+            open_bytes=self.open_bytes + copied_bytes,
+            uncopied_bytes=max(0, self.uncopied_bytes - copied_bytes),
         )
 
     def with_new_file(self) -> Progress:
@@ -54,7 +65,7 @@ class Progress:
     def remaining_bytes(self) -> float:
         """What is left, in bytes to be written; as large as stored until something is measured."""
         ratio = self.written_bytes / self.read_bytes if self.read_bytes else 1.0
-        return self.unread_bytes * ratio
+        return self.unread_bytes * ratio + self.uncopied_bytes
 
 
 def file_count(total_bytes: float, target_bytes: int) -> int:
@@ -72,6 +83,15 @@ def is_file_full(progress: Progress, target_bytes: int) -> bool:
         return False
     size = total / count
     return size - progress.open_bytes < size * _TAIL_SHARE
+
+
+def is_full_before(progress: Progress, target_bytes: int, *, copied_bytes: int) -> bool:
+    """Tell whether the open file comes out nearer to its size without the next copied row group."""
+    total = progress.open_bytes + progress.remaining_bytes
+    count = file_count(total, target_bytes)
+    if count == 1 or not progress.open_bytes:
+        return False
+    return progress.open_bytes + copied_bytes / 2 > total / count
 
 
 def row_group_bytes(

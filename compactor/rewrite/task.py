@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from catalog.model import Inventory, OutputFile
 from catalog.table import TableFiles
+from compactor.splicing import SpliceLimits
 
 
 class Proof(StrEnum):
@@ -28,6 +31,7 @@ class RewriteTask:
             the leftovers of an attempt that died can be found again.
         target_file_size_bytes: size of the outputs.
         proof: what is checked before the answer is given.
+        splice: which row groups may be copied as they are; None for none.
     """
 
     table: TableFiles
@@ -36,6 +40,7 @@ class RewriteTask:
     attempt_id: str
     target_file_size_bytes: int
     proof: Proof
+    splice: SpliceLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,42 @@ EMPTY_DIGEST = RowDigest(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
+class Spliced:
+    """What of a rewrite was copied as it is, and why the rest was not.
+
+    Attributes:
+        copied_bytes: bytes of the row groups that were copied.
+        unchecked_bytes: the part of them whose pages carry no checksums.
+        row_groups: how many they are.
+        reasons: row groups that were encoded anew by the reason, the most frequent first; one
+            entry stands for a whole file whose footer was not understood.
+    """
+
+    copied_bytes: int = 0
+    unchecked_bytes: int = 0
+    row_groups: int = 0
+    reasons: tuple[tuple[str, int], ...] = ()
+
+
+NOT_SPLICED = Spliced()
+
+
+def merged_splices(parts: Iterable[Spliced]) -> Spliced:
+    """Add up what several rewrites copied."""
+    some = list(parts)
+    reasons: Counter[str] = Counter()
+    for one in some:
+        for reason, count in one.reasons:
+            reasons[reason] += count
+    return Spliced(
+        copied_bytes=sum(one.copied_bytes for one in some),
+        unchecked_bytes=sum(one.unchecked_bytes for one in some),
+        row_groups=sum(one.row_groups for one in some),
+        reasons=tuple(reasons.most_common()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class RewriteResult:
     """What one attempt did.
 
@@ -74,6 +115,7 @@ class RewriteResult:
         requests: calls to the storage.
         digest: fingerprint of the surviving rows, equal for inputs and outputs; None without
             `Proof.FULL`.
+        splice: what was copied as it is.
     """
 
     outputs: tuple[OutputFile, ...]
@@ -84,3 +126,4 @@ class RewriteResult:
     bytes_written: int
     requests: int
     digest: RowDigest | None
+    splice: Spliced = NOT_SPLICED

@@ -9,13 +9,14 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import pyarrow as pa
 
 from catalog.errors import CatalogError
 from catalog.location import Location
 from catalog.model import OutputFile
+from catalog.storage import OutputFile as StorageOutput
 from catalog.storage import Storage
 from catalog.table import TableFiles
 from compactor.rewrite.encoding import Encoding
@@ -94,25 +95,48 @@ class _Collected:
         self.stored_bytes += stored_bytes
 
 
+class OpenFile(Protocol):
+    """An output being written."""
+
+    def write(self, batches: list[pa.RecordBatch]) -> int:
+        """Append one row group and return the bytes it took."""
+
+    def complete(self) -> WrittenFile:
+        """Write the footer and make the file durable."""
+
+    def abort(self) -> None:
+        """Leave nothing of the file."""
+
+
 class RollingWriter:
     """Writes the outputs of one attempt; as a context manager it removes them all on failure."""
 
-    def __init__(self, destination: Destination, *, target_bytes: int, stored_bytes: float) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        encoding: Encoding,
+        *,
+        target_bytes: int,
+        stored_bytes: float,
+        copied_bytes: int = 0,
+    ) -> None:
         """Prepare to write.
 
         Args:
             destination: where the files go.
+            encoding: how rows are written.
             target_bytes: size of a file.
             stored_bytes: size, in the inputs, of all rows that will be added.
+            copied_bytes: size of all row groups that will be copied.
         """
         self.files: list[WrittenFile] = []
-        self.encoding = Encoding(destination.table.schema.arrow, destination.table.layout)
+        self.encoding = encoding
         self._destination = destination
         self._target_bytes = target_bytes
-        self._progress = Progress(unread_bytes=stored_bytes)
+        self._progress = Progress(unread_bytes=stored_bytes, uncopied_bytes=copied_bytes)
         self._collected = _Collected()
         self._limit_bytes = 0.0
-        self._open: _OpenFile | None = None
+        self._open: OpenFile | None = None
 
     def add(self, batch: pa.RecordBatch, *, stored_bytes: float) -> None:
         """Append rows that took `stored_bytes` in the inputs.
@@ -134,9 +158,12 @@ class RollingWriter:
 
     def finish(self) -> None:
         """Write what is collected and complete the last file."""
+        self._flush()
+        self._end_file()
+
+    def _flush(self) -> None:
         if self._collected.rows:
             self._write_row_group()
-        self._end_file()
 
     def __enter__(self) -> Self:
         """Return the writer itself."""
@@ -176,7 +203,7 @@ class RollingWriter:
         rows, self._collected = self._collected, _Collected()
         self._adapt_encoding(rows.batches)
         if self._open is None:
-            self._open = _OpenFile(self._destination, len(self.files), self.encoding, rows.rows)
+            self._open = self._begin_file(rows.rows)
         written_bytes = self._open.write(rows.batches)
         self._progress = self._progress.after(
             stored_bytes=rows.stored_bytes,
@@ -194,8 +221,17 @@ class RollingWriter:
             without_dictionary=self.encoding.without_dictionary | negative_zero_paths(batches),
         )
         if encoding != self.encoding:
-            self._end_file()
-            self.encoding = encoding
+            self._change_encoding(encoding)
+
+    def _change_encoding(self, encoding: Encoding) -> None:
+        self._end_file()
+        self.encoding = encoding
+
+    def _begin_file(self, row_group_rows: int) -> OpenFile:
+        """Begin an output whose first row group to be encoded has this many rows."""
+        location = self._destination.location(len(self.files))
+        sink = self._destination.storage.open_output(location)
+        return _EncodedFile(sink, self.encoding, row_group_rows)
 
     def _end_file(self) -> None:
         if self._open is not None:
@@ -204,20 +240,17 @@ class RollingWriter:
             self._progress = self._progress.with_new_file()
 
 
-class _OpenFile:
-    """An output being written."""
+class _EncodedFile:
+    """An output of which every row group is encoded here."""
 
-    def __init__(
-        self, destination: Destination, index: int, encoding: Encoding, row_group_rows: int
-    ) -> None:
-        self._location = destination.location(index)
+    def __init__(self, sink: StorageOutput, encoding: Encoding, row_group_rows: int) -> None:
+        self._sink = sink
         self._schema = encoding.schema
-        self._sink = destination.storage.open_output(self._location)
         self._row_groups: list[int] = []
         try:
-            self._writer = encoding.open_writer(self._sink, row_group_rows=row_group_rows)
+            self._writer = encoding.open_writer(sink, row_group_rows=row_group_rows)
         except BaseException:
-            self._sink.abort()
+            sink.abort()
             raise
 
     def write(self, batches: list[pa.RecordBatch]) -> int:
@@ -232,7 +265,7 @@ class _OpenFile:
         """Write the footer and make the file durable."""
         self._writer.close()
         self._sink.close()
-        return WrittenFile(self._location, self._sink.size_bytes, tuple(self._row_groups))
+        return WrittenFile(self._sink.location, self._sink.size_bytes, tuple(self._row_groups))
 
     def abort(self) -> None:
         """Leave nothing of the file."""

@@ -76,7 +76,7 @@ def inventory_of(files: Sequence[File], deletes: Sequence[Delete] = ()) -> Inven
 
 
 def state_of(inventory: Inventory) -> TableState:
-    return TableState("lake.db.t", "iceberg v2", SNAPSHOT, inventory, LAYOUT)
+    return TableState("lake.db.t", "iceberg v2", SNAPSHOT, inventory, LAYOUT, 4)
 
 
 def plan_of(inventory: Inventory, policy: Policy | None = None) -> Plan:

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 
 from catalog.model import Inventory
 from compactor.planner.document import plan_document
-from compactor.planner.plan import Rung
 from compactor.planner.policy import GIB, MIB, Policy
 from compactor.planner.price import GroupSize, price_group
 from tests.compactor.planner.inventories import (
@@ -28,24 +27,24 @@ SIZE = GroupSize(400, GIB, 0, 0, 0, GIB, 2)
 
 
 def test_a_gibibyte_costs_about_what_was_measured() -> None:
-    price = price_group(Rung.TRANSCODE, SIZE, REAL_LAYOUT)
+    price = price_group(SIZE, REAL_LAYOUT)
     assert 40 <= price.cpu_seconds_estimate < 44
     assert 250 * MIB < price.memory_bytes_estimate < 310 * MIB
     assert price.requests_estimate > 3 * 400
 
 
 def test_memory_follows_the_row_group_and_not_the_group() -> None:
-    price = price_group(Rung.TRANSCODE, SIZE, REAL_LAYOUT)
-    larger = price_group(Rung.TRANSCODE, replace(SIZE, input_bytes=100 * GIB), REAL_LAYOUT)
-    smaller = price_group(Rung.TRANSCODE, replace(SIZE, input_bytes=MIB), REAL_LAYOUT)
+    price = price_group(SIZE, REAL_LAYOUT)
+    larger = price_group(replace(SIZE, input_bytes=100 * GIB), REAL_LAYOUT)
+    smaller = price_group(replace(SIZE, input_bytes=MIB), REAL_LAYOUT)
     assert larger.memory_bytes_estimate == price.memory_bytes_estimate
     assert smaller.memory_bytes_estimate < 150 * MIB
 
 
 def test_deletes_cost_memory_and_reads() -> None:
-    price = price_group(Rung.TRANSCODE, SIZE, REAL_LAYOUT)
+    price = price_group(SIZE, REAL_LAYOUT)
     with_deletes = replace(SIZE, delete_files=10, delete_bytes=MIB, delete_rows=10**6)
-    dearer = price_group(Rung.TRANSCODE, with_deletes, REAL_LAYOUT)
+    dearer = price_group(with_deletes, REAL_LAYOUT)
     assert dearer.memory_bytes_estimate > price.memory_bytes_estimate
     assert dearer.cpu_seconds_estimate > price.cpu_seconds_estimate
     assert dearer.requests_estimate > price.requests_estimate
