@@ -92,11 +92,12 @@ def _totals(plan: Plan) -> Iterator[str]:
         f"read {format_size(price.input_bytes + price.delete_bytes)}, "
         f"write {format_size(price.output_bytes_estimate)}."
     )
-    yield (
-        f"Bytes: copy {format_size(price.splice_bytes_estimate)} as they are, "
-        f"encode {format_size(price.transcode_bytes_estimate)} anew; "
-        "footers have the last word."
-    )
+    if price.splice_bytes_estimate:
+        yield (
+            f"Bytes: copy {format_size(price.splice_bytes_estimate)} as they are, "
+            f"encode {format_size(price.transcode_bytes_estimate)} anew; "
+            "footers have the last word."
+        )
     yield (
         f"Price: {format_duration(price.cpu_seconds_estimate)} of CPU time, "
         f"{format_size(price.memory_bytes_estimate)} of memory per worker, "
