@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from benchmarks.data import lineitem, nested
 from benchmarks.manifests import prepare_manifests
-from benchmarks.tables import CATALOG, TABLE, Input, Prepared, prepare
+from benchmarks.tables import CATALOG, TABLE, Input, Prepared, delete_rows, prepare
 
 GIB = 1 << 30
 
@@ -65,8 +65,13 @@ def _peer(name: str) -> Contender:
 
 def _files(source: Input, cache: Path, directory: Path, scale: float) -> Prepared:
     count = max(4, round(source.files * scale))
-    scaled = Input(source.name, source.make, count, source.rows_per_file)
-    return prepare(scaled, cache, directory)
+    return prepare(replace(source, files=count), cache, directory)
+
+
+def _touched(source: Input, cache: Path, directory: Path, scale: float) -> Prepared:
+    prepared = _files(source, cache, directory, scale)
+    delete_rows(prepared, source, 0.01)
+    return prepared
 
 
 def _manifests(cache: Path, directory: Path, scale: float) -> Prepared:
@@ -77,6 +82,9 @@ def _manifests(cache: Path, directory: Path, scale: float) -> Prepared:
 
 LIMITS = (_peer("pyarrow"), _peer("duckdb"), _peer("polars"), _peer("cp"))
 REWRITES = (_compact("run", "--yes"), _peer("pyiceberg-overwrite"), *LIMITS)
+EFFORTS = tuple(
+    _compact("run", "--yes", "--effort", effort) for effort in ("bytes", "balanced", "deep")
+)
 
 CASES = (
     Case(
@@ -92,6 +100,20 @@ CASES = (
         partial(_files, Input("nested", nested, 200, 9_500)),
         REWRITES,
         "pyarrow",
+    ),
+    Case(
+        "ladder",
+        "the three efforts: bin-pack 400 files of 2.5 MB, lineitem-like, zstd",
+        partial(_files, Input("lineitem", lineitem, 400, 88_000)),
+        (*EFFORTS, _peer("pyarrow"), _peer("cp")),
+        "cp",
+    ),
+    Case(
+        "touched",
+        "a deleted row in 1 % of the row groups: 20 files of 20 row groups of 2.5 MB",
+        partial(_touched, Input("lineitem", lineitem, 20, 1_760_000, row_groups=20)),
+        (*EFFORTS[1:], _peer("cp")),
+        "compact run --yes --effort deep",
     ),
     Case(
         "proof",

@@ -23,6 +23,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 
+from catalog.iceberg.row_delta import PositionDeletes, commit_position_deletes
+
 CATALOG = "bench"
 TABLE = "ns.t"
 
@@ -36,12 +38,14 @@ class Input:
         make: (rows, seed) to rows.
         files: number of data files.
         rows_per_file: rows of each.
+        row_groups: row groups of each.
     """
 
     name: str
     make: Callable[[int, int], pa.Table]
     files: int
     rows_per_file: int
+    row_groups: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ def open_catalog(directory: Path) -> Catalog:
 
 def cached_files(source: Input, cache: Path) -> Path:
     """Write the data files of an input unless an earlier run has; return their directory."""
-    directory = cache / f"{source.name}-{source.files}x{source.rows_per_file}"
+    cut = f"in{source.row_groups}" if source.row_groups > 1 else ""
+    directory = cache / f"{source.name}-{source.files}x{source.rows_per_file}{cut}"
     if directory.exists():
         return directory
     partial = directory.with_suffix(".partial")
@@ -95,6 +100,7 @@ def cached_files(source: Input, cache: Path) -> Path:
         pq.write_table(
             rows, partial / f"{index:05}.parquet", compression="zstd", compression_level=3,
             write_page_index=True, write_page_checksum=True,
+            row_group_size=source.rows_per_file // source.row_groups,
         )  # fmt: skip
     partial.rename(directory)
     return directory
@@ -125,6 +131,23 @@ def prepare(source: Input, cache: Path, directory: Path) -> Prepared:
         for file in data_files(table, linked):
             append.append_data_file(file)
     return Prepared(directory, linked, sum(path.stat().st_size for path in linked))
+
+
+def delete_rows(prepared: Prepared, source: Input, share: float) -> None:
+    """Delete a row in this share of the row groups, spread evenly, by a delete file per file."""
+    table = open_catalog(prepared.directory).load_table(TABLE)
+    step = round(1 / share)
+    rows_per_group = source.rows_per_file // source.row_groups
+    deletes = []
+    files = sorted((task.file for task in table.scan().plan_files()), key=lambda f: f.file_path)
+    for number, file in enumerate(files):
+        first = number * source.row_groups
+        touched = [group - first for group in range(first, first + source.row_groups)
+                   if group % step == 0]  # fmt: skip
+        if touched:
+            positions = [group * rows_per_group + 7 for group in touched]
+            deletes.append(PositionDeletes(file, {file.file_path: positions}))
+    commit_position_deletes(table, deletes)
 
 
 def _emptied(directory: Path) -> Path:
