@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,8 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from pyiceberg.types import LongType, StringType
 
 from catalog.errors import ObjectExistsError
+from catalog.iceberg.metrics import Column, file_metrics, metrics_modes, split_offsets
 from catalog.model import TableSchema
 from compactor.parquet import ARROW_SCHEMA
 from compactor.rewrite import ladder
@@ -328,3 +331,32 @@ def test_footers_beyond_the_budget_are_read_again(
     result = rewrite(LocalTable(str(tmp_path), TableSchema(SCHEMA)), paths)
     assert result.splice.row_groups == 3
     assert read(result)["id"].to_pylist() == list(range(300))
+
+
+def test_bounds_are_absent_where_a_copied_row_group_has_no_statistics(tmp_path: Path) -> None:
+    paths = [
+        write(tmp_path / f"{i}.parquet", sample(i * 100, 100), write_statistics=i == 0)
+        for i in range(2)
+    ]
+    (output,) = rewrite(LocalTable(str(tmp_path), TableSchema(SCHEMA)), paths).outputs
+    footer = pq.read_metadata(output.path)
+    assert [footer.row_group(i).column(0).is_stats_set for i in range(2)] == [True, False]
+    columns = [Column(1, "id", LongType(), False), Column(2, "text", StringType(), False)]
+    metrics = file_metrics(footer, columns, metrics_modes(columns, {}))
+    assert metrics.value_counts == {1: 200, 2: 200}
+    assert (metrics.lower_bounds, metrics.upper_bounds, metrics.null_value_counts) == ({}, {}, {})
+    assert split_offsets(footer) == sorted(split_offsets(footer) or [])
+
+
+def test_memory_does_not_follow_the_size_of_what_is_copied(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    schema = with_ids(pa.schema([pa.field("x", pa.int64())]))
+    rows = pa.table([random.integers(0, 1 << 62, 4_000_000)], schema)
+    paths = [write(tmp_path / f"{i}.parquet", rows) for i in range(4)]
+    table = LocalTable(str(tmp_path), TableSchema(schema))
+    pa.default_memory_pool().release_unused()
+    before = pa.default_memory_pool().max_memory()
+    task = replace(make_task(table, paths, proof=Proof.COUNTS), splice=ANYTHING)
+    result = rewrite_group(task)
+    assert result.splice.copied_bytes > 90 << 20
+    assert pa.default_memory_pool().max_memory() == before

@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compactor.planner.policy import Policy
 from compactor.rewrite.rolling import (
     SHARE_MAX,
     SHARE_MIN,
     Progress,
     file_count,
     is_file_full,
+    is_full_before,
     row_group_bytes,
 )
 
@@ -92,3 +94,34 @@ def test_the_last_file_takes_all_that_is_left() -> None:
 def test_a_full_file_is_ended() -> None:
     progress = Progress(unread_bytes=9 * MIB, read_bytes=MIB, written_bytes=MIB, open_bytes=MIB)
     assert is_file_full(progress, MIB)
+
+
+def rolled_copies(row_groups: list[int], target_bytes: int) -> list[int]:
+    """Return the sizes of the files that row groups are copied into, as the writer ends them."""
+    progress = Progress(unread_bytes=0, uncopied_bytes=sum(row_groups))
+    files = []
+    for size in row_groups:
+        if is_full_before(progress, target_bytes, copied_bytes=size):
+            files.append(progress.open_bytes)
+            progress = progress.with_new_file()
+        progress = progress.after_copy(size)
+        if is_file_full(progress, target_bytes):
+            files.append(progress.open_bytes)
+            progress = progress.with_new_file()
+    return [*files, progress.open_bytes] if progress.open_bytes else files
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([0.1, 0.5, 0.75, 0.8]), st.data())
+def test_files_of_copied_row_groups_are_no_candidates_again(
+    small_file_ratio: float, data: st.DataObject
+) -> None:
+    target = 10_000
+    sizes = Policy(small_file_ratio=small_file_ratio).file_sizes(target)
+    largest = min(sizes.row_group_bytes_max, target)
+    drawn = st.lists(st.integers(1, largest), min_size=1, max_size=120)
+    row_groups = data.draw(drawn)
+    files = rolled_copies(row_groups, target)
+    assert sum(files) == sum(row_groups)
+    if sum(row_groups) >= 0.9 * target:
+        assert all(sizes.small_below_bytes <= size <= 2.0 * target for size in files), files

@@ -1,0 +1,90 @@
+"""What a plan expects to be copied: by size, by columns, by deletes, by policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+
+from catalog.model import Inventory
+from compactor.planner.document import plan_document
+from compactor.planner.plan import Plan, Rung
+from compactor.planner.planfile import decode_plan, encode_plan
+from compactor.planner.planning import make_plan
+from compactor.planner.policy import MIB, Policy
+from compactor.splicing import Effort
+from tests.compactor.planner.inventories import (
+    LAYOUT,
+    NOW_MS,
+    Delete,
+    File,
+    inventories,
+    inventory_of,
+    plan_of,
+    policies,
+    state_of,
+)
+
+TABLE_LAYOUT = replace(LAYOUT, target_file_size_bytes=512 * MIB, row_group_size_bytes=128 * MIB)
+
+
+def planned(files: list[File], policy: Policy, *deletes: Delete, leaves: int = 10) -> Plan:
+    state = state_of(inventory_of(files, deletes))
+    return make_plan(
+        replace(state, layout=TABLE_LAYOUT, leaf_columns=leaves), policy, now_ms=NOW_MS
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "leaves", "effort", "rung"),
+    [
+        (3 * MIB, 10, Effort.BALANCED, Rung.SPLICE),
+        (1 * MIB, 10, Effort.BALANCED, Rung.TRANSCODE),
+        (3 * MIB, 100, Effort.BALANCED, Rung.TRANSCODE),
+        (4 * MIB, 100, Effort.BALANCED, Rung.SPLICE),
+        (1 * MIB, 100, Effort.BYTES, Rung.SPLICE),
+        (300 * MIB, 10, Effort.DEEP, Rung.TRANSCODE),
+    ],
+)
+def test_size_and_columns_decide(size: int, leaves: int, effort: Effort, rung: Rung) -> None:
+    (group,) = planned([File(size)] * 10, Policy(effort=effort), leaves=leaves).groups
+    assert group.rung is rung
+    expected = group.price.input_bytes if rung is Rung.SPLICE else 0
+    assert group.price.splice_bytes_estimate == expected
+
+
+def test_copying_is_far_cheaper() -> None:
+    files = [File(3 * MIB)] * 400
+    (spliced,) = planned(files, Policy()).groups
+    (encoded,) = planned(files, Policy(effort=Effort.DEEP)).groups
+    assert spliced.price.cpu_seconds_estimate < encoded.price.cpu_seconds_estimate / 10
+    # Footers may tell another story than sizes do.
+    assert spliced.price.memory_bytes_estimate == encoded.price.memory_bytes_estimate
+
+
+def test_deletes_touch_row_groups() -> None:
+    files = [File(320 * MIB, rows=1000, deletes=("d",)), *[File(3 * MIB)] * 5]
+    few = planned(files, Policy(), Delete("d", 1, "f00000")).groups[0]
+    many = planned(files, Policy(), Delete("d", 200, "f00000")).groups[0]
+    assert few.rung is many.rung is Rung.MIXED
+    assert few.price.splice_bytes_estimate == pytest.approx(303 * MIB, rel=0.01)
+    assert many.price.splice_bytes_estimate == pytest.approx(15 * MIB, rel=0.01)
+
+
+@settings(max_examples=100, deadline=None)
+@given(inventories(), policies())
+def test_the_bytes_of_the_rungs_are_those_that_are_read(
+    inventory: Inventory, policy: Policy
+) -> None:
+    plan = plan_of(inventory, replace(policy, effort=Effort.BYTES))
+    for group in plan_document(plan)["groups"]:
+        assert sum(group["bytes_by_rung"].values()) == group["input_bytes"]
+        assert min(group["bytes_by_rung"].values()) >= 0
+    assert decode_plan(encode_plan(plan)).splice == plan.splice
+
+
+def test_a_plan_of_an_earlier_version_copies_nothing() -> None:
+    plan = replace(plan_of(inventory_of([File(10)] * 5)), splice=None)
+    text = encode_plan(plan).decode().replace('"splice":null', '"other":null')
+    assert decode_plan(text).splice is None
