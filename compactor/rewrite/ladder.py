@@ -33,6 +33,8 @@ TOO_LARGE = "too large for files of the target size"
 FOOTER_FULL = "too small for the footer of a file"
 OTHER_CODEC = "another codec than the table's"
 NO_FILTER = "no Bloom filter where the table wants one"
+# Files whose footers are read ahead together.
+_FETCHED_FILES = 64
 # Codecs of the format by number, as layouts name them; both spellings of LZ4 differ in their bytes.
 _CODECS = {
     "none": 0,
@@ -147,7 +149,11 @@ class Ladder:
             CorruptTableError: a file has another number of rows than the metadata says.
         """
         likes = [encoding.empty_footer() for encoding in self.encodings]
-        pieces = [piece for file, dropped in files for piece in self._pieces(file, dropped, likes)]
+        pieces: list[_Piece] = []
+        for start in range(0, len(files), _FETCHED_FILES):
+            some = files[start : start + _FETCHED_FILES]
+            self.footers.fetch([file for file, _ in some])
+            pieces += [one for pair in some for one in self._pieces(*pair, likes)]
         copied_bytes = [
             sum(piece.stored_bytes for piece in pieces if not piece.reason(way))
             for way in range(len(likes))
@@ -220,22 +226,26 @@ class Ladder:
 
     def _count(self, decisions: Decisions, reasons: Sequence[str]) -> None:
         decisions.reasons.update(reason for reason in reasons if reason)
-        copied = [run for run in decisions.runs if run.is_copied]
-        for _, some in groupby(copied, lambda run: run.file.path):
-            runs = list(some)
-            file = runs[0].file
+        copied: dict[str, list[Run]] = {}
+        for run in decisions.runs:
+            if run.is_copied:
+                copied.setdefault(run.file.path, []).append(run)
+        for run in decisions.runs:
+            if run.file.path not in copied:
+                self.footers.release(run.file)
+        first = {path: (runs[0].row_groups or (0,))[0] for path, runs in copied.items()}
+        is_checked = self.footers.each(
+            lambda file: has_page_checksums(self.storage, self.footers.get(file), first[file.path]),
+            [runs[0].file for runs in copied.values()],
+        )
+        for runs, has_checksums in zip(copied.values(), is_checked, strict=True):
+            footer = self.footers.get(runs[0].file)
+            row_groups = [number for run in runs for number in run.row_groups or ()]
             copied_bytes = round(sum(run.stored_bytes for run in runs))
             decisions.bytes_spliced += copied_bytes
-            row_groups = [number for run in runs for number in run.row_groups or ()]
+            decisions.bytes_unchecked += 0 if has_checksums else copied_bytes
             decisions.row_groups_spliced += len(row_groups)
-            footer = self.footers.get(file)
             decisions.copied_file_bytes += sum(map(footer.row_group_file_bytes, row_groups))
-            if not has_page_checksums(self.storage, footer, row_groups[0]):
-                decisions.bytes_unchecked += copied_bytes
-        is_copied = {run.file.path for run in copied}
-        for run in decisions.runs:
-            if run.file.path not in is_copied:
-                self.footers.release(run.file)
 
 
 def _kept_bytes(file: FileSlice, selection: Selection) -> float:

@@ -44,7 +44,7 @@ def planned(files: list[File], policy: Policy, *deletes: Delete, leaves: int = 1
         (3 * MIB, 100, Effort.BALANCED, Rung.TRANSCODE),
         (4 * MIB, 100, Effort.BALANCED, Rung.SPLICE),
         (1 * MIB, 100, Effort.BYTES, Rung.SPLICE),
-        (300 * MIB, 10, Effort.DEEP, Rung.TRANSCODE),
+        (30 * MIB, 10, Effort.DEEP, Rung.TRANSCODE),
     ],
 )
 def test_size_and_columns_decide(size: int, leaves: int, effort: Effort, rung: Rung) -> None:

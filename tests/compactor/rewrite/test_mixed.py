@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from pyiceberg.types import LongType, StringType
 
 from catalog.errors import ObjectExistsError
 from catalog.iceberg.metrics import Column, file_metrics, metrics_modes, split_offsets
+from catalog.location import Location
 from catalog.model import TableSchema
 from compactor.parquet import ARROW_SCHEMA
 from compactor.rewrite import ladder
@@ -27,11 +29,13 @@ from compactor.rewrite.encoding import schema_text
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.task import NOT_SPLICED, Proof, RewriteResult
 from compactor.splicing import SpliceLimits
+from tests.catalog.storage.s3_server import new_bucket, s3_server, s3_storage
 from tests.compactor.parquet import decoded
 from tests.compactor.rewrite.generated import tables
 from tests.compactor.rewrite.tables import (
     LAYOUT,
     LocalTable,
+    described,
     make_task,
     output_files,
     with_ids,
@@ -360,3 +364,21 @@ def test_memory_does_not_follow_the_size_of_what_is_copied(tmp_path: Path) -> No
     result = rewrite_group(task)
     assert result.splice.copied_bytes > 90 << 20
     assert pa.default_memory_pool().max_memory() == before
+
+
+def test_objects_in_a_bucket_are_mixed_with_what_is_encoded_here(tmp_path: Path) -> None:
+    with s3_server() as endpoint:
+        storage, root = s3_storage(endpoint), new_bucket(endpoint)
+        files = []
+        for index in range(3):
+            local = write(tmp_path / "in.parquet", sample(index * 300, 300), row_group_size=100)
+            data = Path(local).read_bytes()
+            storage.write(Location.parse(f"{root}/{index}.parquet"), data)
+            files.append((f"{root}/{index}.parquet", len(data), 300))
+        table = LocalTable(str(root), TableSchema(SCHEMA), storage=storage)
+        table = table.dropping(files[1][0], [150])
+        result = rewrite(table, [], files=described(files))
+        (output,) = result.outputs
+        found = pq.read_table(io.BytesIO(storage.read(Location.parse(output.path))))
+    assert found["id"].to_pylist() == [n for n in range(900) if n != 450]
+    assert result.splice.row_groups == 8
