@@ -228,3 +228,15 @@ def test_the_demo_ends_with_a_proof(tmp_path: Path) -> None:
     refused = run("demo", "mine")
     assert refused.returncode == 2
     assert "was not made by the demo" in refused.stderr
+
+
+def test_what_was_copied_is_told(own_catalog: DemoCatalog) -> None:
+    plan = call_json("plan", own_catalog.clicks, "--effort", "bytes")
+    assert plan["groups"][0]["rung"] == "splice"
+    assert plan["totals"]["bytes_by_rung"]["transcode"] == 0
+    assert "as they are" in call("plan", own_catalog.clicks, "--effort", "bytes").stdout
+    report = call_json("run", "--yes", own_catalog.clicks, "--effort", "bytes", "--verify", "full")
+    assert report["bytes_spliced"] > 0
+    assert report["splice"]["reasons"] == []
+    assert "Copied as they are: " in call("jobs", "show", report["job"]).stdout
+    assert call_json("plan", own_catalog.clicks, "--effort", "bytes")["groups"] == []
