@@ -41,7 +41,7 @@ def rows(table: Table) -> list[dict[str, object]]:
 
 def masked(text: str) -> str:
     """Replace what differs from run to run: ids, times, sizes."""
-    text = re.sub(r"\b\d{17,}\b", "SNAPSHOT", text)
+    text = re.sub(r"\b\d{12,}\b", "SNAPSHOT", text)
     text = re.sub(r"\b[0-9a-f]{19}\b", "JOB", text)
     text = re.sub(r"[\d.,]+ (B|[KMG]iB)\b", "SIZE", text)
     return re.sub(r"(\d+m )?[\d.]+s\b", "TIME", text)
