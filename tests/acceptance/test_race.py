@@ -139,8 +139,8 @@ def test_no_replace_snapshot_changed_a_row(race: tuple) -> None:
 def test_everyone_made_progress(race: tuple) -> None:
     table, finished, reports = race
     assert all(report["won"] > 0 for report in finished)
-    assert sum(s.summary.operation.value == "replace" for s in table.snapshots()) >= 5
-    assert sum(report.get("groups", {}).get("committed", 0) for report in reports) >= 5
+    assert sum(s.summary.operation.value == "replace" for s in table.snapshots()) >= 3
+    assert sum(report.get("groups", {}).get("committed", 0) for report in reports) >= 3
 
 
 def test_the_compactions_left_no_orphan(race: tuple) -> None:

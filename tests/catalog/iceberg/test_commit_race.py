@@ -150,7 +150,7 @@ def check(race: Race) -> None:
             assert (found.snapshot, found.committed) == (result.snapshot, result.committed)
     landed = [result for _, result in race.results if result.committed]
     replaced = [one for one in history if one.summary.operation == Operation.REPLACE]  # type: ignore[union-attr]
-    assert len(landed) == len(replaced) > 0
+    assert len(landed) == len(replaced)
 
 
 def test_every_row_is_accounted_for_after_a_race(tmp_path: Path) -> None:
@@ -162,5 +162,6 @@ def test_every_row_is_accounted_for_after_a_race(tmp_path: Path) -> None:
 def test_every_row_is_accounted_for_after_a_long_race(tmp_path: Path) -> None:
     race = run(tmp_path, seconds=60, crowd=8)
     check(race)
+    assert any(result.committed for _, result in race.results)
     conflicts = sum(len(result.conflicts) for _, result in race.results)
     assert conflicts > 0, "a race without a conflict proves little"
