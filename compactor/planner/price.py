@@ -12,10 +12,10 @@ from catalog.model import FileLayout
 from compactor.planner.plan import Price, Rung
 from compactor.planner.policy import GIB, MIB
 
-# pyarrow with its Parquet reader and writer loaded: private memory, shared libraries left out.
-_PROCESS_BYTES = 70 * MIB
-# Collected batches, the encoder, and what the allocator keeps, on row groups as they are in memory.
-_ROW_GROUP_COPIES = 1.5
+# pyarrow with its Parquet reader and writer loaded.
+_PROCESS_BYTES = 125 * MIB
+# Collected batches, their concatenation and the encoder, on row groups as they are in memory.
+_ROW_GROUP_COPIES = 2.5
 # Bytes in memory per byte on storage: 2.6 and 5.3 were measured, the worse one is assumed.
 _ARROW_EXPANSION = 5.3
 # A deleted position as it is read (with its path) and as it is kept while sorting.
