@@ -26,7 +26,9 @@ from pyiceberg.typedef import Record
 from catalog.iceberg.row_delta import PositionDeletes, commit_position_deletes
 
 CATALOG = "bench"
-TABLE = "ns.t"
+NAMESPACE = "ns"
+TABLE = f"{NAMESPACE}.t"
+UNPARTITIONED = Record()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,7 @@ class Prepared:
     @property
     def environment(self) -> dict[str, str]:
         """Return the variables that let any PyIceberg client find the catalog."""
-        prefix = f"PYICEBERG_CATALOG__{CATALOG.upper()}__"
-        return {
-            f"{prefix}{key.upper()}": value for key, value in properties(self.directory).items()
-        }
+        return environment_of(self.directory)
 
 
 def properties(directory: Path) -> dict[str, str]:
@@ -78,6 +77,12 @@ def properties(directory: Path) -> dict[str, str]:
         "uri": f"sqlite:///{directory}/catalog.db",
         "warehouse": f"file://{directory}/warehouse",
     }
+
+
+def environment_of(directory: Path) -> dict[str, str]:
+    """Return the variables that let any PyIceberg client find the catalog of a run."""
+    prefix = f"PYICEBERG_CATALOG__{CATALOG.upper()}__"
+    return {f"{prefix}{key.upper()}": value for key, value in properties(directory).items()}
 
 
 def open_catalog(directory: Path) -> Catalog:
@@ -114,7 +119,7 @@ def iceberg_arrow_schema(source: Input) -> pa.Schema:
 def _iceberg_schema(source: Input) -> Schema:
     with tempfile.TemporaryDirectory() as scratch:
         catalog = open_catalog(Path(scratch))
-        catalog.create_namespace("ns")
+        catalog.create_namespace(NAMESPACE)
         return catalog.create_table(TABLE, source.make(2, 0).schema).schema()
 
 
@@ -122,9 +127,9 @@ def prepare(source: Input, cache: Path, directory: Path) -> Prepared:
     """Make a fresh table in `directory` over hard links to the cached files."""
     files = cached_files(source, cache)
     catalog = open_catalog(_emptied(directory))
-    catalog.create_namespace("ns")
+    catalog.create_namespace(NAMESPACE)
     table = catalog.create_table(TABLE, _iceberg_schema(source))
-    data = directory / "warehouse" / "ns" / "t" / "data"
+    data = directory / "warehouse" / NAMESPACE / "t" / "data"
     data.mkdir(parents=True, exist_ok=True)
     linked = tuple(_linked(path, data) for path in sorted(files.iterdir()))
     with table.transaction() as transaction, transaction.update_snapshot().fast_append() as append:
@@ -162,8 +167,10 @@ def _linked(path: Path, directory: Path) -> Path:
     return target
 
 
-def data_files(table: Table, paths: tuple[Path, ...]) -> Iterator[DataFile]:
-    """Describe Parquet files of an unpartitioned table by their footers."""
+def data_files(
+    table: Table, paths: tuple[Path, ...], partition: Record = UNPARTITIONED
+) -> Iterator[DataFile]:
+    """Describe Parquet files of one partition by their footers."""
     plan = compute_statistics_plan(table.schema(), table.properties)
     mapping = parquet_path_to_id_mapping(table.schema())
     for path in paths:
@@ -174,7 +181,7 @@ def data_files(table: Table, paths: tuple[Path, ...]) -> Iterator[DataFile]:
             content=DataFileContent.DATA,
             file_path=f"file://{path}",
             file_format=FileFormat.PARQUET,
-            partition=Record(),
+            partition=partition,
             file_size_in_bytes=path.stat().st_size,
             **statistics.to_serialized_dict(),
         )

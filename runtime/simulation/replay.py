@@ -4,7 +4,7 @@ Tasks of a job run in waves, as on a node of 16 slots; what a wave teaches is kn
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from random import Random
 
 from runtime.scheduler import escalated
@@ -23,25 +23,33 @@ def replay(history: History, rule: Rule, *, seed: int) -> Figures:
     return replay_jobs(in_order(history), rule, seed=seed)
 
 
-def replay_jobs(jobs: Iterable[Job], rule: Rule, *, seed: int) -> Figures:
-    """Return how a rule would have done on jobs in the order in which they are given."""
+def replay_jobs(
+    jobs: Iterable[Job], rule: Rule, *, seed: int, wave_tasks: int = WAVE_TASKS
+) -> Figures:
+    """Return how a rule would have done on jobs in the order in which they are given.
+
+    Args:
+        jobs: What ran.
+        rule: What decides on grants.
+        seed: For when a failed attempt fails.
+        wave_tasks: How many run at a time: what they teach is known to the next.
+    """
     books, random = Books(), Random(seed)
     for job in jobs:
-        _run(job, rule, books, random)
+        failed_before = books.first_failed
+        for start in range(0, len(job), wave_tasks):
+            _run(job[start : start + wave_tasks], rule, books, random)
+        books.jobs += 1
+        books.jobs_hit += books.first_failed > failed_before
     return books.figures()
 
 
-def _run(job: Job, rule: Rule, books: Books, random: Random) -> None:
-    failed_before = books.first_failed
-    for start in range(0, len(job), WAVE_TASKS):
-        wave = job[start : start + WAVE_TASKS]
-        grants = [_grant(rule, task) for task in wave]
-        for task, granted_bytes in zip(wave, grants, strict=True):
-            _attempts(task, granted_bytes, books, random)
-        for task in wave:
-            rule.learn(task)
-    books.jobs += 1
-    books.jobs_hit += books.first_failed > failed_before
+def _run(wave: Sequence[SimulatedTask], rule: Rule, books: Books, random: Random) -> None:
+    grants = [_grant(rule, task) for task in wave]
+    for task, granted_bytes in zip(wave, grants, strict=True):
+        _attempts(task, granted_bytes, books, random)
+    for task in wave:
+        rule.learn(task)
 
 
 def _grant(rule: Rule, task: SimulatedTask) -> int:
