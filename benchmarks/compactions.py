@@ -24,7 +24,6 @@ from runtime.profiles import ProfileStore
 from runtime.simulation.population import Job, replayed
 
 HERE = Path(__file__).resolve().parent
-OPERATION = "transcode"
 JOBS_MAX = 10_000
 
 _Mark = tuple[str, int, int, int]
@@ -71,11 +70,11 @@ def run(directory: Path, load: Load, tell: Callable[[str], None]) -> None:
 
 def read(directory: Path) -> Ran:
     """Read what the runs in a directory have recorded."""
-    profiles = ProfileStore(_profiles(directory)).history(OPERATION)
+    profiles = ProfileStore(_profiles(directory)).attempts()
     sizes, failed = _attempts(directory)
     jobs = tuple(
         tuple(replace(replayed(one), file_bytes=sizes[_mark(one)]) for one in run)
-        for _, run in groupby(profiles, lambda profile: profile.key)
+        for _, run in groupby(profiles, _table)
     )
     return Ran(jobs, tuple(profile.granted_bytes for profile in profiles), failed)
 
@@ -111,11 +110,14 @@ def _attempts(directory: Path) -> tuple[dict[_Mark, int], int]:
     return sizes, failed
 
 
+def _table(profile: Profile) -> str:
+    return "" if profile.key is None else profile.key[0]
+
+
 def _mark(profile: Profile) -> _Mark:
     """Return what an attempt is known by in both stores: its table, and its peak to the byte."""
-    table = "" if profile.key is None else profile.key[0]
     sizes = profile.predicted_bytes, profile.granted_bytes, profile.anonymous_peak_bytes
-    return table, *sizes
+    return _table(profile), *sizes
 
 
 def _profiles(directory: Path) -> Path:

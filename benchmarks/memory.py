@@ -212,7 +212,7 @@ def _both(tasks: Sequence[SimulatedTask]) -> tuple[list[int], list[int]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the compactions, or read those of an earlier call, and replay them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=6, choices=range(2, 100), metavar="N")
     parser.add_argument("--days", type=int, default=14, help="new partitions per table and round")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--work", type=Path, help="directory for data; kept (default: temporary)")

@@ -26,6 +26,10 @@ _SELECT = (
     " ORDER BY id DESC LIMIT ?"
 )
 
+_SELECT_ALL = (
+    f"SELECT {', '.join(_COLUMNS)} FROM profiles WHERE outcome = 'done' ORDER BY id DESC LIMIT ?"  # noqa: S608
+)
+
 
 class ProfileStore:
     """Profiles of tasks that have a key. The file is opened per call, by any thread or process."""
@@ -58,6 +62,14 @@ class ProfileStore:
             return []
         with self._open() as connection:
             rows = connection.execute(_SELECT, (operation, HISTORY_MAX)).fetchall()
+        return [Profile((row[0], row[1]), *row[2:]) for row in reversed(rows)]
+
+    def attempts(self) -> list[Profile]:
+        """Return the newest successful attempts of all operations, oldest first."""
+        if not self._path.exists():
+            return []
+        with self._open() as connection:
+            rows = connection.execute(_SELECT_ALL, (HISTORY_MAX,)).fetchall()
         return [Profile((row[0], row[1]), *row[2:]) for row in reversed(rows)]
 
     @contextmanager

@@ -110,3 +110,12 @@ def test_the_next_runtime_knows_what_this_one_learned(address, tmp_path):
             grants.append(rt.profile(refs[0]).granted_bytes)
     assert grants[1] != grants[0]
     assert math.isclose(grants[1], 100 * MIB, rel_tol=0.8)
+
+
+def test_attempts_of_all_operations_come_in_their_order(tmp_path):
+    store = ProfileStore(tmp_path / "profiles.db")
+    assert store.attempts() == []
+    operations = ["merge", "rewrite", "merge"]
+    store.append(Profile(("t", name), 1, "done", 1, 1, 1, n) for n, name in enumerate(operations))
+    store.append([Profile(("t", "merge"), 1, "failed", 1, 1, 1, 9)])
+    assert [each.key[1] for each in store.attempts()] == operations
