@@ -72,11 +72,13 @@ def _positions(
             read_dictionary=columns[:1],
             page_checksum_verification=True,
         )
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+        for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
             paths, positions = (batch.column(name) for name in columns)
             if paths.null_count or positions.null_count:
                 raise CorruptTableError(f"the delete file {delete_path} has null values")
             yield from _by_file(paths, positions, wanted, data_paths)
+    except pa.ArrowMemoryError:
+        raise  # it says nothing about the file
     except (pa.ArrowException, OSError) as fault:
         raise CorruptTableError(f"the delete file {delete_path} cannot be read: {fault}") from fault
 
