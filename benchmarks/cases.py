@@ -81,10 +81,9 @@ def _manifests(cache: Path, directory: Path, scale: float) -> Prepared:
 
 
 LIMITS = (_peer("pyarrow"), _peer("duckdb"), _peer("polars"), _peer("cp"))
-REWRITES = (_compact("run", "--yes"), _peer("pyiceberg-overwrite"), *LIMITS)
-EFFORTS = tuple(
-    _compact("run", "--yes", "--effort", effort) for effort in ("bytes", "balanced", "deep")
-)
+COPYING = _compact("run", "--yes")
+ENCODING = _compact("run", "--yes", "--effort", "deep")
+REWRITES = (COPYING, ENCODING, _peer("pyiceberg-overwrite"), *LIMITS)
 
 CASES = (
     Case(
@@ -102,25 +101,18 @@ CASES = (
         "pyarrow",
     ),
     Case(
-        "ladder",
-        "the three efforts: bin-pack 400 files of 2.5 MB, lineitem-like, zstd",
-        partial(_files, Input("lineitem", lineitem, 400, 88_000)),
-        (*EFFORTS, _peer("pyarrow"), _peer("cp")),
-        "cp",
-    ),
-    Case(
         "touched",
         "a deleted row in 1 % of the row groups: 20 files of 20 row groups of 2.5 MB",
         partial(_touched, Input("lineitem", lineitem, 20, 1_760_000, row_groups=20)),
-        (*EFFORTS[1:], _peer("cp")),
+        (COPYING, ENCODING, _peer("cp")),
         "compact run --yes --effort deep",
     ),
     Case(
         "proof",
         "the same with every row hashed before and after: 100 files of 2.5 MB, lineitem-like",
         partial(_files, Input("lineitem", lineitem, 100, 88_000)),
-        (_compact("run", "--yes", "--verify", "full"), _compact("run", "--yes")),
-        "compact run --yes",
+        (_compact("run", "--yes", "--effort", "deep", "--verify", "full"), ENCODING),
+        "compact run --yes --effort deep",
     ),
     Case(
         "small",
