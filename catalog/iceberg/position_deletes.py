@@ -72,11 +72,18 @@ def _positions(
             read_dictionary=columns[:1],
             page_checksum_verification=True,
         )
+        rows_missing = metadata.num_rows
         for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
+            rows_missing -= batch.num_rows
             paths, positions = (batch.column(name) for name in columns)
             if paths.null_count or positions.null_count:
                 raise CorruptTableError(f"the delete file {delete_path} has null values")
             yield from _by_file(paths, positions, wanted, data_paths)
+        if rows_missing:
+            # A page whose header is damaged is passed over without a word.
+            raise CorruptTableError(
+                f"{rows_missing} rows of the delete file {delete_path} are gone"
+            )
     except pa.ArrowMemoryError:
         raise  # it says nothing about the file
     except (pa.ArrowException, OSError) as fault:
