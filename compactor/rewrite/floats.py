@@ -16,17 +16,25 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 
-def nan_paths(batches: Iterable[pa.RecordBatch]) -> frozenset[str]:
+def nan_paths(
+    batches: Iterable[pa.RecordBatch], known: frozenset[str] = frozenset()
+) -> frozenset[str]:
     """Return the paths of the floating columns, also in structs, that have a NaN in them.
 
     Lists and maps are left out: nobody skips rows by what is in them.
+
+    Args:
+        batches: the rows.
+        known: paths that need not be looked at.
     """
-    return _paths_of(batches, pc.is_nan)
+    return _paths_of(batches, pc.is_nan, known)
 
 
-def negative_zero_paths(batches: Iterable[pa.RecordBatch]) -> frozenset[str]:
+def negative_zero_paths(
+    batches: Iterable[pa.RecordBatch], known: frozenset[str] = frozenset()
+) -> frozenset[str]:
     """Return the paths of the floating columns, as above, that have a -0.0 in them."""
-    return _paths_of(batches, _are_negative)
+    return _paths_of(batches, _are_negative, known)
 
 
 def _are_negative(array: pa.Array) -> pa.BooleanArray:
@@ -37,14 +45,16 @@ def _are_negative(array: pa.Array) -> pa.BooleanArray:
 
 
 def _paths_of(
-    batches: Iterable[pa.RecordBatch], are_odd: Callable[[pa.Array], pa.BooleanArray]
+    batches: Iterable[pa.RecordBatch],
+    are_odd: Callable[[pa.Array], pa.BooleanArray],
+    known: frozenset[str],
 ) -> frozenset[str]:
     return frozenset(
         path
         for batch in batches
         for field, column in zip(batch.schema, batch.columns, strict=True)
         for path, leaf in _floats(column, field.name)
-        if pc.any(are_odd(leaf)).as_py()
+        if path not in known and pc.any(are_odd(leaf)).as_py()
     )
 
 

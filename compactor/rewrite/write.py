@@ -19,6 +19,7 @@ from catalog.model import OutputFile
 from catalog.storage import OutputFile as StorageOutput
 from catalog.storage import Storage
 from catalog.table import TableFiles
+from compactor.rewrite.dictionaries import unrepeating_paths
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.floats import nan_paths, negative_zero_paths
 from compactor.rewrite.rolling import Progress, is_file_full, row_group_bytes
@@ -215,10 +216,14 @@ class RollingWriter:
 
     def _adapt_encoding(self, batches: list[pa.RecordBatch]) -> None:
         """Withhold what would mislead readers, from here on: a file stays as it was begun."""
+        if self._open is None and not self.files:
+            without = self.encoding.without_dictionary | unrepeating_paths(batches[0])
+            self.encoding = replace(self.encoding, without_dictionary=without)
+        plain, unsaid = self.encoding.without_dictionary, self.encoding.without_statistics
         encoding = replace(
             self.encoding,
-            without_statistics=self.encoding.without_statistics | nan_paths(batches),
-            without_dictionary=self.encoding.without_dictionary | negative_zero_paths(batches),
+            without_statistics=unsaid | nan_paths(batches, unsaid),
+            without_dictionary=plain | negative_zero_paths(batches, plain),
         )
         if encoding != self.encoding:
             self._change_encoding(encoding)

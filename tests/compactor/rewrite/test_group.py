@@ -273,10 +273,25 @@ def test_a_column_with_negative_zeros_has_no_dictionary_that_would_hide_them(
     tmp_path: Path,
 ) -> None:
     schema = with_ids(pa.schema([("x", pa.float64()), ("y", pa.float32())]))
-    rows = pa.table({"x": [0.0, -0.0, None], "y": [0.0, -1.0, 1.0]}).cast(schema)
+    rows = pa.table({"x": [0.0, -0.0, None] * 9, "y": [0.0, -1.0, 1.0] * 9}).cast(schema)
     table = LocalTable(str(tmp_path), TableSchema(schema))
     rewrite_group(make_task(table, [write_file(tmp_path / "in.parquet", rows)]))
     (path,) = output_files(table)
     group = pq.read_metadata(path).row_group(0)
     has_dictionary = [group.column(index).has_dictionary_page for index in range(2)]
     assert has_dictionary == [False, True]
+
+
+def test_numbers_that_hardly_repeat_get_no_dictionary(tmp_path: Path) -> None:
+    schema = with_ids(
+        pa.schema([("few", pa.int64()), ("many", pa.float64()), ("text", pa.string())])
+    )
+    count = 1_000
+    columns = [[n % 7 for n in range(count)], [n / 3 for n in range(count)], ["a"] * count]
+    rows = pa.table(columns, schema=schema)
+    table = LocalTable(str(tmp_path), TableSchema(schema))
+    rewrite_group(make_task(table, [write_file(tmp_path / "in.parquet", rows)]))
+    (path,) = output_files(table)
+    group = pq.read_metadata(path).row_group(0)
+    has_dictionary = [group.column(index).has_dictionary_page for index in range(3)]
+    assert has_dictionary == [True, False, True]

@@ -1,0 +1,41 @@
+"""Columns whose values hardly repeat: a dictionary would be built, grow too large, and be left.
+
+What was encoded by then stays beside a dictionary that nearly equals the values: larger than the
+plain values, and slower to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+# Enough to tell columns with few values from those with nearly as many values as rows.
+SAMPLE_ROWS = 8192
+DISTINCT_SHARE_MAX = 0.75
+
+
+def unrepeating_paths(batch: pa.RecordBatch) -> frozenset[str]:
+    """Return the paths of the number columns, also in structs, that get no dictionary.
+
+    Args:
+        batch: the first rows of a file.
+    """
+    sample = batch.slice(0, SAMPLE_ROWS)
+    return frozenset(
+        path
+        for field, column in zip(sample.schema, sample.columns, strict=True)
+        for path, leaf in _numbers(column, field.name)
+        if pc.count_distinct(leaf).as_py() > DISTINCT_SHARE_MAX * max(1, len(sample))
+    )
+
+
+def _numbers(array: pa.Array, path: str) -> Iterator[tuple[str, pa.Array]]:
+    if types.is_struct(array.type):
+        for index in range(array.type.num_fields):
+            name = array.type.field(index).name
+            yield from _numbers(array.field(index), f"{path}.{name}")
+    elif types.is_floating(array.type) or types.is_integer(array.type):
+        yield path, array
