@@ -20,11 +20,9 @@ from pyiceberg.manifest import (
     DataFile,
     DataFileContent,
     FileFormat,
-    ManifestContent,
     ManifestEntry,
     ManifestEntryStatus,
     ManifestFile,
-    ManifestWriterV2,
 )
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import (
@@ -35,6 +33,8 @@ from pyiceberg.table.snapshots import (
     update_snapshot_summaries,
 )
 from pyiceberg.table.update.snapshot import _SnapshotProducer
+
+from catalog.iceberg.staging import DeleteManifestWriter
 
 # Reserved field ids of the specification.
 FILE_PATH_ID = 2147483546
@@ -104,17 +104,6 @@ def _write(table: Table, deletes: PositionDeletes) -> DataFile:
     return file
 
 
-class _DeleteManifestWriter(ManifestWriterV2):
-    """Writes manifests that list delete files; the stock writer always claims data files."""
-
-    def content(self) -> ManifestContent:
-        return ManifestContent.DELETES
-
-    @property
-    def _meta(self) -> dict[str, str]:
-        return {**super()._meta, "content": "deletes"}
-
-
 class RowDelta(_SnapshotProducer["RowDelta"]):
     """A snapshot that adds delete files and leaves every other file as it is."""
 
@@ -143,7 +132,7 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
 
     def _manifest(self, spec_id: int, files: Sequence[DataFile]) -> ManifestFile:
         output, spec = self.new_manifest_output(), self.spec(spec_id)
-        with _DeleteManifestWriter(
+        with DeleteManifestWriter(
             spec, self.schema(), output, self._snapshot_id, self._compression
         ) as writer:
             for file in files:

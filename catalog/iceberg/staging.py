@@ -71,10 +71,11 @@ def leftover_pattern(commit_id: str) -> re.Pattern[str]:
     )
 
 
-class _DeleteManifestWriter(ManifestWriterV2):
+class DeleteManifestWriter(ManifestWriterV2):
     """Writes manifests of delete files; the stock writer always says that they are data."""
 
     def content(self) -> ManifestContent:
+        """Say that the files are delete files."""
         return ManifestContent.DELETES
 
     @property
@@ -277,7 +278,7 @@ class Staging:
         output = self._io.new_output(self._path(table, name))
         schema, codec = schema_for(metadata, spec), avro_codec(metadata.properties)
         if content == ManifestContent.DELETES:
-            return _DeleteManifestWriter(spec, schema, output, self.snapshot_id, codec)
+            return DeleteManifestWriter(spec, schema, output, self.snapshot_id, codec)
         return write_manifest(
             metadata.format_version, spec, schema, output, self.snapshot_id, codec
         )
