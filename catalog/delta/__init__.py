@@ -1,0 +1,1 @@
+"""Delta Lake tables: the log read and written, nothing of compaction."""

@@ -1,0 +1,224 @@
+"""Deletion vectors: the positions of rows that readers skip, and the three places they are kept in.
+
+A vector is a 64-bit Roaring bitmap behind a magic number. It stands inline in the log (Z85 text),
+or in a `.bin` file of its own or shared with others, framed by its length and a CRC-32; such a
+file is named by a UUID below the table, or by an absolute URI (Delta protocol, "Deletion Vectors").
+
+A vector is part of the identity of a file: the same path with another vector is another file.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote
+
+import numpy as np
+import numpy.typing as npt
+from pyroaring import BitMap64
+
+from catalog.delta import z85
+from catalog.errors import CorruptTableError
+from catalog.location import Confinement, Location
+from catalog.storage import Storage
+from catalog.storage.values import ByteRange
+
+Positions = npt.NDArray[np.int64]
+StorageType = Literal["i", "u", "p"]
+
+INLINE: StorageType = "i"
+RELATIVE: StorageType = "u"
+ABSOLUTE: StorageType = "p"
+
+_MAGIC = struct.pack("<I", 1681511377)
+_FILE_VERSION = b"\x01"
+_UUID_CHARACTERS = 20
+_LENGTH, _CHECKSUM = struct.Struct(">i"), struct.Struct(">I")
+_POSITION_MAX = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionVector:
+    """Where the deleted rows of one file are kept, as an `add` or a `remove` says it.
+
+    Attributes:
+        storage_type: inline, relative to the table, or absolute.
+        path_or_inline: the Z85 text of the vector; or an optional prefix and the Z85 text of a
+            UUID; or a URI.
+        size_bytes: length of the serialized vector, its framing not included.
+        cardinality: number of rows that it deletes.
+        offset: where its frame begins in its file; None for the beginning, and inline.
+    """
+
+    storage_type: str
+    path_or_inline: str
+    size_bytes: int
+    cardinality: int
+    offset: int | None = None
+
+    @property
+    def unique_id(self) -> str:
+        """What tells it from every other vector of the same file."""
+        at = "" if self.offset is None else f"@{self.offset}"
+        return f"{self.storage_type}{self.path_or_inline}{at}"
+
+    def location(self, table: Location, confinement: Confinement) -> Location:
+        """Return the file that a vector which is not inline is kept in.
+
+        Raises:
+            CorruptTableError: it is of no known kind.
+            LocationError: it lies outside of the table's prefixes.
+        """
+        if self.storage_type == RELATIVE:
+            return confinement.check(table.child(self._relative_path()))
+        if self.storage_type == ABSOLUTE:
+            return confinement.parse(unquote(self.path_or_inline))
+        raise CorruptTableError(f"a deletion vector is kept in no file: {self.unique_id[:80]!r}")
+
+    def _relative_path(self) -> str:
+        prefix = self.path_or_inline[:-_UUID_CHARACTERS]
+        name = z85.decode(self.path_or_inline[-_UUID_CHARACTERS:])
+        if len(name) != 16:
+            raise CorruptTableError(f"a deletion vector names no UUID: {self.path_or_inline!r}")
+        return f"{prefix}/{file_name(name)}" if prefix else file_name(name)
+
+
+def file_name(identity: bytes) -> str:
+    """Return the name of the file of vectors with a UUID, given as its 16 bytes."""
+    return f"deletion_vector_{uuid.UUID(bytes=identity)}.bin"
+
+
+def read_vectors(
+    storage: Storage,
+    vectors: Iterable[DeletionVector],
+    *,
+    table: Location,
+    confinement: Confinement,
+) -> Mapping[DeletionVector, Positions]:
+    """Read vectors, those of one file together; positions are ascending.
+
+    Raises:
+        CorruptTableError: one is damaged, or deletes another number of rows than announced.
+        ObjectNotFoundError: the file of one does not exist.
+        LocationError: one lies outside of the table's prefixes.
+    """
+    found: dict[DeletionVector, Positions] = {}
+    by_file: dict[Location, list[DeletionVector]] = {}
+    for vector in dict.fromkeys(vectors):
+        if vector.storage_type == INLINE:
+            found[vector] = _announced(vector, _inline_payload(vector))
+        else:
+            by_file.setdefault(vector.location(table, confinement), []).append(vector)
+    for location, inside in by_file.items():
+        frames = storage.read_ranges(location, [_frame_range(vector) for vector in inside])
+        for vector, frame in zip(inside, frames, strict=True):
+            found[vector] = _announced(vector, _payload_in(frame, location))
+    return found
+
+
+def encode(positions: Positions) -> bytes:
+    """Serialize positions, given in any order and with repetitions."""
+    bitmap = BitMap64(positions.astype(np.uint64))
+    bitmap.run_optimize()
+    return _MAGIC + bytes(bitmap.serialize())
+
+
+def decode(payload: bytes, *, cardinality: int) -> Positions:
+    """Return the positions of a serialized vector, ascending.
+
+    Args:
+        payload: magic number and bitmap.
+        cardinality: how many there must be; checked before they are spread out in memory.
+
+    Raises:
+        CorruptTableError: the bytes are no vector, or one with another number of positions.
+    """
+    if payload[:4] != _MAGIC:
+        raise CorruptTableError(
+            f"a deletion vector begins with {payload[:4].hex()}, no known magic"
+        )
+    try:
+        bitmap = BitMap64.deserialize(payload[4:])
+    except (ValueError, IndexError) as error:
+        raise CorruptTableError(f"a deletion vector cannot be read: {error}") from error
+    if len(bitmap) != cardinality:
+        raise CorruptTableError(
+            f"a deletion vector has {len(bitmap)} positions, {cardinality} were announced"
+        )
+    positions = np.asarray(bitmap.to_array(), dtype=np.uint64)
+    if len(positions) and (
+        positions[-1] > _POSITION_MAX or np.any(positions[1:] <= positions[:-1])
+    ):
+        raise CorruptTableError("the positions of a deletion vector do not ascend")
+    return positions.astype(np.int64)
+
+
+def inline_vector(positions: Positions) -> DeletionVector:
+    """Return a vector that stands in the log itself: for few positions."""
+    payload = encode(positions)
+    padded = payload + bytes(-len(payload) % 4)
+    return DeletionVector(INLINE, z85.encode(padded), len(payload), len(np.unique(positions)))
+
+
+def file_of_vectors(
+    identity: bytes, many: Sequence[Positions]
+) -> tuple[bytes, tuple[DeletionVector, ...]]:
+    """Serialize vectors into one file right below the table.
+
+    Args:
+        identity: the 16 bytes of the UUID that names the file, see `file_name`.
+        many: the positions of each.
+
+    Returns:
+        The content of the file, and what the log says of each vector.
+    """
+    content, vectors = bytearray(_FILE_VERSION), []
+    for positions in many:
+        payload = encode(positions)
+        vectors.append(
+            DeletionVector(
+                RELATIVE,
+                z85.encode(identity),
+                len(payload),
+                cardinality=len(np.unique(positions)),
+                offset=len(content),
+            )
+        )
+        content += _LENGTH.pack(len(payload)) + payload + _CHECKSUM.pack(zlib.crc32(payload))
+    return bytes(content), tuple(vectors)
+
+
+def _announced(vector: DeletionVector, payload: bytes) -> Positions:
+    if len(payload) != vector.size_bytes:
+        raise CorruptTableError(
+            f"a deletion vector has {len(payload)} bytes, {vector.size_bytes} were announced"
+        )
+    return decode(payload, cardinality=vector.cardinality)
+
+
+def _inline_payload(vector: DeletionVector) -> bytes:
+    return z85.decode(vector.path_or_inline)[: vector.size_bytes]
+
+
+def _frame_range(vector: DeletionVector) -> ByteRange:
+    offset, size_bytes = vector.offset or 0, vector.size_bytes
+    if offset < 0 or size_bytes < 0:
+        raise CorruptTableError(f"a deletion vector cannot lie at {offset}, {size_bytes} bytes")
+    return ByteRange(offset, _LENGTH.size + size_bytes + _CHECKSUM.size)
+
+
+def _payload_in(frame: bytes, location: Location) -> bytes:
+    (length,) = _LENGTH.unpack_from(frame)
+    payload = frame[_LENGTH.size : -_CHECKSUM.size]
+    if length != len(payload):
+        raise CorruptTableError(
+            f"a deletion vector in {location} has {length} bytes, {len(payload)} were announced"
+        )
+    (checksum,) = _CHECKSUM.unpack_from(frame, len(frame) - _CHECKSUM.size)
+    if checksum != zlib.crc32(payload):
+        raise CorruptTableError(f"a deletion vector in {location} is damaged: its checksum differs")
+    return payload
