@@ -15,6 +15,7 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pyiceberg.types import (
@@ -31,6 +32,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from catalog.footer_statistics import bounds, decimal_value, null_count
 from catalog.iceberg.commit_properties import inferred_metrics_max
 
 _TRUNCATE = re.compile(r"truncate\(([1-9][0-9]*)\)")
@@ -136,7 +138,7 @@ def file_metrics(
         mode = modes[field_id]
         if mode.has_counts:
             metrics.value_counts[field_id] = sum(chunk.num_values for chunk in chunks)
-            nulls = _null_count(chunks)
+            nulls = null_count(chunks)
             if nulls is not None:
                 metrics.null_value_counts[field_id] = nulls
         if mode.has_bounds and not column.is_repeated:
@@ -160,58 +162,30 @@ def split_offsets(footer: Any) -> list[int] | None:
     return sorted(offsets) or None
 
 
-def _null_count(chunks: Sequence[Any]) -> int | None:
-    statistics = [chunk.statistics for chunk in chunks]
-    if any(one is None or not one.has_null_count for one in statistics):
-        return None
-    return sum(int(one.null_count) for one in statistics)
-
-
 def _add_bounds(
     metrics: FileMetrics, column: Column, *, mode: MetricsMode, chunks: Sequence[Any]
 ) -> None:
-    bounds = _bounds(column.kind, chunks)
-    if bounds is None:
+    found = bounds(chunks, partial(_comparable, column.kind))
+    if found is None:
         return
-    lower = _lower(column.kind, bounds[0], mode.length_max)
-    upper = _upper(column.kind, bounds[1], mode.length_max)
+    lower = _lower(column.kind, found[0], mode.length_max)
+    upper = _upper(column.kind, found[1], mode.length_max)
     metrics.lower_bounds[column.field_id] = encode(column.kind, lower)
     if upper is not None:
         metrics.upper_bounds[column.field_id] = encode(column.kind, upper)
 
 
-def _bounds(kind: PrimitiveType, chunks: Sequence[Any]) -> tuple[Any, Any] | None:
-    """Return the least and the greatest physical value; None when a chunk does not tell."""
-    lowest, highest = [], []
-    for chunk in chunks:
-        statistics = chunk.statistics
-        if statistics is None:
-            return None
-        if not statistics.has_min_max:
-            if statistics.has_null_count and statistics.null_count == chunk.num_values:
-                continue  # nothing but nulls: no value to bound
-            return None
-        lowest.append(_comparable(kind, statistics.min_raw))
-        highest.append(_comparable(kind, statistics.max_raw))
-    if not lowest or any(_is_doubtful(kind, value) for value in lowest + highest):
-        return None
-    return min(lowest), max(highest)
-
-
-def _is_doubtful(kind: PrimitiveType, value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isnan(value)
+def _comparable(kind: PrimitiveType, raw: Any) -> Any | None:
+    """Return the physical value so that it compares as its type does; None for NaN and no text."""
+    if isinstance(kind, DecimalType):
+        return decimal_value(raw)
+    if isinstance(raw, float):
+        return None if math.isnan(raw) else raw
     if isinstance(kind, StringType):
         try:
-            value.decode()
+            raw.decode()
         except UnicodeDecodeError:
-            return True
-    return False
-
-
-def _comparable(kind: PrimitiveType, raw: Any) -> Any:
-    if isinstance(kind, DecimalType) and isinstance(raw, bytes):
-        return int.from_bytes(raw, "big", signed=True)
+            return None
     return raw
 
 

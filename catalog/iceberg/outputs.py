@@ -1,32 +1,23 @@
-"""The outputs of a commit, read back from storage: a manifest names nothing that was not seen.
-
-The coordinator opens the footer of every file that workers say they wrote, so that one that is
-missing, short or wrong is found before the commit and not by a reader after it.
-"""
+"""The outputs of a commit as manifests describe them, from their own footers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 
-from catalog.errors import CorruptTableError, ObjectNotFoundError
+from catalog.errors import CorruptTableError
 from catalog.iceberg.file_schema import columns_of
 from catalog.iceberg.metrics import FileMetrics, file_metrics, metrics_modes, split_offsets
-from catalog.location import Confinement, Location
-from catalog.model import Commit, OutputFile, Rewrite
+from catalog.location import Confinement
+from catalog.model import Commit, OutputFile
+from catalog.outputs import read_outputs
 from catalog.storage import Storage
-
-# Footers are small and far away: a few requests in flight hide the latency.
-_READERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +72,11 @@ class OutputReader:
         """Return the outputs of a commit by path.
 
         Raises:
-            CorruptTableError: one is missing, short, or not what was announced; or a group's
-                outputs do not hold the number of rows that its inputs keep.
+            CorruptTableError: as `read_outputs`, or one does not have the columns of the table.
         """
-        outputs = _distinct_outputs(commit)
-        for rewrite in commit.rewrites:
-            _require_row_arithmetic(rewrite)
-        with ThreadPoolExecutor(_READERS) as readers:
-            return {verified.file.path: verified for verified in readers.map(self._one, outputs)}
-
-    def _one(self, output: OutputFile) -> VerifiedOutput:
-        location = self.confinement.parse(output.path)
-        try:
-            return self._verified(output, location)
-        except ObjectNotFoundError as error:
-            raise CorruptTableError(f"the output {output.path} does not exist") from error
-        except pa.ArrowException as error:
-            raise CorruptTableError(f"the output {output.path} cannot be read: {error}") from error
-
-    def _verified(self, output: OutputFile, location: Location) -> VerifiedOutput:
-        size_bytes = self.storage.size(location)
-        _require(output, "bytes", announced=output.size_bytes, found=size_bytes)
-        with self.storage.open_input(location, size_bytes=size_bytes) as source:
-            footer = pq.read_metadata(source)
-        _require(output, "rows", announced=output.row_count, found=footer.num_rows)
-        return self._described(output, footer)
+        return read_outputs(
+            commit, self.storage, confinement=self.confinement, describe=self._described
+        )
 
     def _described(self, output: OutputFile, footer: Any) -> VerifiedOutput:
         arrow = footer.schema.to_arrow_schema()
@@ -116,31 +87,6 @@ class OutputReader:
                 metrics = file_metrics(footer, columns, modes)
                 return VerifiedOutput(output, metrics, split_offsets(footer))
         raise CorruptTableError(f"the output {output.path} does not have the columns of the table")
-
-
-def _require(output: OutputFile, what: str, *, announced: int, found: int) -> None:
-    if announced != found:
-        raise CorruptTableError(
-            f"the output {output.path} has {found} {what}, {announced} were announced"
-        )
-
-
-def _distinct_outputs(commit: Commit) -> list[OutputFile]:
-    outputs = [output for rewrite in commit.rewrites for output in rewrite.added]
-    inputs = [path for one in commit.rewrites for path in one.files.files["path"].to_pylist()]
-    paths = {output.path for output in outputs}
-    if len(paths) != len(outputs) or not paths.isdisjoint(inputs):
-        raise CorruptTableError(f"commit {commit.commit_id} names a file twice")
-    return outputs
-
-
-def _require_row_arithmetic(rewrite: Rewrite) -> None:
-    kept = rewrite.files.row_count - rewrite.rows_dropped
-    written = sum(output.row_count for output in rewrite.added)
-    if written != kept:
-        raise CorruptTableError(
-            f"group {rewrite.group_id} wrote {written} rows where {kept} were to be kept"
-        )
 
 
 def schemas_since(metadata: TableMetadata, commit: Commit) -> list[Schema]:

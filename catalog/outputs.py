@@ -1,0 +1,86 @@
+"""The outputs of a commit, read back from storage: a table names nothing that was not seen.
+
+The coordinator opens the footer of every file that workers say they wrote, so that one that is
+missing, short or wrong is found before the commit and not by a reader after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.errors import CorruptTableError, ObjectNotFoundError
+from catalog.location import Confinement
+from catalog.model import Commit, OutputFile, Rewrite
+from catalog.storage import Storage
+
+# Footers are small and far away: a few requests in flight hide the latency.
+_READERS = 8
+
+Described = TypeVar("Described")
+# Makes what a format records of an output, from its `pyarrow.parquet.FileMetaData`.
+Describe = Callable[[OutputFile, Any], Described]
+
+
+def read_outputs(
+    commit: Commit, storage: Storage, *, confinement: Confinement, describe: Describe[Described]
+) -> dict[str, Described]:
+    """Return what there is to record of the outputs of a commit, by path.
+
+    Raises:
+        CorruptTableError: one is missing, short, or not what was announced; or a group's outputs
+            do not hold the number of rows that its inputs keep.
+    """
+    outputs = _distinct_outputs(commit)
+    for rewrite in commit.rewrites:
+        _require_row_arithmetic(rewrite)
+
+    def one(output: OutputFile) -> tuple[str, Described]:
+        try:
+            return output.path, describe(output, _footer(output, storage, confinement))
+        except ObjectNotFoundError as error:
+            raise CorruptTableError(f"the output {output.path} does not exist") from error
+        except pa.ArrowException as error:
+            raise CorruptTableError(f"cannot read the output {output.path}: {error}") from error
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return dict(readers.map(one, outputs))
+
+
+def _footer(output: OutputFile, storage: Storage, confinement: Confinement) -> Any:
+    location = confinement.parse(output.path)
+    size_bytes = storage.size(location)
+    _require(output, "bytes", announced=output.size_bytes, found=size_bytes)
+    with storage.open_input(location, size_bytes=size_bytes) as source:
+        footer = pq.read_metadata(source)
+    _require(output, "rows", announced=output.row_count, found=footer.num_rows)
+    return footer
+
+
+def _require(output: OutputFile, what: str, *, announced: int, found: int) -> None:
+    if announced != found:
+        raise CorruptTableError(
+            f"the output {output.path} has {found} {what}, {announced} were announced"
+        )
+
+
+def _distinct_outputs(commit: Commit) -> list[OutputFile]:
+    outputs = [output for rewrite in commit.rewrites for output in rewrite.added]
+    inputs = [path for one in commit.rewrites for path in one.files.files["path"].to_pylist()]
+    paths = {output.path for output in outputs}
+    if len(paths) != len(outputs) or not paths.isdisjoint(inputs):
+        raise CorruptTableError(f"commit {commit.commit_id} names a file twice")
+    return outputs
+
+
+def _require_row_arithmetic(rewrite: Rewrite) -> None:
+    kept = rewrite.files.row_count - rewrite.rows_dropped
+    written = sum(output.row_count for output in rewrite.added)
+    if written != kept:
+        raise CorruptTableError(
+            f"group {rewrite.group_id} wrote {written} rows where {kept} were to be kept"
+        )
