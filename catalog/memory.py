@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,16 +24,19 @@ from catalog.location import Confinement, Location
 from catalog.model import (
     DATA_FILES,
     DELETE_FILES,
+    FIELD_ID_KEY,
     Commit,
     CommitResult,
     FileLayout,
     FileSlice,
+    Filling,
     Inventory,
     OutputFile,
     Rewrite,
     Selection,
     Snapshot,
     TableSchema,
+    field_id,
 )
 from catalog.storage import Storage
 from catalog.table import MapFunction
@@ -48,6 +51,40 @@ _LAYOUT = FileLayout(
     codec_level=None,
 )
 _Positions = npt.NDArray[np.int64]
+# As Iceberg names and numbers them.
+ROW_ID = pa.field("_row_id", pa.int64(), metadata={FIELD_ID_KEY: b"2147483540"})
+ROW_VERSION = pa.field(
+    "_last_updated_sequence_number", pa.int64(), metadata={FIELD_ID_KEY: b"2147483539"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What formats do differently.
+
+    Attributes:
+        has_field_ids: whether data files carry field ids; without them columns go by their names.
+        has_row_lineage: whether rows have ids and versions, which follow from the file that a row
+            was appended with until they are stored.
+        partition_columns: names of the columns that stand in the partition alone and in no file.
+    """
+
+    has_field_ids: bool = True
+    has_row_lineage: bool = False
+    partition_columns: frozenset[str] = frozenset()
+
+    def table_schema(self, columns: pa.Schema) -> TableSchema:
+        """Return the schema of a table with some columns."""
+        lineage = [ROW_ID, ROW_VERSION] if self.has_row_lineage else []
+        return TableSchema(
+            pa.schema([*columns, *lineage]),
+            name_mapping=() if self.has_field_ids else tuple(_named_ids([*columns, *lineage])),
+            has_field_ids=self.has_field_ids,
+            unstored=frozenset(_id(columns.field(name)) for name in self.partition_columns),
+        )
+
+
+_PLAIN = Features()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +105,7 @@ class _File:
     partition: str
     sequence_number: int
     written_at_ms: int
+    first_row_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +115,7 @@ class _State:
     snapshot: Snapshot
     files: Mapping[str, _File] = field(default_factory=dict)
     deletes: Mapping[str, _Deletes] = field(default_factory=dict)
+    next_row_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +142,18 @@ class MemoryFiles:
             if one.deletes
         }
 
-    def constants(self, file: FileSlice) -> Mapping[int, pa.Scalar]:
-        """Return nothing: every column is in the files."""
-        del file
-        return {}
+    def fillings(self, file: FileSlice) -> Mapping[int, Filling]:
+        """Return what the partition fixes, and the ids and versions of rows."""
+        values = dict(one.split("=", 1) for one in file.partition_key.split("/") if "=" in one)
+        found = {
+            _id(one): Filling(pa.scalar(values[one.name]).cast(one.type))
+            for one in self.schema.arrow
+            if _id(one) in self.schema.unstored
+        }
+        if file.first_row_id is not None:
+            found[_id(ROW_ID)] = Filling(pa.scalar(file.first_row_id), step=1, fills_nulls=True)
+            found[_id(ROW_VERSION)] = Filling(pa.scalar(file.row_version), fills_nulls=True)
+        return found
 
     def new_location(self, partition_key: str, file_name: str) -> Location:
         """Return where a new data file of the partition belongs."""
@@ -121,17 +168,26 @@ class MemoryTable:
 
     format = "memory"
 
-    def __init__(self, directory: Path, schema: pa.Schema, *, layout: FileLayout = _LAYOUT) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        schema: pa.Schema,
+        *,
+        layout: FileLayout = _LAYOUT,
+        features: Features = _PLAIN,
+    ) -> None:
         """Begin an empty table.
 
         Args:
             directory: where its data files go.
             schema: its columns, each with the metadata key `PARQUET:field_id`.
             layout: how its data files are to be written.
+            features: what is different from a plain table.
         """
         self.name = f"memory:{directory.name}"
         self._directory = Location.parse(str(directory.absolute()))
-        self._schema = schema
+        self._schema = features.table_schema(schema)
+        self._has_row_lineage = features.has_row_lineage
         self._layout = layout
         self._lock = threading.RLock()
         self._states: list[_State] = [_State(Snapshot("", 0, _now_ms(), None, ""))]
@@ -157,6 +213,8 @@ class MemoryTable:
                 "partition": one.partition,
                 "sequence_number": one.sequence_number,
                 "written_at_ms": one.written_at_ms,
+                "first_row_id": one.first_row_id,
+                "row_version": None if one.first_row_id is None else one.sequence_number,
                 "deletes": [rows[path] for path in _applied(state, one.path)],
             }
             for one in state.files.values()
@@ -180,9 +238,7 @@ class MemoryTable:
         """Return the workers' side of the snapshot."""
         with self._lock:
             state = self._find(snapshot.snapshot_id)
-        return MemoryFiles(
-            Storage(), TableSchema(self._schema), self._layout, self._directory, state.deletes
-        )
+        return MemoryFiles(Storage(), self._schema, self._layout, self._directory, state.deletes)
 
     def commit(self, commit: Commit) -> CommitResult:
         """Replace the slices of every rewrite that still stands against the current snapshot."""
@@ -215,17 +271,20 @@ class MemoryTable:
         """Do nothing: a commit leaves no metadata files."""
 
     def append(self, rows: pa.Table, partition: str = "") -> str:
-        """Write rows as one data file of a partition and commit it; return its path."""
+        """Write rows as one data file of a partition and commit it; return its path.
+
+        Ids and versions of rows may be given, as a writer does that has changed other columns of
+        rows; null for new rows.
+        """
         place = self._directory.child(*filter(None, (partition, f"{uuid.uuid4()}.parquet")))
         Path(place.path).parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(rows.cast(self._schema), place.path)
+        pq.write_table(self._as_stored(rows), place.path)
         size_bytes = Path(place.path).stat().st_size
         with self._lock:
-            number = self._next()
-            one = _File(str(place), size_bytes, rows.num_rows, partition, number, _now_ms())
-            files = {**self._states[-1].files, one.path: one}
-            self._advance("append", replace(self._states[-1], files=files))
-        return one.path
+            output = OutputFile(str(place), size_bytes, rows.num_rows)
+            after = self._with_file(self._states[-1], output, partition, self._next())
+            self._advance("append", after)
+        return str(place)
 
     def delete_rows(self, path: str, positions: Sequence[int]) -> str:
         """Delete rows of a data file by their positions; return the path of the deletes."""
@@ -279,26 +338,46 @@ class MemoryTable:
             raise CorruptTableError(f"cannot read the output {output.path}: {error}") from error
         if (size_bytes, footer.num_rows) != (output.size_bytes, output.row_count):
             raise CorruptTableError(f"the output {output.path} is not what was announced")
-        if not footer.schema.to_arrow_schema().equals(self._schema):
+        columns = footer.schema.to_arrow_schema()
+        if not columns.equals(self._schema.stored.arrow):
             raise CorruptTableError(f"the output {output.path} has other columns than the table")
+        if not self._schema.has_field_ids and any(map(field_id, columns)):
+            raise CorruptTableError(f"the output {output.path} carries field ids")
 
     def _replace(self, commit: Commit, standing: Sequence[Rewrite]) -> Snapshot:
         before = self._states[-1]
         removed = {path for one in standing for path in one.files.files["path"].to_pylist()}
-        added = {
-            output.path: _File(
-                output.path,
-                output.size_bytes,
-                output.row_count,
-                rewrite.files.files["partition_key"][0].as_py(),
-                commit.base.sequence_number,
-                _now_ms(),
-            )
-            for rewrite in standing
-            for output in rewrite.added
-        }
         after = _without(before, removed)
-        return self._advance("replace", replace(after, files={**after.files, **added}))
+        for rewrite in standing:
+            partition = rewrite.files.files["partition_key"][0].as_py()
+            for output in rewrite.added:
+                after = self._with_file(after, output, partition, commit.base.sequence_number)
+        return self._advance("replace", after)
+
+    def _with_file(
+        self, state: _State, output: OutputFile, partition: str, sequence_number: int
+    ) -> _State:
+        """Return the state with another file; its rows take new ids, those that store none."""
+        one = _File(
+            output.path,
+            output.size_bytes,
+            output.row_count,
+            partition,
+            sequence_number,
+            _now_ms(),
+            state.next_row_id if self._has_row_lineage else None,
+        )
+        files = {**state.files, one.path: one}
+        return replace(state, files=files, next_row_id=state.next_row_id + one.row_count)
+
+    def _as_stored(self, rows: pa.Table) -> pa.Table:
+        """Return rows as a writer stores them: ids and versions only where they are given."""
+        wanted = [
+            one
+            for one in self._schema.written
+            if one.name in rows.column_names or one.name not in (ROW_ID.name, ROW_VERSION.name)
+        ]
+        return rows.select([one.name for one in wanted]).cast(pa.schema(wanted))
 
     def _advance(self, operation: str, state: _State) -> Snapshot:
         number, parent = self._next(), self._states[-1].snapshot
@@ -321,6 +400,27 @@ def _without(state: _State, paths: set[str]) -> _State:
         files={path: one for path, one in state.files.items() if path not in paths},
         deletes={path: one for path, one in state.deletes.items() if one.target not in paths},
     )
+
+
+def _id(one: pa.Field) -> int:
+    return int(one.metadata[FIELD_ID_KEY])
+
+
+def _named_ids(
+    fields: Iterable[pa.Field], parent: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Yield the path of names and the id of each field, nested ones by the names of the format."""
+    for one in fields:
+        path = (*parent, one.name)
+        yield path, _id(one)
+        kind = one.type
+        if pa.types.is_struct(kind):
+            yield from _named_ids(kind.fields, path)
+        elif pa.types.is_map(kind):
+            inner = (kind.key_field.with_name("key"), kind.item_field.with_name("value"))
+            yield from _named_ids(inner, path)
+        elif pa.types.is_list(kind):
+            yield from _named_ids([kind.value_field.with_name("element")], path)
 
 
 def _now_ms() -> int:

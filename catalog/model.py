@@ -8,12 +8,15 @@ one is being read.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+# Where Arrow keeps the field id of a Parquet column.
+FIELD_ID_KEY = b"PARQUET:field_id"
 
 DATA_FILES = pa.schema(
     [
@@ -29,6 +32,10 @@ DATA_FILES = pa.schema(
         pa.field("sequence_number", pa.int64(), nullable=False),
         # Commit time of the snapshot that added the file; null when that snapshot is gone.
         pa.field("written_at_ms", pa.int64()),
+        # Where the format tells rows apart: the id of the file's first row, and the version that
+        # last changed its rows. Rows that store their own have that instead.
+        pa.field("first_row_id", pa.int64()),
+        pa.field("row_version", pa.int64()),
         # Rows of the delete files table that apply to this file.
         pa.field("deletes", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
     ]
@@ -86,6 +93,27 @@ class FileSlice:
     partition_key: str
     sequence_number: int
     deletes: tuple[DeleteFile, ...]
+    first_row_id: int | None = None
+    row_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """The value that a column has where its data file does not store one.
+
+    It may grow with the position of the row in the file, counted from 0 before any delete drops
+    rows: then it is a 64-bit integer of a top-level column.
+
+    Attributes:
+        start: the value of the first row; a null fills nothing.
+        step: what it grows by from row to row; 0 for a constant.
+        fills_nulls: whether it also takes the place of nulls in files that have the column, which
+            must be a top-level one; else it is for files that lack the column.
+    """
+
+    start: pa.Scalar
+    step: int = 0
+    fills_nulls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +180,8 @@ class Inventory:
                     partition_key=row["partition_key"],
                     sequence_number=row["sequence_number"],
                     deletes=tuple(deletes[index] for index in row["deletes"]),
+                    first_row_id=row["first_row_id"],
+                    row_version=row["row_version"],
                 )
 
 
@@ -219,15 +249,53 @@ class TableSchema:
             nullability is the table's.
         name_mapping: (path of names, field id) for data files that were written without field
             ids; empty when the table has none.
+        has_field_ids: whether field ids mean anything in data files. Where they do not, columns
+            are found by `name_mapping` alone, and outputs carry none.
+        unstored: ids of the top-level columns that `TableFiles.fillings` gives to readers whatever
+            a file holds; outputs do without them.
     """
 
     arrow: pa.Schema
     name_mapping: tuple[tuple[tuple[str, ...], int], ...] = ()
+    has_field_ids: bool = True
+    unstored: frozenset[int] = frozenset()
+
+    @property
+    def stored(self) -> TableSchema:
+        """The columns that outputs have."""
+        if not self.unstored:
+            return self
+        fields = [field for field in self.arrow if field_id(field) not in self.unstored]
+        return replace(self, arrow=pa.schema(fields), unstored=frozenset())
+
+    @property
+    def written(self) -> pa.Schema:
+        """The schema that outputs are written with, with field ids where they have them."""
+        stored = self.stored.arrow
+        return stored if self.has_field_ids else pa.schema([_bare(one) for one in stored])
 
     @property
     def leaf_columns(self) -> int:
         """Number of columns that a file stores, nested ones counted by their leaves."""
-        return sum(_leaves(field.type) for field in self.arrow)
+        return sum(_leaves(field.type) for field in self.stored.arrow)
+
+
+def _bare(field: pa.Field) -> pa.Field:
+    """Return a field without metadata, what is nested in it included."""
+    kind = field.type
+    if isinstance(kind, pa.StructType):
+        kind = pa.struct([_bare(child) for child in kind.fields])
+    elif isinstance(kind, pa.MapType):
+        kind = pa.map_(_bare(kind.key_field), _bare(kind.item_field))
+    elif isinstance(kind, pa.ListType):
+        kind = pa.list_(_bare(kind.value_field))
+    return pa.field(field.name, kind, field.nullable)
+
+
+def field_id(field: pa.Field) -> int | None:
+    """Return the id that a field carries; None when it has none."""
+    text = (field.metadata or {}).get(FIELD_ID_KEY)
+    return None if text is None else int(text)
 
 
 def _leaves(kind: pa.DataType) -> int:

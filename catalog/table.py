@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-import pyarrow as pa
-
 from catalog.location import Location
 from catalog.model import (
     Commit,
     CommitResult,
     FileLayout,
     FileSlice,
+    Filling,
     Inventory,
     Selection,
     Snapshot,
@@ -38,7 +37,7 @@ class TableFiles(Protocol):
 
     @property
     def schema(self) -> TableSchema:
-        """The columns that every read yields and every output has."""
+        """The columns that readers see; outputs have those of them that are stored."""
         ...
 
     @property
@@ -64,8 +63,11 @@ class TableFiles(Protocol):
         """
         ...
 
-    def constants(self, file: FileSlice) -> Mapping[int, pa.Scalar]:
-        """Return values, by field id, of columns that the file may lack but its partition fixes."""
+    def fillings(self, file: FileSlice) -> Mapping[int, Filling]:
+        """Return, by field id, what columns hold that the file may lack or hold nulls of.
+
+        These are values that its partition fixes, defaults of the table, ids and versions of rows.
+        """
         ...
 
     def new_location(self, partition_key: str, file_name: str) -> Location:

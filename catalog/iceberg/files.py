@@ -14,7 +14,7 @@ import pyarrow as pa
 from catalog.errors import CorruptTableError
 from catalog.iceberg.partition import Spec, Value, decode_key, directory
 from catalog.location import Confinement, Location
-from catalog.model import FileLayout, FileSlice, Inventory, Selection, TableSchema
+from catalog.model import FileLayout, FileSlice, Filling, Inventory, Selection, TableSchema
 from catalog.storage import Storage
 
 # As the reference implementation: 20 bits of a hash, as binary digits in directories of four.
@@ -71,12 +71,12 @@ class IcebergFiles:
 
         return read_selections(files, self.storage, self.locate)
 
-    def constants(self, file: FileSlice) -> Mapping[int, pa.Scalar]:
+    def fillings(self, file: FileSlice) -> Mapping[int, Filling]:
         """Return the values that the identity partition fields fix, by id of their column."""
         spec, values = self._partition(file.partition_key)
         types = _types_by_id(self.schema.arrow)
         return {
-            field.source_id: _scalar(types[field.source_id], value)
+            field.source_id: Filling(_scalar(types[field.source_id], value))
             for field, value in zip(spec.fields, values, strict=True)
             if field.transform == "identity" and field.source_id in types
         }

@@ -41,6 +41,8 @@ def assemble(parts: Sequence[ManifestPart], written_at_ms: Mapping[int, int]) ->
     columns = {
         **{name: files[name] for name in files.column_names},
         "written_at_ms": _times(files["snapshot_id"], written_at_ms),
+        "first_row_id": pa.nulls(files.num_rows, pa.int64()),
+        "row_version": pa.nulls(files.num_rows, pa.int64()),
         "deletes": attach(files, deletes),
     }
     return Inventory(

@@ -40,6 +40,7 @@ _KINDS = {
     COLUMN_ORDERS: LIST,
 }
 _SCHEMA_TYPE, _SCHEMA_CHILDREN = 1, 5
+_STATISTICS_NULLS = 3
 INT96 = 3
 
 
@@ -85,6 +86,15 @@ class ColumnChunk:
     has_page_index: bool
     has_bloom_filter: bool
     statistics: bytes
+
+    @property
+    def null_count(self) -> int | None:
+        """Number of nulls; None when the statistics do not say."""
+        if not self.statistics:
+            return None
+        found = (one for one in fields(self.statistics, 0) if one.number == _STATISTICS_NULLS)
+        one = next(found, None)
+        return None if one is None else read_signed(self.statistics, one.start)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ VERSION = 1
 _REPLAN = "make a new plan: compact plan --out FILE"
 # Known to change without the file changing: its snapshot expires.
 _IGNORED_COLUMN = "written_at_ms"
+# Columns that most tables have nothing in.
+_SELDOM = ("first_row_id", "row_version")
 
 
 class _Header(msgspec.Struct):
@@ -35,7 +37,10 @@ class _Header(msgspec.Struct):
 
 
 class _Files(msgspec.Struct):
-    """Columns of `DATA_FILES` but the partition, which is the group's."""
+    """Columns of `DATA_FILES` but the partition, which is the group's.
+
+    Row ids and versions are left out when no file has any.
+    """
 
     path: list[str]
     size_bytes: list[int]
@@ -43,6 +48,8 @@ class _Files(msgspec.Struct):
     sequence_number: list[int]
     written_at_ms: list[int | None]
     deletes: list[list[int]]
+    first_row_id: list[int | None] | None = None
+    row_version: list[int | None] | None = None
 
 
 class _DeleteFiles(msgspec.Struct):
@@ -145,7 +152,9 @@ def decode_plan(data: str | bytes) -> Plan:
 
 
 def _encode_group(group: FileGroup) -> _Group:
-    files = group.files.files.drop_columns(["partition_key", "partition"])
+    files = group.files.files
+    unsaid = [name for name in _SELDOM if files[name].null_count == files.num_rows]
+    files = files.drop_columns(["partition_key", "partition", *unsaid])
     return _Group(
         group_id=group.group_id,
         partition_key=group.partition_key,
@@ -161,7 +170,9 @@ def _encode_group(group: FileGroup) -> _Group:
 
 def _decode_group(saved: _Group) -> FileGroup:
     count = len(saved.files.path)
-    columns = msgspec.structs.asdict(saved.files) | {
+    columns = msgspec.structs.asdict(saved.files)
+    columns |= {name: columns[name] or [None] * count for name in _SELDOM}
+    columns |= {
         "partition_key": constant_column(saved.partition_key, count),
         "partition": constant_column(saved.partition, count),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ from pyarrow import types
 
 from catalog.errors import UnsupportedTableError
 from catalog.location import Location
-from catalog.model import FileLayout
+from catalog.model import FileLayout, TableSchema, field_id
 from catalog.storage import OutputFile
 from compactor.parquet import ARROW_SCHEMA, Footer, parse_footer
 
@@ -49,6 +49,11 @@ class Encoding:
     without_statistics: frozenset[str] = frozenset()
     without_dictionary: frozenset[str] = frozenset()
     has_integer_decimals: bool = True
+
+    @classmethod
+    def of(cls, table: TableSchema, layout: FileLayout) -> Encoding:
+        """Return how a table wants the columns encoded that its files store."""
+        return cls(table.written, layout)
 
     def ways(self) -> tuple[Encoding, ...]:
         """Return the ways to write files that readers of the table take, the preferred first."""
@@ -141,6 +146,12 @@ def leaf_paths(schema: pa.Schema) -> Iterator[tuple[str, str]]:
     """Yield the dotted name of each leaf column and its path in the Parquet schema."""
     for field in schema:
         yield from _leaf_paths(field, field.name, field.name)
+
+
+def column_leaves(schema: pa.Schema, wanted: Collection[int]) -> list[int]:
+    """Return the numbers of the leaf columns of the top-level columns with the given ids."""
+    owners = [field_id(field) for field in schema for _ in _leaf_paths(field, "", "")]
+    return [leaf for leaf, owner in enumerate(owners) if owner in wanted]
 
 
 def _leaf_paths(field: pa.Field, name: str, path: str) -> Iterator[tuple[str, str]]:

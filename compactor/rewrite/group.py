@@ -67,14 +67,14 @@ class _Work:
 
     def __init__(self, task: RewriteTask) -> None:
         self._task = task
-        self._encoding = Encoding(task.table.schema.arrow, task.table.layout)
+        self._encoding = Encoding.of(task.table.schema, task.table.layout)
         self._footers = Footers(task.table, held_bytes_max=HELD_BYTES_MAX)
         self.reader = SliceReader.of(task.table, task.files)
         self._decisions = None if task.splice is None else self._decide(task.splice)
 
     def _decide(self, limits: SpliceLimits) -> Decisions:
         ladder = Ladder(
-            storage=self._task.table.storage,
+            table=self._task.table,
             footers=self._footers,
             limits=limits,
             encodings=self._encoding.ways(),

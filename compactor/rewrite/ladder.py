@@ -20,9 +20,9 @@ import numpy as np
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.model import FileSlice, Selection
-from catalog.storage import Storage
+from catalog.table import TableFiles
 from compactor.parquet import Footer, has_page_checksums, why_not
-from compactor.rewrite.encoding import Encoding
+from compactor.rewrite.encoding import Encoding, column_leaves
 from compactor.rewrite.footers import Footers
 from compactor.rewrite.rolling import SHARE_MAX, file_count
 from compactor.splicing import SpliceLimits
@@ -33,6 +33,7 @@ TOO_LARGE = "too large for files of the target size"
 FOOTER_FULL = "too small for the footer of a file"
 OTHER_CODEC = "another codec than the table's"
 NO_FILTER = "no Bloom filter where the table wants one"
+UNFILLED = "values that follow from the file it is in are not stored"
 # Files whose footers are read ahead together.
 _FETCHED_FILES = 64
 # Codecs of the format by number, as layouts name them; both spellings of LZ4 differ in their bytes.
@@ -123,7 +124,7 @@ class Ladder:
     """What deciding takes.
 
     Attributes:
-        storage: where the files are.
+        table: the workers' side of the snapshot.
         footers: reads and keeps them.
         limits: what a row group must be like.
         encodings: the ways in which rows can be encoded, the preferred one first.
@@ -131,7 +132,7 @@ class Ladder:
         total_bytes: stored size of all surviving rows.
     """
 
-    storage: Storage
+    table: TableFiles
     footers: Footers
     limits: SpliceLimits
     encodings: tuple[Encoding, ...]
@@ -184,6 +185,7 @@ class Ladder:
                 f"{file.path}: the metadata says {file.row_count} rows,"
                 f" the footer of the file {footer.row_count}"
             )
+        filled = () if all(misfits) else self._filled_leaves(file)
         start = 0
         for index in range(footer.row_group_count):
             group = footer.row_group(index)
@@ -191,11 +193,22 @@ class Ladder:
             start += group.row_count
             kept = group.row_count - int(last - first)
             if kept:
-                obstacle = TOUCHED if last > first else self._obstacle(footer, index)
+                is_filled = any(footer.chunk(index, leaf).null_count != 0 for leaf in filled)
+                obstacle = UNFILLED if is_filled else self._obstacle(footer, index)
+                obstacle = TOUCHED if last > first else obstacle
                 size = group.compressed_bytes * kept / group.row_count
                 yield _Piece(file, index, size, misfits, obstacle)
         if all(misfits):
             self.footers.release(file)
+
+    def _filled_leaves(self, file: FileSlice) -> Sequence[int]:
+        """Return the leaf columns of which a stored null would have another meaning elsewhere."""
+        fillings = self.table.fillings(file)
+        stored = self.table.schema.stored.arrow
+        filled = {
+            number for number, one in fillings.items() if one.fills_nulls and one.start.is_valid
+        }
+        return column_leaves(stored, filled) if filled else ()
 
     def _obstacle(self, footer: Footer, index: int) -> str:
         limits, group = self.limits, footer.row_group(index)
@@ -235,7 +248,9 @@ class Ladder:
                 self.footers.release(run.file)
         first = {path: (runs[0].row_groups or (0,))[0] for path, runs in copied.items()}
         is_checked = self.footers.each(
-            lambda file: has_page_checksums(self.storage, self.footers.get(file), first[file.path]),
+            lambda file: has_page_checksums(
+                self.table.storage, self.footers.get(file), first[file.path]
+            ),
             [runs[0].file for runs in copied.values()],
         )
         for runs, has_checksums in zip(copied.values(), is_checked, strict=True):

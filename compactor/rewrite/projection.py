@@ -10,20 +10,32 @@ file, column and types.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import types
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
-from catalog.model import TableSchema
+from catalog.model import Filling, TableSchema
+from catalog.model import field_id as _id_of
 from compactor.rewrite.conversion import is_readable_as
 from compactor.rewrite.nested import is_list
-from compactor.rewrite.steps import Convert, Fill, List, Map, Nulls, Pass, Require, Step, Struct
+from compactor.rewrite.steps import (
+    Convert,
+    Count,
+    Fill,
+    List,
+    Map,
+    Nulls,
+    Pass,
+    Require,
+    Step,
+    Struct,
+)
 
-FIELD_ID_KEY = b"PARQUET:field_id"
 Path = tuple[str, ...]
 
 
@@ -43,45 +55,84 @@ class FileColumns:
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """How one column of the table comes out of a batch.
+
+    Attributes:
+        source: the file's column; None when the file has none.
+        step: makes the column of the file's, or of the rows' positions when there is none.
+        filling: makes what takes the place of nulls, of the rows' positions; None for nothing.
+    """
+
+    source: str | None
+    step: Step
+    filling: Step | None = None
+
+    @property
+    def needs_positions(self) -> bool:
+        """Whether it matters where in the file a row stands."""
+        return isinstance(self.step, Count) or isinstance(self.filling, Count)
+
+    def apply(self, batch: pa.RecordBatch, positions: pa.Array) -> pa.Array:
+        """Return the column."""
+        if self.source is None:
+            return self.step.apply(positions)
+        found = self.step.apply(batch.column(self.source))
+        if self.filling is None or not found.null_count:
+            return found
+        return pc.coalesce(found, self.filling.apply(positions))
+
+
+@dataclass(frozen=True, slots=True)
 class Projection:
     """The plan for one file.
 
     Attributes:
         target: schema of the result.
-        steps: per column of the table, the file's column (None: the file has none) and the step.
+        outcome: per column of the table, where it comes from.
     """
 
     target: pa.Schema
-    steps: tuple[tuple[str | None, Step], ...]
+    outcome: tuple[Column, ...]
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the file's top-level columns that are read."""
-        return tuple(source for source, _ in self.steps if source is not None)
+        return tuple(one.source for one in self.outcome if one.source is not None)
 
-    def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    @property
+    def needs_positions(self) -> bool:
+        """Whether it matters where in the file a row stands."""
+        return any(one.needs_positions for one in self.outcome)
+
+    def apply(self, batch: pa.RecordBatch, positions: pa.Array | None = None) -> pa.RecordBatch:
         """Return a batch of the file, `columns` at least, as a batch of the table.
+
+        Args:
+            batch: the rows.
+            positions: where each of them stands in the file, from 0 on; needed if
+                `needs_positions`.
 
         Raises:
             CorruptTableError: a value does not fit the table's type, or is null where none may be.
         """
-        rows = pa.nulls(batch.num_rows)
-        arrays = [
-            step.apply(rows if source is None else batch.column(source))
-            for source, step in self.steps
-        ]
+        if positions is None:
+            if self.needs_positions:
+                raise ValueError("columns that count rows need the positions of the rows")
+            positions = pa.nulls(batch.num_rows)
+        arrays = [one.apply(batch, positions) for one in self.outcome]
         return pa.RecordBatch.from_arrays(arrays, schema=self.target)
 
 
 def plan_projection(
-    file: FileColumns, table: TableSchema, constants: Mapping[int, pa.Scalar]
+    file: FileColumns, table: TableSchema, fillings: Mapping[int, Filling]
 ) -> Projection:
     """Plan how the columns of a file become those of the table.
 
     Args:
         file: the file's columns.
         table: what readers of the table see.
-        constants: values by field id of columns that the file may lack.
+        fillings: by field id, what columns hold that the file lacks or has nulls in.
 
     Raises:
         UnsupportedTableError: a column is stored in a form that cannot be read as the table's
@@ -90,34 +141,50 @@ def plan_projection(
     """
     if len(set(file.arrow.names)) != len(file.arrow.names):
         raise CorruptTableError(f"{file.name}: two columns have the same name")
-    planner = _Planner(file, table, constants)
-    sources, steps = planner.fields(list(table.arrow), list(file.arrow), ())
-    names = [None if source is None else file.arrow.names[source] for source in sources]
-    return Projection(table.arrow, tuple(zip(names, steps, strict=True)))
+    return Projection(table.arrow, tuple(_Planner(file, table, fillings).columns()))
 
 
 class _Planner:
     """Matches two schemas; `path` is made of the file's names, as the name mapping has them."""
 
     def __init__(
-        self, file: FileColumns, table: TableSchema, constants: Mapping[int, pa.Scalar]
+        self, file: FileColumns, table: TableSchema, fillings: Mapping[int, Filling]
     ) -> None:
         self._file = file
-        self._constants = constants
+        self._table = table
+        self._fillings = fillings
         self._mapping = dict(table.name_mapping)
-        self._has_ids = any(_has_id(field) for field in file.arrow)
+        self._has_ids = table.has_field_ids and any(_has_id(field) for field in file.arrow)
         if not self._has_ids and not self._mapping:
             raise UnsupportedTableError(
                 f"{file.name}: its columns carry no field ids and the table has no name mapping",
                 hint="Set the table property schema.name-mapping.default.",
             )
 
+    def columns(self) -> Iterator[Column]:
+        """Yield the columns of the table."""
+        targets, sources = list(self._table.arrow), list(self._file.arrow)
+        found, steps = self.fields(targets, sources, ())
+        for target, position, step in zip(targets, found, steps, strict=True):
+            if position is None:
+                yield Column(None, step)
+                continue
+            source = sources[position]
+            filling = self._fillings.get(field_id(target))
+            if filling is None or not filling.fills_nulls or not filling.start.is_valid:
+                yield Column(source.name, step)
+            else:
+                # No null is left, so that a required column need not be checked for any.
+                value = self._value(target.type, source.type, (source.name,))
+                yield Column(source.name, value, self._missing(target, ()))
+
     def fields(
         self, targets: list[pa.Field], sources: list[pa.Field], path: Path
     ) -> tuple[list[int | None], list[Step]]:
         """Return, per target, the position of its source (None: missing) and its step."""
         positions = self._positions(sources, path)
-        found = [positions.get(field_id(target)) for target in targets]
+        ids = [field_id(target) for target in targets]
+        found = [None if one in self._table.unstored else positions.get(one) for one in ids]
         steps = [
             self._missing(target, path)
             if position is None
@@ -170,14 +237,24 @@ class _Planner:
 
     def _missing(self, target: pa.Field, path: Path) -> Step:
         path = (*path, target.name)
-        value = self._constants.get(field_id(target))
-        if value is not None and value.is_valid:
-            return Fill(value, self._value(target.type, value.type, path))
+        filling = self._fillings.get(field_id(target))
+        if filling is not None and filling.start.is_valid:
+            return self._filled(filling, target, path)
         if not target.nullable:
             raise CorruptTableError(
                 f"{self._file.name}: the required column {'.'.join(path)!r} is not in the file"
             )
         return Nulls(target.type)
+
+    def _filled(self, filling: Filling, target: pa.Field, path: Path) -> Step:
+        start = filling.start
+        if not filling.step:
+            return Fill(start, self._value(target.type, start.type, path))
+        if len(path) > 1 or target.type != pa.int64():
+            raise UnsupportedTableError(
+                f"the column {'.'.join(path)!r} counts rows and is no top-level 64-bit integer"
+            )
+        return Count(self._file.name, start.as_py(), filling.step)
 
     def _positions(self, sources: list[pa.Field], path: Path) -> dict[int, int]:
         positions: dict[int, int] = {}
@@ -215,11 +292,6 @@ def field_id(field: pa.Field) -> int:
     if found is None:
         raise CorruptTableError(f"the table's column {field.name!r} has no field id")
     return found
-
-
-def _id_of(field: pa.Field) -> int | None:
-    text = (field.metadata or {}).get(FIELD_ID_KEY)
-    return None if text is None else int(text)
 
 
 def _has_id(field: pa.Field) -> bool:

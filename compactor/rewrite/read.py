@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from catalog.errors import CorruptTableError
-from catalog.model import KEEP_ALL, FileSlice, Inventory, Selection
+from catalog.model import KEEP_ALL, FileSlice, Inventory, Selection, TableSchema
 from catalog.table import TableFiles
 from compactor.rewrite.input import ParquetInput, open_parquet
 from compactor.rewrite.input import row_groups as every_row_group
@@ -24,19 +25,28 @@ class SliceReader:
     Attributes:
         table: the workers' side of the snapshot.
         selections: the rows each data file loses, by path.
+        schema: the columns that are read.
     """
 
     table: TableFiles
     selections: Mapping[str, Selection]
+    schema: TableSchema
 
     @classmethod
-    def of(cls, table: TableFiles, files: Inventory) -> SliceReader:
+    def of(
+        cls, table: TableFiles, files: Inventory, schema: TableSchema | None = None
+    ) -> SliceReader:
         """Read the delete files of `files`.
+
+        Args:
+            table: the workers' side of the snapshot.
+            files: the slices that will be read.
+            schema: the columns to be read; those that data files store when it is None.
 
         Raises:
             CorruptTableError: a delete file cannot be read.
         """
-        return cls(table, table.selections(files))
+        return cls(table, table.selections(files), schema or table.schema.stored)
 
     def selection(self, file: FileSlice) -> Selection:
         """Return the rows that the file loses.
@@ -81,7 +91,7 @@ class SliceReader:
                     f" the footer of the file {source.metadata.num_rows}"
                 )
             columns = FileColumns(file.path, source.file.schema_arrow, source.int96_columns)
-            projection = plan_projection(columns, self.table.schema, self.table.constants(file))
+            projection = plan_projection(columns, self.schema, self.table.fillings(file))
             yield OpenSlice(source, projection, self.selection(file))
 
 
@@ -113,6 +123,16 @@ class OpenSlice:
     def _survivors(self, row_group: int, start: int) -> Iterator[pa.RecordBatch]:
         for batch in self.source.batches(row_group, self.projection.columns):
             kept = self.selection.kept(start, batch.num_rows)
-            start += batch.num_rows
             # The filter comes first: a dropped row may hold what the table no longer allows.
-            yield self.projection.apply(batch if kept is None else batch.filter(pa.array(kept)))
+            survivors = batch if kept is None else batch.filter(pa.array(kept))
+            yield self.projection.apply(survivors, self._positions(start, batch.num_rows, kept))
+            start += batch.num_rows
+
+    def _positions(
+        self, start: int, count: int, kept: npt.NDArray[np.bool_] | None
+    ) -> pa.Array | None:
+        """Return where the survivors of a batch stand in the file, if it matters."""
+        if not self.projection.needs_positions:
+            return None
+        positions = np.arange(start, start + count)
+        return pa.array(positions if kept is None else positions[kept], pa.int64())

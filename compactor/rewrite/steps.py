@@ -55,7 +55,7 @@ class Convert:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """A column that the file lacks and its partition fixes: one value for every row."""
+    """A column that the file lacks and that has one value in all of its rows."""
 
     value: pa.Scalar
     step: Step
@@ -63,6 +63,24 @@ class Fill:
     def apply(self, array: pa.Array) -> pa.Array:
         """Return the value as often as the array is long."""
         return self.step.apply(pa.repeat(self.value, len(array)))
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A column that follows from where a row stands in the file: `start + step * position`."""
+
+    file: str
+    start: int
+    step: int
+
+    def apply(self, array: pa.Array) -> pa.Array:
+        """Return the values at positions."""
+        try:
+            return pc.add_checked(pc.multiply_checked(array, self.step), self.start)
+        except pa.ArrowInvalid as error:
+            raise CorruptTableError(
+                f"{self.file}: values that count from {self.start} exceed 64 bits"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ def digest_slices(table: TableFiles, files: Inventory) -> RowDigest:
     Raises:
         CatalogError: as reading them raises it.
     """
-    reader = SliceReader.of(table, files)
+    reader = SliceReader.of(table, files, table.schema)
     digest = EMPTY_DIGEST
     for file in files.slices():
         for batch in reader.batches(file):
@@ -73,7 +73,7 @@ def read_back(
             table.storage, file.location, name=name, size_bytes=file.size_bytes
         ) as written:
             _check_footer(written.metadata, file, schema_expected)
-            return _digest(written, table.schema) if proof is Proof.FULL else None
+            return _digest(written, table.schema.stored) if proof is Proof.FULL else None
     except CorruptTableError as error:
         raise VerificationError(f"an output cannot be read back: {error}") from error
 

@@ -457,5 +457,52 @@ class Refusing:
         self.refuses(lake, self.announce(commit, write_output(files, key, rows.drop(["text"]))))
 
 
+class LineageLake(Lake, Protocol):
+    """A lake whose rows have ids and versions, which its files need not store."""
+
+    def lineage(self, snapshot_id: str | None = None) -> dict[int, tuple[int, int]]:
+        """Read id and version of each row, by the column `id`."""
+
+    def update(self, path: str, positions: Sequence[int], text: str) -> str:
+        """Write a file anew with another `text` in some rows, as an engine that keeps row ids.
+
+        The rows that are changed have null as their version, those that are not keep theirs.
+        """
+
+
+class RowLineage:
+    """What readers are told of a row besides its columns: rewriting must not change it."""
+
+    def test_new_rows_have_ids_of_their_own(self, lineage_lake: LineageLake) -> None:
+        fill(lineage_lake)
+        ids = [row_id for row_id, _ in lineage_lake.lineage().values()]
+        assert len(set(ids)) == len(ids) == 60
+
+    def test_a_rewrite_keeps_ids_and_versions(self, lineage_lake: LineageLake) -> None:
+        files = fill(lineage_lake)
+        if lineage_lake.has_deletes:
+            lineage_lake.delete({files["a"][1]: [0, 9, 4]})
+        before = lineage_lake.lineage()
+        for _ in range(2):
+            assert lineage_lake.table.commit(plan_all(lineage_lake.table)).conflicts == ()
+            assert lineage_lake.lineage() == before
+        lineage_lake.append(range(100, 110))
+        after = lineage_lake.lineage()
+        assert {identity: after[identity] for identity in before} == before
+        assert len({row_id for row_id, _ in after.values()}) == len(after)
+
+    def test_stored_ids_win_and_nulls_follow_from_the_file(self, lineage_lake: LineageLake) -> None:
+        files = fill(lineage_lake)
+        before = lineage_lake.lineage()
+        lineage_lake.update(files["a"][0], [2, 3], "changed")
+        found = lineage_lake.lineage()
+        assert {identity: row_id for identity, (row_id, _) in found.items()} == {
+            identity: row_id for identity, (row_id, _) in before.items()
+        }
+        assert {identity for identity in before if found[identity] != before[identity]} == {2, 3}
+        assert lineage_lake.table.commit(plan_all(lineage_lake.table)).conflicts == ()
+        assert lineage_lake.lineage() == found
+
+
 class TableConformance(Reading, Committing, Conflicting, Refusing):
     """All of it."""

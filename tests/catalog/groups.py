@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.model import KEEP_ALL, Commit, Inventory, OutputFile, Rewrite, Snapshot
+from catalog.model import (
+    FIELD_ID_KEY,
+    KEEP_ALL,
+    Commit,
+    Filling,
+    Inventory,
+    OutputFile,
+    Rewrite,
+    Snapshot,
+    TableSchema,
+)
 from catalog.table import Table, TableFiles
 
 
@@ -34,13 +44,30 @@ def read_group(files: TableFiles, group: Inventory) -> tuple[pa.Table, int]:
     parts, dropped = [files.schema.arrow.empty_table()], 0
     for one in group.slices():
         rows = pq.ParquetFile(files.locate(one.path).path).read()
+        rows = _filled(files.schema, rows, files.fillings(one))
         selection = selections.get(one.path, KEEP_ALL)
         mask = selection.kept(0, rows.num_rows)
         dropped += len(selection.dropped)
         if mask is not None:
             rows = rows.filter(pa.array(mask))
-        parts.append(rows.cast(files.schema.arrow))
+        parts.append(rows)
     return pa.concat_tables(parts), dropped
+
+
+def _filled(schema: TableSchema, rows: pa.Table, fillings: Mapping[int, Filling]) -> pa.Table:
+    """Return all rows of a file as readers of the table see them, columns found by name."""
+    columns = []
+    for field in schema.arrow:
+        number = int(field.metadata[FIELD_ID_KEY])
+        is_stored = field.name in rows.column_names and number not in schema.unstored
+        values = rows[field.name].to_pylist() if is_stored else [None] * rows.num_rows
+        filling = fillings.get(number)
+        if filling is not None and (filling.fills_nulls or not is_stored):
+            start, step = filling.start.as_py(), filling.step
+            derived = [start + step * at if step else start for at in range(rows.num_rows)]
+            values = [derived[at] if one is None else one for at, one in enumerate(values)]
+        columns.append(pa.array(values, field.type))
+    return pa.table(columns, schema=schema.arrow)
 
 
 def write_output(files: TableFiles, partition_key: str, rows: pa.Table) -> OutputFile:
@@ -48,7 +75,10 @@ def write_output(files: TableFiles, partition_key: str, rows: pa.Table) -> Outpu
     location = files.new_location(partition_key, f"{uuid.uuid4()}.parquet")
     path = Path(location.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(rows, path)
+    stored = [field for field in files.schema.written if field.name in rows.column_names]
+    columns = [rows[field.name] for field in stored]
+    given = [field.with_type(rows.schema.field(field.name).type) for field in stored]
+    pq.write_table(pa.table(columns, pa.schema(given)), path)
     return OutputFile(str(location), path.stat().st_size, rows.num_rows)
 
 

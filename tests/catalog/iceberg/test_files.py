@@ -1,4 +1,4 @@
-"""The workers' side: schema, layout, selections, constants and places of new files."""
+"""The workers' side: schema, layout, selections, fillings and places of new files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from catalog.iceberg.position_deletes import _positions
 from catalog.iceberg.properties import file_layout
 from catalog.iceberg.schema import arrow_schema, name_mapping
 from catalog.location import Confinement, Location
-from catalog.model import FileSlice, Inventory, TableSchema
+from catalog.model import FileSlice, Filling, Inventory, TableSchema
 from catalog.open import open_table
 from catalog.storage import Storage
 from tests.iceberg_tables import (
@@ -254,7 +254,7 @@ def test_files_of_an_object_layout_are_spread(tmp_path: Path, partitioned_paths:
     assert all(("k=a" in place.segments) == (partitioned_paths == "true") for place in places)
 
 
-# --- constants ---------------------------------------------------------------------------------
+# --- fillings ----------------------------------------------------------------------------------
 
 
 def _scalars() -> dict[int, Any]:
@@ -289,8 +289,10 @@ def test_identity_values_become_scalars_of_their_columns(tmp_path: Path, is_null
         files.storage, files.schema, files.layout, files.confinement, files.placement, (spec,)
     )
     key = encode_key(4, [*values.values(), 3, "dropped"])
-    found = files.constants(FileSlice("p", 1, 1, key, 1, ()))
+    found = files.fillings(FileSlice("p", 1, 1, key, 1, ()))
 
+    assert all(one == Filling(one.start) for one in found.values())
+    found = {field_id: one.start for field_id, one in found.items()}
     assert found.keys() == values.keys()
     for field in files.schema.arrow:
         field_id = int(field.metadata[b"PARQUET:field_id"])
@@ -451,11 +453,11 @@ def test_paths_are_confined() -> None:
         files.locate("s3://bucket/other/x")
 
 
-def test_bucketed_partitions_fix_no_constants(tmp_path: Path) -> None:
+def test_bucketed_partitions_fix_no_values(tmp_path: Path) -> None:
     table = make_table(tmp_path, SCHEMA)
     with table.update_spec() as update:
         update.add_field("id", BucketTransform(2))
     _append(table, 0)
     inventory, files = _inventory(tmp_path)
 
-    assert [files.constants(one) for one in inventory.slices()] == [{}, {}]
+    assert [files.fillings(one) for one in inventory.slices()] == [{}, {}]

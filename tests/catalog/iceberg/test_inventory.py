@@ -425,5 +425,5 @@ def test_partitions_of_a_column_that_was_dropped(tmp_path: Path) -> None:
     inventory = opened.inventory(snapshot)
     assert "day=2026-12-10" in inventory.files["partition"].to_pylist()
     files = opened.files(snapshot)
-    assert all(files.constants(one) == {} for one in inventory.slices())
+    assert all(files.fillings(one) == {} for one in inventory.slices())
     assert files.schema.arrow.get_field_index("day") == -1

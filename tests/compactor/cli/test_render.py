@@ -33,6 +33,8 @@ def inventory(partition: str, files: int, deletes: int) -> Inventory:
             "partition": pa.DictionaryArray.from_arrays(pa.array(count), [partition]),
             "sequence_number": [1] * files,
             "written_at_ms": [0] * files,
+            "first_row_id": [None] * files,
+            "row_version": [None] * files,
             "deletes": [list(range(deletes))] + [[]] * (files - 1),
         },
         schema=DATA_FILES,

@@ -38,6 +38,8 @@ class File:
     written_at_ms: int | None = None
     # Names of delete files.
     deletes: tuple[str, ...] = ()
+    first_row_id: int | None = None
+    row_version: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def inventory_of(files: Sequence[File], deletes: Sequence[Delete] = ()) -> Inven
         "partition": pa.array(partitions, pa.string()).dictionary_encode(),
         "sequence_number": [file.sequence for file in files],
         "written_at_ms": [file.written_at_ms for file in files],
+        "first_row_id": [file.first_row_id for file in files],
+        "row_version": [file.row_version for file in files],
         "deletes": [[numbers[name] for name in file.deletes] for file in files],
     }
     delete_columns = {
@@ -96,6 +100,8 @@ def read_files(inventory: Inventory) -> tuple[list[File], list[Delete]]:
             sequence=row["sequence_number"],
             path=row["path"],
             written_at_ms=row["written_at_ms"],
+            first_row_id=row["first_row_id"],
+            row_version=row["row_version"],
             deletes=tuple(names[number] for number in row["deletes"]),
         )
         for row in inventory.files.to_pylist()

@@ -17,6 +17,7 @@ from catalog.model import (
     DELETE_FILES,
     FileLayout,
     FileSlice,
+    Filling,
     Inventory,
     Selection,
     TableSchema,
@@ -39,14 +40,14 @@ LAYOUT = FileLayout(
 
 @dataclass(frozen=True)
 class LocalTable:
-    """`TableFiles` on a directory; deletes and constants are given, not read."""
+    """`TableFiles` on a directory; deletes and fillings are given, not read."""
 
     directory: str
     schema: TableSchema
     layout: FileLayout = LAYOUT
     storage: Storage = field(default_factory=Storage)
     dropped: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    fixed: tuple[tuple[int, pa.Scalar], ...] = ()
+    fixed: tuple[tuple[int, Filling], ...] = ()
 
     def locate(self, path: str) -> Location:
         return Location.parse(path)
@@ -59,7 +60,7 @@ class LocalTable:
             if path in wanted
         }
 
-    def constants(self, file: FileSlice) -> Mapping[int, pa.Scalar]:
+    def fillings(self, file: FileSlice) -> Mapping[int, Filling]:
         return dict(self.fixed)
 
     def new_location(self, partition_key: str, file_name: str) -> Location:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
-from catalog.model import TableSchema
+from catalog.model import Filling, TableSchema
 from compactor.rewrite.projection import FileColumns, plan_projection
 
 
@@ -30,7 +30,8 @@ def project(
 ) -> pa.Table:
     table = TableSchema(pa.schema(target), tuple((mapping or {}).items()))
     file = FileColumns("f.parquet", rows.schema, int96)
-    plan = plan_projection(file, table, constants or {})
+    fillings = {number: Filling(value) for number, value in (constants or {}).items()}
+    plan = plan_projection(file, table, fillings)
     batches = rows.select(list(plan.columns)).to_batches()
     return pa.Table.from_batches([plan.apply(batch) for batch in batches], pa.schema(target))
 
@@ -221,7 +222,7 @@ def test_a_file_of_other_columns_has_rows_all_the_same() -> None:
     plan = plan_projection(
         FileColumns("f", rows.schema),
         TableSchema(pa.schema([column("p", pa.string(), 2)])),
-        {2: pa.scalar("x")},
+        {2: Filling(pa.scalar("x"))},
     )
     assert plan.columns == ()
     (batch,) = rows.to_batches()
