@@ -177,6 +177,8 @@ def inventories(draw: st.DrawFn) -> Inventory:
         sequence=st.integers(1, 5),
         written_at_ms=st.sampled_from([None, 0, NOW_MS - 1000, NOW_MS, NOW_MS + 5000]),
         deletes=st.one_of(st.just(()), applying.map(tuple)),
+        first_row_id=st.sampled_from([None, 0, 7]),
+        row_version=st.sampled_from([None, 3]),
     )
     files = draw(st.lists(drawn, max_size=40))
     targets = st.one_of(st.none(), st.integers(0, 40).map(lambda n: f"f{n:05d}"))
