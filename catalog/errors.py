@@ -53,6 +53,16 @@ class StorageError(CatalogError):
     retryable = True
 
 
+class NotComposableError(StorageError):
+    """The store does not make an object of ranges of others; its message is the reason.
+
+    Nothing is left of the object: its bytes may be written instead.
+    """
+
+    code = "not-composable"
+    retryable = False
+
+
 class ObjectNotFoundError(CatalogError):
     """An object that the table's metadata names does not exist in storage."""
 

@@ -25,6 +25,9 @@ class Backend(Protocol):
     def read_ranges(self, location: Location, ranges: Sequence[ByteRange]) -> list[bytes]:
         """Return one part per range, each of exactly its length."""
 
+    def read_version(self, location: Location, wanted: ByteRange) -> tuple[bytes, ObjectInfo]:
+        """Return exactly these bytes and what is known of the object that has them."""
+
     def write(self, location: Location, data: bytes) -> None:
         """Store a whole object, in place of what was there, never visible in part."""
 

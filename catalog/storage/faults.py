@@ -20,6 +20,7 @@ from catalog.errors import (
 
 if TYPE_CHECKING:
     from catalog.location import Location
+    from catalog.storage.s3_requests import S3RefusalError
 
 _OS_ERRORS: dict[int | None, type[CatalogError]] = {
     errno.ENOENT: ObjectNotFoundError,
@@ -39,6 +40,13 @@ _HINTS: dict[type[CatalogError], str] = {
 # What S3-like stores answer, with status 403, when the account is full and not forbidden.
 _QUOTA_CODES = ("QuotaExceeded", "XMinioStorageFull", "InsufficientStorage")
 
+_S3_STATUSES: dict[int, type[CatalogError]] = {
+    401: AccessDeniedError,
+    403: AccessDeniedError,
+    404: ObjectNotFoundError,
+    412: ObjectExistsError,
+    416: CorruptTableError,
+}
 # What obstore has no type for: answers to listing and bulk deletion, ranges behind the end.
 _SIGNS: dict[str, type[CatalogError]] = {
     "status code: 401": AccessDeniedError,
@@ -71,6 +79,16 @@ def obstore_faults(action: str, location: Location) -> Iterator[None]:
     except (BaseError, OSError, ValueError) as error:
         reason = _QUERY.sub("", str(error).partition("\n")[0])
         raise _made(_obstore_kind(error), action, location, reason) from error
+
+
+def s3_fault(action: str, location: Location, error: S3RefusalError) -> CatalogError:
+    """Return the error of the catalog for what S3 has answered."""
+    kind = _S3_STATUSES.get(error.status, StorageError)
+    if error.code in _QUOTA_CODES:
+        kind = StorageFullError
+    elif error.code == "NoSuchUpload":
+        kind = StorageError
+    return _made(kind, action, location, str(error))
 
 
 def _obstore_kind(error: Exception) -> type[CatalogError]:

@@ -69,6 +69,17 @@ class LocalFiles:
         self.meter.add(requests=len(ranges), bytes_read=sum(map(len, parts)))
         return parts
 
+    def read_version(self, location: Location, wanted: ByteRange) -> tuple[bytes, ObjectInfo]:
+        """Return exactly these bytes and what is known of the file that has them."""
+        with os_faults("read", location), Path(location.path).open("rb", buffering=0) as file:
+            info = _info(location, os.fstat(file.fileno()))
+            part = _read_fully(file.fileno(), wanted)
+        require_length(location, wanted, len(part))
+        self.meter.add(requests=1, bytes_read=len(part))
+        if info is None:
+            raise ObjectNotFoundError(f"cannot read {location}: it is not a file")
+        return part, info
+
     def write(self, location: Location, data: bytes) -> None:
         """Store a whole file, over what was there."""
         with os_faults("write", location), self._staged(location, data) as staged:

@@ -91,6 +91,19 @@ class RemoteObjects:
         parts = iter(fetched)
         return [bytes(next(parts)) if wanted.length > 0 else b"" for wanted in ranges]
 
+    def read_version(self, location: Location, wanted: ByteRange) -> tuple[bytes, ObjectInfo]:
+        """Return exactly these bytes and what is known of the object that has them."""
+        if not wanted.length:
+            return b"", self.head(location)
+        end = wanted.offset + wanted.length
+        self.meter.add(requests=1)
+        with obstore_faults("read", location):
+            found = obstore.get(self.client, location.key, options={"range": (wanted.offset, end)})
+            data = bytes(found.bytes())
+        self.meter.add(bytes_read=len(data))
+        require_length(location, wanted, len(data))
+        return data, _info(location, found.meta)
+
     def write(self, location: Location, data: bytes) -> None:
         """Store a whole object by one request, over what was there."""
         with obstore_faults("write", location):

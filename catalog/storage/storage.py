@@ -19,9 +19,11 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
+from catalog.errors import NotComposableError
 from catalog.storage.conditional import put_conditionally
 from catalog.storage.local import LocalFiles
 from catalog.storage.output import OutputFile
+from catalog.storage.parts import PARTS_MAX, CopiedPart
 from catalog.storage.values import ByteRange, Meter, ObjectInfo, RetryPolicy, StorageTally
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from catalog.location import Location
     from catalog.storage.backend import Backend
+    from catalog.storage.parts import Part
 
 # The most that one S3 DeleteObjects request takes.
 _DELETE_BATCH_MAX = 1000
@@ -100,6 +103,14 @@ class Storage:
         """
         return self._backend(location).read_ranges(location, ranges)
 
+    def read_version(self, location: Location, wanted: ByteRange) -> tuple[bytes, ObjectInfo]:
+        """Return exactly these bytes and what the store knows of the version they belong to.
+
+        Raises:
+            CorruptTableError: the object ends before the range does.
+        """
+        return self._backend(location).read_version(location, wanted)
+
     def write(self, location: Location, data: bytes) -> None:
         """Store a whole object in place of what was there; readers see the old or the new."""
         self._backend(location).write(location, data)
@@ -152,6 +163,42 @@ class Storage:
             backend.copy(source, target)
         else:
             self.write(target, backend.read(source))
+
+    def can_compose(self, source: Location, target: Location) -> bool:
+        """Whether the store may copy ranges of the one into the other by itself: S3 alone does."""
+        return source.scheme == target.scheme == "s3"
+
+    def compose(self, target: Location, parts: Sequence[Part]) -> None:
+        """Store a new object that is made of these parts, inside the store as far as they say so.
+
+        The name must be unused, as for `open_output`.
+
+        Raises:
+            NotComposableError: the store does not do that; nothing was stored.
+            CorruptTableError: a source is not the version that it is said to be; it is named.
+        """
+        if target.scheme != "s3":
+            raise NotComposableError("the store has no copying of ranges")
+        if len(parts) > PARTS_MAX:
+            raise NotComposableError(f"it takes {len(parts)} parts, {PARTS_MAX} are possible")
+        if not any(isinstance(part, CopiedPart) for part in parts):
+            raise NotComposableError("no range is long enough to be copied by the store")
+        from catalog.storage.composition import Composition, composer
+
+        found = composer(self, target)
+        Composition(self, found, target, parts).run()
+
+    def abort_uploads(self, target: Location) -> int:
+        """Abort unfinished uploads of an object that nobody writes any more; return how many.
+
+        Raises:
+            AccessDeniedError: the credentials do not allow to look for them.
+        """
+        if target.scheme != "s3":
+            return 0
+        from catalog.storage.composition import abort_uploads
+
+        return abort_uploads(self, target)
 
     def open_input(self, location: Location, *, size_bytes: int | None = None) -> pa.NativeFile:
         """Open an object for random access, as `pyarrow.parquet.ParquetFile` wants it.

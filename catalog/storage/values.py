@@ -58,11 +58,19 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class StorageTally:
-    """Requests and bytes that passed through a `Storage`; retries inside the client not counted."""
+    """What was done through a `Storage`; retries inside the client are not counted.
+
+    Attributes:
+        requests: calls to the store.
+        bytes_read: bytes that came to this process.
+        bytes_written: bytes that went out of it.
+        bytes_copied: bytes that the store copied by itself; they are in neither of the others.
+    """
 
     requests: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
+    bytes_copied: int = 0
 
     def __add__(self, other: StorageTally) -> StorageTally:
         """Sum two tallies, such as those of two workers."""
@@ -70,6 +78,7 @@ class StorageTally:
             self.requests + other.requests,
             self.bytes_read + other.bytes_read,
             self.bytes_written + other.bytes_written,
+            self.bytes_copied + other.bytes_copied,
         )
 
 
@@ -86,10 +95,17 @@ class Meter:
         """Start anew in the process that unpickles: each one reports its own use."""
         return (Meter, ())
 
-    def add(self, *, requests: int = 0, bytes_read: int = 0, bytes_written: int = 0) -> None:
+    def add(
+        self,
+        *,
+        requests: int = 0,
+        bytes_read: int = 0,
+        bytes_written: int = 0,
+        bytes_copied: int = 0,
+    ) -> None:
         """Count what has just happened."""
         with self._lock:
-            self._tally += StorageTally(requests, bytes_read, bytes_written)
+            self._tally += StorageTally(requests, bytes_read, bytes_written, bytes_copied)
 
     def read(self) -> StorageTally:
         """Return the counts so far."""

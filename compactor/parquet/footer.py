@@ -152,6 +152,7 @@ class Footer:
         obstacle: why the bytes cannot stand in another file; None when they can.
         tail_offset: where `tail` begins.
         tail: bytes before the footer that were read with it, page index included, if any.
+        etag: of the version of the file that it was read from; empty when it is not known.
     """
 
     location: Location
@@ -166,6 +167,7 @@ class Footer:
     obstacle: str | None
     tail_offset: int = 0
     tail: bytes = field(default=b"", repr=False)
+    etag: str = ""
 
     @property
     def row_group_count(self) -> int:

@@ -48,12 +48,13 @@ def read_footer(storage: Storage, location: Location, size_bytes: int) -> Footer
         UnsupportedTableError: the footer is encrypted, or longer than `FOOTER_BYTES_MAX`.
     """
     length = min(size_bytes, TAIL_BYTES)
-    tail = storage.read_range(location, size_bytes - length, length)
+    tail, version = storage.read_version(location, ByteRange(size_bytes - length, length))
     footer_bytes = _footer_bytes(location, tail, size_bytes)
     wanted = footer_bytes + _TRAILER_BYTES
     if wanted > length:
-        tail = storage.read_range(location, size_bytes - wanted, wanted)
+        tail, version = storage.read_version(location, ByteRange(size_bytes - wanted, wanted))
     footer = parse_footer(location, tail[-wanted:-_TRAILER_BYTES], size_bytes=size_bytes)
+    footer = replace(footer, etag=version.etag)
     return _with_filter_lengths(storage, _with_tail(footer, tail))
 
 

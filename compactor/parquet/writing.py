@@ -1,4 +1,4 @@
-"""Carry out a splice: bytes copied by the kernel between local files, streamed everywhere else."""
+"""Carry out a splice: bytes copied by the kernel or by the store where they can, or streamed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from catalog.errors import NotComposableError
 from catalog.location import Location
 from catalog.storage import ByteRange, OutputFile, Storage
 from catalog.storage.local import LocalOutputFile
+from compactor.parquet.composing import compose_splice
 from compactor.parquet.reading import read_page_index
 from compactor.parquet.rendering import render_tail
 from compactor.parquet.splice import MAGIC, Copy, SplicePlan
@@ -32,12 +34,17 @@ class SplicedFile:
         size_bytes: its length.
         row_counts: number of rows of each row group.
         copied_bytes: bytes of it that were copied, the rest being indexes and footer.
+        composed_bytes: bytes of it that the store copied by itself.
+        why_streamed: why all of them passed through this process; empty when they did not, and
+            between local files.
     """
 
     location: Location
     size_bytes: int
     row_counts: tuple[int, ...]
     copied_bytes: int
+    composed_bytes: int = 0
+    why_streamed: str = ""
 
 
 def write_splice(storage: Storage, plan: SplicePlan, output_location: Location) -> SplicedFile:
@@ -47,8 +54,31 @@ def write_splice(storage: Storage, plan: SplicePlan, output_location: Location) 
         CorruptTableError: a source is shorter than its footer says, or a page index is damaged.
         ObjectNotFoundError, AccessDeniedError, StorageError: a source cannot be read.
         StorageFullError, ObjectExistsError: the output cannot be written.
+        VerificationError: the store was to copy ranges and has copied others.
     """
     tail = render_tail(plan, [read_page_index(storage, one) for one in plan.sources])
+    size_bytes = plan.body_end + len(tail)
+    why_streamed = ""
+    if not output_location.is_local:
+        try:
+            composed_bytes = compose_splice(storage, plan, tail, output_location)
+        except NotComposableError as error:
+            why_streamed = str(error)
+        else:
+            return SplicedFile(
+                output_location, size_bytes, plan.row_counts, plan.copied_bytes, composed_bytes
+            )
+    _write(storage, plan, tail, output_location)
+    return SplicedFile(
+        output_location,
+        size_bytes,
+        plan.row_counts,
+        plan.copied_bytes,
+        why_streamed=why_streamed,
+    )
+
+
+def _write(storage: Storage, plan: SplicePlan, tail: bytes, output_location: Location) -> None:
     with storage.open_output(output_location) as output:
         output.write(MAGIC)
         locations = [one.footer.location for one in plan.sources]
@@ -57,7 +87,6 @@ def write_splice(storage: Storage, plan: SplicePlan, output_location: Location) 
         else:
             _stream(storage, output, plan.copies, locations)
         output.write(tail)
-    return SplicedFile(output_location, output.size_bytes, plan.row_counts, plan.copied_bytes)
 
 
 def _copy_files(output: LocalOutputFile, copies: Iterable[Copy], locations: list[Location]) -> None:
