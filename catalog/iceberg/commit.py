@@ -26,6 +26,7 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
+from catalog.attempts import attempts
 from catalog.conflicts import all_conflict
 from catalog.errors import (
     AccessDeniedError,
@@ -36,7 +37,6 @@ from catalog.errors import (
     TableNotFoundError,
     UnsupportedTableError,
 )
-from catalog.iceberg.attempts import attempts
 from catalog.iceberg.catalogs import catalog_errors
 from catalog.iceberg.cleanup import remove_leftovers, remove_old_metadata
 from catalog.iceberg.commit_properties import pace

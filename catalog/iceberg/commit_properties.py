@@ -6,32 +6,16 @@ A value that cannot be read is as good as none: a commit of finished work does n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import cast
 
 from pyiceberg.avro.codecs import AvroCompressionCodec
+
+from catalog.attempts import Pace
 
 Properties = Mapping[str, str]
 
 # What the property calls them, what the library does.
 _AVRO_CODECS = {"gzip": "gzip", "zstd": "zstd", "uncompressed": "null", "none": "null"}
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Limits of the attempts of one commit.
-
-    Attributes:
-        retries_max: attempts after the first.
-        wait_min_seconds: upper bound of the wait before the first retry, doubled with each.
-        wait_max_seconds: the longest wait.
-        timeout_seconds: no attempt begins later than this after the first.
-    """
-
-    retries_max: int
-    wait_min_seconds: float
-    wait_max_seconds: float
-    timeout_seconds: float
 
 
 def pace(properties: Properties) -> Pace:

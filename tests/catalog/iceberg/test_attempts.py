@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from catalog.iceberg.attempts import attempts
+from catalog.attempts import attempts
 from catalog.iceberg.commit_properties import (
     avro_codec,
     inferred_metrics_max,

@@ -5,8 +5,24 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from catalog.iceberg.commit_properties import Pace
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Limits of the attempts of one commit.
+
+    Attributes:
+        retries_max: attempts after the first.
+        wait_min_seconds: upper bound of the wait before the first retry, doubled with each.
+        wait_max_seconds: the longest wait.
+        timeout_seconds: no attempt begins later than this after the first.
+    """
+
+    retries_max: int
+    wait_min_seconds: float
+    wait_max_seconds: float
+    timeout_seconds: float
 
 
 def attempts(pace: Pace) -> Iterator[int]:
