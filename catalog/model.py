@@ -214,6 +214,30 @@ KEEP_ALL = Selection(np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
+class SortField:
+    """One term of the order of rows.
+
+    Attributes:
+        field_id: the column's id in the table's schema.
+        path: names from the top-level column down to the leaf.
+        is_descending: whether large values come first.
+        is_nulls_first: whether nulls come before all values, whatever the direction.
+        transform: what the format computes of the column and orders by, in its own words.
+    """
+
+    field_id: int
+    path: tuple[str, ...]
+    is_descending: bool = False
+    is_nulls_first: bool = True
+    transform: str = "identity"
+
+    @property
+    def name(self) -> str:
+        """The path with dots."""
+        return ".".join(self.path)
+
+
+@dataclass(frozen=True, slots=True)
 class FileLayout:
     """How a table wants its data files written.
 
@@ -227,6 +251,7 @@ class FileLayout:
         codec_level: its level, None for the codec's default.
         bloom_filters: (dotted column name, false positive probability) of the wanted filters.
         footer_metadata: key-value pairs that the format requires in the footer.
+        sort_order: how the table wants the rows of a file ordered; empty when it does not care.
     """
 
     target_file_size_bytes: int
@@ -238,6 +263,7 @@ class FileLayout:
     codec_level: int | None
     bloom_filters: tuple[tuple[str, float], ...] = ()
     footer_metadata: tuple[tuple[str, str], ...] = ()
+    sort_order: tuple[SortField, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,12 +348,15 @@ class Rewrite:
         files: the replaced slices exactly as planned; a slice that has changed since is a conflict.
         added: the new files: rows of `files` less those their deletes drop, in order.
         rows_dropped: rows of `files` that their deletes drop.
+        sort_order: the order that the rows of every added file are in; empty when `added` keeps
+            that of `files`.
     """
 
     group_id: str
     files: Inventory
     added: tuple[OutputFile, ...]
     rows_dropped: int
+    sort_order: tuple[SortField, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
