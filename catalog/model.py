@@ -8,7 +8,7 @@ one is being read.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -346,10 +346,12 @@ class Rewrite:
     Attributes:
         group_id: the group in its plan.
         files: the replaced slices exactly as planned; a slice that has changed since is a conflict.
-        added: the new files: rows of `files` less those their deletes drop, in order.
+        added: the new files: rows of `files` less those their deletes drop.
         rows_dropped: rows of `files` that their deletes drop.
         sort_order: the order that the rows of every added file are in; empty when `added` keeps
             that of `files`.
+        keeps_order: whether the rows of `added`, one file after the other, come in the order of
+            those of `files`: then deletes that come meanwhile can be carried over to them.
     """
 
     group_id: str
@@ -357,6 +359,7 @@ class Rewrite:
     added: tuple[OutputFile, ...]
     rows_dropped: int
     sort_order: tuple[SortField, ...] = ()
+    keeps_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,8 +396,10 @@ class CommitResult:
             was dropped, and so nothing committed.
         committed: ids of the groups that are in the table now.
         conflicts: the others.
+        warnings: what people should know of other writers of the table, a sentence each.
     """
 
     snapshot: Snapshot | None
     committed: tuple[str, ...]
     conflicts: tuple[Conflict, ...]
+    warnings: tuple[str, ...] = field(default=(), compare=False)

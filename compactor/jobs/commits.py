@@ -40,6 +40,8 @@ def make_commit(
             files=group.files,
             added=results[group.group_id].outputs,
             rows_dropped=results[group.group_id].rows_dropped,
+            # What `rewrite_group` promises; a group whose rows were ordered anew must not say so.
+            keeps_order=True,
         )
         for group in plan.groups
         if group.group_id in results
