@@ -1,6 +1,6 @@
 # Every target sets up what it needs: Python >= 3.11 and make are enough to begin with.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-ray check format bench judges lock clean
+.PHONY: help demo test test-slow test-ray check format bench bench-runtime judges lock clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	command -v $$python >/dev/null && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -10,7 +10,7 @@ READY := .venv/ready
 ICEBERG_SPARK := org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.11.0
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 1; }
@@ -53,6 +53,15 @@ format: $(READY) ## apply the style
 bench: $(READY) ## run every benchmark case against its peers; results in benchmarks/results
 	$(BIN)/python -m benchmarks
 
+bench-runtime: .venv-peers/ready ## run the runtime against Ray, dask and process pools; results in benchmarks/results
+	.venv-peers/bin/python -m benchmarks.runtime
+
+.venv-peers/ready: requirements-peers.lock
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-peers.lock
+	@touch $@
+
 judges: .venv-judges/ready ## install the engines that judge what we write (needs a JDK 17 and Maven)
 
 .venv-judges/ready: requirements-judges.lock tests/judges/rest_catalog.xml
@@ -70,6 +79,9 @@ lock: $(READY) ## resolve the requirements anew, with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --no-annotate --constraint requirements.lock --extra dev --extra ray pyproject.toml \
 		--output-file requirements-ray.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --no-annotate --constraint requirements.lock --constraint requirements-ray.lock \
+		--extra peers pyproject.toml --output-file requirements-peers.lock
 
 clean: ## remove what the other targets made
-	rm -rf .venv .venv-judges .venv-ray compact-demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-judges .venv-peers .venv-ray compact-demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
