@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from catalog.location import Location
 from catalog.model import FileLayout, TableSchema, field_id
 from catalog.storage import OutputFile
 from compactor.parquet import ARROW_SCHEMA, Footer, parse_footer
+from compactor.rewrite.repetition import dictionary_columns, united, with_dictionaries
 
 _CODECS = {
     "none": "NONE",
@@ -42,6 +43,7 @@ class Encoding:
         without_dictionary: paths of the leaf columns that get none.
         has_integer_decimals: whether decimals of up to 18 digits are stored as the integers that
             Iceberg asks for; its readers take byte arrays of fixed length as well.
+        from_dictionaries: columns whose rows come as dictionaries; files do not show it.
     """
 
     schema: pa.Schema
@@ -49,6 +51,7 @@ class Encoding:
     without_statistics: frozenset[str] = frozenset()
     without_dictionary: frozenset[str] = frozenset()
     has_integer_decimals: bool = True
+    from_dictionaries: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, table: TableSchema, layout: FileLayout) -> Encoding:
@@ -61,6 +64,20 @@ class Encoding:
         is_same = other.empty_footer().schema == self.empty_footer().schema
         return (self,) if is_same else (self, other)
 
+    @property
+    def rows_schema(self) -> pa.Schema:
+        """The schema of the rows that a writer takes."""
+        return with_dictionaries(self.schema, self.from_dictionaries)
+
+    def fitting(self, batches: Sequence[pa.RecordBatch]) -> Encoding:
+        """Return the encoding for a file that begins with these rows."""
+        filtered = {name for name, _ in self.layout.bloom_filters}
+        return replace(self, from_dictionaries=dictionary_columns(batches) - filtered)
+
+    def table(self, batches: Sequence[pa.RecordBatch]) -> pa.Table:
+        """Return rows as a writer takes them."""
+        return united(batches, self.rows_schema)
+
     def open_writer(
         self, sink: OutputFile | pa.NativeFile, *, row_group_rows: int
     ) -> pq.ParquetWriter:
@@ -72,7 +89,7 @@ class Encoding:
         codec = _codec(self.layout.codec)
         writer = pq.ParquetWriter(
             sink,
-            self.schema,
+            self.rows_schema,
             compression=codec,
             compression_level=self.layout.codec_level if codec in _CODECS_WITH_LEVEL else None,
             data_page_size=self.layout.page_size_bytes,

@@ -52,8 +52,15 @@ class ParquetInput:
         columns = [self.metadata.schema.column(i) for i in range(self.metadata.num_columns)]
         return frozenset(one.path for one in columns if one.physical_type == _INT96)
 
-    def batches(self, row_group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, row_group: int, columns: Sequence[str], *, dictionaries: frozenset[str] = frozenset()
+    ) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a row group with the given top-level columns.
+
+        Args:
+            row_group: its number.
+            columns: names of columns.
+            dictionaries: those of them that are left as dictionaries.
 
         Raises:
             CorruptTableError: a page cannot be decoded or fails its checksum, or rows are missing.
@@ -62,16 +69,18 @@ class ParquetInput:
         if not columns:
             yield from _bare_batches(rows)
             return
-        for batch in self._decoded(row_group, columns):
+        for batch in self._decoded(row_group, columns, self._dictionaries(sorted(dictionaries))):
             rows -= batch.num_rows
             yield batch
         if rows:
             raise CorruptTableError(f"{self.name}: row group {row_group} lacks {rows} rows")
 
-    def _decoded(self, row_group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def _decoded(
+        self, row_group: int, columns: Sequence[str], file: pq.ParquetFile
+    ) -> Iterator[pa.RecordBatch]:
         with decoding(self.name):
             self._hold(row_group)
-            batches = self.file.iter_batches(
+            batches = file.iter_batches(
                 batch_size=batch_rows(self.file, row_group, self._dictionaries),
                 row_groups=[row_group],
                 columns=list(columns),
@@ -91,7 +100,9 @@ class ParquetInput:
             self.stretch.hold(stretch)
 
     def _dictionaries(self, columns: Sequence[str]) -> pq.ParquetFile:
-        """Return another reader of the file that leaves the given leaf columns as dictionaries."""
+        """Return a reader of the file that leaves the given leaf columns as dictionaries."""
+        if not columns:
+            return self.file
         return _reader(self.stretch, self.metadata, dictionaries=columns)
 
 

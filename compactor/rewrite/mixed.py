@@ -68,7 +68,7 @@ class MixedWriter(RollingWriter):
         if is_full_before(self._progress, self._target_bytes, copied_bytes=size):
             self._end_file()
         if self._open is None or self._mixed is None:
-            self._open = self._mixed = self._begin_file(0)
+            self._open = self._mixed = self._begin_file([])
         self._mixed.copy(footer, row_group)
         self._progress = self._progress.after_copy(size)
         is_full = self._mixed.row_group_count >= self._row_groups_max
@@ -94,8 +94,8 @@ class MixedWriter(RollingWriter):
         if self._open is not None and self._mixed is not None:
             self._mixed.go_on_with(self._workshop)
 
-    def _begin_file(self, row_group_rows: int) -> _MixedFile:
-        del row_group_rows  # Each stretch that is encoded knows its own.
+    def _begin_file(self, rows: list[pa.RecordBatch]) -> _MixedFile:
+        del rows  # Each stretch that is encoded has its own.
         location = self._destination.location(len(self.files))
         self._mixed = _MixedFile(location, self._workshop)
         return self._mixed
@@ -135,7 +135,7 @@ class _MixedFile:
             path = self._workshop.scratch / f"{self._location.name}.{len(self._encoded)}"
             self._encoded.append(path)
             rows = sum(batch.num_rows for batch in batches)
-            self._stretch = _Stretch(path, self._workshop.encoding, rows)
+            self._stretch = _Stretch(path, self._workshop.encoding.fitting(batches), rows)
         self.row_group_count += 1
         return self._stretch.write(batches)
 
@@ -187,14 +187,14 @@ class _Stretch:
 
     def __init__(self, path: Path, encoding: Encoding, row_group_rows: int) -> None:
         self._location = Location.parse(path.as_uri())
-        self._schema = encoding.schema
+        self._encoding = encoding
         with os_faults("create", self._location):
             self._sink = pa.OSFile(str(path), "wb")
             self._writer = encoding.open_writer(self._sink, row_group_rows=row_group_rows)
 
     def write(self, batches: list[pa.RecordBatch]) -> int:
         """Append one row group and return the bytes it took."""
-        rows = pa.Table.from_batches(batches, schema=self._schema)
+        rows = self._encoding.table(batches)
         with os_faults("write", self._location):
             before = self._sink.tell()
             self._writer.write_table(rows, row_group_size=rows.num_rows)

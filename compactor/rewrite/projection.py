@@ -11,7 +11,7 @@ file, column and types.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import pyarrow as pa
@@ -21,8 +21,9 @@ from pyarrow import types
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.model import Filling, TableSchema
 from catalog.model import field_id as _id_of
-from compactor.rewrite.conversion import is_readable_as
+from compactor.rewrite.conversion import is_bytes, is_readable_as
 from compactor.rewrite.nested import is_list
+from compactor.rewrite.repetition import with_dictionaries
 from compactor.rewrite.steps import (
     Convert,
     Count,
@@ -30,6 +31,7 @@ from compactor.rewrite.steps import (
     List,
     Map,
     Nulls,
+    OfDictionary,
     Pass,
     Require,
     Step,
@@ -73,6 +75,11 @@ class Column:
         """Whether it matters where in the file a row stands."""
         return isinstance(self.step, Count) or isinstance(self.filling, Count)
 
+    @property
+    def is_by_value(self) -> bool:
+        """Whether nothing but the file's own value matters."""
+        return isinstance(self.step, Pass | Convert) and self.filling is None
+
     def apply(self, batch: pa.RecordBatch, positions: pa.Array) -> pa.Array:
         """Return the column."""
         if self.source is None:
@@ -104,6 +111,27 @@ class Projection:
     def needs_positions(self) -> bool:
         """Whether it matters where in the file a row stands."""
         return any(one.needs_positions for one in self.outcome)
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """The file's text and binary columns of which each value is read for itself."""
+        return frozenset(
+            one.source
+            for field, one in zip(self.target, self.outcome, strict=True)
+            if one.source is not None and one.is_by_value and is_bytes(field.type)
+        )
+
+    def keeping(self, dictionaries: frozenset[str]) -> Projection:
+        """Return the projection for batches in which these of `texts` are dictionaries."""
+        if not dictionaries:
+            return self
+        kept = [one.source in dictionaries for one in self.outcome]
+        outcome = tuple(
+            replace(one, step=OfDictionary(one.step)) if is_kept else one
+            for one, is_kept in zip(self.outcome, kept, strict=True)
+        )
+        names = [field.name for field, is_kept in zip(self.target, kept, strict=True) if is_kept]
+        return Projection(with_dictionaries(self.target, names), outcome)
 
     def apply(self, batch: pa.RecordBatch, positions: pa.Array | None = None) -> pa.RecordBatch:
         """Return a batch of the file, `columns` at least, as a batch of the table.

@@ -16,6 +16,7 @@ from catalog.table import TableFiles
 from compactor.rewrite.input import ParquetInput, open_parquet
 from compactor.rewrite.input import row_groups as every_row_group
 from compactor.rewrite.projection import FileColumns, Projection, plan_projection
+from compactor.rewrite.repetition import repeating_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +122,21 @@ class OpenSlice:
             start = end
 
     def _survivors(self, row_group: int, start: int) -> Iterator[pa.RecordBatch]:
-        for batch in self.source.batches(row_group, self.projection.columns):
+        dictionaries = self._repeating(row_group, start)
+        projection = self.projection.keeping(dictionaries)
+        for batch in self.source.batches(row_group, projection.columns, dictionaries=dictionaries):
             kept = self.selection.kept(start, batch.num_rows)
             # The filter comes first: a dropped row may hold what the table no longer allows.
             survivors = batch if kept is None else batch.filter(pa.array(kept))
-            yield self.projection.apply(survivors, self._positions(start, batch.num_rows, kept))
+            yield projection.apply(survivors, self._positions(start, batch.num_rows, kept))
             start += batch.num_rows
+
+    def _repeating(self, row_group: int, start: int) -> frozenset[str]:
+        """Return the columns that stay dictionaries: none where a row is dropped."""
+        group = self.source.metadata.row_group(row_group)
+        if self.selection.kept(start, group.num_rows) is not None:
+            return frozenset()
+        return repeating_columns(group, self.projection.texts)
 
     def _positions(
         self, start: int, count: int, kept: npt.NDArray[np.bool_] | None

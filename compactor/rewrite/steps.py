@@ -95,6 +95,17 @@ class Nulls:
 
 
 @dataclass(frozen=True, slots=True)
+class OfDictionary:
+    """A leaf that comes as a dictionary and stays one: its values are read, not its rows."""
+
+    step: Step
+
+    def apply(self, array: pa.DictionaryArray) -> pa.DictionaryArray:
+        """Return the array with the values of the table."""
+        return pa.DictionaryArray.from_arrays(array.indices, self.step.apply(array.dictionary))
+
+
+@dataclass(frozen=True, slots=True)
 class Require:
     """A column that the table requires and the file declares optional."""
 

@@ -22,6 +22,7 @@ from catalog.table import TableFiles
 from compactor.rewrite.dictionaries import unrepeating_paths
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.floats import nan_paths, negative_zero_paths
+from compactor.rewrite.repetition import decoded_bytes
 from compactor.rewrite.rolling import Progress, is_file_full, row_group_bytes
 
 MIB = 1 << 20
@@ -145,7 +146,7 @@ class RollingWriter:
         Raises:
             StorageFullError, AccessDeniedError, StorageError: a file cannot be written.
         """
-        row_decoded = batch.nbytes / max(1, batch.num_rows)
+        row_decoded = decoded_bytes(batch) / max(1, batch.num_rows)
         row_stored = stored_bytes / max(1, batch.num_rows)
         while batch.num_rows:
             if not self._collected.rows:
@@ -204,7 +205,7 @@ class RollingWriter:
         rows, self._collected = self._collected, _Collected()
         self._adapt_encoding(rows.batches)
         if self._open is None:
-            self._open = self._begin_file(rows.rows)
+            self._open = self._begin_file(rows.batches)
         written_bytes = self._open.write(rows.batches)
         self._progress = self._progress.after(
             stored_bytes=rows.stored_bytes,
@@ -232,11 +233,12 @@ class RollingWriter:
         self._end_file()
         self.encoding = encoding
 
-    def _begin_file(self, row_group_rows: int) -> OpenFile:
-        """Begin an output whose first row group to be encoded has this many rows."""
+    def _begin_file(self, rows: list[pa.RecordBatch]) -> OpenFile:
+        """Begin an output whose first row group to be encoded has these rows."""
         location = self._destination.location(len(self.files))
         sink = self._destination.storage.open_output(location)
-        return _EncodedFile(sink, self.encoding, row_group_rows)
+        row_count = sum(batch.num_rows for batch in rows)
+        return _EncodedFile(sink, self.encoding.fitting(rows), row_count)
 
     def _end_file(self) -> None:
         if self._open is not None:
@@ -250,7 +252,7 @@ class _EncodedFile:
 
     def __init__(self, sink: StorageOutput, encoding: Encoding, row_group_rows: int) -> None:
         self._sink = sink
-        self._schema = encoding.schema
+        self._encoding = encoding
         self._row_groups: list[int] = []
         try:
             self._writer = encoding.open_writer(sink, row_group_rows=row_group_rows)
@@ -261,7 +263,7 @@ class _EncodedFile:
     def write(self, batches: list[pa.RecordBatch]) -> int:
         """Append one row group and return the bytes it took."""
         before = self._sink.size_bytes
-        rows = pa.Table.from_batches(batches, schema=self._schema)
+        rows = self._encoding.table(batches)
         self._writer.write_table(rows, row_group_size=rows.num_rows)
         self._row_groups.append(rows.num_rows)
         return self._sink.size_bytes - before

@@ -1,0 +1,90 @@
+"""Texts that repeat stay dictionaries on their way from input to output: neither spread nor hashed.
+
+Reading a column of few distinct texts spreads them over all rows, and writing it finds them again
+by hashing every row. Left as a dictionary it costs a third less; the output is the same.
+
+A dictionary may name values of which no row is left. So it is only taken where no row is dropped:
+what was deleted must not live on in a dictionary page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import types
+
+_VARIABLE = "BYTE_ARRAY"
+# Values for each byte that a dictionary takes in the file: only small ones are cheap to unite.
+_VALUES_PER_BYTE_MIN = 4
+
+
+def repeating_columns(group: pq.RowGroupMetaData, columns: Collection[str]) -> frozenset[str]:
+    """Return which top-level columns of a row group are stored with a small dictionary."""
+    chunks = (group.column(index) for index in range(group.num_columns))
+    return frozenset(
+        chunk.path_in_schema
+        for chunk in chunks
+        if chunk.path_in_schema in columns and _is_repeating(chunk)
+    )
+
+
+def with_dictionaries(schema: pa.Schema, names: Collection[str]) -> pa.Schema:
+    """Return the schema of rows whose named columns are dictionaries; the values stay the same."""
+    for index, field in enumerate(schema):
+        if field.name in names:
+            schema = schema.set(index, field.with_type(pa.dictionary(pa.int32(), field.type)))
+    return schema
+
+
+def dictionary_columns(batches: Sequence[pa.RecordBatch]) -> frozenset[str]:
+    """Return the columns that are dictionaries in every batch."""
+    found = (
+        {field.name for field in batch.schema if types.is_dictionary(field.type)}
+        for batch in batches
+    )
+    return frozenset(set.intersection(*found))
+
+
+def united(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """Return batches as one table, each dictionary column with a single dictionary.
+
+    Args:
+        batches: rows, with or without dictionaries.
+        schema: which columns are to be dictionaries.
+    """
+    columns = [
+        pa.chunked_array(
+            [_spelled(batch.column(field.name), field.type) for batch in batches], field.type
+        )
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema).unify_dictionaries()
+
+
+def decoded_bytes(batch: pa.RecordBatch) -> int:
+    """Return the size that a batch would have in memory without dictionaries."""
+    return sum(map(_decoded_bytes, batch.columns))
+
+
+def _is_repeating(chunk: pq.ColumnChunkMetaData) -> bool:
+    if chunk.physical_type != _VARIABLE or not chunk.has_dictionary_page:
+        return False
+    dictionary_bytes = chunk.data_page_offset - (chunk.dictionary_page_offset or 0)
+    return bool(0 < dictionary_bytes * _VALUES_PER_BYTE_MIN <= chunk.num_values)
+
+
+def _spelled(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    if array.type == kind:
+        return array
+    return array.dictionary_encode() if types.is_dictionary(kind) else array.dictionary_decode()
+
+
+def _decoded_bytes(array: pa.Array) -> int:
+    if not types.is_dictionary(array.type):
+        return int(array.nbytes)
+    lengths = pc.binary_length(array.dictionary)
+    mean = pc.mean(lengths).as_py() or 0.0
+    return int(array.indices.nbytes + len(array) * mean)

@@ -1,0 +1,125 @@
+"""Texts that repeat: the output is what it would be otherwise, and deleted ones are gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog.model import TableSchema
+from compactor.rewrite import repetition
+from compactor.rewrite.group import rewrite_group
+from compactor.rewrite.repetition import decoded_bytes, repeating_columns, united, with_dictionaries
+from tests.compactor.rewrite.tables import (
+    LAYOUT,
+    LocalTable,
+    make_task,
+    output_files,
+    with_ids,
+    write_file,
+)
+
+ROWS = 4000
+SCHEMA = with_ids(
+    pa.schema(
+        [
+            pa.field("state", pa.string()),
+            pa.field("flag", pa.binary(), nullable=False),
+            pa.field("text", pa.string()),
+        ]
+    )
+)
+texts = st.lists(st.none() | st.sampled_from(["", "a", "ab", "ü", "\0"]), min_size=1, max_size=30)
+
+
+def rows_of(seed: int, states: tuple[str, ...]) -> pa.Table:
+    random = np.random.default_rng(seed)
+    picked = random.integers(0, len(states) + 1, ROWS)
+    return pa.table(
+        {
+            "state": [None if pick == len(states) else states[pick] for pick in picked],
+            "flag": [b"yes" if pick else b"no" for pick in picked],
+            "text": [random.bytes(9).hex() for _ in range(ROWS)],
+        },
+        schema=SCHEMA,
+    )
+
+
+def compacted(tmp_path: Path, name: str, paths: list[str]) -> bytes:
+    table = LocalTable(str(tmp_path / name), TableSchema(SCHEMA))
+    rewrite_group(make_task(table, paths))
+    (output,) = output_files(table)
+    return output.read_bytes()
+
+
+def test_output_is_the_same_byte_for_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = tuple(f"{number:05}" for number in range(1500))
+    contents = [rows_of(1, ("new", "old")), rows_of(2, ("sold",)), rows_of(3, many)]
+    paths = [
+        write_file(tmp_path / f"{number}.parquet", rows) for number, rows in enumerate(contents)
+    ]
+
+    group = pq.read_metadata(paths[0]).row_group(0)
+    assert repeating_columns(group, {"state", "flag", "text"}) == {"state", "flag"}
+    with_them = compacted(tmp_path, "with", paths)
+    monkeypatch.setattr(repetition, "_VALUES_PER_BYTE_MIN", 1 << 40)
+    assert repeating_columns(group, {"state", "flag", "text"}) == frozenset()
+
+    assert with_them == compacted(tmp_path, "without", paths)
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_other_spellings_in_files_pass_too(tmp_path: Path, kind: pa.DataType) -> None:
+    rows = rows_of(1, ("new", "old"))
+    spelled = rows.cast(SCHEMA.set(0, SCHEMA.field(0).with_type(kind)))
+    paths = [write_file(tmp_path / "in.parquet", spelled, store_schema=True)]
+
+    output = compacted(tmp_path, "out", paths)
+
+    assert pq.read_table(pa.BufferReader(output)).to_pylist() == rows.to_pylist()
+
+
+def test_deleted_text_does_not_live_on_in_a_dictionary(tmp_path: Path) -> None:
+    rows = rows_of(1, ("public",))
+    secret = rows.set_column(0, SCHEMA.field(0), pa.array(["secret"] + ["public"] * (ROWS - 1)))
+    path = write_file(tmp_path / "in.parquet", secret, compression="none")
+    layout = replace(LAYOUT, codec="none", codec_level=None)
+    table = LocalTable(str(tmp_path / "t"), TableSchema(SCHEMA), layout=layout).dropping(path, [0])
+
+    rewrite_group(make_task(table, [path]))
+
+    (output,) = output_files(table)
+    assert b"public" in output.read_bytes()
+    assert b"secret" not in output.read_bytes()
+
+
+@given(st.lists(st.tuples(texts, st.booleans()), min_size=1, max_size=5))
+def test_united_rows_are_the_rows(parts: list[tuple[list[str | None], bool]]) -> None:
+    schema = pa.schema([("x", pa.string())])
+    arrays = [pa.array(values, pa.string()) for values, _ in parts]
+    batches = [
+        pa.RecordBatch.from_arrays(
+            [array.dictionary_encode() if is_dictionary else array], names=["x"]
+        )
+        for array, (_, is_dictionary) in zip(arrays, parts, strict=True)
+    ]
+
+    together = united(batches, with_dictionaries(schema, {"x"}))
+
+    assert together["x"].to_pylist() == [text for values, _ in parts for text in values]
+    assert len({str(chunk.dictionary) for chunk in together["x"].chunks}) == 1
+    assert united(batches, schema)["x"].to_pylist() == together["x"].to_pylist()
+
+
+def test_dictionaries_count_as_what_they_stand_for() -> None:
+    values = pa.array(["abcd", "efgh"] * 500)
+    plain = pa.RecordBatch.from_arrays([values], names=["x"])
+    short = pa.RecordBatch.from_arrays([values.dictionary_encode()], names=["x"])
+
+    assert decoded_bytes(short) == pytest.approx(plain.nbytes, rel=0.01)
