@@ -328,7 +328,7 @@ def abort_uploads(storage: Storage, target: Location) -> int:
         StorageError: the store fails.
     """
     try:
-        found = composer(storage, target)
+        found = _composer(target.authority, storage.properties, storage.retry)
     except NotComposableError:
         return 0
     aborted = 0

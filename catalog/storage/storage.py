@@ -23,7 +23,7 @@ from catalog.errors import NotComposableError
 from catalog.storage.conditional import put_conditionally
 from catalog.storage.local import LocalFiles
 from catalog.storage.output import OutputFile
-from catalog.storage.parts import PARTS_MAX, CopiedPart
+from catalog.storage.parts import PART_BYTES_MIN, PARTS_MAX, CopiedPart
 from catalog.storage.values import ByteRange, Meter, ObjectInfo, RetryPolicy, StorageTally
 
 if TYPE_CHECKING:
@@ -164,9 +164,13 @@ class Storage:
         else:
             self.write(target, backend.read(source))
 
-    def can_compose(self, source: Location, target: Location) -> bool:
-        """Whether the store may copy ranges of the one into the other by itself: S3 alone does."""
-        return source.scheme == target.scheme == "s3"
+    def composed_bytes_min(self, target: Location) -> int | None:
+        """Return how long a range must be for `compose` to copy it inside the store.
+
+        None where it never does. Whether a store keeps the promise of its kind is found out by
+        asking it to.
+        """
+        return PART_BYTES_MIN if target.scheme == "s3" else None
 
     def compose(self, target: Location, parts: Sequence[Part]) -> None:
         """Store a new object that is made of these parts, inside the store as far as they say so.

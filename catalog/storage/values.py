@@ -72,6 +72,11 @@ class StorageTally:
     bytes_written: int = 0
     bytes_copied: int = 0
 
+    @property
+    def bytes_out(self) -> int:
+        """Bytes that came into being in the store, whoever moved them."""
+        return self.bytes_written + self.bytes_copied
+
     def __add__(self, other: StorageTally) -> StorageTally:
         """Sum two tallies, such as those of two workers."""
         return StorageTally(

@@ -82,7 +82,9 @@ def _saved(report: JobReport, plan: Plan | None) -> str:
 
 
 def _moved(report: JobReport) -> str:
-    copied = f", copied {format_size(report.bytes_spliced)}" if report.bytes_spliced else ""
+    composed = report.splice.composed_bytes
+    inside = f" ({format_size(composed)} of them inside the store)" if composed else ""
+    copied = f", copied {format_size(report.bytes_spliced)}{inside}" if report.bytes_spliced else ""
     kept = f", kept {format_size(report.bytes_kept)} by reference" if report.bytes_kept else ""
     return (
         f"Moved: read {format_size(report.bytes_read)}, "
@@ -101,6 +103,10 @@ def splice_lines(splice: Spliced) -> Iterator[str]:
             f"Copied as they are: {format_count(splice.row_groups, 'row group')}, "
             f"{format_size(splice.copied_bytes)}{checks}"
         )
+    if splice.composed_bytes:
+        yield f"Copied inside the store: {format_size(splice.composed_bytes)}"
+    for reason, count in splice.streamed:
+        yield f"Copied through a worker: {format_count(count, 'output')}: {reason}"
     for reason, count in splice.reasons:
         yield f"Encoded anew: {format_count(count, 'row group')}: {reason}"
 

@@ -93,8 +93,10 @@ def _totals(plan: Plan) -> Iterator[str]:
         f"write {format_size(price.output_bytes_estimate)}."
     )
     if price.splice_bytes_estimate:
+        composed = price.compose_bytes_estimate
+        inside = f" ({format_size(composed)} inside the store)" if composed else ""
         yield (
-            f"Bytes: copy {format_size(price.splice_bytes_estimate)} as they are, "
+            f"Bytes: copy {format_size(price.splice_bytes_estimate)}{inside} as they are, "
             f"encode {format_size(price.transcode_bytes_estimate)} anew; "
             "footers have the last word."
         )

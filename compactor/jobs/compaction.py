@@ -191,6 +191,10 @@ class _Session:
 def table_state(table: Table, snapshot: Snapshot, inventory: Inventory) -> TableState:
     """Return what is planned against."""
     files = table.files(snapshot)
+    composed_bytes_min = None
+    if inventory.file_count:
+        somewhere = files.locate(inventory.files["path"][0].as_py())
+        composed_bytes_min = files.storage.composed_bytes_min(somewhere)
     return TableState(
         name=table.name,
         format=table.format,
@@ -198,6 +202,7 @@ def table_state(table: Table, snapshot: Snapshot, inventory: Inventory) -> Table
         inventory=inventory,
         layout=files.layout,
         leaf_columns=files.schema.leaf_columns,
+        composed_bytes_min=composed_bytes_min,
     )
 
 

@@ -43,7 +43,8 @@ def _price_document(price: Price) -> dict[str, Any]:
         "cpu_seconds_estimate": price.cpu_seconds_estimate,
         "requests_estimate": price.requests_estimate,
         "bytes_by_rung": {
-            Rung.SPLICE.value: price.splice_bytes_estimate,
+            Rung.COMPOSE.value: price.compose_bytes_estimate,
+            Rung.SPLICE.value: price.splice_bytes_estimate - price.compose_bytes_estimate,
             Rung.TRANSCODE.value: price.transcode_bytes_estimate,
         },
     }

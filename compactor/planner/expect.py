@@ -7,6 +7,8 @@ their table wants them, cut into row groups of the usual size.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from compactor.planner.columns import FileColumns, Floats
@@ -18,30 +20,61 @@ from compactor.splicing import SpliceLimits
 _ROW_GROUP_BYTES = 32 * MIB
 
 
-def spliced_bytes(
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Bytes per file of an inventory.
+
+    Attributes:
+        spliced: copied as they are.
+        composed: the part of them that the store copies by itself.
+    """
+
+    spliced: Floats
+    composed: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """What decides how bytes are copied.
+
+    Attributes:
+        limits: which row groups may be copied; None for none.
+        leaf_columns: column chunks of a row group.
+        composed_bytes_min: length from which on the store copies a range itself; None for never.
+    """
+
+    limits: SpliceLimits | None
+    leaf_columns: int
+    composed_bytes_min: int | None
+
+
+def expected_bytes(
     columns: FileColumns,
     candidates: Candidates,
-    *,
-    limits: SpliceLimits | None,
-    leaf_columns: int,
-) -> Floats:
+    copying: Copying,
+) -> Expected:
     """Return the expected bytes per file.
 
     Args:
         columns: the files.
         candidates: the rows that they lose.
-        limits: which row groups may be copied; None for none.
-        leaf_columns: column chunks of a row group.
+        copying: what is copied, and by whom.
     """
     size = columns.size_bytes.astype(np.float64)
+    limits = copying.limits
     if limits is None:
-        return np.zeros_like(size)
+        return Expected(np.zeros_like(size), np.zeros_like(size))
     row_groups = np.maximum(np.ceil(size / _ROW_GROUP_BYTES), 1)
     row_group_bytes = size / row_groups
-    least = max(limits.row_group_bytes_min, limits.chunk_bytes_min * leaf_columns, 1)
+    least = max(limits.row_group_bytes_min, limits.chunk_bytes_min * copying.leaf_columns, 1)
     is_copied = (row_group_bytes >= least) & (columns.row_count > 0)
     # Deleted rows may lie anywhere: each hits one row group out of all.
     untouched = (1 - 1 / row_groups) ** candidates.rows_dropped
     untouched[candidates.rows_dropped == 0] = 1
-    expected: Floats = np.where(is_copied, size * untouched, 0.0)
-    return expected
+    spliced: Floats = np.where(is_copied, size * untouched, 0.0)
+    if copying.composed_bytes_min is None:
+        return Expected(spliced, np.zeros_like(size))
+    # Row groups that follow each other are one range; a deleted row may cut it at any place.
+    is_whole = candidates.rows_dropped == 0
+    shortest = np.where(is_whole, size, row_group_bytes)
+    return Expected(spliced, np.where(shortest >= copying.composed_bytes_min, spliced, 0.0))

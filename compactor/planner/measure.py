@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from catalog.model import Inventory
-from compactor.planner.columns import FileColumns, Floats, Ints
+from compactor.planner.columns import FileColumns, Ints
+from compactor.planner.expect import Expected
 from compactor.planner.pack import Packing
 from compactor.planner.select import Candidates, Need
 
@@ -27,6 +28,7 @@ class GroupFigures:
         delete_rows: rows in them.
         needs: number of files per kind of need.
         spliced_bytes: estimate of the bytes that are copied as they are.
+        composed_bytes: the part of them that the store copies by itself.
     """
 
     files: Ints
@@ -38,6 +40,7 @@ class GroupFigures:
     delete_rows: Ints
     needs: Mapping[Need, Ints]
     spliced_bytes: Ints
+    composed_bytes: Ints
 
 
 def measure_groups(
@@ -46,9 +49,9 @@ def measure_groups(
     *,
     candidates: Candidates,
     packing: Packing,
-    spliced_bytes: Floats,
+    expected: Expected,
 ) -> GroupFigures:
-    """Measure every group; `spliced_bytes` is expected per file of the inventory."""
+    """Measure every group."""
     rows, starts = packing.rows, packing.starts
     needs = candidates.needs[rows]
     groups, deletes = _deletes_by_group(columns, packing)
@@ -68,7 +71,8 @@ def measure_groups(
         delete_bytes=total(inventory.delete_files["size_bytes"].to_numpy()),
         delete_rows=total(inventory.delete_files["row_count"].to_numpy()),
         needs={need: _sums((needs & need > 0).astype(np.int64), starts) for need in Need},
-        spliced_bytes=_sums(np.rint(spliced_bytes[rows]).astype(np.int64), starts),
+        spliced_bytes=_sums(np.rint(expected.spliced[rows]).astype(np.int64), starts),
+        composed_bytes=_sums(np.rint(expected.composed[rows]).astype(np.int64), starts),
     )
 
 

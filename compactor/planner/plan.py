@@ -15,6 +15,7 @@ from compactor.splicing import SpliceLimits
 class Rung(StrEnum):
     """How far down the cost ladder a group has to climb."""
 
+    COMPOSE = "splice, server side"
     SPLICE = "splice"
     MIXED = "splice+transcode"
     TRANSCODE = "transcode"
@@ -32,6 +33,7 @@ class Price:
         cpu_seconds_estimate: CPU time of all processes.
         requests_estimate: calls to the storage.
         splice_bytes_estimate: the part of the input that is copied without being decoded.
+        compose_bytes_estimate: the part of that which the store copies by itself.
     """
 
     input_bytes: int
@@ -41,6 +43,7 @@ class Price:
     cpu_seconds_estimate: float
     requests_estimate: int
     splice_bytes_estimate: int = 0
+    compose_bytes_estimate: int = 0
 
     @property
     def transcode_bytes_estimate(self) -> int:
@@ -150,4 +153,5 @@ def _total_price(prices: list[Price]) -> Price:
         cpu_seconds_estimate=round(math.fsum(price.cpu_seconds_estimate for price in prices), 3),
         requests_estimate=sum(price.requests_estimate for price in prices),
         splice_bytes_estimate=sum(price.splice_bytes_estimate for price in prices),
+        compose_bytes_estimate=sum(price.compose_bytes_estimate for price in prices),
     )

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from catalog.model import FileLayout, Inventory, Snapshot
 from compactor.planner.columns import FileColumns, read_columns
-from compactor.planner.expect import spliced_bytes
+from compactor.planner.expect import Copying, expected_bytes
 from compactor.planner.measure import GroupFigures, measure_groups
 from compactor.planner.pack import Packing, pack
 from compactor.planner.plan import FileGroup, Plan, Skipped
@@ -46,6 +46,8 @@ class TableState:
         inventory: its file slices.
         layout: how the table wants its files.
         leaf_columns: columns that a file stores, nested ones counted by their leaves.
+        composed_bytes_min: how long a range must be for the store to copy it by itself; None if
+            it never does.
     """
 
     name: str
@@ -54,6 +56,7 @@ class TableState:
     inventory: Inventory
     layout: FileLayout
     leaf_columns: int
+    composed_bytes_min: int | None = None
 
 
 def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
@@ -74,8 +77,10 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
         columns,
         candidates=candidates,
         packing=packing,
-        spliced_bytes=spliced_bytes(
-            columns, candidates, limits=limits, leaf_columns=table.leaf_columns
+        expected=expected_bytes(
+            columns,
+            candidates,
+            copying=Copying(limits, table.leaf_columns, table.composed_bytes_min),
         ),
     )
     taken, refused = _within_budget(figures, policy)
@@ -163,6 +168,7 @@ def _group_size(figures: GroupFigures, group: int, sizes: FileSizes) -> GroupSiz
         output_bytes=kept_bytes,
         output_files=sizes.rolled_files(kept_bytes),
         spliced_bytes=int(figures.spliced_bytes[group]),
+        composed_bytes=int(figures.composed_bytes[group]),
     )
 
 

@@ -23,6 +23,9 @@ _DELETE_ROW_BYTES = 32
 _TRANSCODE_CPU_SECONDS_PER_BYTE = 40 / GIB
 # Copied by the kernel, footers and page indexes rewritten.
 _SPLICE_CPU_SECONDS_PER_BYTE = 1.3 / GIB
+# Asked for in parts and looked at afterwards.
+_COMPOSE_CPU_SECONDS_PER_BYTE = 0.1 / GIB
+_COMPOSE_REQUEST_BYTES = 64 * MIB
 # Open, footer, schema mapping; a delete file has few and small columns.
 _FILE_CPU_SECONDS = 0.005
 # Column chunks of neighbouring columns are fetched together, up to about this size.
@@ -47,6 +50,7 @@ class GroupSize:
         output_bytes: estimate of the bytes written.
         output_files: estimate of the files written.
         spliced_bytes: estimate of the bytes that are copied as they are.
+        composed_bytes: the part of them that the store copies by itself.
     """
 
     files: int
@@ -57,13 +61,16 @@ class GroupSize:
     output_bytes: int
     output_files: int
     spliced_bytes: int = 0
+    composed_bytes: int = 0
 
     @property
     def rung(self) -> Rung:
         """How its bytes move."""
         if not self.spliced_bytes:
             return Rung.TRANSCODE
-        return Rung.SPLICE if self.spliced_bytes >= self.input_bytes else Rung.MIXED
+        if self.spliced_bytes < self.input_bytes:
+            return Rung.MIXED
+        return Rung.COMPOSE if self.composed_bytes >= self.input_bytes else Rung.SPLICE
 
 
 def price_group(size: GroupSize, layout: FileLayout) -> Price:
@@ -75,12 +82,6 @@ def price_group(size: GroupSize, layout: FileLayout) -> Price:
     memory = _PROCESS_BYTES + _ROW_GROUP_COPIES * row_group + _DELETE_ROW_BYTES * size.delete_rows
     read_bytes = size.input_bytes + size.delete_bytes
     opened = size.files + size.delete_files
-    requests = (
-        _OPEN_REQUESTS * opened
-        + max(opened, read_bytes // _READ_REQUEST_BYTES)
-        + _CREATE_REQUESTS * size.output_files
-        + size.output_bytes // _WRITE_REQUEST_BYTES
-    )
     return Price(
         input_bytes=size.input_bytes,
         delete_bytes=size.delete_bytes,
@@ -88,10 +89,25 @@ def price_group(size: GroupSize, layout: FileLayout) -> Price:
         memory_bytes_estimate=int(memory),
         cpu_seconds_estimate=round(
             (read_bytes - size.spliced_bytes) * _TRANSCODE_CPU_SECONDS_PER_BYTE
-            + size.spliced_bytes * _SPLICE_CPU_SECONDS_PER_BYTE
+            + (size.spliced_bytes - size.composed_bytes) * _SPLICE_CPU_SECONDS_PER_BYTE
+            + size.composed_bytes * _COMPOSE_CPU_SECONDS_PER_BYTE
             + _FILE_CPU_SECONDS * (opened + size.output_files),
             3,
         ),
-        requests_estimate=requests,
+        requests_estimate=_requests(size),
         splice_bytes_estimate=size.spliced_bytes,
+        compose_bytes_estimate=size.composed_bytes,
+    )
+
+
+def _requests(size: GroupSize) -> int:
+    """Return the calls to the storage; what the store copies is neither read nor written."""
+    opened = size.files + size.delete_files
+    read_bytes = size.input_bytes + size.delete_bytes - size.composed_bytes
+    return (
+        _OPEN_REQUESTS * opened
+        + max(opened, read_bytes // _READ_REQUEST_BYTES)
+        + _CREATE_REQUESTS * size.output_files
+        + max(0, size.output_bytes - size.composed_bytes) // _WRITE_REQUEST_BYTES
+        + -(-size.composed_bytes // _COMPOSE_REQUEST_BYTES)
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 
@@ -23,7 +24,7 @@ from compactor.rewrite.task import (
     Spliced,
 )
 from compactor.rewrite.verify import check_digests, check_rows, read_back
-from compactor.rewrite.write import Destination, RollingWriter
+from compactor.rewrite.write import Destination, RollingWriter, WrittenFile
 from compactor.splicing import SpliceLimits
 
 
@@ -55,10 +56,10 @@ def rewrite_group(task: RewriteTask) -> RewriteResult:
         rows_dropped=rows_read - rows_kept,
         rows_written=rows_written,
         bytes_read=used.bytes_read - before.bytes_read,
-        bytes_written=used.bytes_written - before.bytes_written,
+        bytes_written=used.bytes_out - before.bytes_out,
         requests=used.requests - before.requests,
         digest=digest,
-        splice=work.spliced(),
+        splice=work.spliced(writer.files),
     )
 
 
@@ -154,8 +155,8 @@ class _Work:
             if file.row_count
         )
 
-    def spliced(self) -> Spliced:
-        """Tell what was copied."""
+    def spliced(self, files: Sequence[WrittenFile]) -> Spliced:
+        """Tell what was copied, and how it came into the outputs."""
         found = self._decisions
         if found is None:
             return NOT_SPLICED
@@ -164,6 +165,10 @@ class _Work:
             unchecked_bytes=found.bytes_unchecked,
             row_groups=found.row_groups_spliced,
             reasons=tuple(found.reasons.most_common()),
+            composed_bytes=sum(file.composed_bytes for file in files),
+            streamed=tuple(
+                Counter(file.why_streamed for file in files if file.why_streamed).most_common()
+            ),
         )
 
 

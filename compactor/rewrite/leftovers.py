@@ -1,12 +1,16 @@
-"""Remove what an attempt that died has left behind."""
+"""Remove what an attempt that died has left behind: outputs, and uploads that were not finished."""
 
 from __future__ import annotations
 
-from catalog.errors import ObjectNotFoundError
+import logging
+
+from catalog.errors import AccessDeniedError, ObjectNotFoundError
 from catalog.location import Location
 from catalog.storage import Storage
 from catalog.table import TableFiles
 from compactor.rewrite.write import Destination
+
+logger = logging.getLogger(__name__)
 
 # Outputs are numbered and completed in order, so that a gap longer than this means the end.
 _MISSING_MAX = 2
@@ -32,8 +36,17 @@ def leftovers(table: TableFiles, partition_key: str, attempt_id: str) -> tuple[L
         else:
             missing += 1
         index += 1
+        _abort_uploads(table.storage, location)
     table.storage.delete(found)
     return tuple(found)
+
+
+def _abort_uploads(storage: Storage, location: Location) -> None:
+    """Give up what is half uploaded: no listing of files shows it, but it is paid for."""
+    try:
+        storage.abort_uploads(location)
+    except AccessDeniedError as error:
+        logger.warning("unfinished uploads are left to the rules of the bucket: %s", error)
 
 
 def _exists(storage: Storage, location: Location) -> bool:

@@ -162,7 +162,13 @@ class _MixedFile:
         )
         done = write_splice(self._workshop.storage, plan, self._location)
         self._remove_encoded()
-        return WrittenFile(self._location, done.size_bytes, done.row_counts)
+        return WrittenFile(
+            self._location,
+            done.size_bytes,
+            done.row_counts,
+            done.composed_bytes,
+            done.why_streamed,
+        )
 
     def abort(self) -> None:
         """Leave nothing of the file."""

@@ -75,12 +75,16 @@ class Spliced:
         row_groups: how many they are.
         reasons: row groups that were encoded anew by the reason, the most frequent first; one
             entry stands for a whole file whose footer was not understood.
+        composed_bytes: bytes that the store copied into outputs by itself.
+        streamed: outputs whose copied bytes passed through a worker to the store, by the reason.
     """
 
     copied_bytes: int = 0
     unchecked_bytes: int = 0
     row_groups: int = 0
     reasons: tuple[tuple[str, int], ...] = ()
+    composed_bytes: int = 0
+    streamed: tuple[tuple[str, int], ...] = ()
 
 
 NOT_SPLICED = Spliced()
@@ -89,16 +93,23 @@ NOT_SPLICED = Spliced()
 def merged_splices(parts: Iterable[Spliced]) -> Spliced:
     """Add up what several rewrites copied."""
     some = list(parts)
-    reasons: Counter[str] = Counter()
-    for one in some:
-        for reason, count in one.reasons:
-            reasons[reason] += count
     return Spliced(
         copied_bytes=sum(one.copied_bytes for one in some),
         unchecked_bytes=sum(one.unchecked_bytes for one in some),
         row_groups=sum(one.row_groups for one in some),
-        reasons=tuple(reasons.most_common()),
+        reasons=_added(one.reasons for one in some),
+        composed_bytes=sum(one.composed_bytes for one in some),
+        streamed=_added(one.streamed for one in some),
     )
+
+
+def _added(counts: Iterable[Iterable[tuple[str, int]]]) -> tuple[tuple[str, int], ...]:
+    """Add up counts by reason, the most frequent first."""
+    total: Counter[str] = Counter()
+    for some in counts:
+        for reason, count in some:
+            total[reason] += count
+    return tuple(total.most_common())
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,11 +57,22 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A complete output and what its footer has to say."""
+    """A complete output and what its footer has to say.
+
+    Attributes:
+        location: where it is.
+        size_bytes: its length.
+        row_groups: number of rows of each.
+        composed_bytes: bytes of it that the store copied by itself.
+        why_streamed: why bytes that were copied passed through this process; empty when they did
+            not, and between local files.
+    """
 
     location: Location
     size_bytes: int
     row_groups: tuple[int, ...]
+    composed_bytes: int = 0
+    why_streamed: str = ""
 
     @property
     def row_count(self) -> int:
