@@ -1,6 +1,7 @@
 """Opens a runtime by the name of its backend."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from runtime.api import Resources, Runtime
@@ -38,7 +39,8 @@ def connect(
             room for; None: the temporary directory.
 
     Raises:
-        ValueError: The address names no backend, or a limit is not positive.
+        ValueError: The address names no backend, or a limit is not positive, or there are more
+            workers than one process can have.
         ConnectionError: There is no such cluster, or it cannot be used.
     """
     if workers is not None and workers < 1:
@@ -56,7 +58,10 @@ def connect(
             return InlineRuntime(total, Ledger(profile_sink, profiles))
         case "local":
             from runtime.local.driver import LocalRuntime
+            from runtime.local.process import workers_max
 
+            if workers is None:
+                total = replace(total, cpus=min(total.cpus, workers_max()))
             return LocalRuntime(total, Ledger(profile_sink, profiles), spill_directory)
         case "ray":
             limit = Resources(workers or 0, memory_bytes or 0)

@@ -31,7 +31,7 @@ class Crew:
         self._wake_fd = wake_fd
         self._selector = selectors.DefaultSelector()
         self._selector.register(wake_fd, selectors.EVENT_READ)
-        self._zygote = Zygote()
+        self._zygote = Zygote(session.directory)
         self._seats: dict[int, Seat] = {}
         self._idle: list[Seat] = []
 

@@ -21,6 +21,7 @@ from runtime.errors import Cancelled
 from runtime.ledger import Ledger
 from runtime.local import actor as in_worker
 from runtime.local.dispatcher import Dispatcher
+from runtime.local.process import DESCRIPTORS_PER_WORKER, SLOTS_MAX, workers_max
 from runtime.local.refs import LocalRef, settle, wait_for
 from runtime.local.session import Session
 from runtime.local.splitting import join_in_worker, split_in_worker
@@ -51,6 +52,12 @@ class LocalRuntime(Runtime):
     def __init__(
         self, total: Resources, ledger: Ledger, spill_directory: str | Path | None = None
     ) -> None:
+        if total.cpus > workers_max():
+            raise ValueError(
+                f"workers must be at most {workers_max()} here, not {total.cpus}: each takes"
+                f" {DESCRIPTORS_PER_WORKER} file descriptors (ulimit -n), and a node has at most"
+                f" {SLOTS_MAX} slots"
+            )
         self._total = total
         self._session = Session(spill_directory)
         self._ids = itertools.count(1)

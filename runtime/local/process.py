@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -11,7 +12,11 @@ from pathlib import Path
 
 from runtime.local.protocol import FUNCTIONS_MAX, Done, Hello, Inbox, Task, send
 from runtime.local.store import Packed
-from runtime.local.zygote import FORK, REAP, REPLY, REQUEST
+from runtime.local.zygote import END, FORK, REAP, REPLY, REQUEST
+from runtime.scheduling.nodes import SHELVES
+
+SLOTS_MAX = (1 << (SHELVES - 1)) - 1
+"""Free CPU slots of a node that the scheduler can tell apart."""
 
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -21,14 +26,32 @@ PRELOADED = ("numpy", "pyarrow", "pyarrow.compute")
 
 CLOSE_SECONDS = 5.0
 
+DESCRIPTORS_PER_WORKER = 3
+"""A socket, an eventfd and a pidfd, all in the driver."""
+
+DESCRIPTORS_SPARE = 64
+"""For the driver's own files and sockets."""
+
+
+def workers_max() -> int:
+    """Return how many workers this process can have."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return SLOTS_MAX
+    return min(SLOTS_MAX, max(1, (limit - DESCRIPTORS_SPARE) // DESCRIPTORS_PER_WORKER))
+
 
 class Zygote:
     """The process that workers are forked from; started anew should it die.
 
     It inherits the signal mask of the calling thread: SIGINT is blocked there.
+
+    Args:
+        session: The directory that it removes if this process is killed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, session: str) -> None:
+        self._session = session
         self._process: subprocess.Popen[bytes] | None = None
         # What hinders it is told to those who ask for a worker.
         with contextlib.suppress(OSError):
@@ -59,6 +82,8 @@ class Zygote:
 
     def close(self) -> None:
         """End the process; its workers have ended before."""
+        with contextlib.suppress(OSError):
+            self._socket.sendall(REQUEST.pack(END, 0))
         self._socket.close()
         process, self._process = self._process, None
         if process is None:
@@ -72,7 +97,7 @@ class Zygote:
     def _start(self) -> None:
         self._socket, theirs = socket.socketpair()
         with theirs:
-            self._process = _start(theirs.fileno())
+            self._process = _start(theirs.fileno(), self._session)
 
     def _ask(self, kind: int, pid: int, fds: Sequence[int] = ()) -> int:
         socket.send_fds(self._socket, [REQUEST.pack(kind, pid)], fds)
@@ -156,13 +181,13 @@ class WorkerProcess:
         return task._replace(function=function)
 
 
-def _start(fd: int) -> "subprocess.Popen[bytes]":
+def _start(fd: int, session: str) -> "subprocess.Popen[bytes]":
     """Start the interpreter: no unsafe path, and this very package wherever it lies."""
     paths = [_PACKAGE_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     modules = [name for name in PRELOADED if name in sys.modules]
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "runtime.local.zygote", str(fd), *modules],
+        [sys.executable, "-P", "-m", "runtime.local.zygote", str(fd), session, *modules],
         stdin=subprocess.DEVNULL,
         stdout=_standard_error(),
         pass_fds=(fd,),

@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the directory in it is private and locked
@@ -17,6 +18,9 @@ SHARED_MEMORY_BYTES_MIN = 256 << 20
 """Containers default to 64 MiB of shared memory, too little for tables."""
 
 SPILL = "spill"
+
+RELEASE_SECONDS_MAX, RELEASE_POLL_SECONDS = 10.0, 0.02
+"""How long the kernel may take to release the lock of a process that was killed."""
 
 _PREFIX = "lake-runtime"
 
@@ -55,6 +59,21 @@ def remove_session(directory: str) -> None:
     with contextlib.suppress(OSError):
         shutil.rmtree(Path(directory, SPILL).readlink(), ignore_errors=True)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def remove_abandoned(directory: str) -> None:
+    """Remove a session whose driver was killed, once the kernel has released its lock."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return  # somebody else was faster
+    deadline = time.monotonic() + RELEASE_SECONDS_MAX
+    while not _is_locked_by(fd):
+        if time.monotonic() > deadline:
+            return  # a child of the driver lives on and holds it: whoever starts next removes it
+        time.sleep(RELEASE_POLL_SECONDS)
+    remove_session(directory)
+    os.close(fd)
 
 
 def sweep(base: Path) -> None:
@@ -98,9 +117,16 @@ def _base() -> tuple[Path, bool]:
 def _lock(directory: Path) -> int | None:
     """Lock a directory; returns the descriptor that holds the lock, None when it is taken."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    if _is_locked_by(fd):
+        return fd
+    os.close(fd)
+    return None
+
+
+def _is_locked_by(fd: int) -> bool:
+    """Lock the directory of a descriptor, unless somebody else has."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
+        return False
+    return True

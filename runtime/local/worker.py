@@ -18,7 +18,7 @@ from typing import NamedTuple, cast
 
 from runtime.attempt import as_segments, run_attempt
 from runtime.local.protocol import FUNCTIONS_MAX, Done, Hello, Inbox, Task, send
-from runtime.local.session import remove_session
+from runtime.local.session import remove_abandoned
 from runtime.local.store import (
     Packed,
     Piece,
@@ -206,21 +206,9 @@ def _die_with_driver(fd: int, session: str) -> None:
     poll.register(fd, 0)  # hang-up and error are always reported
     poll.poll()
     try:
-        _remove(session)
+        remove_abandoned(session)
     finally:
         os._exit(0)
-
-
-def _remove(session: str) -> None:
-    """Remove the objects, once the kernel has released the lock of the dead driver."""
-    import fcntl
-
-    try:
-        directory_fd = os.open(session, os.O_RDONLY)
-    except FileNotFoundError:
-        return  # another worker was faster
-    fcntl.flock(directory_fd, fcntl.LOCK_EX)
-    remove_session(session)
 
 
 def _flush() -> None:

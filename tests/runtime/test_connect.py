@@ -29,6 +29,11 @@ def test_limits_are_positive():
         runtime.connect("local", memory_bytes=0)
 
 
+def test_more_workers_than_one_process_can_have():
+    with pytest.raises(ValueError, match=r"workers must be at most \d+ here, not 1000000"):
+        runtime.connect("local", workers=1_000_000)
+
+
 def test_the_budget_is_a_share_of_what_is_available():
     with runtime.connect() as rt:
         budget = rt.stats().total.memory_bytes

@@ -389,6 +389,18 @@ class TestDriver:
         wait_until(lambda: not any(is_alive(int(pid)) for pid in pids), 5)
         assert not Path(directory).exists()
 
+    def test_killed_before_it_has_a_worker_it_leaves_no_session(self):
+        driver = run_driver(
+            "spill = os.readlink(rt._session.directory + '/spill')\n"
+            "print(rt._session.directory, spill, flush=True)\n"
+            "time.sleep(60)"
+        )
+        driver.stdout.readline()
+        directory, spill = driver.stdout.readline().split()
+        driver.kill()
+        driver.communicate()
+        wait_until(lambda: not Path(directory).exists() and not Path(spill).exists())
+
     def test_interrupted_it_decides_itself(self):
         driver = run_driver(
             "ref = rt.submit(tasks.sleep_then, 1.5, 'went on')\n"
