@@ -181,9 +181,15 @@ def _open_path(target: str, path: str, forced: str, properties: Mapping[str, str
             f"{target} is the path of an Iceberg table, which its catalog must name",
             hint="write catalog.namespace.table",
         )
+    if found == "delta":
+        from catalog.delta.table import DeltaTable  # lazy: other formats need none
+
+        table = DeltaTable(target, location, properties)
+        table.load()
+        return table
     raise UnsupportedTableError(
         f"{target} is a {_FORMAT_NAMES[found]} table, which is not supported yet",
-        hint="Iceberg tables are: write catalog.namespace.table",
+        hint="Iceberg tables are: write catalog.namespace.table; and those of Delta Lake",
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from catalog.errors import (
     AccessDeniedError,
@@ -219,7 +220,6 @@ def test_a_configuration_that_is_malformed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("marker", "said"),
     [
-        ("_delta_log/0.json", "Delta Lake table"),
         (".hoodie/hoodie.properties", "Hudi table"),
         ("metadata/v1.metadata.json", "path of an Iceberg table"),
     ],
@@ -236,9 +236,20 @@ def test_tables_at_paths_are_recognised(
 
 
 def test_a_forced_format_needs_no_look(tmp_path: Path) -> None:
-    assert "Delta Lake" in str(_refusal(f"delta:{tmp_path}/x", UnsupportedTableError))
+    assert "_delta_log" in str(_refusal(f"delta:{tmp_path}/x", TableNotFoundError))
     assert "Hudi" in str(_refusal("hudi:s3://bucket/x", UnsupportedTableError))
     assert "Iceberg" in str(_refusal(f"iceberg:{tmp_path}/x", UnsupportedTableError))
+
+
+def test_a_delta_table_by_every_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_deltalake(str(tmp_path / "orders"), pa.table({"id": [1, 2]}))
+    monkeypatch.chdir(tmp_path)
+    for target in ("orders", "./orders", f"file://{tmp_path}/orders", f"delta:{tmp_path}/orders"):
+        table = open_table(target)
+
+        assert table.name == target
+        assert table.format == "delta v1/2"
+        assert table.inventory(table.snapshot()).row_count == 2
 
 
 def test_a_path_without_a_table(tmp_path: Path) -> None:

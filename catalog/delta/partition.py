@@ -1,0 +1,143 @@
+"""Partition values of a Delta table: text in the log, one exact key, a label, a scalar of a type.
+
+The log keeps every value as text, and null as null or as empty text.  A key is the JSON list of the
+texts in the order of the partition columns, so that outputs carry exactly what their inputs did.
+
+Specification: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#partition-value-serialization
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+import pyarrow as pa
+from pyarrow import types
+
+from catalog.errors import CorruptTableError
+
+Values = tuple[str | None, ...]
+
+_NULL_DIRECTORY = "__HIVE_DEFAULT_PARTITION__"
+# As Hive: what a file system or a URI might take for something else.
+_ESCAPED = re.compile(r"""[\x00-\x1f\x7f"#%'*/:=?\\{}\[\]^ <>|&;$!`~+@,()]""")
+_ZONED = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})$")
+_TRUTHS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionColumn:
+    """A column that the table is partitioned by.
+
+    Attributes:
+        name: as readers see it.
+        physical_name: as the log and the directories have it.
+        field_id: its id in the table's schema.
+        kind: its type.
+    """
+
+    name: str
+    physical_name: str
+    field_id: int
+    kind: pa.DataType
+
+    def scalar(self, text: str | None) -> pa.Scalar:
+        """Return a value of the log in the column's type.
+
+        Raises:
+            CorruptTableError: the text is no value of the type.
+        """
+        if not text:
+            return pa.scalar(None, self.kind)
+        try:
+            return _parse(text, self.kind)
+        except (ValueError, KeyError, InvalidOperation, pa.ArrowException) as fault:
+            raise CorruptTableError(
+                f"the partition column {self.name!r} has the value {text[:100]!r},"
+                f" which is no {self.kind}"
+            ) from fault
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """What files of one group share.
+
+    Attributes:
+        values: as in the log, in the order of the partition columns; None for null.
+        is_foreign: whether the files lie outside of the table's directory, in another table's.
+    """
+
+    values: Values
+    is_foreign: bool = False
+
+    @property
+    def key(self) -> str:
+        """Text that is equal for equal partitions; files of another table have keys apart."""
+        values = list(self.values)
+        document = {"foreign": values} if self.is_foreign else values
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+    @staticmethod
+    def of(key: str) -> Partition:
+        """Read a key."""
+        found = json.loads(key)
+        is_foreign = isinstance(found, dict)
+        return Partition(tuple(found["foreign"] if is_foreign else found), is_foreign)
+
+    def label(self, columns: Sequence[PartitionColumn]) -> str:
+        """Return it as people read it, `day=2026-11-20/region=eu`."""
+        pairs = zip(columns, self.values, strict=True)
+        return "/".join(f"{column.name}={value or 'null'}" for column, value in pairs)
+
+    def directories(self, columns: Sequence[PartitionColumn]) -> tuple[str, ...]:
+        """Return the directories that its new files go to, below the table's."""
+        pairs = zip(columns, self.values, strict=True)
+        return tuple(
+            f"{_escape(column.physical_name)}={_escape(value or _NULL_DIRECTORY)}"
+            for column, value in pairs
+        )
+
+
+def _escape(text: str) -> str:
+    # Two dots beside an encoded slash would climb for whoever decodes the path.
+    text = text.replace("..", "__")
+    return _ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", text)
+
+
+def _parse(text: str, kind: pa.DataType) -> pa.Scalar:
+    if types.is_string(kind):
+        return pa.scalar(text, kind)
+    if types.is_binary(kind):
+        return pa.scalar(text.encode(), kind)
+    if types.is_boolean(kind):
+        return pa.scalar(_TRUTHS[text.lower()], kind)
+    if types.is_integer(kind):
+        return pa.scalar(int(text), kind)
+    if types.is_floating(kind):
+        return pa.scalar(float(text), pa.float64()).cast(kind)
+    if types.is_decimal(kind):
+        return _decimal(Decimal(text), kind)
+    if types.is_date(kind):
+        return pa.scalar(text).cast(kind)
+    if types.is_timestamp(kind):
+        return _timestamp(text, kind)
+    raise ValueError(f"columns of type {kind} partition no table")
+
+
+def _decimal(value: Decimal, kind: pa.Decimal128Type) -> pa.Scalar:
+    """Return a decimal with the digits that its column has; a digit too many is refused."""
+    digits = value.as_tuple()
+    exact = pa.decimal128(38, max(0, -int(digits.exponent)))
+    return pa.scalar(value, exact).cast(kind)
+
+
+def _timestamp(text: str, kind: pa.TimestampType) -> pa.Scalar:
+    """Return a point in time; without a zone in the text it is meant in UTC."""
+    text = text.replace("T", " ")
+    if kind.tz is not None and _ZONED.search(text):
+        return pa.scalar(text).cast(kind)
+    local = pa.scalar(text.removesuffix("Z")).cast(pa.timestamp(kind.unit))
+    return local if kind.tz is None else pa.scalar(local.value, pa.int64()).cast(kind)

@@ -1,0 +1,178 @@
+"""From a log to one version of the table: its small facts, and its files as columns.
+
+What is said last holds: the files of the checkpoint, less those that later commits speak of, and
+those that the last word about adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.delta.actions import (
+    CommitInfo,
+    DomainMetadata,
+    Metadata,
+    Protocol,
+    Raw,
+    Txn,
+    parse_action,
+)
+from catalog.delta.checkpoints import Part, PartReader, sidecars, small_actions_of, top_parts
+from catalog.delta.file_columns import FileColumns, concat, newest, superseded
+from catalog.delta.json_actions import blocks, file_actions, small_actions
+from catalog.delta.log import LogFile, LogSegment
+from catalog.delta.protocol import has_in_commit_timestamps
+from catalog.delta.state import TableState
+from catalog.errors import CorruptTableError, ObjectNotFoundError
+from catalog.storage import Storage
+from catalog.table import MapFunction
+
+
+@dataclass(slots=True)
+class _Facts:
+    """The small facts as they add up, the later ones in place of the earlier."""
+
+    protocol: Protocol | None = None
+    metadata: Metadata | None = None
+    domains: dict[str, str] = field(default_factory=dict)
+    txns: dict[str, int] = field(default_factory=dict)
+
+    def apply(self, kind: str, raw: Raw) -> None:
+        match parse_action(kind, raw):
+            case Protocol() as protocol:
+                self.protocol = protocol
+            case Metadata() as metadata:
+                self.metadata = metadata
+            case DomainMetadata(domain=domain, is_removed=True):
+                self.domains.pop(domain, None)
+            case DomainMetadata(domain=domain, configuration=configuration):
+                self.domains[domain] = configuration
+            case Txn(app_id=app_id, version=version):
+                self.txns[app_id] = version
+
+
+def read_state(storage: Storage, segment: LogSegment) -> TableState:
+    """Return the small facts of a version.
+
+    Raises:
+        CorruptTableError: a file of the log cannot be read, or protocol or metadata are missing.
+    """
+    facts = _Facts()
+    for part in top_parts(segment):
+        for kind, raw in small_actions_of(storage, part):
+            facts.apply(kind, raw)
+    return _after_commits(storage, segment, facts)
+
+
+def advance_state(storage: Storage, segment: LogSegment, known: TableState) -> TableState | None:
+    """Return the small facts of a version from those of an earlier one.
+
+    None when the log has no longer every commit in between.
+    """
+    commits = [one for one in segment.commits if one.last > known.version]
+    first = commits[0].first if commits else segment.version + 1
+    if known.version > segment.version or first > known.version + 1:
+        return None
+    facts = _Facts(known.protocol, known.metadata, dict(known.domain_metadata), dict(known.txns))
+    return _after_commits(storage, segment, facts, after=known.version)
+
+
+def read_files(
+    storage: Storage, segment: LogSegment, columns: FileColumns, map_function: MapFunction
+) -> pa.Table:
+    """Return the live files of a version, in the columns of `columns.schema`.
+
+    Args:
+        storage: where the log is.
+        segment: what the version is made of.
+        columns: how actions about files are read.
+        map_function: runs the reading of the checkpoint's parts.
+
+    Raises:
+        CorruptTableError: a file of the log cannot be read.
+        LocationError: a file lies outside of the table's prefixes.
+    """
+    later, added = _tail(storage, segment, columns)
+    reader = PartReader(storage, columns)
+    parts = []
+    for files in map_function(reader, _parts(storage, segment)):
+        gone = superseded(files, later) if later.num_rows else None
+        parts.append(files if gone is None else files.filter(pc.invert(gone)))
+    return concat([*parts, added], columns.schema)
+
+
+def _parts(storage: Storage, segment: LogSegment) -> list[Part]:
+    """Return the files of the checkpoint that files may be listed in."""
+    top = top_parts(segment)
+    named = [
+        raw for part in top for kind, raw in small_actions_of(storage, part) if kind == "sidecar"
+    ]
+    return [*top, *sidecars(segment.log, named)]
+
+
+def _tail(storage: Storage, segment: LogSegment, columns: FileColumns) -> tuple[pa.Table, pa.Table]:
+    """Return what the commits speak of, each file once, and the files that they leave added."""
+    found = [
+        file_actions(block, columns, str(segment.locate(commit.file)))
+        for commit in segment.commits
+        for block in _blocks(storage, segment, commit.file)
+    ]
+    if not found:
+        empty = columns.schema.empty_table()
+        return empty.select(["path", "vector"]), empty
+    identities = pa.concat_tables([one.identities for one in found]).combine_chunks()
+    is_add = np.concatenate([one.is_add.to_numpy(False) for one in found])
+    added = concat([one.added for one in found], columns.schema)
+    last = newest(identities)
+    rows = (np.cumsum(is_add) - 1)[last[is_add[last]]]
+    return identities.take(pa.array(last)), added.take(pa.array(rows, pa.int64()))
+
+
+def _after_commits(
+    storage: Storage, segment: LogSegment, facts: _Facts, *, after: int = -1
+) -> TableState:
+    for commit in segment.commits:
+        if commit.last > after:
+            for block in _blocks(storage, segment, commit.file):
+                for kind, raw in small_actions(block, str(segment.locate(commit.file))):
+                    facts.apply(kind, raw)
+    if facts.protocol is None or facts.metadata is None:
+        missing = "protocol" if facts.protocol is None else "metadata"
+        raise CorruptTableError(f"the log of version {segment.version} has no {missing}")
+    info = _commit_info(storage, segment)
+    timestamp_ms = segment.written_ms
+    if has_in_commit_timestamps(facts.protocol, facts.metadata):
+        timestamp_ms = info.in_commit_timestamp_ms or timestamp_ms
+    return TableState(
+        version=segment.version,
+        timestamp_ms=timestamp_ms,
+        protocol=facts.protocol,
+        metadata=facts.metadata,
+        domain_metadata=facts.domains,
+        txns=facts.txns,
+        commit_info=info,
+    )
+
+
+def _commit_info(storage: Storage, segment: LogSegment) -> CommitInfo:
+    """Return what the commit of the version says of itself."""
+    if segment.head is None:
+        return CommitInfo()
+    for block in _blocks(storage, segment, segment.head):
+        for kind, raw in small_actions(block, str(segment.locate(segment.head))):
+            action = parse_action(kind, raw) if kind == "commitInfo" else None
+            if isinstance(action, CommitInfo):
+                return action
+    return CommitInfo()
+
+
+def _blocks(storage: Storage, segment: LogSegment, file: LogFile) -> Iterator[bytes]:
+    try:
+        yield from blocks(storage, segment.locate(file), file.size_bytes)
+    except ObjectNotFoundError as fault:
+        raise CorruptTableError(f"a commit was removed while it was read: {fault}") from fault

@@ -1,0 +1,210 @@
+"""The columns of a Delta table as Arrow: physical names, ids, partition columns, row tracking.
+
+Files are written and found by physical names.  Every column is nullable whatever the table says:
+the reference writer stores all columns as optional, and outputs must look like its files.
+
+Specification: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#schema-serialization-format
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from catalog.delta.actions import Metadata
+from catalog.delta.partition import PartitionColumn
+from catalog.errors import CorruptTableError, UnsupportedTableError
+from catalog.model import FIELD_ID_KEY, TableSchema, field_id
+
+_PLAIN = {
+    "string": pa.string(),
+    "long": pa.int64(),
+    "integer": pa.int32(),
+    "short": pa.int16(),
+    "byte": pa.int8(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+    "binary": pa.binary(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "timestamp_ntz": pa.timestamp("us"),
+}
+_DECIMAL = re.compile(r"decimal\(\s*(\d+)\s*,\s*(-?\d+)\s*\)")
+# Written as strings; the length is kept beside the type.
+_TEXT = re.compile(r"(?:var)?char\(\s*\d+\s*\)")
+# A column that holds nothing, and that no file has.
+_NOTHING = "void"
+
+# Beyond every id that a table gives to its columns; Iceberg reserves the same two for the same.
+ROW_ID, ROW_VERSION = 2147483540, 2147483539
+_ROW_ID_NAME = "delta.rowTracking.materializedRowIdColumnName"
+_ROW_VERSION_NAME = "delta.rowTracking.materializedRowCommitVersionColumnName"
+_DEPTH_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of one version.
+
+    Attributes:
+        schema: as readers of the files see them.
+        partitions: those that the table is partitioned by, in order.
+    """
+
+    schema: TableSchema
+    partitions: tuple[PartitionColumn, ...]
+
+
+def read_columns(metadata: Metadata, *, stores_partitions: bool, tracks_rows: bool) -> Columns:
+    """Read the columns of a table.
+
+    Args:
+        metadata: the table's.
+        stores_partitions: whether data files must hold the partition columns.
+        tracks_rows: whether rows have ids, and files may store them.
+
+    Raises:
+        UnsupportedTableError: a column has a type that is not handled.
+        CorruptTableError: the schema cannot be read.
+    """
+    mode = metadata.configuration.get("delta.columnMapping.mode", "none")
+    reader = _SchemaReader(mode)
+    try:
+        fields = list(reader.fields(json.loads(metadata.schema_text), 0))
+        # Row ids count from the first column on, so that none is taken twice.
+        names = [one["name"] for one in json.loads(metadata.schema_text)["fields"]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
+        raise CorruptTableError(f"the schema of the table cannot be read: {fault!r}") from fault
+    _refuse_twice([field.name for field in fields])
+    by_name = dict(zip((n for n in names if n not in reader.without), fields, strict=True))
+    partitions = tuple(_partition(name, by_name) for name in metadata.partition_columns)
+    fields += _row_tracking(metadata.configuration) if tracks_rows else []
+    unstored = [] if stores_partitions else [one.field_id for one in partitions]
+    return Columns(
+        TableSchema(
+            pa.schema(fields),
+            name_mapping=tuple(_paths(fields, ())),
+            has_field_ids=mode != "none",
+            unstored=frozenset(unstored),
+        ),
+        partitions,
+    )
+
+
+class _SchemaReader:
+    """Reads one schema; `without` collects the names of top-level columns that no file has."""
+
+    def __init__(self, mode: str) -> None:
+        if mode not in ("none", "name", "id"):
+            raise UnsupportedTableError(f"the column mapping mode {mode!r} is not known")
+        self._is_mapped = mode != "none"
+        self._numbers = itertools.count(1)
+        self.without: list[str] = []
+
+    def fields(self, document: Mapping[str, Any], depth: int) -> Iterator[pa.Field]:
+        """Yield the fields of a struct."""
+        for one in document["fields"]:
+            if one["type"] == _NOTHING:
+                if not depth:
+                    self.without.append(one["name"])
+                continue
+            yield self._field(one, depth)
+
+    def _field(self, document: Mapping[str, Any], depth: int) -> pa.Field:
+        name, number = str(document["name"]), next(self._numbers)
+        if self._is_mapped:
+            metadata = document["metadata"]
+            name = str(metadata["delta.columnMapping.physicalName"])
+            number = int(metadata["delta.columnMapping.id"])
+        kind = self._type(document["type"], str(document["name"]), depth)
+        return pa.field(name, kind, metadata={FIELD_ID_KEY: str(number).encode()})
+
+    def _type(self, kind: Any, column: str, depth: int) -> pa.DataType:
+        if depth > _DEPTH_MAX:
+            raise CorruptTableError(f"the column {column!r} is nested too deeply")
+        if isinstance(kind, str):
+            return _plain(kind, column)
+        match kind["type"]:
+            case "struct":
+                fields = list(self.fields(kind, depth + 1))
+                _refuse_twice([field.name for field in fields])
+                return pa.struct(fields)
+            case "array":
+                inner = self._type(kind["elementType"], column, depth + 1)
+                return pa.list_(pa.field("element", inner))
+            case "map":
+                key = self._type(kind["keyType"], column, depth + 1)
+                value = self._type(kind["valueType"], column, depth + 1)
+                return pa.map_(pa.field("key", key, nullable=False), pa.field("value", value))
+        raise _unknown_type(str(kind["type"]), column)
+
+
+def _plain(kind: str, column: str) -> pa.DataType:
+    if kind == "decimal":
+        return pa.decimal128(10, 0)
+    if found := _DECIMAL.fullmatch(kind):
+        return pa.decimal128(int(found[1]), int(found[2]))
+    if _TEXT.fullmatch(kind):
+        return pa.string()
+    if kind not in _PLAIN:
+        raise _unknown_type(kind, column)
+    return _PLAIN[kind]
+
+
+def _unknown_type(kind: str, column: str) -> UnsupportedTableError:
+    return UnsupportedTableError(
+        f"the column {column!r} has the type {kind[:100]}, which is not supported",
+        hint="compact it with an engine that knows the type; it was not touched",
+    )
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CorruptTableError(f"the schema of the table has the column {twice!r} twice")
+
+
+def _partition(name: str, by_name: Mapping[str, pa.Field]) -> PartitionColumn:
+    field = by_name.get(name)
+    if field is None:
+        raise CorruptTableError(f"the table is partitioned by {name!r}, a column it does not have")
+    return PartitionColumn(name, field.name, field_id(field) or 0, field.type)
+
+
+def _row_tracking(configuration: Mapping[str, str]) -> list[pa.Field]:
+    """Return the columns that rows keep their ids and versions in once they are rewritten."""
+    names = configuration.get(_ROW_ID_NAME), configuration.get(_ROW_VERSION_NAME)
+    if not all(names):
+        raise CorruptTableError(
+            f"the table tracks rows, but lacks the property {_ROW_ID_NAME} or {_ROW_VERSION_NAME}"
+        )
+    return [
+        pa.field(name, pa.int64(), metadata={FIELD_ID_KEY: str(number).encode()})
+        for name, number in zip(names, (ROW_ID, ROW_VERSION), strict=True)
+    ]
+
+
+def _paths(
+    fields: Sequence[pa.Field], parent: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Yield the path of names and the id of every field that a struct or the table has."""
+    for field in fields:
+        path = (*parent, field.name)
+        number = field_id(field)
+        if number is not None:
+            yield path, number
+        yield from _paths(_children(field.type), path)
+
+
+def _children(kind: pa.DataType) -> list[pa.Field]:
+    if isinstance(kind, pa.MapType):
+        # By the names that a reader of any file goes by.
+        return [kind.key_field.with_name("key"), kind.item_field.with_name("value")]
+    return [kind.field(index) for index in range(kind.num_fields)]

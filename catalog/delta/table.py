@@ -1,0 +1,173 @@
+"""A Delta table at a path: the coordinator's side, read here and committed by `commit`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from catalog.delta.file_columns import FileColumns
+from catalog.delta.files import DeltaFiles
+from catalog.delta.inventory import Assembly
+from catalog.delta.log import LogSegment, list_segment
+from catalog.delta.paths import Paths
+from catalog.delta.properties import file_layout
+from catalog.delta.protocol import refuse_unsupported, stores_partitions, tracks_rows
+from catalog.delta.replay import advance_state, read_files, read_state
+from catalog.delta.schema import Columns, read_columns
+from catalog.delta.state import TableState
+from catalog.errors import SnapshotNotFoundError, UnsupportedTableError
+from catalog.location import Confinement, Location
+from catalog.model import Commit, CommitResult, Inventory, Snapshot
+from catalog.storage import Storage
+from catalog.table import MapFunction
+
+# Prefixes besides the table's own that its files may be read from, separated by commas.
+READ_PREFIXES = "delta.read-prefixes"
+# How writers agree on commits where the store could not; delta-rs reads it from here, too.
+_LOCKING = "AWS_S3_LOCKING_PROVIDER"
+
+
+class DeltaTable:
+    """A table whose log is at a path; implements `catalog.table.Table`."""
+
+    def __init__(self, name: str, root: Location, properties: Mapping[str, str]) -> None:
+        """Open nothing yet.
+
+        Args:
+            name: the target it was opened by.
+            root: its directory.
+            properties: of the storage, and `READ_PREFIXES`.
+        """
+        self._name = name
+        self._root = root
+        self._storage = Storage.from_properties(properties)
+        prefixes = [Location.parse(one) for one in _listed(properties.get(READ_PREFIXES, ""))]
+        self._paths = Paths(root, Confinement((root, *prefixes)))
+        self._known: tuple[LogSegment, TableState] | None = None
+
+    @property
+    def name(self) -> str:
+        """The target it was opened by."""
+        return self._name
+
+    @property
+    def format(self) -> str:
+        """`delta v3/7` and the like, for people."""
+        protocol = self.current()[1].protocol
+        return f"delta v{protocol.reader_version}/{protocol.writer_version}"
+
+    @property
+    def storage(self) -> Storage:
+        """Where its log and its files are."""
+        return self._storage
+
+    @property
+    def paths(self) -> Paths:
+        """Where its files may lie."""
+        return self._paths
+
+    def load(self, version: int | None = None) -> tuple[LogSegment, TableState]:
+        """Read the log anew: what a version is made of and its facts; the newest by default.
+
+        Raises:
+            TableNotFoundError: there is no log.
+            SnapshotNotFoundError: no such version, or it has been cleaned.
+            UnsupportedTableError: it has a feature that is not handled.
+            CorruptTableError: the log cannot be read, or has gaps.
+        """
+        self._refuse_other_log_stores()
+        segment = list_segment(self._storage, self._root, version)
+        known = self._known[1] if self._known else None
+        state = advance_state(self._storage, segment, known) if known else None
+        state = state or read_state(self._storage, segment)
+        refuse_unsupported(state.protocol, state.metadata)
+        if version is None:
+            self._known = segment, state
+        return segment, state
+
+    def current(self) -> tuple[LogSegment, TableState]:
+        """Return the newest version as it was last read."""
+        return self._known or self.load()
+
+    def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
+        """Return the newest version, read anew, or the one with the given number."""
+        _, state = self.load(None if snapshot_id is None else self._version(snapshot_id))
+        return Snapshot(
+            snapshot_id=str(state.version),
+            sequence_number=state.version,
+            timestamp_ms=state.timestamp_ms,
+            parent_id=str(state.version - 1) if state.version else None,
+            operation=state.commit_info.operation,
+        )
+
+    def inventory(self, snapshot: Snapshot, *, map_function: MapFunction = map) -> Inventory:
+        """Return every file slice; the parts of the checkpoint are read through `map_function`."""
+        segment, state = self._at(snapshot)
+        columns = self._columns(state)
+        names = tuple(column.physical_name for column in columns.partitions)
+        reader = FileColumns(self._paths, names)
+        files = read_files(self._storage, segment, reader, map_function)
+        assembly = Assembly(self._storage, self._paths, columns.partitions)
+        return assembly.inventory(files, map_function)
+
+    def files(self, snapshot: Snapshot) -> DeltaFiles:
+        """Return the workers' side of a version, with its own schema and layout."""
+        _, state = self._at(snapshot)
+        columns = self._columns(state)
+        return DeltaFiles(
+            storage=self._storage,
+            schema=columns.schema,
+            layout=file_layout(state.metadata.configuration),
+            paths=self._paths,
+            partitions=columns.partitions,
+            tracks_rows=tracks_rows(state.protocol, state.metadata),
+        )
+
+    def commit(self, commit: Commit) -> CommitResult:
+        """Replace the slices of every rewrite that is still valid against the current version."""
+        from catalog.delta.commit import commit_rewrites  # lazy: readers need none
+
+        return commit_rewrites(self, commit)
+
+    def find_commit(self, commit: Commit) -> CommitResult | None:
+        """Return what became of a commit that was begun; None when it never happened."""
+        from catalog.delta.commit import find_commit  # lazy: readers need none
+
+        return find_commit(self, commit)
+
+    def clean_commit(self, commit: Commit) -> None:
+        """Remove metadata files that a commit left behind and that no version refers to."""
+        from catalog.delta.commit import clean_commit  # lazy: readers need none
+
+        clean_commit(self, commit)
+
+    def _at(self, snapshot: Snapshot) -> tuple[LogSegment, TableState]:
+        version = self._version(snapshot.snapshot_id)
+        segment, state = self.current()
+        return (segment, state) if segment.version == version else self.load(version)
+
+    def _version(self, snapshot_id: str) -> int:
+        if not snapshot_id.isascii() or not snapshot_id.isdigit():
+            raise SnapshotNotFoundError(
+                f"{self._name} has no snapshot {snapshot_id!r}", hint="versions are numbers"
+            )
+        return int(snapshot_id)
+
+    def _columns(self, state: TableState) -> Columns:
+        return read_columns(
+            state.metadata,
+            stores_partitions=stores_partitions(state.protocol),
+            tracks_rows=tracks_rows(state.protocol, state.metadata),
+        )
+
+    def _refuse_other_log_stores(self) -> None:
+        if self._root.scheme == "s3" and os.environ.get(_LOCKING):
+            raise UnsupportedTableError(
+                f"writers agree on commits by way of {os.environ[_LOCKING]} ({_LOCKING}),"
+                " which is not supported",
+                hint=f"have all of them write conditionally to S3, then unset {_LOCKING}",
+            )
+
+
+def _listed(text: str) -> list[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]
