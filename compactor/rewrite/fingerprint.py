@@ -148,15 +148,15 @@ def _integers(array: pa.Array) -> Hashes:
     """Return values of up to 64 bits as numbers of 64 bits, the sign kept, floats bit by bit."""
     kind = array.type
     if types.is_unsigned_integer(kind):
-        return _fixed(array, f"<u{kind.bit_width // 8}").astype(np.uint64)
-    return _fixed(array, f"<i{kind.bit_width // 8}").astype(np.int64).view(np.uint64)
+        return fixed_width(array, f"<u{kind.bit_width // 8}").astype(np.uint64)
+    return fixed_width(array, f"<i{kind.bit_width // 8}").astype(np.int64).view(np.uint64)
 
 
 def _hash_wide(array: pa.Array, width_bytes: int) -> Hashes:
     if width_bytes == 2 * _WORD_BYTES:
-        words = _fixed(array, "<u8", values_per_row=2)
+        words = fixed_width(array, "<u8", values_per_row=2)
         return _mix(words[0::2] ^ _mix(words[1::2] + _GOLDEN))
-    data = _fixed(array, "u1", values_per_row=width_bytes)
+    data = fixed_width(array, "u1", values_per_row=width_bytes)
     offsets = np.arange(len(array) + 1, dtype=np.int64) * width_bytes
     return _hash_bytes(data, offsets)
 
@@ -196,7 +196,7 @@ def _word(words: Hashes, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.
     return words[starts] & _WORD_MASKS[np.minimum(lengths, _WORD_BYTES)]
 
 
-def _fixed(array: pa.Array, dtype: str, *, values_per_row: int = 1) -> npt.NDArray[Any]:
+def fixed_width(array: pa.Array, dtype: str, *, values_per_row: int = 1) -> npt.NDArray[Any]:
     """Return the data buffer of a fixed-width array."""
     buffer = array.buffers()[1]
     if buffer is None:

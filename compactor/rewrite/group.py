@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import groupby
+from typing import Protocol
 
-from catalog.model import FileSlice
+from catalog.model import FileSlice, Inventory
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.fingerprint import digest_batch
 from compactor.rewrite.footers import HELD_BYTES_MAX, Footers
@@ -40,8 +41,33 @@ def rewrite_group(task: RewriteTask) -> RewriteResult:
         StorageFullError, AccessDeniedError, StorageError: the storage refuses or fails.
         VerificationError: the outputs do not hold the rows of the inputs.
     """
+    return carry_out(task, _Work)
+
+
+class Work(Protocol):
+    """How the rows of one file group get into its outputs."""
+
+    @property
+    def reader(self) -> SliceReader:
+        """What reads the slices of the group."""
+
+    def writer(self) -> RollingWriter:
+        """Return the writer of the outputs."""
+
+    def run(self, writer: RollingWriter) -> RowDigest:
+        """Write everything; the digest of the surviving rows is empty without full proof."""
+
+    def spliced(self, files: Sequence[WrittenFile]) -> Spliced:
+        """Tell what was copied, and how it came into the outputs."""
+
+
+def carry_out(task: RewriteTask, prepare: Callable[[RewriteTask], Work]) -> RewriteResult:
+    """Write the surviving rows of a file group, prove them, and tell what it took.
+
+    On failure every output of the attempt has been removed. Raises what `rewrite_group` does.
+    """
     before = task.table.storage.tally()
-    work = _Work(task)
+    work = prepare(task)
     rows_read = task.files.row_count
     rows_kept = sum(map(work.reader.kept_rows, task.files.slices()))
     with work.writer() as writer:
@@ -80,7 +106,7 @@ class _Work:
             limits=limits,
             encodings=self._encoding.ways(),
             target_bytes=self._task.target_file_size_bytes,
-            total_bytes=self._surviving_bytes(),
+            total_bytes=surviving_bytes(self.reader, self._task.files),
         )
         return ladder.decide(
             [(file, self.reader.selection(file)) for file in self._task.files.slices()]
@@ -96,7 +122,7 @@ class _Work:
                 destination,
                 self._encoding,
                 target_bytes=target_bytes,
-                stored_bytes=self._surviving_bytes(),
+                stored_bytes=surviving_bytes(self.reader, self._task.files),
             )
         return MixedWriter(
             destination,
@@ -147,14 +173,6 @@ class _Work:
                 writer.add(batch, stored_bytes=batch.num_rows * row_bytes)
         return digest
 
-    def _surviving_bytes(self) -> float:
-        """Return the stored size of the rows to be written, deleted ones taken out by share."""
-        return sum(
-            file.size_bytes * self.reader.kept_rows(file) / file.row_count
-            for file in self._task.files.slices()
-            if file.row_count
-        )
-
     def spliced(self, files: Sequence[WrittenFile]) -> Spliced:
         """Tell what was copied, and how it came into the outputs."""
         found = self._decisions
@@ -170,6 +188,15 @@ class _Work:
                 Counter(file.why_streamed for file in files if file.why_streamed).most_common()
             ),
         )
+
+
+def surviving_bytes(reader: SliceReader, files: Inventory) -> float:
+    """Return the stored size of the rows to be written, deleted ones taken out by share."""
+    return sum(
+        file.size_bytes * reader.kept_rows(file) / file.row_count
+        for file in files.slices()
+        if file.row_count
+    )
 
 
 def _prove(task: RewriteTask, writer: RollingWriter, inputs: RowDigest) -> RowDigest | None:

@@ -6,6 +6,7 @@ and written by a single call; rows keep their order.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -19,9 +20,7 @@ from catalog.model import OutputFile
 from catalog.storage import OutputFile as StorageOutput
 from catalog.storage import Storage
 from catalog.table import TableFiles
-from compactor.rewrite.dictionaries import unrepeating_paths
 from compactor.rewrite.encoding import Encoding
-from compactor.rewrite.floats import nan_paths, negative_zero_paths
 from compactor.rewrite.repetition import decoded_bytes
 from compactor.rewrite.rolling import Progress, is_file_full, row_group_bytes
 
@@ -229,14 +228,8 @@ class RollingWriter:
     def _adapt_encoding(self, batches: list[pa.RecordBatch]) -> None:
         """Withhold what would mislead readers, from here on: a file stays as it was begun."""
         if self._open is None and not self.files:
-            without = self.encoding.without_dictionary | unrepeating_paths(batches[0])
-            self.encoding = replace(self.encoding, without_dictionary=without)
-        plain, unsaid = self.encoding.without_dictionary, self.encoding.without_statistics
-        encoding = replace(
-            self.encoding,
-            without_statistics=unsaid | nan_paths(batches, unsaid),
-            without_dictionary=plain | negative_zero_paths(batches, plain),
-        )
+            self.encoding = self.encoding.suiting(batches)
+        encoding = self.encoding.sparing(batches)
         if encoding != self.encoding:
             self._change_encoding(encoding)
 
@@ -249,7 +242,7 @@ class RollingWriter:
         location = self._destination.location(len(self.files))
         sink = self._destination.storage.open_output(location)
         row_count = sum(batch.num_rows for batch in rows)
-        return _EncodedFile(sink, self.encoding.fitting(rows), row_count)
+        return EncodedFile(sink, self.encoding.fitting(rows), row_count)
 
     def _end_file(self) -> None:
         if self._open is not None:
@@ -258,7 +251,7 @@ class RollingWriter:
             self._progress = self._progress.with_new_file()
 
 
-class _EncodedFile:
+class EncodedFile:
     """An output of which every row group is encoded here."""
 
     def __init__(self, sink: StorageOutput, encoding: Encoding, row_group_rows: int) -> None:
@@ -270,6 +263,10 @@ class _EncodedFile:
         except BaseException:
             sink.abort()
             raise
+
+    def describe(self, metadata: Mapping[str, str]) -> None:
+        """Say more in the key-value metadata of the footer."""
+        self._writer.add_key_value_metadata(dict(metadata))
 
     def write(self, batches: list[pa.RecordBatch]) -> int:
         """Append one row group and return the bytes it took."""

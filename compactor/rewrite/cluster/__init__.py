@@ -1,0 +1,1 @@
+"""Putting the rows of a file group in order, in bounded memory."""
