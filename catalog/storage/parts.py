@@ -12,7 +12,7 @@ So each end of a copied range costs less than `PART_BYTES_MIN` of upload. Pure; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from catalog.location import Location
@@ -113,11 +113,15 @@ class UploadedPart:
 Part = CopiedPart | UploadedPart
 
 
-def plan_parts(pieces: Iterable[Piece]) -> list[Part]:
+def plan_parts(pieces: Sequence[Piece]) -> list[Part]:
     """Cut an object into parts, every one but the last of `PART_BYTES_MIN` at least.
 
-    Parts may be more than `PARTS_MAX`: then the object cannot be composed.
+    Parts of many short pieces may be more than `PARTS_MAX`: then the object cannot be composed.
     """
+    size_bytes = sum(piece.length for piece in pieces)
+    # Half of the parts are left to the ends of ranges.
+    copied_bytes = max(COPIED_PART_BYTES, -(-size_bytes // (PARTS_MAX // 2)))
+    copied_bytes = min(copied_bytes, PART_BYTES_MAX)
     parts: list[Part] = []
     waiting = _Waiting()
     for piece in pieces:
@@ -126,16 +130,16 @@ def plan_parts(pieces: Iterable[Piece]) -> list[Part]:
         if isinstance(piece, StoredPiece) and piece.is_copied and is_long:
             head, rest = piece.split(lacking)
             parts += waiting.with_last(head)
-            parts += map(CopiedPart, _cut(rest))
+            parts += map(CopiedPart, _cut(rest, copied_bytes))
             waiting = _Waiting()
         else:
             parts += waiting.add(piece)
     return parts + waiting.end()
 
 
-def _cut(piece: StoredPiece) -> Iterator[StoredPiece]:
+def _cut(piece: StoredPiece, most_bytes: int) -> Iterator[StoredPiece]:
     """Yield equal pieces near the size of a copied part: none is shorter than half of it."""
-    count = -(-piece.length // COPIED_PART_BYTES)
+    count = -(-piece.length // most_bytes)
     for left in range(count, 0, -1):
         one, piece = piece.split(-(-piece.length // left))
         yield one

@@ -46,7 +46,7 @@ def compose_splice(storage: Storage, plan: SplicePlan, tail: bytes, target: Loca
         CorruptTableError: a source has been replaced; it is named.
         VerificationError: the store has copied other bytes; nothing is left of them.
     """
-    parts = plan_parts(pieces(plan, tail))
+    parts = plan_parts(list(pieces(plan, tail)))
     storage.compose(target, parts)
     try:
         _check(storage, plan, tail, target)

@@ -25,6 +25,9 @@ class Fault(Enum):
     UNAVAILABLE = "answer 503 without forwarding"
     FORBIDDEN = "answer 403 without forwarding"
     QUOTA = "answer 403 QuotaExceeded without forwarding"
+    ERROR_IN_200 = "answer 200 with an error in the body, without forwarding"
+    UNKNOWN_REQUEST = "answer 501 without forwarding"
+    EMPTY_200 = "answer 200 without a body, without forwarding"
     HOLD = "forward the request when `released` is set, whether or not the sender still waits"
 
 
@@ -34,9 +37,19 @@ _ANSWERS = {
     Fault.FORGET_UPLOAD: (404, "NoSuchUpload"),
     Fault.FORBIDDEN: (403, "AccessDenied"),
     Fault.QUOTA: (403, "QuotaExceeded"),
+    Fault.ERROR_IN_200: (200, "InternalError"),
+    Fault.UNKNOWN_REQUEST: (501, "NotImplemented"),
+    Fault.EMPTY_200: (200, ""),
 }
 
-_REFUSALS = {Fault.UNAVAILABLE, Fault.FORBIDDEN, Fault.QUOTA}
+_REFUSALS = {
+    Fault.UNAVAILABLE,
+    Fault.FORBIDDEN,
+    Fault.QUOTA,
+    Fault.ERROR_IN_200,
+    Fault.UNKNOWN_REQUEST,
+    Fault.EMPTY_200,
+}
 
 
 @dataclass
@@ -45,6 +58,8 @@ class FaultProxy:
 
     Attributes:
         log: the requests.
+        bytes_sent: what clients have sent.
+        bytes_answered: what the upstream has answered.
         statuses: what the upstream answered to those that it got, of each request line.
         held: set when a request is being held.
         released: lets the held ones go.
@@ -55,6 +70,8 @@ class FaultProxy:
     fault: Fault
     hits: int
     log: list[str] = field(default_factory=list)
+    bytes_sent: int = 0
+    bytes_answered: int = 0
     statuses: list[tuple[str, int]] = field(default_factory=list)
     held: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -89,6 +106,8 @@ class FaultProxy:
             request = _receive_request(client)
             if not request:
                 return None
+            with self._lock:
+                self.bytes_sent += len(request)
             method, path, _ = request.split(b"\r\n", 1)[0].decode().split(" ")
             line = f"{method} {path}"
             fault = self._fault(line)
@@ -119,6 +138,8 @@ class FaultProxy:
         with socket.create_connection(self.upstream) as server:
             server.sendall(_closing(request))
             reply = b"".join(iter(lambda: server.recv(1 << 16), b""))
+        with self._lock:
+            self.bytes_answered += len(reply)
         if reply:
             self.statuses.append((line, int(reply.split(b" ", 2)[1])))
         return _closing(reply)
@@ -154,7 +175,8 @@ def _closing(message: bytes) -> bytes:
 
 
 def _answer(status: int, code: str) -> bytes:
-    body = f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
+    text = f"<Error><Code>{code}</Code><Message>injected</Message></Error>" if code else ""
+    body = text.encode()
     head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/xml\r\n"
     return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
 
