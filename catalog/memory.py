@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from catalog.model import (
     Snapshot,
     TableSchema,
     field_id,
+    named_ids,
 )
 from catalog.storage import Storage
 from catalog.table import MapFunction
@@ -78,7 +79,7 @@ class Features:
         lineage = [ROW_ID, ROW_VERSION] if self.has_row_lineage else []
         return TableSchema(
             pa.schema([*columns, *lineage]),
-            name_mapping=() if self.has_field_ids else tuple(_named_ids([*columns, *lineage])),
+            name_mapping=() if self.has_field_ids else tuple(named_ids([*columns, *lineage])),
             has_field_ids=self.has_field_ids,
             unstored=frozenset(_id(columns.field(name)) for name in self.partition_columns),
         )
@@ -404,23 +405,6 @@ def _without(state: _State, paths: set[str]) -> _State:
 
 def _id(one: pa.Field) -> int:
     return int(one.metadata[FIELD_ID_KEY])
-
-
-def _named_ids(
-    fields: Iterable[pa.Field], parent: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Yield the path of names and the id of each field, nested ones by the names of the format."""
-    for one in fields:
-        path = (*parent, one.name)
-        yield path, _id(one)
-        kind = one.type
-        if pa.types.is_struct(kind):
-            yield from _named_ids(kind.fields, path)
-        elif pa.types.is_map(kind):
-            inner = (kind.key_field.with_name("key"), kind.item_field.with_name("value"))
-            yield from _named_ids(inner, path)
-        elif pa.types.is_list(kind):
-            yield from _named_ids([kind.value_field.with_name("element")], path)
 
 
 def _now_ms() -> int:

@@ -7,7 +7,7 @@ one is being read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -295,6 +295,12 @@ class TableSchema:
         return replace(self, arrow=pa.schema(fields), unstored=frozenset())
 
     @property
+    def goes_by_own_names(self) -> bool:
+        """Whether a column of a file that is declared as outputs declare it is that column."""
+        names = set(named_ids(self.stored.arrow))
+        return self.has_field_ids or names <= set(self.name_mapping)
+
+    @property
     def written(self) -> pa.Schema:
         """The schema that outputs are written with, with field ids where they have them."""
         stored = self.stored.arrow
@@ -316,6 +322,23 @@ def _bare(field: pa.Field) -> pa.Field:
     elif isinstance(kind, pa.ListType):
         kind = pa.list_(_bare(kind.value_field))
     return pa.field(field.name, kind, field.nullable)
+
+
+def named_ids(
+    fields: Iterable[pa.Field], parent: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Yield the path of names and the id of each field, nested ones by the names of the format."""
+    for one in fields:
+        path, kind, number = (*parent, one.name), one.type, field_id(one)
+        if number is not None:
+            yield path, number
+        if isinstance(kind, pa.StructType):
+            yield from named_ids(kind.fields, path)
+        elif isinstance(kind, pa.MapType):
+            inner = (kind.key_field.with_name("key"), kind.item_field.with_name("value"))
+            yield from named_ids(inner, path)
+        elif isinstance(kind, pa.ListType):
+            yield from named_ids([kind.value_field.with_name("element")], path)
 
 
 def field_id(field: pa.Field) -> int | None:

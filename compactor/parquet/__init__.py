@@ -1,6 +1,6 @@
 """Parquet files as bytes: footers read without decoding pages, row groups copied as they are."""
 
-from compactor.parquet.compatibility import ARROW_SCHEMA, why_not
+from compactor.parquet.compatibility import ARROW_SCHEMA, column_sources, why_not, why_not_file
 from compactor.parquet.footer import ColumnChunk, Footer, RowGroup, parse_footer
 from compactor.parquet.reading import has_page_checksums, read_footer
 from compactor.parquet.splice import Assembly, Copy, SplicePlan, SpliceSource, plan_splice
@@ -16,10 +16,12 @@ __all__ = [
     "SplicePlan",
     "SpliceSource",
     "SplicedFile",
+    "column_sources",
     "has_page_checksums",
     "parse_footer",
     "plan_splice",
     "read_footer",
     "why_not",
+    "why_not_file",
     "write_splice",
 ]

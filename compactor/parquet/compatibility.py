@@ -75,13 +75,37 @@ def why_not(
     return _why_not_file(first, other, ignored_keys)
 
 
-def why_not_columns(target: Footer, parts: Sequence[tuple[Footer, range]]) -> str | None:
+def why_not_file(
+    first: Footer, other: Footer, *, ignored_keys: frozenset[bytes] = frozenset()
+) -> str | None:
+    """Return why no column chunk of `other` can stand under the footer of `first`.
+
+    None when those can whose columns are the same; arguments and errors are those of `why_not`.
+    """
+    return obstacle(first) or obstacle(other) or _why_not_file(first, other, ignored_keys)
+
+
+def column_sources(target: Footer, other: Footer) -> tuple[range | None, ...]:
+    """Return, for each top-level column of `target`, the leaves of the same column in `other`.
+
+    None where `other` has no column with that name, id and type.
+    """
+    known = {column.data: column.leaves for column in other.schema.columns}
+    return tuple(known.get(column.data) for column in target.schema.columns)
+
+
+def why_not_columns(
+    target: Footer,
+    parts: Sequence[tuple[Footer, range]],
+    *,
+    ignored_keys: frozenset[bytes] = frozenset(),
+) -> str | None:
     """Return why leaf columns of several files, in this order, are not those of `target`.
 
     Raises:
         CorruptTableError: as `why_not`.
     """
-    reasons = (obstacle(footer) or _why_not_file(target, footer) for footer, _ in parts)
+    reasons = (why_not_file(target, one, ignored_keys=ignored_keys) for one, _ in parts)
     found = next(filter(None, reasons), None)
     if found is not None:
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -42,6 +42,8 @@ _KINDS = {
 _SCHEMA_TYPE, _SCHEMA_CHILDREN = 1, 5
 _STATISTICS_NULLS = 3
 INT96 = 3
+# What of a column chunk goes into another file with it, its part of the footer aside.
+_COPIED = (s.COMPRESSED, s.COLUMN_INDEX_LENGTH, s.OFFSET_INDEX_LENGTH, s.BLOOM_LENGTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,29 @@ class Footer:
             raise ValueError(f"{self.location} has no row group {row_group}")
         return self.row_groups[row_group * s.GROUP_WIDTH : (row_group + 1) * s.GROUP_WIDTH]
 
+    def states_order(self, row_group: int) -> bool:
+        """Tell whether a row group states by which columns it is sorted."""
+        return bool(self.group_row(row_group)[s.GROUP_SORTED])
+
+    def chunk_bytes(self, row_group: int) -> list[int]:
+        """Return the length of each column chunk of a row group."""
+        rows = self.chunk_rows(row_group)
+        return self.chunks[rows.start + s.COMPRESSED : rows.stop : s.CHUNK_WIDTH].tolist()
+
+    def chunk_codecs(self, row_group: int) -> list[int]:
+        """Return the number of the codec of each column chunk of a row group."""
+        rows = self.chunk_rows(row_group)
+        return self.chunks[rows.start + s.CODEC : rows.stop : s.CHUNK_WIDTH].tolist()
+
+    def chunks_file_bytes(self, row_group: int, columns: Collection[int]) -> int:
+        """Return what some column chunks take of the file in all, and as copies in another."""
+        rows = self.chunk_rows(row_group)
+        found = 0
+        for column in columns:
+            row = self.chunks[rows[column] : rows[column] + s.CHUNK_WIDTH]
+            found += sum(row[one] for one in _COPIED) + row[s.END] - row[s.BEGIN]
+        return found
+
     def row_group_footer_bytes(self, row_group: int) -> int:
         """Return how much of the footer describes a row group."""
         chunks = self.chunk_rows(row_group)
@@ -224,9 +249,8 @@ class Footer:
 
     def row_group_file_bytes(self, row_group: int) -> int:
         """Return what a row group takes of its file in all, and as a copy in another."""
-        counted = (s.COMPRESSED, s.COLUMN_INDEX_LENGTH, s.OFFSET_INDEX_LENGTH, s.BLOOM_LENGTH)
         chunks = self.chunk_rows(row_group)
-        found = sum(self.chunks[at + column] for at in chunks for column in counted)
+        found = sum(self.chunks[at + column] for at in chunks for column in _COPIED)
         return found + self.row_group_footer_bytes(row_group)
 
     @property

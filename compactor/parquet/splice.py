@@ -164,7 +164,7 @@ def plan_splice(
     units = []
     for one in sources:
         if isinstance(one, Assembly):
-            _check_assembly(target, one)
+            _check_assembly(target, one, ignored_keys)
         else:
             _check_source(target, one, ignored_keys)
         begin = len(flat)
@@ -189,13 +189,14 @@ def _check_source(target: Footer, source: SpliceSource, ignored_keys: frozenset[
         raise ValueError(f"not all columns of {footer.location} are wanted")
 
 
-def _check_assembly(target: Footer, assembly: Assembly) -> None:
+def _check_assembly(target: Footer, assembly: Assembly, ignored_keys: frozenset[bytes]) -> None:
     first = assembly.parts[0]
     groups = [(one, one.row_groups[0]) for one in assembly.parts if len(one.row_groups) == 1]
     if len(groups) != len(assembly.parts) or len({_rows(*one) for one in groups}) != 1:
         raise ValueError("the parts of an assembly are no row groups of the same rows")
-    reason = why_not_columns(target, [(one.footer, one.leaves) for one in assembly.parts])
-    if any(_group(*one)[s.GROUP_SORTED] for one in groups):
+    parts = [(one.footer, one.leaves) for one in assembly.parts]
+    reason = why_not_columns(target, parts, ignored_keys=ignored_keys)
+    if any(one.footer.states_order(group) for one, group in groups):
         reason = reason or "a row group states by which columns it is sorted"
     _refuse(reason, first.footer)
 

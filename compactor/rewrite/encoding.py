@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -11,9 +11,11 @@ from pyarrow import types
 
 from catalog.errors import UnsupportedTableError
 from catalog.location import Location
-from catalog.model import FileLayout, TableSchema, field_id
+from catalog.model import FileLayout, TableSchema
 from catalog.storage import OutputFile
 from compactor.parquet import ARROW_SCHEMA, Footer, parse_footer
+from compactor.rewrite.dictionaries import unrepeating_paths
+from compactor.rewrite.floats import nan_paths, negative_zero_paths
 from compactor.rewrite.repetition import dictionary_columns, united, with_dictionaries
 
 _CODECS = {
@@ -58,6 +60,13 @@ class Encoding:
         """Return how a table wants the columns encoded that its files store."""
         return cls(table.written, layout)
 
+    def only(self, columns: Sequence[int]) -> Encoding:
+        """Return how some of the top-level columns are encoded by themselves."""
+        schema = pa.schema([self.schema.field(column) for column in columns])
+        names = {name for name, _ in leaf_paths(schema)}
+        filters = tuple(one for one in self.layout.bloom_filters if one[0] in names)
+        return replace(self, schema=schema, layout=replace(self.layout, bloom_filters=filters))
+
     def ways(self) -> tuple[Encoding, ...]:
         """Return the ways to write files that readers of the table take, the preferred first."""
         other = replace(self, has_integer_decimals=not self.has_integer_decimals)
@@ -68,6 +77,20 @@ class Encoding:
     def rows_schema(self) -> pa.Schema:
         """The schema of the rows that a writer takes."""
         return with_dictionaries(self.schema, self.from_dictionaries)
+
+    def suiting(self, batches: Sequence[pa.RecordBatch]) -> Encoding:
+        """Return the encoding for rows like these: no dictionary where values hardly repeat."""
+        without = (unrepeating_paths(batch) for batch in batches[:1])
+        return replace(self, without_dictionary=self.without_dictionary.union(*without))
+
+    def sparing(self, batches: Sequence[pa.RecordBatch]) -> Encoding:
+        """Return the encoding with nothing that would mislead readers about these rows."""
+        unsaid, plain = self.without_statistics, self.without_dictionary
+        return replace(
+            self,
+            without_statistics=unsaid | nan_paths(batches, unsaid),
+            without_dictionary=plain | negative_zero_paths(batches, plain),
+        )
 
     def fitting(self, batches: Sequence[pa.RecordBatch]) -> Encoding:
         """Return the encoding for a file that begins with these rows."""
@@ -163,12 +186,6 @@ def leaf_paths(schema: pa.Schema) -> Iterator[tuple[str, str]]:
     """Yield the dotted name of each leaf column and its path in the Parquet schema."""
     for field in schema:
         yield from _leaf_paths(field, field.name, field.name)
-
-
-def column_leaves(schema: pa.Schema, wanted: Collection[int]) -> list[int]:
-    """Return the numbers of the leaf columns of the top-level columns with the given ids."""
-    owners = [field_id(field) for field in schema for _ in _leaf_paths(field, "", "")]
-    return [leaf for leaf, owner in enumerate(owners) if owner in wanted]
 
 
 def _leaf_paths(field: pa.Field, name: str, path: str) -> Iterator[tuple[str, str]]:

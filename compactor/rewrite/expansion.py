@@ -30,6 +30,8 @@ _VALUE_BYTES_MAX = 16
 def batch_rows(
     file: pq.ParquetFile,
     row_group: int,
+    names: Sequence[str],
+    *,
     dictionaries: Callable[[Sequence[str]], pq.ParquetFile],
 ) -> int:
     """Return the rows of one batch, so that it decodes into about `BATCH_BYTES`.
@@ -37,24 +39,38 @@ def batch_rows(
     Args:
         file: the file.
         row_group: index of the row group to be read.
+        names: the top-level columns to be read.
         dictionaries: opens the file with the given leaf columns left as dictionaries.
     """
     group = file.metadata.row_group(row_group)
     if not group.num_rows:
         return 1
-    columns = [group.column(index) for index in range(group.num_columns)]
+    columns = column_chunks(group, names)
     row_bytes = sum(map(_admitted_bytes, columns)) / group.num_rows
     rows = _rows_of(row_bytes)
     suspects = [column for column in columns if _could_expand(column, rows)]
     if suspects:
-        names = [column.path_in_schema for column in suspects]
-        longest = _longest_values(dictionaries(names), row_group, names)
+        paths = [column.path_in_schema for column in suspects]
+        longest = _longest_values(dictionaries(paths), row_group, paths)
         row_bytes += sum(
             value_bytes * column.num_values / group.num_rows
             for value_bytes, column in zip(longest, suspects, strict=True)
         )
         rows = _rows_of(row_bytes) if rows * row_bytes > _UNSEEN_BYTES_MAX else rows
     return rows
+
+
+def column_chunks(group: pq.RowGroupMetaData, names: Sequence[str]) -> list[pq.ColumnChunkMetaData]:
+    """Return the leaf columns of some top-level columns."""
+    chunks = [group.column(index) for index in range(group.num_columns)]
+    # A name with a dot in it may find one column too many, which does no harm.
+    inner = tuple(f"{name}." for name in names)
+    wanted = frozenset(names)
+    return [
+        chunk
+        for chunk in chunks
+        if chunk.path_in_schema in wanted or chunk.path_in_schema.startswith(inner)
+    ]
 
 
 def _rows_of(row_bytes: float) -> int:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import cache, partial
 from itertools import groupby
 from typing import Protocol
+
+import pyarrow as pa
 
 from catalog.model import FileSlice, Inventory
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.fingerprint import digest_batch
+from compactor.rewrite.fitting import Patch
 from compactor.rewrite.footers import HELD_BYTES_MAX, Footers
 from compactor.rewrite.ladder import Decisions, Ladder, Run
-from compactor.rewrite.mixed import MixedWriter
+from compactor.rewrite.mixed import MixedWriter, Patched
 from compactor.rewrite.read import OpenSlice, SliceReader
+from compactor.rewrite.repetition import decoded_bytes
 from compactor.rewrite.task import (
     EMPTY_DIGEST,
     NOT_SPLICED,
@@ -25,7 +30,7 @@ from compactor.rewrite.task import (
     Spliced,
 )
 from compactor.rewrite.verify import check_digests, check_rows, read_back
-from compactor.rewrite.write import Destination, RollingWriter, WrittenFile
+from compactor.rewrite.write import ROW_GROUP_BYTES_MAX, Destination, RollingWriter, WrittenFile
 from compactor.splicing import SpliceLimits
 
 
@@ -97,7 +102,9 @@ class _Work:
         self._encoding = Encoding.of(task.table.schema, task.table.layout)
         self._footers = Footers(task.table, held_bytes_max=HELD_BYTES_MAX)
         self.reader = SliceReader.of(task.table, task.files)
-        self._decisions = None if task.splice is None else self._decide(task.splice)
+        # Without ids a column is told by its name, which must not be that of another one.
+        limits = task.splice if task.table.schema.goes_by_own_names else None
+        self._decisions = None if limits is None else self._decide(limits)
 
     def _decide(self, limits: SpliceLimits) -> Decisions:
         ladder = Ladder(
@@ -117,7 +124,7 @@ class _Work:
         destination = Destination(self._task.table, self._task.partition_key, self._task.attempt_id)
         limits, decisions = self._task.splice, self._decisions
         target_bytes = self._task.target_file_size_bytes
-        if limits is None or decisions is None or not decisions.row_groups_spliced:
+        if limits is None or decisions is None or not decisions.copies:
             return RollingWriter(
                 destination,
                 self._encoding,
@@ -136,17 +143,19 @@ class _Work:
         digest = EMPTY_DIGEST
         for file, runs in self._runs():
             with ExitStack() as stack:
-                source: OpenSlice | None = None
+                opened = cache(partial(self._open, file, stack))
                 for run in runs:
                     if run.is_copied and isinstance(writer, MixedWriter):
-                        self._copy(run, writer)
+                        self._copy(run, opened, writer)
                         if self._task.proof is not Proof.FULL:
                             continue
-                    source = source or stack.enter_context(self.reader.opened(file))
-                    digest += self._encode(run, source, writer)
+                    digest += self._encode(run, opened(), writer)
             self._footers.release(file)
         writer.finish()
         return digest
+
+    def _open(self, file: FileSlice, stack: ExitStack) -> OpenSlice:
+        return stack.enter_context(self.reader.opened(file))
 
     def _runs(self) -> Iterator[tuple[FileSlice, list[Run]]]:
         if self._decisions is not None:
@@ -157,20 +166,45 @@ class _Work:
         for file in self._task.files.slices():
             yield file, [Run(file, None, file.size_bytes, is_copied=False)]
 
-    def _copy(self, run: Run, writer: MixedWriter) -> None:
+    def _copy(self, run: Run, opened: Callable[[], OpenSlice], writer: MixedWriter) -> None:
+        if run.patch is not None:
+            self._patch(run, run.patch, opened=opened, writer=writer)
+            return
         footer = self._footers.get(run.file)
         for row_group in run.row_groups or ():
             writer.copy(footer, row_group)
 
+    def _patch(
+        self, run: Run, patch: Patch, *, opened: Callable[[], OpenSlice], writer: MixedWriter
+    ) -> None:
+        """Copy some columns of row groups and encode the others, if that takes little memory."""
+        footer, row_groups = self._footers.get(run.file), run.row_groups or ()
+        stored_bytes = run.patched_bytes / max(1, len(row_groups))
+        with ExitStack() as stack:
+            reader = self.reader.only(patch.encoded)
+            source = stack.enter_context(reader.opened(run.file)) if patch.encoded else None
+            for row_group in row_groups:
+                patched = Patched(footer, row_group, patch)
+                batches = [] if source is None else _collected(source.batches((row_group,)))
+                if batches is not None:
+                    writer.patch(patched, batches, stored_bytes=stored_bytes)
+                    continue
+                if self._decisions is not None:
+                    self._decisions.take_back(footer, row_group, patch)
+                for batch in opened().batches((row_group,)):
+                    writer.add(batch, stored_bytes=self._stored_bytes(run.file, batch))
+
+    def _stored_bytes(self, file: FileSlice, batch: pa.RecordBatch) -> float:
+        return float(batch.num_rows * file.size_bytes / max(1, file.row_count))
+
     def _encode(self, run: Run, source: OpenSlice, writer: RollingWriter) -> RowDigest:
         """Stream row groups into the writer; those that were copied are only read for the proof."""
         digest = EMPTY_DIGEST
-        row_bytes = run.file.size_bytes / max(1, run.file.row_count)
         for batch in source.batches(run.row_groups):
             if self._task.proof is Proof.FULL:
                 digest += digest_batch(batch)
             if not run.is_copied:
-                writer.add(batch, stored_bytes=batch.num_rows * row_bytes)
+                writer.add(batch, stored_bytes=self._stored_bytes(run.file, batch))
         return digest
 
     def spliced(self, files: Sequence[WrittenFile]) -> Spliced:
@@ -182,12 +216,25 @@ class _Work:
             copied_bytes=found.bytes_spliced,
             unchecked_bytes=found.bytes_unchecked,
             row_groups=found.row_groups_spliced,
+            row_groups_patched=found.row_groups_patched,
             reasons=tuple(found.reasons.most_common()),
             composed_bytes=sum(file.composed_bytes for file in files),
             streamed=tuple(
                 Counter(file.why_streamed for file in files if file.why_streamed).most_common()
             ),
         )
+
+
+def _collected(batches: Iterable[pa.RecordBatch]) -> list[pa.RecordBatch] | None:
+    """Return the columns of a row group; None when they are too large to be held decoded."""
+    found: list[pa.RecordBatch] = []
+    held_bytes = 0
+    for batch in batches:
+        held_bytes += decoded_bytes(batch)
+        if held_bytes > ROW_GROUP_BYTES_MAX:
+            return None
+        found.append(batch)
+    return found
 
 
 def surviving_bytes(reader: SliceReader, files: Inventory) -> float:

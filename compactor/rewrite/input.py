@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from catalog.errors import CorruptTableError
 from catalog.location import Location
 from catalog.storage import ByteRange, Storage
-from compactor.rewrite.expansion import BATCH_ROWS_MAX, batch_rows
+from compactor.rewrite.expansion import BATCH_ROWS_MAX, batch_rows, column_chunks
 from compactor.rewrite.footer import check_footer
 from compactor.rewrite.stretch import StretchFile
 
@@ -79,9 +79,11 @@ class ParquetInput:
         self, row_group: int, columns: Sequence[str], file: pq.ParquetFile
     ) -> Iterator[pa.RecordBatch]:
         with decoding(self.name):
-            self._hold(row_group)
+            self._hold(row_group, columns)
             batches = file.iter_batches(
-                batch_size=batch_rows(self.file, row_group, self._dictionaries),
+                batch_size=batch_rows(
+                    self.file, row_group, columns, dictionaries=self._dictionaries
+                ),
                 row_groups=[row_group],
                 columns=list(columns),
                 use_threads=False,
@@ -93,9 +95,9 @@ class ParquetInput:
                 return
             yield batch
 
-    def _hold(self, row_group: int) -> None:
-        """Fetch a whole row group, unless the file is streamed."""
-        stretch = _stretch(self.metadata.row_group(row_group))
+    def _hold(self, row_group: int, columns: Sequence[str]) -> None:
+        """Fetch the columns of a row group together, unless the file is streamed."""
+        stretch = _stretch(column_chunks(self.metadata.row_group(row_group), columns))
         if stretch.length <= _ROW_GROUP_BYTES_MAX:
             self.stretch.hold(stretch)
 
@@ -108,7 +110,12 @@ class ParquetInput:
 
 @contextmanager
 def open_parquet(
-    storage: Storage, location: Location, *, name: str, size_bytes: int
+    storage: Storage,
+    location: Location,
+    *,
+    name: str,
+    size_bytes: int,
+    reads_ahead: bool = True,
 ) -> Iterator[ParquetInput]:
     """Open a Parquet file and read its footer.
 
@@ -117,6 +124,7 @@ def open_parquet(
         location: the file.
         name: the file as the metadata calls it, for messages.
         size_bytes: its size according to the metadata.
+        reads_ahead: whether a small file is fetched as a whole: not when little of it is wanted.
 
     Raises:
         ObjectNotFoundError: it does not exist.
@@ -128,7 +136,7 @@ def open_parquet(
                 f"{name}: the metadata says {size_bytes} bytes, the file has {source.size()}"
             )
         stretch = StretchFile(source)
-        if size_bytes <= _WHOLE_FILE_BYTES_MAX:
+        if reads_ahead and size_bytes <= _WHOLE_FILE_BYTES_MAX:
             stretch.hold(ByteRange(0, size_bytes))
         with decoding(name):
             metadata = pq.read_metadata(pa.PythonFile(stretch, mode="r"))
@@ -187,9 +195,9 @@ def _stored_bytes(row_group: pq.RowGroupMetaData) -> int:
     return sum(int(column.total_compressed_size) for column in columns)
 
 
-def _stretch(row_group: pq.RowGroupMetaData) -> ByteRange:
-    """Return the bytes from the first to the last column chunk of a row group."""
-    chunks = [_chunk(row_group.column(index)) for index in range(row_group.num_columns)]
+def _stretch(columns: Sequence[pq.ColumnChunkMetaData]) -> ByteRange:
+    """Return the bytes from the first to the last of some column chunks."""
+    chunks = list(map(_chunk, columns))
     start = min((chunk.offset for chunk in chunks), default=0)
     return ByteRange(start, max((sum(chunk) for chunk in chunks), default=0) - start)
 

@@ -1,8 +1,9 @@
 """Decide for each row group of a file group whether its bytes are copied or its rows encoded anew.
 
 Only footers are read. A row group is copied when no row of it is dropped, when it can stand under
-the footer that our own encoder writes for the table, and when it is worth keeping as it is. The
-reason why one is not is kept: it is told with the result.
+the footer that our own encoder writes for the table, and when it is worth keeping as it is. Where
+only some of its columns can, those are copied and the others encoded (`fitting`). The reason why
+one is not copied at all is kept: it is told with the result.
 
 Neighbours that are merely small are encoded together. A small one between two that are copied
 stays what it is: encoded alone it would be as small again. So at most every second row group of
@@ -19,10 +20,12 @@ from itertools import groupby
 import numpy as np
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
-from catalog.model import FileSlice, Selection
+from catalog.location import Location
+from catalog.model import FileSlice, Selection, field_id
 from catalog.table import TableFiles
-from compactor.parquet import Footer, has_page_checksums, why_not
-from compactor.rewrite.encoding import Encoding, column_leaves
+from compactor.parquet import Footer, has_page_checksums
+from compactor.rewrite.encoding import Encoding
+from compactor.rewrite.fitting import Fit, Form, Patch
 from compactor.rewrite.footers import Footers
 from compactor.rewrite.rolling import SHARE_MAX, file_count
 from compactor.splicing import SpliceLimits
@@ -30,23 +33,10 @@ from compactor.splicing import SpliceLimits
 TOUCHED = "rows of it were deleted"
 SMALL = "too small, or its column chunks are"
 TOO_LARGE = "too large for files of the target size"
+TOO_WIDE = "columns to be encoded beside copied ones are too large to be held"
 FOOTER_FULL = "too small for the footer of a file"
-OTHER_CODEC = "another codec than the table's"
-NO_FILTER = "no Bloom filter where the table wants one"
-UNFILLED = "values that follow from the file it is in are not stored"
 # Files whose footers are read ahead together.
 _FETCHED_FILES = 64
-# Codecs of the format by number, as layouts name them; both spellings of LZ4 differ in their bytes.
-_CODECS = {
-    "none": 0,
-    "uncompressed": 0,
-    "snappy": 1,
-    "gzip": 2,
-    "brotli": 4,
-    "zstd": 6,
-    "lz4": 7,
-    "lz4_raw": 7,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +46,18 @@ class Run:
     Attributes:
         file: the file.
         row_groups: their numbers, ascending; None for all, where the footer was not understood.
-        stored_bytes: what their surviving rows take in the file.
-        is_copied: whether they are copied as they are.
+        stored_bytes: what their surviving rows take in the file, without what is patched.
+        is_copied: whether their bytes are copied, all of them or those of some columns.
+        patch: which columns are encoded anew beside those that are copied; None for none.
+        patched_bytes: about what these take.
     """
 
     file: FileSlice
     row_groups: tuple[int, ...] | None
     stored_bytes: float
     is_copied: bool
+    patch: Patch | None = None
+    patched_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -72,28 +66,55 @@ class Decisions:
 
     Attributes:
         runs: what is written, in order; row groups without survivors are in none.
-        encoding: how rows are encoded, so that they can stand beside what is copied.
-        like: the footer of such a file, without row groups.
+        form: what outputs are like, so that rows can stand beside what is copied.
         reasons: row groups that are not copied, by the reason.
         bytes_spliced: bytes that are copied.
         copied_file_bytes: what they take of their files, page indexes and footer included.
         bytes_unchecked: the part of them whose pages carry no checksums.
-        row_groups_spliced: row groups that are copied.
+        row_groups_spliced: row groups that are copied as they are.
+        row_groups_patched: row groups of which some columns are copied.
+        unchecked: the files without checksums.
     """
 
     runs: list[Run]
-    encoding: Encoding
-    like: Footer
+    form: Form
     reasons: Counter[str] = field(default_factory=Counter)
     bytes_spliced: int = 0
     copied_file_bytes: int = 0
     bytes_unchecked: int = 0
     row_groups_spliced: int = 0
+    row_groups_patched: int = 0
+    unchecked: set[Location] = field(default_factory=set)
+
+    @property
+    def copies(self) -> bool:
+        """Whether anything is copied."""
+        return bool(self.row_groups_spliced or self.row_groups_patched)
+
+    def take_back(self, footer: Footer, row_group: int, patch: Patch) -> None:
+        """Note that a row group is encoded as a whole instead of being patched."""
+        sizes = footer.chunk_bytes(row_group)
+        copied_bytes = sum(sizes[leaf] for leaf in patch.leaves())
+        self.bytes_spliced -= copied_bytes
+        self.bytes_unchecked -= copied_bytes if footer.location in self.unchecked else 0
+        self.row_groups_patched -= 1
+        self.reasons[TOO_WIDE] += 1
+
+    def count_row_groups(self, run: Run, footer: Footer) -> None:
+        """Add the row groups of a run that is copied, as a whole or in part."""
+        some = run.row_groups or ()
+        if run.patch is None:
+            self.row_groups_spliced += len(some)
+            self.copied_file_bytes += sum(map(footer.row_group_file_bytes, some))
+        else:
+            leaves = run.patch.leaves()
+            self.row_groups_patched += len(some)
+            self.copied_file_bytes += sum(footer.chunks_file_bytes(one, leaves) for one in some)
 
     @property
     def encoded_bytes(self) -> float:
         """Stored size of the rows that are encoded anew."""
-        return sum(run.stored_bytes for run in self.runs if not run.is_copied)
+        return sum(run.patched_bytes if run.is_copied else run.stored_bytes for run in self.runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +125,19 @@ class _Piece:
         file: the file.
         row_group: its number; None for a file whose footer was not understood.
         stored_bytes: what its surviving rows take in the file.
-        misfits: for each way to encode, why it cannot stand beside that; empty where it can.
+        fits: for each form, how it goes into outputs of it.
         obstacle: why it is not to be copied all the same; empty when it is.
     """
 
     file: FileSlice
     row_group: int | None
     stored_bytes: float
-    misfits: tuple[str, ...]
+    fits: tuple[Fit, ...]
     obstacle: str
 
-    def reason(self, way: int) -> str:
-        """Return why it is not copied; empty when it is."""
-        return self.misfits[way] or self.obstacle
+    def reason(self, form: int) -> str:
+        """Return why nothing of it is copied; empty when something is."""
+        return self.fits[form].reason or self.obstacle
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,43 +170,43 @@ class Ladder:
             ObjectNotFoundError, AccessDeniedError, StorageError: a footer cannot be read.
             CorruptTableError: a file has another number of rows than the metadata says.
         """
-        likes = [encoding.empty_footer() for encoding in self.encodings]
+        forms = [
+            Form.of(encoding, keeps_layout=self.limits.keeps_layout) for encoding in self.encodings
+        ]
         pieces: list[_Piece] = []
         for start in range(0, len(files), _FETCHED_FILES):
             some = files[start : start + _FETCHED_FILES]
             self.footers.fetch([file for file, _ in some])
-            pieces += [one for pair in some for one in self._pieces(*pair, likes)]
+            pieces += [one for pair in some for one in self._pieces(*pair, forms)]
         copied_bytes = [
-            sum(piece.stored_bytes for piece in pieces if not piece.reason(way))
-            for way in range(len(likes))
+            sum(piece.fits[at].copied_bytes for piece in pieces if not piece.reason(at))
+            for at in range(len(forms))
         ]
-        way = copied_bytes.index(max(copied_bytes, default=0))
-        reasons = [piece.reason(way) for piece in pieces]
+        at = copied_bytes.index(max(copied_bytes, default=0))
+        reasons = [piece.reason(at) for piece in pieces]
         _spare_the_lonely(reasons)
-        decisions = Decisions([], self.encodings[way], likes[way])
-        decisions.runs = list(_runs(pieces, reasons))
+        decisions = Decisions([], forms[at])
+        decisions.runs = list(_runs(pieces, reasons, at))
         self._count(decisions, reasons)
         return decisions
 
     def _pieces(
-        self, file: FileSlice, selection: Selection, likes: Sequence[Footer]
+        self, file: FileSlice, selection: Selection, forms: Sequence[Form]
     ) -> Iterator[_Piece]:
         try:
             footer = self.footers.get(file)
-            ignored = self.encodings[0].replaced_keys()
-            found = [why_not(like, footer, ignored_keys=ignored) for like in likes]
-            misfits = tuple(reason or "" for reason in found)
+            filled = self._filled_columns(file)
+            found = [form.fit(footer, filled) for form in forms]
         except (CorruptTableError, UnsupportedTableError):
             # Whether the file can be read at all is for the reader of rows to say.
-            reason = "the footer is not understood"
-            yield _Piece(file, None, _kept_bytes(file, selection), (reason,) * len(likes), "")
+            fits = (Fit("the footer is not understood"),) * len(forms)
+            yield _Piece(file, None, _kept_bytes(file, selection), fits, "")
             return
         if footer.row_count != file.row_count:
             raise CorruptTableError(
                 f"{file.path}: the metadata says {file.row_count} rows,"
                 f" the footer of the file {footer.row_count}"
             )
-        filled = () if all(misfits) else self._filled_leaves(file)
         start = 0
         for index in range(footer.row_group_count):
             group = footer.row_group(index)
@@ -193,27 +214,26 @@ class Ladder:
             start += group.row_count
             kept = group.row_count - int(last - first)
             if kept:
-                is_filled = any(footer.chunk(index, leaf).null_count != 0 for leaf in filled)
-                obstacle = UNFILLED if is_filled else self._obstacle(footer, index)
-                obstacle = TOUCHED if last > first else obstacle
+                fits = tuple(one.row_group(index) for one in found)
+                obstacle = TOUCHED if last > first else self._obstacle(footer, index)
                 size = group.compressed_bytes * kept / group.row_count
-                yield _Piece(file, index, size, misfits, obstacle)
-        if all(misfits):
+                yield _Piece(file, index, size, fits, obstacle)
+        if all(one.reason for one in found):
             self.footers.release(file)
 
-    def _filled_leaves(self, file: FileSlice) -> Sequence[int]:
-        """Return the leaf columns of which a stored null would have another meaning elsewhere."""
+    def _filled_columns(self, file: FileSlice) -> frozenset[int]:
+        """Return the columns in which a stored null would have another meaning elsewhere."""
         fillings = self.table.fillings(file)
-        stored = self.table.schema.stored.arrow
         filled = {
             number for number, one in fillings.items() if one.fills_nulls and one.start.is_valid
         }
-        return column_leaves(stored, filled) if filled else ()
+        if not filled:
+            return frozenset()
+        columns = enumerate(self.table.schema.stored.arrow)
+        return frozenset(at for at, column in columns if field_id(column) in filled)
 
     def _obstacle(self, footer: Footer, index: int) -> str:
         limits, group = self.limits, footer.row_group(index)
-        if limits.keeps_layout and (reason := self._other_layout(footer, index)):
-            return reason
         is_divided = file_count(self.total_bytes, self.target_bytes) > 1
         if is_divided and group.compressed_bytes > limits.row_group_bytes_max:
             return TOO_LARGE
@@ -224,18 +244,6 @@ class Ladder:
         ):
             return FOOTER_FULL
         return SMALL if limits.is_small(group.compressed_bytes, footer.column_count) else ""
-
-    def _other_layout(self, footer: Footer, index: int) -> str:
-        layout = self.encodings[0].layout
-        wanted = self.encodings[0].filtered_leaves()
-        codec = _CODECS.get(layout.codec)
-        chunks = [footer.chunk(index, column) for column in range(footer.column_count)]
-        if any(chunk.codec != codec for chunk in chunks):
-            return OTHER_CODEC
-        is_filtered = [chunk.has_bloom_filter for chunk in chunks]
-        if any(leaf >= len(chunks) or not is_filtered[leaf] for leaf in wanted):
-            return NO_FILTER
-        return ""
 
     def _count(self, decisions: Decisions, reasons: Sequence[str]) -> None:
         decisions.reasons.update(reason for reason in reasons if reason)
@@ -255,12 +263,13 @@ class Ladder:
         )
         for runs, has_checksums in zip(copied.values(), is_checked, strict=True):
             footer = self.footers.get(runs[0].file)
-            row_groups = [number for run in runs for number in run.row_groups or ()]
             copied_bytes = round(sum(run.stored_bytes for run in runs))
             decisions.bytes_spliced += copied_bytes
-            decisions.bytes_unchecked += 0 if has_checksums else copied_bytes
-            decisions.row_groups_spliced += len(row_groups)
-            decisions.copied_file_bytes += sum(map(footer.row_group_file_bytes, row_groups))
+            if not has_checksums:
+                decisions.bytes_unchecked += copied_bytes
+                decisions.unchecked.add(footer.location)
+            for run in runs:
+                decisions.count_row_groups(run, footer)
 
 
 def _kept_bytes(file: FileSlice, selection: Selection) -> float:
@@ -279,11 +288,17 @@ def _spare_the_lonely(reasons: list[str]) -> None:
         reasons[index] = ""
 
 
-def _runs(pieces: Sequence[_Piece], reasons: Sequence[str]) -> Iterator[Run]:
+def _runs(pieces: Sequence[_Piece], reasons: Sequence[str], form: int) -> Iterator[Run]:
     """Yield neighbours of one file that move in the same way together."""
-    judged = zip(pieces, reasons, strict=True)
-    for (_, is_copied), some in groupby(judged, lambda one: (one[0].file.path, not one[1])):
+    for way, some in groupby(
+        zip(pieces, reasons, strict=True),
+        lambda one: (one[0].file.path, not one[1], None if one[1] else one[0].fits[form].patch),
+    ):
         members = [piece for piece, _ in some]
+        _, is_copied, patch = way
         numbers = tuple(piece.row_group for piece in members if piece.row_group is not None)
-        size = sum(piece.stored_bytes for piece in members)
-        yield Run(members[0].file, numbers or None, size, is_copied)
+        fits = [piece.fits[form] for piece in members]
+        copied_bytes = sum(fit.copied_bytes for fit in fits)
+        size = copied_bytes if is_copied else sum(piece.stored_bytes for piece in members)
+        patched_bytes = sum(fit.encoded_bytes for fit in fits) if is_copied else 0
+        yield Run(members[0].file, numbers or None, size, is_copied, patch, patched_bytes)

@@ -1,7 +1,8 @@
 """Write outputs of which some row groups are copied and others encoded anew, rolled like others.
 
 What is encoded for such an output goes to local files first, one for each stretch between copies:
-its row groups are then copied like those of the inputs, under one footer.
+its row groups are then copied like those of the inputs, under one footer. So are the columns of
+row groups of which the others are copied.
 """
 
 from __future__ import annotations
@@ -11,14 +12,23 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 import pyarrow as pa
 
 from catalog.location import Location
 from catalog.storage import Storage
 from catalog.storage.faults import os_faults
-from compactor.parquet import Footer, SpliceSource, plan_splice, read_footer, write_splice
+from compactor.parquet import (
+    Assembly,
+    Footer,
+    SpliceSource,
+    plan_splice,
+    read_footer,
+    write_splice,
+)
 from compactor.rewrite.encoding import Encoding
+from compactor.rewrite.fitting import Form, Patch
 from compactor.rewrite.ladder import Decisions
 from compactor.rewrite.rolling import is_file_full, is_full_before
 from compactor.rewrite.write import Destination, RollingWriter, WrittenFile
@@ -45,7 +55,7 @@ class MixedWriter(RollingWriter):
         """
         super().__init__(
             destination,
-            decisions.encoding,
+            decisions.form.encoding,
             target_bytes=target_bytes,
             stored_bytes=decisions.encoded_bytes,
             copied_bytes=decisions.copied_file_bytes,
@@ -53,8 +63,9 @@ class MixedWriter(RollingWriter):
         self._row_groups_max = row_groups_max
         self._scratch = tempfile.TemporaryDirectory(prefix="compact-encoded-")
         self._workshop = _Workshop(
-            destination.storage, decisions.encoding, decisions.like, Path(self._scratch.name)
+            destination.storage, decisions.form, self.encoding, Path(self._scratch.name)
         )
+        self._patched_like: dict[tuple[int, ...], Encoding] = {}
         self._mixed: _MixedFile | None = None
 
     def copy(self, footer: Footer, row_group: int) -> None:
@@ -63,17 +74,56 @@ class MixedWriter(RollingWriter):
         Raises:
             StorageFullError, AccessDeniedError, StorageError: a file cannot be written.
         """
-        self._flush()
         size = footer.row_group_file_bytes(row_group)
-        if is_full_before(self._progress, self._target_bytes, copied_bytes=size):
+        self._with_room(size).copy(footer, row_group)
+        self._count(size)
+
+    def patch(
+        self, patched: Patched, batches: list[pa.RecordBatch], *, stored_bytes: float
+    ) -> None:
+        """Append a row group of an input with some of its columns encoded anew.
+
+        Args:
+            patched: the row group.
+            batches: all its rows, the columns to be encoded alone.
+            stored_bytes: what these were expected to take.
+
+        Raises:
+            StorageFullError, AccessDeniedError, StorageError: a file cannot be written.
+        """
+        size = patched.copied_file_bytes
+        mixed = self._with_room(size)
+        encoding = self._patch_encoding(patched.patch.encoded, batches)
+        self._progress = self._progress.after(
+            stored_bytes=stored_bytes,
+            decoded_bytes=sum(batch.nbytes for batch in batches),
+            written_bytes=mixed.patch(patched, encoding, batches),
+        )
+        self._count(size)
+
+    def _with_room(self, copied_bytes: int) -> _MixedFile:
+        """Return the file that the next row group goes to."""
+        self._flush()
+        if is_full_before(self._progress, self._target_bytes, copied_bytes=copied_bytes):
             self._end_file()
         if self._open is None or self._mixed is None:
             self._open = self._mixed = self._begin_file([])
-        self._mixed.copy(footer, row_group)
-        self._progress = self._progress.after_copy(size)
-        is_full = self._mixed.row_group_count >= self._row_groups_max
-        if is_full or is_file_full(self._progress, self._target_bytes):
+        return self._mixed
+
+    def _count(self, copied_bytes: int) -> None:
+        """Note what was appended, and end a file that is full."""
+        self._progress = self._progress.after_copy(copied_bytes)
+        count = 0 if self._mixed is None else self._mixed.row_group_count
+        if count >= self._row_groups_max or is_file_full(self._progress, self._target_bytes):
             self._end_file()
+
+    def _patch_encoding(self, columns: tuple[int, ...], batches: list[pa.RecordBatch]) -> Encoding:
+        """Return how some columns are encoded by themselves, as the first rows and these ask."""
+        known = self._patched_like.get(columns)
+        if known is None:
+            known = self.encoding.only(columns).suiting(batches)
+        self._patched_like[columns] = known.sparing(batches)
+        return self._patched_like[columns]
 
     def __exit__(
         self,
@@ -107,14 +157,14 @@ class _Workshop:
 
     Attributes:
         storage: where inputs and outputs are.
-        encoding: how rows are written.
-        like: the footer of such a file.
+        form: what outputs are like.
+        encoding: how rows are written from here on.
         scratch: a local directory.
     """
 
     storage: Storage
+    form: Form
     encoding: Encoding
-    like: Footer
     scratch: Path
 
 
@@ -124,28 +174,42 @@ class _MixedFile:
     def __init__(self, location: Location, workshop: _Workshop) -> None:
         self._location = location
         self._workshop = workshop
-        self._sources: list[tuple[Footer, list[int]]] = []
+        self._parts: list[_Part] = []
         self._stretch: _Stretch | None = None
-        self._encoded: list[Path] = []
+        self._columns: dict[Encoding, _Stretch] = {}
+        self._encoded: list[_Stretch] = []
         self.row_group_count = 0
 
     def write(self, batches: list[pa.RecordBatch]) -> int:
         """Append one row group and return the bytes it took."""
         if self._stretch is None:
-            path = self._workshop.scratch / f"{self._location.name}.{len(self._encoded)}"
-            self._encoded.append(path)
-            rows = sum(batch.num_rows for batch in batches)
-            self._stretch = _Stretch(path, self._workshop.encoding.fitting(batches), rows)
+            self._stretch = self._begin_stretch(self._workshop.encoding, batches)
+            self._parts.append(self._stretch)
         self.row_group_count += 1
         return self._stretch.write(batches)
 
     def copy(self, footer: Footer, row_group: int) -> None:
         """Append a row group of an input."""
         self._end_stretch()
-        if not self._sources or self._sources[-1][0] is not footer:
-            self._sources.append((footer, []))
-        self._sources[-1][1].append(row_group)
+        last = self._parts[-1] if self._parts else None
+        if not isinstance(last, _Copied) or last.footer is not footer:
+            last = _Copied(footer, [])
+            self._parts.append(last)
+        last.row_groups.append(row_group)
         self.row_group_count += 1
+
+    def patch(self, patched: Patched, encoding: Encoding, batches: list[pa.RecordBatch]) -> int:
+        """Append a row group of an input with other columns; return the bytes that these took."""
+        self._end_stretch()
+        self.row_group_count += 1
+        if not batches:
+            self._parts.append(_Joined(patched, None, 0))
+            return 0
+        stretch = self._columns.get(encoding)
+        if stretch is None:
+            stretch = self._columns[encoding] = self._begin_stretch(encoding, batches)
+        self._parts.append(_Joined(patched, stretch, stretch.row_group_count))
+        return stretch.write(batches)
 
     def go_on_with(self, workshop: _Workshop) -> None:
         """Encode what follows in another way."""
@@ -154,10 +218,13 @@ class _MixedFile:
 
     def complete(self) -> WrittenFile:
         """Put all row groups under one footer and make the file durable."""
+        form = self._workshop.form
         self._end_stretch()
+        for stretch in self._columns.values():
+            stretch.complete(self._workshop.storage)
         plan = plan_splice(
-            [SpliceSource(footer, row_groups) for footer, row_groups in self._sources],
-            like=self._workshop.like,
+            [part.source(form) for part in self._parts],
+            like=form.like,
             ignored_keys=self._workshop.encoding.replaced_keys(),
         )
         done = write_splice(self._workshop.storage, plan, self._location)
@@ -172,26 +239,90 @@ class _MixedFile:
 
     def abort(self) -> None:
         """Leave nothing of the file."""
-        if self._stretch is not None:
-            self._stretch.abort()
+        for stretch in self._encoded:
+            stretch.abort()
         self._remove_encoded()
+
+    def _begin_stretch(self, encoding: Encoding, batches: list[pa.RecordBatch]) -> _Stretch:
+        path = self._workshop.scratch / f"{self._location.name}.{len(self._encoded)}"
+        rows = sum(batch.num_rows for batch in batches)
+        stretch = _Stretch(path, encoding.fitting(batches), rows)
+        self._encoded.append(stretch)
+        return stretch
 
     def _end_stretch(self) -> None:
         if self._stretch is not None:
-            location, size_bytes = self._stretch.complete()
-            footer = read_footer(self._workshop.storage, location, size_bytes)
-            self._sources.append((footer, list(range(footer.row_group_count))))
+            self._stretch.complete(self._workshop.storage)
             self._stretch = None
 
     def _remove_encoded(self) -> None:
-        for path in self._encoded:
-            path.unlink(missing_ok=True)
+        for stretch in self._encoded:
+            stretch.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Patched:
+    """A row group of an input of which some columns are copied."""
+
+    footer: Footer
+    row_group: int
+    patch: Patch
+
+    @property
+    def copied_file_bytes(self) -> int:
+        """What the copied columns take in all."""
+        return self.footer.chunks_file_bytes(self.row_group, self.patch.leaves())
+
+
+class _Part(Protocol):
+    """Row groups of an output."""
+
+    def source(self, form: Form) -> SpliceSource | Assembly:
+        """Return where their bytes are, once everything is encoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Copied:
+    """Row groups of an input as they are."""
+
+    footer: Footer
+    row_groups: list[int]
+
+    def source(self, form: Form) -> SpliceSource:
+        """Return the row groups."""
+        del form
+        return SpliceSource(self.footer, self.row_groups)
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """A row group of an input with columns from a stretch; None when it only loses columns."""
+
+    patched: Patched
+    stretch: _Stretch | None
+    row_group: int
+
+    def source(self, form: Form) -> Assembly:
+        """Return the columns of both, in order."""
+        encoded = None if self.stretch is None else self.stretch.footer
+        copied = self.patched.footer
+        return Assembly(
+            tuple(
+                SpliceSource(encoded, [self.row_group], leaves)
+                if is_encoded and encoded is not None
+                else SpliceSource(copied, [self.patched.row_group], leaves)
+                for is_encoded, leaves in self.patched.patch.parts(form.columns)
+            )
+        )
 
 
 class _Stretch:
     """A local file of row groups that are encoded one after the other."""
 
     def __init__(self, path: Path, encoding: Encoding, row_group_rows: int) -> None:
+        self.path = path
+        self.row_group_count = 0
+        self.footer: Footer | None = None
         self._location = Location.parse(path.as_uri())
         self._encoding = encoding
         with os_faults("create", self._location):
@@ -201,18 +332,26 @@ class _Stretch:
     def write(self, batches: list[pa.RecordBatch]) -> int:
         """Append one row group and return the bytes it took."""
         rows = self._encoding.table(batches)
+        self.row_group_count += 1
         with os_faults("write", self._location):
             before = self._sink.tell()
             self._writer.write_table(rows, row_group_size=rows.num_rows)
             return int(self._sink.tell()) - int(before)
 
-    def complete(self) -> tuple[Location, int]:
-        """End the file and return its place and its size in bytes."""
+    def complete(self, storage: Storage) -> None:
+        """End the file and read its footer."""
         with os_faults("complete", self._location):
             self._writer.close()
             size_bytes = int(self._sink.tell())
             self._sink.close()
-        return self._location, size_bytes
+        self.footer = read_footer(storage, self._location, size_bytes)
+
+    def source(self, form: Form) -> SpliceSource:
+        """Return all its row groups."""
+        del form
+        if self.footer is None:
+            raise ValueError("the file is not complete")
+        return SpliceSource(self.footer, range(self.row_group_count))
 
     def abort(self) -> None:
         """Close the file, whatever is in it."""

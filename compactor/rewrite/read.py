@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +27,13 @@ class SliceReader:
         table: the workers' side of the snapshot.
         selections: the rows each data file loses, by path.
         schema: the columns that are read.
+        reads_ahead: whether small files are fetched as a whole.
     """
 
     table: TableFiles
     selections: Mapping[str, Selection]
     schema: TableSchema
+    reads_ahead: bool = True
 
     @classmethod
     def of(
@@ -48,6 +50,12 @@ class SliceReader:
             CorruptTableError: a delete file cannot be read.
         """
         return cls(table, table.selections(files), schema or table.schema.stored)
+
+    def only(self, columns: Collection[int]) -> SliceReader:
+        """Return the reader of some of the columns, by their numbers."""
+        fields = [self.schema.arrow.field(column) for column in columns]
+        schema = replace(self.schema, arrow=pa.schema(fields))
+        return replace(self, schema=schema, reads_ahead=False)
 
     def selection(self, file: FileSlice) -> Selection:
         """Return the rows that the file loses.
@@ -82,9 +90,12 @@ class SliceReader:
             CorruptTableError: it is not what its metadata says, or cannot be decoded.
             UnsupportedTableError: a column cannot be read as the table's type.
         """
-        location = self.table.locate(file.path)
         with open_parquet(
-            self.table.storage, location, name=file.path, size_bytes=file.size_bytes
+            self.table.storage,
+            self.table.locate(file.path),
+            name=file.path,
+            size_bytes=file.size_bytes,
+            reads_ahead=self.reads_ahead,
         ) as source:
             if source.metadata.num_rows != file.row_count:
                 raise CorruptTableError(
@@ -93,7 +104,9 @@ class SliceReader:
                 )
             columns = FileColumns(file.path, source.file.schema_arrow, source.int96_columns)
             projection = plan_projection(columns, self.schema, self.table.fillings(file))
-            yield OpenSlice(source, projection, self.selection(file))
+            counts = [group.num_rows for group in every_row_group(source.metadata)]
+            starts = np.cumsum([0, *counts], dtype=np.int64)
+            yield OpenSlice(source, projection, self.selection(file), starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +117,22 @@ class OpenSlice:
         source: the data file.
         projection: from its columns to the table's.
         selection: the rows that it loses.
+        starts: where in the file each row group begins, and the last one ends.
     """
 
     source: ParquetInput
     projection: Projection
     selection: Selection
+    starts: npt.NDArray[np.int64]
 
-    def batches(self, row_groups: Container[int] | None = None) -> Iterator[pa.RecordBatch]:
+    def batches(self, row_groups: Iterable[int] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the surviving rows of some row groups, or of all, in their order."""
-        start = 0
-        for index, group in enumerate(every_row_group(self.source.metadata)):
-            end = start + group.num_rows
+        count = self.source.metadata.num_row_groups
+        for index in range(count) if row_groups is None else row_groups:
+            start, end = self.starts[index : index + 2]
             first, last = np.searchsorted(self.selection.dropped, [start, end])
-            is_wanted = row_groups is None or index in row_groups
-            if is_wanted and last - first < group.num_rows:
-                yield from self._survivors(index, start)
-            start = end
+            if last - first < end - start:
+                yield from self._survivors(index, int(start))
 
     def _survivors(self, row_group: int, start: int) -> Iterator[pa.RecordBatch]:
         dictionaries = self._repeating(row_group, start)

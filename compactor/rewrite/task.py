@@ -73,6 +73,7 @@ class Spliced:
         copied_bytes: bytes of the row groups that were copied.
         unchecked_bytes: the part of them whose pages carry no checksums.
         row_groups: how many they are.
+        row_groups_patched: row groups of which some columns were copied, and others encoded.
         reasons: row groups that were encoded anew by the reason, the most frequent first; one
             entry stands for a whole file whose footer was not understood.
         composed_bytes: bytes that the store copied into outputs by itself.
@@ -82,6 +83,7 @@ class Spliced:
     copied_bytes: int = 0
     unchecked_bytes: int = 0
     row_groups: int = 0
+    row_groups_patched: int = 0
     reasons: tuple[tuple[str, int], ...] = ()
     composed_bytes: int = 0
     streamed: tuple[tuple[str, int], ...] = ()
@@ -97,6 +99,7 @@ def merged_splices(parts: Iterable[Spliced]) -> Spliced:
         copied_bytes=sum(one.copied_bytes for one in some),
         unchecked_bytes=sum(one.unchecked_bytes for one in some),
         row_groups=sum(one.row_groups for one in some),
+        row_groups_patched=sum(one.row_groups_patched for one in some),
         reasons=_added(one.reasons for one in some),
         composed_bytes=sum(one.composed_bytes for one in some),
         streamed=_added(one.streamed for one in some),

@@ -24,7 +24,7 @@ from catalog.iceberg.metrics import Column, file_metrics, metrics_modes, split_o
 from catalog.location import Location
 from catalog.model import TableSchema
 from compactor.parquet import ARROW_SCHEMA
-from compactor.rewrite import ladder
+from compactor.rewrite import fitting, ladder
 from compactor.rewrite.encoding import schema_text
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.task import NOT_SPLICED, Proof, RewriteResult
@@ -210,11 +210,15 @@ def test_a_lonely_small_row_group_stays_as_it_is(tmp_path: Path) -> None:
     assert result.splice.reasons == ()
 
 
+def strict_texts(rows: pa.Table) -> pa.Table:
+    return rows.set_column(1, "text", rows["text"].fill_null("none"))
+
+
 def test_files_of_another_schema_are_encoded(tmp_path: Path) -> None:
-    loose = pa.schema([one.with_nullable(True) for one in SCHEMA])
+    loose = pa.schema([one.with_nullable(one.name == "id") for one in SCHEMA])
     paths = [
         write(tmp_path / "a.parquet", sample(0, 100)),
-        write(tmp_path / "b.parquet", sample(100, 100).cast(loose)),
+        write(tmp_path / "b.parquet", strict_texts(sample(100, 100)).cast(loose)),
         write(tmp_path / "c.parquet", sample(200, 100)),
     ]
     result = rewrite(LocalTable(str(tmp_path), TableSchema(SCHEMA)), paths)
@@ -244,14 +248,16 @@ def test_the_layout_of_the_table_is_kept_unless_bytes_are_all_that_counts(tmp_pa
     path = write(tmp_path / "in.parquet", sample(0, 100), compression="snappy")
     table = LocalTable(str(tmp_path), TableSchema(SCHEMA))
     kept = replace(ANYTHING, keeps_layout=True)
-    assert rewrite(table, [path], kept).splice.reasons == ((ladder.OTHER_CODEC, 1),)
+    assert rewrite(table, [path], kept).splice.reasons == ((fitting.OTHER_CODEC, 1),)
     output_files(table)[0].unlink()
     assert rewrite(table, [path]).splice.row_groups == 1
     output_files(table)[0].unlink()
     filtered = replace(LAYOUT, bloom_filters=(("text", 0.01),))
     path = write(tmp_path / "zstd.parquet", sample(0, 100))
     wanting = replace(table, layout=filtered)
-    assert rewrite(wanting, [path], kept).splice.reasons == ((ladder.NO_FILTER, 1),)
+    patched = rewrite(wanting, [path], kept)
+    assert (patched.splice.reasons, patched.splice.row_groups_patched) == ((), 1)
+    assert pq.read_metadata(patched.outputs[0].path).row_group(0).column(1).bloom_filter_offset
     output_files(table)[0].unlink()
     path = write(
         tmp_path / "filtered.parquet", sample(0, 100),
