@@ -100,13 +100,13 @@ def read_files(
     later, added = _tail(storage, segment, columns)
     reader = PartReader(storage, columns)
     parts = []
-    for files in map_function(reader, _parts(storage, segment)):
+    for files in map_function(reader, checkpoint_parts(storage, segment)):
         gone = superseded(files, later) if later.num_rows else None
         parts.append(files if gone is None else files.filter(pc.invert(gone)))
     return concat([*parts, added], columns.schema)
 
 
-def _parts(storage: Storage, segment: LogSegment) -> list[Part]:
+def checkpoint_parts(storage: Storage, segment: LogSegment) -> list[Part]:
     """Return the files of the checkpoint that files may be listed in."""
     top = top_parts(segment)
     named = [

@@ -1,0 +1,96 @@
+"""Finds out what became of a commit: the log is asked, never the reply that may be lost.
+
+A commit records a transaction of its own, and with it the version that it became. Checkpoints keep
+that, so it is found long after the commit itself has been cleaned from the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from catalog.delta.actions import Add, Remove, parse_commit
+from catalog.delta.contents import app_id
+from catalog.delta.head import CommitTarget, Head, Heads, commit_location, named_paths
+from catalog.delta.paths import Paths
+from catalog.errors import ObjectNotFoundError, SnapshotNotFoundError
+from catalog.model import Commit, CommitResult, Conflict, Rewrite, Snapshot
+
+_DROPPED = "it was dropped when the others were committed"
+
+
+def find(target: CommitTarget, head: Head, commit: Commit) -> CommitResult | None:
+    """Return what became of a commit; None when it is not in the history of a head."""
+    version = head.state.txns.get(app_id(commit.commit_id))
+    if version is None:
+        return None
+    try:
+        data = target.storage.read(commit_location(target.paths.root, version))
+    except ObjectNotFoundError:
+        # Cleaned from the log: what the table holds by now must tell.
+        return _result(target, commit, head.state.version, groups=_groups_in(head, commit.rewrites))
+    groups = _groups_of(data, target.paths, commit)
+    others = [one for one in commit.rewrites if one.group_id not in groups]
+    if others:
+        groups |= _landed_by(target, commit, version, others, head)
+    return _result(target, commit, version, groups=groups)
+
+
+def _groups_of(data: bytes, paths: Paths, commit: Commit) -> set[str]:
+    """Return the groups that the commit itself replaced."""
+    actions = parse_commit(data)
+    added = {paths.resolve_one(one.path) for one in actions if isinstance(one, Add)}
+    removed = {paths.resolve_one(one.path) for one in actions if isinstance(one, Remove)}
+    return {
+        one.group_id
+        for one in commit.rewrites
+        if (_outputs(one) <= added and _inputs(one) <= removed)
+    }
+
+
+def _landed_by(
+    target: CommitTarget, commit: Commit, version: int, others: Iterable[Rewrite], head: Head
+) -> set[str]:
+    """Return the groups whose outputs were in the table already when the commit was made."""
+    with suppress(SnapshotNotFoundError):  # then the newest version is all there is to ask
+        head = Heads(target, named_paths(commit)).read(version)
+    live = head.live.keys()
+    return {one.group_id for one in others if _outputs(one) & live}
+
+
+def _groups_in(head: Head, rewrites: Iterable[Rewrite]) -> set[str]:
+    """Judge groups by their outputs, and where they have none by their inputs."""
+    live = head.live.keys()
+    return {
+        one.group_id
+        for one in rewrites
+        if (_outputs(one) & live if one.added else not _inputs(one) & live)
+    }
+
+
+def _result(
+    target: CommitTarget, commit: Commit, version: int, *, groups: set[str]
+) -> CommitResult:
+    order = [rewrite.group_id for rewrite in commit.rewrites]
+    return CommitResult(
+        snapshot_of(target, version),
+        committed=tuple(group for group in order if group in groups),
+        conflicts=tuple(Conflict(group, _DROPPED) for group in order if group not in groups),
+    )
+
+
+def snapshot_of(target: CommitTarget, version: int) -> Snapshot:
+    """Return a version, or the newest when that is gone from the log."""
+    newest = target.snapshot()
+    if newest.snapshot_id != str(version):
+        with suppress(SnapshotNotFoundError):
+            return target.snapshot(str(version))
+    return newest
+
+
+def _inputs(rewrite: Rewrite) -> frozenset[str]:
+    return frozenset(rewrite.files.files["path"].to_pylist())
+
+
+def _outputs(rewrite: Rewrite) -> frozenset[str]:
+    return frozenset(output.path for output in rewrite.added)
