@@ -25,7 +25,8 @@ PLAIN = Features()
 
 
 class MemoryLake:
-    has_deletes = True
+    has_deletes = has_sequence_numbers = True
+    first_snapshot_id = ""
 
     def __init__(self, directory: Path, features: Features = PLAIN) -> None:
         self.table = MemoryTable(directory, SCHEMA, features=features)

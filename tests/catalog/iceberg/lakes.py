@@ -65,6 +65,9 @@ def rows_of(ids: Sequence[int], part: str) -> pa.Table:
 class IcebergLake:
     """A partitioned table in a catalog."""
 
+    has_sequence_numbers = True
+    first_snapshot_id = ""
+
     def __init__(
         self, directory: Path, format_version: int, catalog: Catalog | None = None
     ) -> None:
