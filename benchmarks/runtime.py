@@ -3,7 +3,8 @@
 Overhead per task, a shuffle, and the cost of getting a large table, beside Ray, dask.distributed,
 ProcessPoolExecutor and, for the shuffle, threads of one process that call the same functions. The
 contenders alternate, each in a process of its own. Those that are not installed are left out by
-name; PATH names an interpreter that has them.
+name; PATH names an interpreter that has them, and `make bench-runtime` makes one. Then what one
+core does alone: keys hashed and cut, tasks placed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from benchmarks import keys, placement
 
 HERE = Path(__file__).resolve().parent
 MIB = 1 << 20
@@ -143,13 +146,50 @@ def markdown(document: dict[str, Any]) -> str:
             f"| {NAMES[name]} | {cpu:.2f} | {cpu / threads:.2f} "
             f"| {median(runs, 'wall_seconds'):.2f} | {median(runs, 'peak_bytes') / MIB:,.0f} |"
         )
+    lines += ["", *verdicts(document), "", keys.markdown(document["keys"])]
+    return "\n".join(lines)
+
+
+def verdicts(document: dict[str, Any]) -> list[str]:
+    """Return what was measured beside what is wanted."""
+    shuffle = document["shuffle"]
+    peers = [name for name in shuffle if name in IMPORTED or name == "processes"]
+    cpu = {name: median(runs, "cpu_seconds") for name, runs in shuffle.items()}
+    peak_mib = {name: median(runs, "peak_bytes") / MIB for name, runs in shuffle.items()}
     got = document["zero_copy"]
-    lines += [
-        "",
-        f"Getting a table of {got['table_bytes'] / MIB:,.0f} MiB: {got['median_seconds'] * 1e3:.2f}"
-        f" ms, {got['resident_bytes'] / MIB:.1f} MiB of resident memory.",
+    overhead_us = median(document["overhead"]["local"], "asynchronous_us")
+    rows = [
+        ("overhead of a task, asynchronous, us", overhead_us, "<= 60"),
+        ("shuffle: CPU, of threads'", cpu["local"] / cpu["threads"], "<= 1.10"),
+        *((f"shuffle: CPU, of {NAMES[n]}'s", cpu["local"] / cpu[n], "< 1") for n in peers),
+        (
+            "shuffle: peak memory, of the leanest peer's",
+            peak_mib["local"] / min(peak_mib[n] for n in peers),
+            "<= 1",
+        ),
+        ("getting 1 GiB, ms", got["median_seconds"] * 1e3, "< 2"),
+        ("getting 1 GiB: resident memory of its own, MiB", got["resident_bytes"] / MIB, "about 0"),
+        *(
+            (f"placements a second, 10,000 nodes, short of {short}, {phase}", rate, ">= 20,000")
+            for short, rates in document["placements"].items()
+            for phase, rate in rates.items()
+        ),
     ]
-    return "\n".join(lines) + "\n"
+    lines = ["**What is wanted**", "", "| | measured | wanted |", "|---|---:|---:|"]
+    return lines + [f"| {what} | {_short(value)} | {wanted} |" for what, value, wanted in rows]
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
+
+
+def placements() -> dict[str, dict[str, float]]:
+    """Return placements per second by what nodes are short of, and when."""
+    found = {}
+    for short, slot_gib in (("slots", placement.SLOT_GIB), ("memory", placement.SLOT_GIB_SCARCE)):
+        rate = placement.measure(nodes=10_000, jobs=200, placements=100_000, slot_gib=slot_gib)
+        found[short] = {"filling": rate.fill_per_second, "steady": rate.steady_per_second}
+    return found
 
 
 def chart(document: dict[str, Any], path: Path) -> None:
@@ -201,6 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "overhead": alternate(chosen.python, "overhead", tasks, chosen.runs),
         "shuffle": alternate(chosen.python, "shuffle", sizes, chosen.runs),
         "zero_copy": run(chosen.python, "zero-copy", "local", 1 << 30),
+        "keys": keys.measure(1 << 22),
+        "placements": placements(),
     }
     results = {tuple(r["result"]) for runs in document["shuffle"].values() for r in runs}
     if len(results) != 1:

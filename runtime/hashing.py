@@ -50,9 +50,13 @@ def hash_array(array: pa.Array) -> Hashes:
 
 def mixed(hashes: Hashes) -> Hashes:
     """Spread every bit over all others (the finish of MurmurHash3)."""
-    hashes = (hashes ^ (hashes >> _SHIFT)) * _MIX_1
-    hashes = (hashes ^ (hashes >> _SHIFT)) * _MIX_2
-    return hashes ^ (hashes >> _SHIFT)
+    shifted = hashes >> _SHIFT
+    hashes = hashes ^ shifted
+    for factor in (_MIX_1, _MIX_2):
+        hashes *= factor
+        np.right_shift(hashes, _SHIFT, out=shifted)
+        hashes ^= shifted
+    return hashes
 
 
 def _raw(array: pa.Array) -> Hashes:
@@ -161,24 +165,47 @@ def _spans(data: npt.NDArray[np.uint8], starts: Offsets, lengths: Offsets) -> Ha
         data = np.concatenate([data, np.zeros(8 - len(data), np.uint8)])
     # All 8-byte words of the buffer, aligned or not, without a copy.
     words = np.ndarray((len(data) - 7,), np.dtype("<u8"), data, strides=(1,))
+    longest = int(lengths.max(initial=0))
+    if 8 <= longest <= 8 * WORDS_MAX and longest == lengths.min():
+        return _alike(words, starts, longest, hashes)
     is_long = lengths > 8 * WORDS_MAX
-    rows = np.flatnonzero((lengths > 0) & ~is_long)
+    rows = np.flatnonzero(~is_long)
     for word in range(WORDS_MAX):
-        rows = rows[lengths[rows] > 8 * word]
+        rows = rows[lengths[rows] >= 8 * (word + 1)]
         if not len(rows):
             break
-        hashes[rows] = mixed(hashes[rows] ^ _words(words, starts[rows], lengths[rows], word))
+        hashes[rows] = mixed(hashes[rows] ^ words[starts[rows] + 8 * word])
+    rows = np.flatnonzero((lengths % 8 > 0) & ~is_long)
+    hashes[rows] = mixed(hashes[rows] ^ _tails(words, starts[rows], lengths[rows]))
     for some in _groups(np.flatnonzero(is_long), lengths):
         hashes[some] += _polynomials(data, starts[some], lengths[some])
     return hashes
 
 
-def _words(words: Hashes, starts: Offsets, lengths: Offsets, word: int) -> Hashes:
-    """Return one word of each span, zeros where the span has ended."""
-    wanted = starts + 8 * word
+def _alike(words: Hashes, starts: Offsets, length: int, hashes: Hashes) -> Hashes:
+    """Go on with the hashes of spans of one length; those side by side are not gathered."""
+    first, last = int(starts[0]), int(starts[-1])
+    are_adjacent = np.array_equal(starts, np.arange(first, last + 1, length))
+    for start in range(0, length, 8):
+        # The last word ends where the span does: what it shares with the one before goes.
+        place = min(start, length - 8)
+        if are_adjacent:
+            # Copied at once: arithmetic on words that are not aligned takes ten times as long.
+            found = words[first + place : last + place + 1 : length].copy()
+        else:
+            found = words[starts + place]
+        found >>= np.uint64(8 * (start - place))
+        hashes = mixed(np.bitwise_xor(hashes, found, out=found))
+    return hashes
+
+
+def _tails(words: Hashes, starts: Offsets, lengths: Offsets) -> Hashes:
+    """Return the last word of each span, which it does not fill."""
+    rest = lengths % 8
+    wanted = starts + lengths - rest
     read = np.minimum(wanted, len(words) - 1)
     found = words[read] >> ((wanted - read) * 8).astype(np.uint64)
-    unused = np.maximum(0, 8 - (lengths - 8 * word)).astype(np.uint64) * np.uint64(8)
+    unused = ((8 - rest) * 8).astype(np.uint64)
     return np.asarray((found << unused) >> unused, np.uint64)
 
 

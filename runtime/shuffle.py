@@ -20,8 +20,11 @@ import pyarrow.compute as pc
 from runtime.api import Gather, Key, Ref, Runtime, Segments
 from runtime.hashing import hash_rows
 
-BATCH_ROWS_MAX = 1 << 18
-"""Rows that are grouped by one take: what it needs besides the result stays small."""
+BATCH_ROWS_MIN, BATCH_ROWS_MAX = 1 << 16, 1 << 18
+"""Rows that are grouped by one take: few enough for the caches, so many buckets allowing."""
+
+PIECE_ROWS = 1 << 12
+"""What one take leaves in a bucket on average, at least: each piece costs its reader something."""
 
 OFFSETS_BYTES_MAX = (1 << 31) - 1
 """The most that 32-bit offsets of one array can address."""
@@ -111,7 +114,8 @@ def reduce_task(
 def partition(table: pa.Table, by: Sequence[str], buckets: int) -> list[pa.Table]:
     """Cut a table by the hash of its key columns; rows of a bucket keep their order."""
     pieces: list[list[pa.RecordBatch]] = [[] for _ in range(buckets)]
-    for batch in _batches(table):
+    batch_rows = min(max(BATCH_ROWS_MIN, buckets * PIECE_ROWS), BATCH_ROWS_MAX)
+    for batch in _batches(table, batch_rows):
         for bucket, piece in _cut(batch, by, buckets):
             pieces[bucket].append(piece)
     return [pa.Table.from_batches(some, _schema(some, table)) for some in pieces]
@@ -146,10 +150,10 @@ def _cut(
         start += int(counts[bucket])
 
 
-def _batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
+def _batches(table: pa.Table, rows: int) -> Iterator[pa.RecordBatch]:
     """Yield batches of about as many rows as one take shall have; large ones uncopied."""
-    for start in range(0, table.num_rows, BATCH_ROWS_MAX):
-        some = table.slice(start, BATCH_ROWS_MAX)
+    for start in range(0, table.num_rows, rows):
+        some = table.slice(start, rows)
         some = _promoted(some, _too_large([some])).combine_chunks()
         yield from some.to_batches()
 
