@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +33,11 @@ class _KeySplitters:
 
     Attributes:
         values: ascending; without nulls.
-        joined: the different joined positions that the splitters have up to this key, ascending.
+        renumbered: by joined position, its place among those that the splitters have.
     """
 
     values: Comparable
-    joined: Positions
+    renumbered: Positions
 
 
 class Splitters:
@@ -61,14 +62,15 @@ class Splitters:
             Key(key.column.take(picks), key.is_descending, key.is_nulls_first) for key in sample
         ]
         self._keys: list[_KeySplitters] = []
-        positions = np.zeros(len(picks), dtype=np.int64)
+        positions, splitters = np.zeros(len(picks), dtype=np.int64), 0
         for key in chosen:
             values = _distinct(key.column)
             joined = _joined(positions, _positions(key, values), values)
             distinct = np.unique(joined)
-            self._keys.append(_KeySplitters(values, distinct))
-            positions = _renumbered(joined, distinct)
-        self._range_of, self.uniform = _ranges(positions, len(self._keys[-1].joined))
+            every = np.arange((2 * splitters + 1) * _own_positions(values))
+            self._keys.append(_KeySplitters(values, _among(every, distinct)))
+            positions, splitters = self._keys[-1].renumbered[joined], len(distinct)
+        self._range_of, self.uniform = _ranges(positions, splitters)
         self.range_count = int(self._range_of[-1]) + 1
 
     def range_of(self, keys: Sequence[Key]) -> npt.NDArray[np.uint16]:
@@ -76,7 +78,7 @@ class Splitters:
         positions = np.zeros(len(keys[0].column), dtype=np.int64)
         for key, splitters in zip(keys, self._keys, strict=True):
             joined = _joined(positions, _positions(key, splitters.values), splitters.values)
-            positions = _renumbered(joined, splitters.joined)
+            positions = splitters.renumbered[joined]
         return self._range_of[positions]
 
     def cut(
@@ -114,8 +116,7 @@ def _positions(key: Key, values: Comparable) -> Positions:
     """Return positions among ascending values, 0 to twice their number; nulls beyond either end."""
     column, last = key.column, 2 * len(values)
     if column.numbers is not None and values.numbers is not None:
-        left = np.searchsorted(values.numbers, column.numbers, side="left")
-        found = left + np.searchsorted(values.numbers, column.numbers, side="right")
+        found = _among(column.numbers, values.numbers)
     else:
         known = values.texts.cast(column.texts.type)
         left = pc.search_sorted(known, column.texts, side="left")
@@ -127,14 +128,21 @@ def _positions(key: Key, values: Comparable) -> Positions:
     return found.astype(np.int64, copy=False)
 
 
+def _own_positions(values: Comparable) -> int:
+    """Return how many different positions `_positions` can give."""
+    return 2 * len(values) + 3
+
+
 def _joined(before: Positions, own: Positions, values: Comparable) -> Positions:
-    return before * (2 * len(values) + 3) + own
+    return before * _own_positions(values) + own
 
 
-def _renumbered(joined: Positions, known: Positions) -> Positions:
-    """Return positions among the joined ones that splitters have."""
-    left = np.searchsorted(known, joined, side="left")
-    return left + np.searchsorted(known, joined, side="right")
+def _among(numbers: npt.NDArray[Any], known: npt.NDArray[Any]) -> Positions:
+    """Return positions among known numbers, which ascend."""
+    if not len(known):
+        return np.zeros(len(numbers), dtype=np.int64)
+    left = np.searchsorted(known, numbers)
+    return 2 * left + (known[np.minimum(left, len(known) - 1)] == numbers)
 
 
 def _ranges(picks: Positions, splitters: int) -> tuple[npt.NDArray[np.uint16], frozenset[int]]:
