@@ -26,8 +26,11 @@ demo: $(READY) ## make a fragmented table, compact it, prove that no row changed
 test: $(READY) ## the quick test suite
 	$(BIN)/pytest -m "not slow and not ray"
 
-test-slow: $(READY) judges ## long races, thousands of files, every engine that reads the format
-	$(BIN)/pytest -m "slow and not ray"
+test-slow: $(READY) judges ## long races, thousands of files, crashes upon crashes
+	$(BIN)/pytest -m "slow and not ray and not interop"
+
+interop: $(READY) judges ## every other engine on our tables and we on theirs: Spark, DuckDB, Polars, deltalake
+	$(BIN)/pytest -m interop
 
 test-ray: .venv-ray/ready ## the Ray backend on real clusters, in an environment of its own
 	.venv-ray/bin/pytest -m ray
@@ -64,11 +67,13 @@ bench-runtime: .venv-peers/ready ## run the runtime against Ray, dask and proces
 
 judges: .venv-judges/ready ## install the engines that judge what we write (needs a JDK 17 and Maven)
 
-.venv-judges/ready: requirements-judges.lock tests/judges/rest_catalog.xml
+.venv-judges/ready: requirements-judges.lock tests/judges/rest_catalog.xml tests/judges/delta_spark.xml
 	$(PYTHON) -m venv .venv-judges
 	.venv-judges/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-judges.lock
 	mvn --quiet --batch-mode dependency:copy -Dartifact=$(ICEBERG_SPARK) -DoutputDirectory=$(CURDIR)/.venv-judges/jars
 	mvn --quiet --batch-mode --file tests/judges/rest_catalog.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.venv-judges/rest-catalog
+	mvn --quiet --batch-mode --file tests/judges/delta_spark.xml dependency:copy-dependencies \
+		-DincludeScope=runtime -DincludeGroupIds=io.delta,io.unitycatalog -DoutputDirectory=$(CURDIR)/.venv-judges/delta
 	@touch $@
 
 lock: $(READY) ## resolve the requirements anew, with hashes

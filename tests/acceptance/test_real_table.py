@@ -14,7 +14,7 @@ from tests.acceptance.real_table import build
 from tests.judges.engines import READERS, normalised
 from tests.orphans import unreferenced_files
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(900)]
 
 
 @dataclass(frozen=True)

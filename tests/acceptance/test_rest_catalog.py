@@ -24,7 +24,7 @@ from tests.judges.engines import READERS, normalised
 from tests.judges.rest_catalog import rest_catalog
 from tests.orphans import unreferenced_files
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(300)]
 
 COMMITS = r"^POST .*/tables/t( |$|\?)"
 ALWAYS = 10_000

@@ -17,7 +17,7 @@ from tests.compactor.parquet import decoded
 from tests.compactor.parquet.corpus import FILTERS, opened, read, spliced, whole, with_pyarrow
 from tests.judges.engines import JUDGES_PYTHON, ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(600)]
 
 
 def spark(*arguments: str | Path) -> str:

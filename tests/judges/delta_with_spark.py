@@ -1,0 +1,71 @@
+"""Run SQL with Spark and the reference implementation of Delta Lake, one statement per line.
+
+Usage: delta_with_spark.py SCRATCH
+
+Reads JSON lines `{"sql": …, "output": path or null}` and answers each with one JSON line: `{}`, or
+`{"error": …}`. Rows go to the output as an Arrow file. One session serves a whole test run, for
+it takes as long to start as most statements together.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+scratch = sys.argv[1]
+# What the virtual machine says on stdout is no answer.
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+jars = sorted(Path(sys.prefix, "delta").glob("*.jar"))
+settings = {
+    "spark.jars": ",".join(map(str, jars)),
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    # Compiled with little effort, interpreted where it can be: each query runs once.
+    "spark.driver.extraJavaOptions": (
+        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m "
+        f"-Dderby.system.home={scratch}/derby"
+    ),
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.databricks.delta.retentionDurationCheck.enabled": "false",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.shuffle.partitions": "1",
+    # A vacuum lists with as many tasks.
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+    "spark.sql.warehouse.dir": f"{scratch}/warehouse",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+session = SparkSession.builder.master("local[2]").config(map=settings).getOrCreate()
+session.sparkContext.setLogLevel("ERROR")
+
+
+def answer(request):
+    try:
+        rows = session.sql(request["sql"])
+        if request["output"]:
+            table = rows.toArrow()
+            with (
+                pa.OSFile(request["output"], "wb") as sink,
+                pa.ipc.new_file(sink, table.schema) as w,
+            ):
+                w.write_table(table)
+    except (PySparkException, Py4JError) as error:
+        return {"error": str(error)}
+    return {}
+
+
+for line in sys.stdin:
+    answers.write(json.dumps(answer(json.loads(line))) + "\n")
+    answers.flush()
+session.stop()
