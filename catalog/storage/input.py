@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Reads below this fetch this much: footers and page headers come in dozens of small reads.
 _WINDOW_BYTES = 1 << 20
+# The end of a longer file is read for its footer, and then other places.
+_END_BYTES = 128 << 10
 
 
 class InputFile(ABC):
@@ -155,8 +157,10 @@ class RangedFile(InputFile):
 
     def _move_window(self, offset: int) -> None:
         """Read ahead, near the end of the object also behind: footers are read backwards."""
-        offset = max(0, min(offset, self._size_bytes - _WINDOW_BYTES))
-        length = min(_WINDOW_BYTES, self._size_bytes - offset)
+        is_end = self._size_bytes > _WINDOW_BYTES and offset >= self._size_bytes - _END_BYTES
+        window_bytes = _END_BYTES if is_end else _WINDOW_BYTES
+        offset = max(0, min(offset, self._size_bytes - window_bytes))
+        length = min(window_bytes, self._size_bytes - offset)
         self._window = self._request(ByteRange(offset, length))
         self._window_offset = offset
 
