@@ -46,7 +46,8 @@ def _refused(reason: str) -> Feature:
     return Feature(Verdict.REFUSED, reason)
 
 
-_VARIANT = _refused("columns of type variant are not understood")
+# Asked for by tables of `deltalake` that have no such column.
+_VARIANT = _tolerated("tables may ask for it without a variant column; a column is refused")
 _BY_CATALOG = _refused("its commits belong to a catalog, not to its log")
 _REDIRECTED = _refused("it has been replaced by a table at another place")
 _WIDENING = _handled("files with the narrower type are read as the wider one")
