@@ -28,8 +28,10 @@ class VerifiedOutput:
     metrics: FileMetrics
     split_offsets: list[int] | None
 
-    def data_file(self, partition: Record, spec_id: int) -> DataFile:
-        """Return its manifest form in a partition; no sort order is claimed."""
+    def data_file(
+        self, partition: Record, spec_id: int, *, sort_order_id: int | None = None
+    ) -> DataFile:
+        """Return its manifest form in a partition, with the order that its rows are in."""
         data_file = DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=self.file.path,
@@ -46,7 +48,7 @@ class VerifiedOutput:
             key_metadata=None,
             split_offsets=self.split_offsets,
             equality_ids=None,
-            sort_order_id=None,
+            sort_order_id=sort_order_id,
         )
         data_file.spec_id = spec_id
         return data_file

@@ -13,6 +13,7 @@ from catalog.iceberg.file_io import StorageFileIO
 from catalog.iceberg.head import Head, HeadReader
 from catalog.iceberg.lookup import is_unbroken
 from catalog.iceberg.outputs import VerifiedOutput
+from catalog.iceberg.sort_order import order_id
 from catalog.iceberg.staging import Changes, Staging
 from catalog.location import Confinement
 from catalog.model import Commit, Conflict, Rewrite
@@ -73,8 +74,10 @@ class Proposals:
             # All inputs of a group share one partition of one spec, and so do its outputs.
             partition, spec_id = inputs[0].file.partition, inputs[0].file.spec_id
             removed += inputs
+            sort_order_id = order_id(table.metadata, rewrite.sort_order)
             added += [
-                self._outputs[one.path].data_file(partition, spec_id) for one in rewrite.added
+                self._outputs[one.path].data_file(partition, spec_id, sort_order_id=sort_order_id)
+                for one in rewrite.added
             ]
         deletes = leaving(
             head,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from catalog.errors import SnapshotNotFoundError, UnsupportedTableError
@@ -25,6 +26,7 @@ from catalog.iceberg.properties import (
     refuse_remote_signing,
 )
 from catalog.iceberg.schema import arrow_schema, name_mapping
+from catalog.iceberg.sort_order import default_order
 from catalog.location import Confinement
 from catalog.model import Commit, CommitResult, Inventory, Snapshot, TableSchema
 from catalog.storage import Storage
@@ -126,7 +128,7 @@ class IcebergTable:
                 arrow_schema(metadata.schema()),
                 name_mapping(properties.get("schema.name-mapping.default")),
             ),
-            layout=file_layout(properties),
+            layout=replace(file_layout(properties), sort_order=default_order(metadata)),
             confinement=self.confinement,
             placement=Placement(
                 data_prefix(metadata.location, properties),
