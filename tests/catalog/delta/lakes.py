@@ -85,10 +85,17 @@ class DeltaLake:
     first_snapshot_id = "0"
     has_sequence_numbers = False
 
-    def __init__(self, directory: Path, *, configuration: Mapping[str, str] = WITH_VECTORS) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        configuration: Mapping[str, str] = WITH_VECTORS,
+        creates: bool = True,
+    ) -> None:
         self.directory = directory / "lake"
         self.root = Location.parse(str(self.directory))
-        create_table(self.directory, configuration=configuration)
+        if creates:
+            create_table(self.directory, configuration=configuration)
 
     @property
     def table(self) -> DeltaTable:
@@ -112,7 +119,7 @@ class DeltaLake:
         delete_rows(self.table, {path: np.array(sorted(some)) for path, some in positions.items()})
 
     def remove(self, path: str) -> None:
-        self.commit([{"remove": self._remove(path)}])
+        self.commit([{"remove": self.remove_of(path)}])
 
     def commit(self, actions: Sequence[Mapping[str, Any]]) -> int:
         """Commit actions as they are; return the version."""
@@ -130,7 +137,8 @@ class DeltaLake:
         found: dict[str, Any] = [one for one in adds if one["path"] == str(stored)][-1]
         return found
 
-    def _remove(self, path: str) -> dict[str, Any]:
+    def remove_of(self, path: str) -> dict[str, Any]:
+        """Return the `remove` action of a file."""
         add = self.add_of(path)
         kept = {
             name: add[name]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.catalog.conformance import TableConformance
+from tests.catalog.conformance import RowLineage, TableConformance
 from tests.catalog.delta.lakes import DeltaLake
+from tests.catalog.delta.tracked import TrackedLake
 
 
 class TestDelta(TableConformance):
@@ -22,3 +23,9 @@ class TestDeltaWithoutVectors(TableConformance):
         lake = DeltaLake(tmp_path, configuration={})
         lake.has_deletes = False
         return lake
+
+
+class TestRowTracking(RowLineage):
+    @pytest.fixture
+    def lineage_lake(self, tmp_path: Path) -> TrackedLake:
+        return TrackedLake(tmp_path)
