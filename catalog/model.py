@@ -296,7 +296,7 @@ class TableSchema:
 
     @property
     def goes_by_own_names(self) -> bool:
-        """Whether a column of a file that is declared as outputs declare it is that column."""
+        """Whether readers find each column of an output, which is declared by its own name."""
         names = set(named_ids(self.stored.arrow))
         return self.has_field_ids or names <= set(self.name_mapping)
 

@@ -57,7 +57,17 @@ class Encoding:
 
     @classmethod
     def of(cls, table: TableSchema, layout: FileLayout) -> Encoding:
-        """Return how a table wants the columns encoded that its files store."""
+        """Return how a table wants the columns encoded that its files store.
+
+        Raises:
+            UnsupportedTableError: by the names that it would have, a column would be read as
+                another one, or as none.
+        """
+        if not table.goes_by_own_names:
+            raise UnsupportedTableError(
+                "data files have no field ids, and the name mapping gives the table's own names"
+                " to other columns"
+            )
         return cls(table.written, layout)
 
     def only(self, columns: Sequence[int]) -> Encoding:

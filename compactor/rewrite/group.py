@@ -102,9 +102,7 @@ class _Work:
         self._encoding = Encoding.of(task.table.schema, task.table.layout)
         self._footers = Footers(task.table, held_bytes_max=HELD_BYTES_MAX)
         self.reader = SliceReader.of(task.table, task.files)
-        # Without ids a column is told by its name, which must not be that of another one.
-        limits = task.splice if task.table.schema.goes_by_own_names else None
-        self._decisions = None if limits is None else self._decide(limits)
+        self._decisions = None if task.splice is None else self._decide(task.splice)
 
     def _decide(self, limits: SpliceLimits) -> Decisions:
         ladder = Ladder(

@@ -43,3 +43,38 @@ def list_parts(
     covered = values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
     mask = pc.is_null(array) if array.null_count else None
     return offsets - offsets[0], covered, mask
+
+
+def null_array(kind: pa.DataType, count: int) -> pa.Array:
+    """Return nulls of any type; below a null struct, required fields hold some value.
+
+    Writers take what lies there for data, and refuse nulls in it.
+    """
+    if not types.is_struct(kind):
+        return pa.nulls(count, kind)
+    return _structs(kind, count, mask=pa.repeat(True, count))
+
+
+def _blank_array(kind: pa.DataType, count: int) -> pa.Array:
+    """Return values of no meaning, none of them null."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, _blank_array(kind.storage_type, count))
+    if types.is_struct(kind):
+        return _structs(kind, count, mask=None)
+    offsets = pa.repeat(pa.scalar(0, pa.int32()), count + 1)
+    if types.is_map(kind):
+        keys, items = pa.nulls(0, kind.key_type), pa.nulls(0, kind.item_type)
+        return pa.MapArray.from_arrays(offsets, keys, items, type=kind)
+    if types.is_list(kind):
+        return pa.ListArray.from_arrays(offsets, pa.nulls(0, kind.value_type), type=kind)
+    # Arrow makes one itself below a null that is given as a Python object.
+    holder = pa.array([None], pa.struct([pa.field("", kind, nullable=False)]))
+    return pa.repeat(holder.field(0)[0], count)
+
+
+def _structs(kind: pa.StructType, count: int, *, mask: pa.Array | None) -> pa.Array:
+    children = [
+        null_array(one.type, count) if one.nullable else _blank_array(one.type, count)
+        for one in kind.fields
+    ]
+    return pa.StructArray.from_arrays(children, type=kind, mask=mask)

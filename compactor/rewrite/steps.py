@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from catalog.errors import CorruptTableError
 from compactor.rewrite.conversion import convert
-from compactor.rewrite.nested import list_parts, plain_list
+from compactor.rewrite.nested import list_parts, null_array, plain_list
 
 
 class Step(Protocol):
@@ -91,7 +91,7 @@ class Nulls:
 
     def apply(self, array: pa.Array) -> pa.Array:
         """Return nulls, as many as the array is long."""
-        return pa.nulls(len(array), self.target)
+        return null_array(self.target, len(array))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,12 @@ class Map:
         )
 
 
-def _spread(values: pa.Array, is_valid: pa.BooleanArray) -> pa.Array:
+def _spread(values: pa.StructArray, is_valid: pa.BooleanArray) -> pa.Array:
     """Return the values at the valid places, in their order, and nulls at the others."""
     mask = is_valid.to_numpy(zero_copy_only=False)
-    return values.take(pa.array(np.cumsum(mask) - 1, pa.int64(), mask=~mask))
+    if not len(values):
+        return null_array(values.type, len(mask))
+    # Below a null stands what stands below its neighbour: a required field must hold something.
+    spread = values.take(pa.array(np.maximum(np.cumsum(mask) - 1, 0)))
+    children = [spread.field(index) for index in range(values.type.num_fields)]
+    return pa.StructArray.from_arrays(children, type=values.type, mask=pa.array(~mask))

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
@@ -120,6 +121,13 @@ READABLE: list[tuple[pa.DataType, pa.DataType, Any, Any]] = [
     (pa.int32(), pa.int64(), -(2**31), -(2**31)),
     (pa.float32(), pa.float64(), 0.5, 0.5),
     (pa.decimal128(5, 2), pa.decimal128(20, 2), Decimal("1.25"), Decimal("1.25")),
+    (pa.decimal128(5, 2), pa.decimal128(7, 4), Decimal("-999.99"), Decimal("-999.9900")),
+    (pa.int8(), pa.decimal128(4, 1), -128, Decimal("-128.0")),
+    (pa.int16(), pa.decimal128(5, 0), 32767, Decimal(32767)),
+    (pa.int32(), pa.decimal128(12, 2), -(2**31), Decimal("-2147483648.00")),
+    (pa.int64(), pa.decimal128(20, 0), 2**63 - 1, Decimal(2**63 - 1)),
+    (pa.int32(), pa.float64(), 2**31 - 1, 2.0**31 - 1),
+    (pa.date32(), pa.timestamp("us"), datetime.date(1, 1, 1), datetime.datetime(1, 1, 1)),
     (pa.large_string(), pa.string(), "é", "é"),
     (pa.string_view(), pa.string(), "é", "é"),
     (pa.binary(), pa.string(), "é".encode(), "é"),
@@ -153,15 +161,18 @@ REFUSED: list[tuple[pa.DataType, pa.DataType]] = [
     (pa.int64(), pa.int32()),
     (pa.uint64(), pa.int64()),
     (pa.uint32(), pa.int32()),
-    (pa.int32(), pa.float64()),
+    (pa.int64(), pa.float64()),
+    (pa.int16(), pa.float32()),
     (pa.float64(), pa.float32()),
     (pa.float64(), pa.int64()),
     (pa.decimal128(10, 2), pa.decimal128(9, 2)),
-    (pa.decimal128(10, 2), pa.decimal128(20, 3)),
+    (pa.decimal128(10, 2), pa.decimal128(10, 3)),
+    (pa.decimal128(10, 2), pa.decimal128(20, 1)),
     (pa.int64(), pa.decimal128(18, 0)),
+    (pa.int32(), pa.decimal128(10, 1)),
     (pa.timestamp("us"), pa.timestamp("us", "UTC")),
     (pa.timestamp("us", "UTC"), pa.timestamp("us")),
-    (pa.date32(), pa.timestamp("us")),
+    (pa.date32(), pa.timestamp("us", "UTC")),
     (pa.int64(), pa.timestamp("us")),
     (pa.string(), pa.int64()),
     (pa.binary(), pa.binary(4)),
@@ -234,6 +245,31 @@ def test_missing_columns_of_any_type_are_null(kind: pa.DataType) -> None:
     found = project(one("a", pa.int64(), [1, 2]), [column("n", kind, 2)])
     found.validate(full=True)
     assert found["n"].null_count == 2
+
+
+REQUIRED = [pa.int32(), pa.string(), pa.uuid(), pa.list_(pa.uuid()), pa.map_("string", pa.int8())]
+
+
+@pytest.mark.parametrize("kind", REQUIRED)
+def test_nulls_of_structs_with_required_fields_can_be_written(kind: pa.DataType) -> None:
+    inner = pa.struct([column("a", kind, 5, False), column("b", pa.int32(), 6)])
+    target = column("s", pa.struct([column("n", inner, 4, False), column("x", kind, 7)]), 2)
+    found = project(one("a", pa.int64(), [1, 2]), [target])
+    found.validate(full=True)
+    assert found["s"].null_count == 2
+    pq.write_table(found, pa.BufferOutputStream())
+
+
+@pytest.mark.parametrize("values", [[{"a": 1}, None, {"a": 3}], [None, {"a": 3}], [None, None]])
+def test_required_fields_of_null_structs_can_be_written(values: list[Any]) -> None:
+    stored = pa.struct([column("a", pa.int32(), 2, False)])
+    target = [column("s", pa.struct([column("b", pa.int64(), 2, False)]), 1)]
+    found = project(one("s", stored, values), target)
+    wanted = [None if value is None else {"b": value["a"]} for value in values]
+    assert found["s"].to_pylist() == wanted
+    sink = pa.BufferOutputStream()
+    pq.write_table(found, sink)
+    assert pq.read_table(pa.BufferReader(sink.getvalue()))["s"].to_pylist() == wanted
 
 
 def test_nested_uuids() -> None:
