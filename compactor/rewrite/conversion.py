@@ -1,8 +1,9 @@
 """Leaf types: which stored type may be read as which table type, without changing any value.
 
-The rules are Iceberg's type promotion (int to long, float to double, wider decimals) and the
-different spellings of one type that writers leave in Parquet files: dictionaries, large strings,
-narrow integers, other units of time, UUIDs without their annotation.
+The rules are the type promotions of Iceberg and Delta Lake (to longer integers and decimals, int
+to double and to decimal, float to double, date to timestamp without zone) and the different
+spellings of one type that writers leave in Parquet files: dictionaries, large strings, narrow
+integers, other units of time, UUIDs without their annotation.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ _SIGNED_BITS = {pa.int8(): 8, pa.int16(): 16, pa.int32(): 32, pa.int64(): 64}
 # An unsigned integer needs one more bit in a signed type.
 _UNSIGNED_BITS = {pa.uint8(): 9, pa.uint16(): 17, pa.uint32(): 33}
 _INTEGER_BITS = {**_SIGNED_BITS, **_UNSIGNED_BITS}
+# Digits that hold every value of an integer type.
+_DIGITS = {pa.int8(): 3, pa.int16(): 5, pa.int32(): 10, pa.int64(): 19}
+# Integers that a double holds exactly.
+_EXACT_IN_DOUBLE = (pa.int8(), pa.int16(), pa.int32())
 
 
 def stored_type(kind: pa.DataType) -> pa.DataType:
@@ -41,13 +46,11 @@ def is_readable_as(source: pa.DataType, target: pa.DataType, *, is_int96: bool =
     if target in _SIGNED_BITS:
         return source in _INTEGER_BITS and _INTEGER_BITS[source] <= _SIGNED_BITS[target]
     if types.is_floating(target):
-        return bool(types.is_floating(source) and source.bit_width <= target.bit_width)
+        return _is_readable_as_float(source, target)
     if types.is_decimal(target):
-        return bool(types.is_decimal(source)) and _is_wider(source, target)
+        return _is_readable_as_decimal(source, target)
     if types.is_timestamp(target):
-        return bool(types.is_timestamp(source)) and (
-            is_int96 or (source.tz is None) == (target.tz is None)
-        )
+        return _is_readable_as_timestamp(source, target, is_int96=is_int96)
     if types.is_time(target):
         return bool(types.is_time(source))
     if types.is_date(target):
@@ -81,8 +84,26 @@ def _convert_timestamp(array: pa.Array, target: pa.TimestampType) -> pa.Array:
     return pc.cast(array, zoned, safe=True).view(target)
 
 
-def _is_wider(source: pa.DataType, target: pa.DataType) -> bool:
-    return bool(source.scale == target.scale and source.precision <= target.precision)
+def _is_readable_as_float(source: pa.DataType, target: pa.DataType) -> bool:
+    if source in _EXACT_IN_DOUBLE:
+        return bool(target == pa.float64())
+    return bool(types.is_floating(source) and source.bit_width <= target.bit_width)
+
+
+def _is_readable_as_decimal(source: pa.DataType, target: pa.DataType) -> bool:
+    """Tell whether no digit is lost on either side of the point."""
+    digits = target.precision - target.scale
+    if types.is_decimal(source):
+        return bool(source.scale <= target.scale and source.precision - source.scale <= digits)
+    return source in _DIGITS and _DIGITS[source] <= digits
+
+
+def _is_readable_as_timestamp(
+    source: pa.DataType, target: pa.TimestampType, *, is_int96: bool
+) -> bool:
+    if types.is_timestamp(source):
+        return is_int96 or (source.tz is None) == (target.tz is None)
+    return bool(types.is_date(source)) and target.tz is None
 
 
 def is_bytes(kind: pa.DataType) -> bool:
