@@ -54,11 +54,14 @@ class CountingProxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._server)
-                for one, other, is_sent in ((client, server, True), (server, client, False)):
-                    threading.Thread(
-                        target=self._forward, args=(one, other, is_sent), daemon=True
-                    ).start()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._server) as server:
+            back = threading.Thread(target=self._forward, args=(server, client, False))
+            back.start()
+            self._forward(client, server, True)
+            back.join()
 
     def _forward(self, source: socket.socket, target: socket.socket, is_sent: bool) -> None:
         with suppress(OSError):

@@ -62,7 +62,14 @@ _MAPPED = {
 }
 UNREADABLE: dict[str, set[str]] = {
     "deltalake": {"type_widening", "vacuum_protocol_check"},
-    "polars": {"type_widening", "vacuum_protocol_check", "v2_checkpoint", *_MAPPED},
+    # Partition values that are binary are beyond it.
+    "polars": {
+        "type_widening",
+        "vacuum_protocol_check",
+        "v2_checkpoint",
+        "partitioned",
+        *_MAPPED,
+    },
 }
 
 

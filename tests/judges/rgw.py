@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,6 +24,7 @@ from catalog.location import Location
 from catalog.storage.s3_identity import Address
 from catalog.storage.s3_requests import Request, Sender
 from catalog.storage.values import RetryPolicy
+from tests.judges.ports import free_port
 
 PROGRAMS = ("radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "ceph-mgr", "monmaptool")
 PACKAGES = "radosgw ceph-mon ceph-osd ceph-mgr ceph-common"
@@ -95,7 +95,7 @@ class _Cluster:
     def start(self) -> None:
         for name in ("run", "log", "mon", "mgr", "osd", "rgw"):
             (self.directory / name).mkdir()
-        first, second = _free_port(), _free_port()
+        first, second = free_port(), free_port()
         monitor = f"[v2:127.0.0.1:{first}/0,v1:127.0.0.1:{second}/0]"
         fsid = str(uuid.uuid4())
         Path(self.configuration).write_text(
@@ -171,17 +171,11 @@ class _Cluster:
             time.sleep(0.2)
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @contextmanager
 def rgw_server() -> Iterator[str]:
     """Run a server of its own; yields its endpoint."""
     directory = Path(tempfile.mkdtemp(prefix="compact-rgw-"))
-    cluster = _Cluster(directory, _free_port())
+    cluster = _Cluster(directory, free_port())
     try:
         cluster.start()
         yield f"http://127.0.0.1:{cluster.port}"
