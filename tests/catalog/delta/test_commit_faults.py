@@ -1,0 +1,271 @@
+"""A commit whose reply is lost, late, or never comes; and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalog.attempts import Pace
+from catalog.delta import commit as commit_module
+from catalog.delta.carrying import vector_file
+from catalog.errors import (
+    AccessDeniedError,
+    CommitConflictError,
+    CommitUnknownError,
+    ObjectExistsError,
+    StorageError,
+)
+from catalog.model import Commit
+from tests.catalog.conformance import fill
+from tests.catalog.delta.faults import (
+    FaultyTable,
+    Put,
+    arrive_late,
+    fail,
+    lose_race,
+    lose_reply,
+)
+from tests.catalog.delta.lakes import DeltaLake, commits
+from tests.catalog.groups import outputs, paths, plan_all
+
+LOST = StorageError("the connection was reset")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> DeltaLake:
+    lake = DeltaLake(tmp_path)
+    fill(lake)
+    return lake
+
+
+def compactions(lake: DeltaLake) -> int:
+    return sum(some[0]["commitInfo"]["operation"] == "OPTIMIZE" for some in commits(lake.directory))
+
+
+def landed_once(lake: DeltaLake, commit: Commit) -> None:
+    assert compactions(lake) == 1
+    assert paths(lake.table.inventory(lake.table.snapshot())) >= outputs(commit.rewrites)
+
+
+def test_a_reply_that_is_lost_is_found_in_the_log(lake: DeltaLake) -> None:
+    before, commit = lake.rows(), plan_all(lake.table)
+    result = FaultyTable(lake.root, lose_reply(LOST)).commit(commit)
+    assert (len(result.committed), result.conflicts) == (2, ())
+    assert result.snapshot == lake.table.snapshot()
+    assert lake.table.find_commit(commit) == result
+    landed_once(lake, commit)
+    assert lake.rows() == before
+
+
+def test_a_conflict_that_is_a_lost_reply_is_none(lake: DeltaLake) -> None:
+    commit = plan_all(lake.table)
+    table = FaultyTable(lake.root, lose_reply(ObjectExistsError("it is there")))
+    assert table.commit(commit).conflicts == ()
+    landed_once(lake, commit)
+
+
+def test_a_request_that_fails_is_sent_again(lake: DeltaLake) -> None:
+    before, commit = lake.rows(), plan_all(lake.table)
+    assert FaultyTable(lake.root, fail(LOST), fail(LOST)).commit(commit).conflicts == ()
+    landed_once(lake, commit)
+    assert lake.rows() == before
+
+
+def test_a_race_that_is_lost_is_run_again(lake: DeltaLake) -> None:
+    commit = plan_all(lake.table)
+    table = FaultyTable(lake.root, *(lose_race(lambda: lake.append(range(100, 110))) for _ in "12"))
+    result = table.commit(commit)
+    assert result.conflicts == ()
+    assert result.snapshot is not None
+    assert result.snapshot.snapshot_id == "9"
+    landed_once(lake, commit)
+
+
+def test_a_winner_that_takes_an_input_drops_its_group_alone(lake: DeltaLake) -> None:
+    commit = plan_all(lake.table)
+    victim = next(iter(paths(commit.rewrites[0].files)))
+    result = FaultyTable(lake.root, lose_race(lambda: lake.remove(victim))).commit(commit)
+    assert [one.group_id for one in result.conflicts] == [commit.rewrites[0].group_id]
+    assert result.committed == (commit.rewrites[1].group_id,)
+
+
+def test_a_request_that_arrives_late_is_found(lake: DeltaLake) -> None:
+    before, commit = lake.rows(), plan_all(lake.table)
+    requests: list[Put] = []
+
+    def arrive(put: Put) -> None:
+        for request in requests:
+            request()
+        put()
+
+    table = FaultyTable(lake.root, arrive_late(requests), arrive)
+    result = table.commit(commit)
+    assert (len(result.committed), result.conflicts) == (2, ())
+    landed_once(lake, commit)
+    assert lake.rows() == before
+
+
+def test_a_request_of_a_dead_process_and_the_same_commit_again(lake: DeltaLake) -> None:
+    """Whichever comes first, the commit happens once."""
+    before, commit = lake.rows(), plan_all(lake.table)
+    requests: list[Put] = []
+    dead = FaultyTable(lake.root, arrive_late(requests), fail(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        dead.commit(commit)
+    result = lake.table.commit(commit)
+    with pytest.raises(ObjectExistsError):
+        requests[0]()
+    assert len(result.committed) == 2
+    landed_once(lake, commit)
+    assert lake.rows() == before
+
+
+def test_without_an_answer_the_outcome_is_unknown(
+    lake: DeltaLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_module, "PACE", Pace(3, 0.001, 0.002, 60))
+    commit, requests = plan_all(lake.table), list[Put]()
+    table = FaultyTable(lake.root, *(arrive_late(requests) for _ in range(9)))
+    with pytest.raises(CommitUnknownError):
+        table.commit(commit)
+    requests[2]()
+    found = lake.table.find_commit(commit)
+    assert found is not None
+    assert len(found.committed) == 2
+    for request in requests:
+        with suppress(ObjectExistsError):
+            request()
+    landed_once(lake, commit)
+
+
+def test_a_log_that_cannot_be_read_makes_it_unknown(lake: DeltaLake) -> None:
+    commit = plan_all(lake.table)
+    table = FaultyTable(lake.root)
+
+    def lose_all(put: Put) -> None:
+        put()
+        table.faulty.is_down.append(True)
+        raise LOST
+
+    table.faulty.faults.append(lose_all)
+    with pytest.raises(CommitUnknownError):
+        table.commit(commit)
+    with pytest.raises(CommitUnknownError):
+        table.find_commit(commit)
+    landed_once(lake, commit)
+    assert lake.table.commit(commit).conflicts == ()
+    landed_once(lake, commit)
+
+
+def test_a_writer_that_keeps_winning_ends_the_attempts(
+    lake: DeltaLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_module, "PACE", Pace(2, 0.001, 0.002, 60))
+    commit = plan_all(lake.table)
+    winner = lose_race(lambda: lake.append(range(100, 110)))
+    with pytest.raises(CommitConflictError):
+        FaultyTable(lake.root, *[winner] * 9).commit(commit)
+    assert compactions(lake) == 0
+    assert lake.table.find_commit(commit) is None
+    assert lake.table.commit(commit).conflicts == ()
+
+
+def test_a_refusal_is_told_as_it_is(lake: DeltaLake) -> None:
+    commit = plan_all(lake.table)
+    with pytest.raises(AccessDeniedError):
+        FaultyTable(lake.root, fail(AccessDeniedError("no"))).commit(commit)
+    assert lake.table.find_commit(commit) is None
+
+
+def test_vectors_of_attempts_that_lost_are_removed(tmp_path: Path) -> None:
+    lake = DeltaLake(tmp_path)
+    path = lake.append(range(60_000))
+    commit = plan_all(lake.table)
+    commit = replace(commit, rewrites=(replace(commit.rewrites[0], keeps_order=True),))
+    some = np.random.default_rng(3).choice(60_000, 9_000, replace=False)
+    lake.delete({path: some.tolist()})
+    before, live = lake.rows(), set(lake.directory.glob("*.bin"))
+    appends = [lose_race(lambda: lake.append(range(70_000, 70_001))) for _ in range(3)]
+    assert FaultyTable(lake.root, *appends).commit(commit).conflicts == ()
+    version = int(lake.table.snapshot().snapshot_id)
+    landed = Path(vector_file(lake.root, commit.commit_id, version).path)
+    assert set(lake.directory.glob("*.bin")) - live == {landed}
+    assert len(lake.rows()) == len(before) + 3
+
+
+_DRIVER = """
+    import os, pickle, signal, sys
+    from catalog.delta.table import DeltaTable
+    from catalog.location import Location
+    from catalog.storage import local, storage
+
+    commit, root, moment = pickle.loads(sys.stdin.buffer.read())
+
+    def die(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if moment == "before the vectors":
+        storage.Storage.write = die
+    elif moment == "before the put":
+        storage.Storage.put_if_absent = die
+    elif moment == "while it is staged":
+        local.os.link = die
+    elif moment == "after the put":
+        put = storage.Storage.put_if_absent
+        def after(self, location, data):
+            put(self, location, data)
+            die()
+        storage.Storage.put_if_absent = after
+    elif moment == "before it is tidied":
+        storage.Storage.delete = die
+    DeltaTable("lake", Location.parse(root), {}).commit(commit)
+    print("not killed")
+"""
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "before the vectors",
+        "before the put",
+        "while it is staged",
+        "after the put",
+        "before it is tidied",
+    ],
+)
+def test_a_driver_that_is_killed_and_the_same_commit_again(tmp_path: Path, moment: str) -> None:
+    import pickle
+
+    lake = DeltaLake(tmp_path)
+    path = lake.append(range(30_000))
+    commit = plan_all(lake.table)
+    commit = replace(commit, rewrites=(replace(commit.rewrites[0], keeps_order=True),))
+    some = np.random.default_rng(3).choice(30_000, 9_000, replace=False)
+    lake.delete({path: some.tolist()})
+    before = lake.rows()
+    driver = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(_DRIVER)],
+        input=pickle.dumps((commit, str(lake.root), moment)),
+        capture_output=True,
+        cwd=Path.cwd(),
+        check=False,
+    )
+    assert driver.returncode == -signal.SIGKILL, driver.stderr.decode()
+    assert lake.rows() == before
+    result = lake.table.commit(commit)
+    assert (len(result.committed), result.conflicts) == (1, ())
+    lake.table.clean_commit(commit)
+    landed_once(lake, commit)
+    assert lake.rows() == before
+    add = next(one["add"] for one in commits(lake.directory)[-1] if "add" in one)
+    assert len(json.dumps(add["deletionVector"])) < 200
+    assert len(list(lake.directory.glob("*.bin"))) == 2
