@@ -103,6 +103,7 @@ class Scheduler:
         self._claims: dict[Node, Queued] = {}
         self._chooser = Chooser(self._cluster, rates)
         self._grown = Grown()
+        self._failed: dict[Lane, tuple[Queued, Need, int]] = {}
         self._placed = self._holders = self._refusals = 0
 
     # ------------------------------------------------------------ nodes
@@ -370,10 +371,14 @@ class Scheduler:
         if first is None:
             return None
         wanted = self._chooser.need(first)
-        node = self._cluster.match(lane, wanted)
-        if node is not None:
-            lane.blocked_since = None
-            return first, wanted, node
+        attempt = (first, wanted, self._grown.count)
+        # What fitted nowhere fits nowhere until a node gets room.
+        if self._failed.get(lane) != attempt:
+            node = self._cluster.match(lane, wanted)
+            if node is not None:
+                lane.blocked_since = None
+                return first, wanted, node
+            self._failed[lane] = attempt
         self._block(lane, first, wanted)
         return self._chooser.behind(lane)
 
@@ -464,6 +469,7 @@ class Scheduler:
 
     def _list_all(self) -> None:
         """List all jobs again: their shares are of another whole, and so are their chances."""
+        self._failed.clear()
         for job in self._jobs.values():
             job.forget_refusals()
             self._list(job)
@@ -479,6 +485,7 @@ class Scheduler:
         """Drop a lane whose last task ended, and a job without lanes."""
         lane.alive -= 1
         if not lane.alive:
+            self._failed.pop(lane, None)
             del lane.job.lanes[lane.key]
             if not lane.job.lanes:
                 del self._jobs[lane.job.name]
