@@ -96,11 +96,12 @@ def _moved(report: JobReport) -> str:
 
 def splice_lines(splice: Spliced) -> Iterator[str]:
     """Yield what was copied as it is, and why other row groups were not."""
-    if splice.row_groups:
-        unchecked = splice.unchecked_bytes
+    if splice.copied_bytes:
+        unchecked, patched = splice.unchecked_bytes, splice.row_groups_patched
         checks = f", {format_size(unchecked)} of them without page checksums" if unchecked else ""
+        others = f" and most columns of {format_count(patched, 'other')}" if patched else ""
         yield (
-            f"Copied as they are: {format_count(splice.row_groups, 'row group')}, "
+            f"Copied as they are: {format_count(splice.row_groups, 'row group')}{others}, "
             f"{format_size(splice.copied_bytes)}{checks}"
         )
     if splice.composed_bytes:

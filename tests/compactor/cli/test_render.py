@@ -11,12 +11,13 @@ import pytest
 
 from catalog.model import DATA_FILES, DELETE_FILES, Inventory, Snapshot
 from compactor.cli import console as consoles
-from compactor.cli.outcome import report_document, summary
+from compactor.cli.outcome import report_document, splice_lines, summary
 from compactor.cli.render_plan import render_plan
 from compactor.jobs.report import GroupCounts, GroupProblem, JobReport
 from compactor.jobs.state import JobState
 from compactor.planner.document import plan_document
 from compactor.planner.plan import FileGroup, Plan, Price, Rung, Skipped
+from compactor.rewrite.task import NOT_SPLICED, Spliced
 
 MIB = 1 << 20
 
@@ -250,3 +251,15 @@ def test_the_run_document_has_what_the_contract_names() -> None:
     } <= set(document)
     assert document["groups"] == {"committed": 26, "dropped": 0, "failed": 0}
     assert document["status"] == "succeeded"
+
+
+def test_what_was_copied_is_told_with_the_row_groups_that_were_copied_in_part() -> None:
+    assert list(splice_lines(NOT_SPLICED)) == []
+    whole = Spliced(copied_bytes=3 * MIB, unchecked_bytes=MIB, row_groups=2)
+    assert list(splice_lines(whole)) == [
+        "Copied as they are: 2 row groups, 3.0 MiB, 1.0 MiB of them without page checksums"
+    ]
+    parts = Spliced(copied_bytes=3 * MIB, row_groups_patched=2)
+    assert list(splice_lines(parts)) == [
+        "Copied as they are: 0 row groups and most columns of 2 others, 3.0 MiB"
+    ]
