@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.delta.actions import Raw
-from catalog.delta.file_columns import FileColumns, concat
+from catalog.delta.file_columns import FileColumns
+from catalog.delta.gathering import gather
 from catalog.delta.json_actions import blocks, file_actions, small_actions
 from catalog.delta.log import SIDECARS_DIRECTORY, LogSegment
 from catalog.errors import CorruptTableError, LocationError, ObjectNotFoundError
@@ -25,7 +26,7 @@ from catalog.location import Location
 from catalog.storage import Storage
 
 # Statistics are long: a batch of them must stay small.
-_BATCH_ROWS = 16 << 10
+_BATCH_ROWS = 8 << 10
 _BUFFER_BYTES = 1 << 20
 _FILE_FIELDS = (
     "path",
@@ -103,10 +104,10 @@ class PartReader:
             LocationError: a file lies outside of the table's prefixes.
         """
         try:
-            tables = list(self._json(part) if part.is_json else self._parquet(part))
+            tables = self._json(part) if part.is_json else self._parquet(part)
+            return gather(tables, self.columns.schema)
         except ObjectNotFoundError as fault:
             raise CorruptTableError(f"a part of the checkpoint is missing: {fault}") from fault
-        return concat(tables, self.columns.schema)
 
     def _json(self, part: Part) -> Iterator[pa.Table]:
         for block in blocks(self.storage, part.location, part.size_bytes):

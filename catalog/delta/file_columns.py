@@ -6,7 +6,6 @@ the deletion vector that it has; what is said of it later takes the place of wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -255,10 +254,3 @@ def identity_keys(files: pa.Table) -> pa.StringArray:
     """Return one text for path and vector together; paths have no control characters."""
     vectors = pc.fill_null(files["vector"], "").combine_chunks()
     return pc.binary_join_element_wise(files["path"].combine_chunks(), vectors, "\n")
-
-
-def concat(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
-    """Put files together, each column in one piece."""
-    if not tables:
-        return schema.empty_table()
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()

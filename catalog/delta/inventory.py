@@ -6,7 +6,7 @@ offset, which is all that reading it takes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from catalog.delta.deletion_vectors import INLINE, DeletionVector
 from catalog.delta.file_columns import partition_name
 from catalog.delta.partition import Partition, PartitionColumn
-from catalog.delta.paths import Paths
+from catalog.delta.paths import Paths, string_parts
 from catalog.errors import CorruptTableError
 from catalog.location import Location
 from catalog.model import DATA_FILES, DELETE_FILES, DeleteFile, Inventory
@@ -26,6 +26,8 @@ from catalog.storage import Storage
 from catalog.table import MapFunction
 
 _FOOTERS_PER_TASK = 256
+_SHARE_ROWS = 64 << 10
+_SHARES = 16
 _Codes = npt.NDArray[np.int64]
 
 
@@ -49,7 +51,7 @@ class Assembly:
         Raises:
             CorruptTableError: a file is listed twice, or its rows cannot be counted.
         """
-        _refuse_twice(files["path"])
+        _refuse_twice(files["path"].combine_chunks())
         keys, labels = self._partitions(files)
         vectors = np.flatnonzero(files["vector"].is_valid().to_numpy())
         columns = {
@@ -140,15 +142,31 @@ def vector_of(delete: DeleteFile) -> DeletionVector:
     )
 
 
-def _refuse_twice(paths: pa.ChunkedArray) -> None:
-    if pc.count_distinct(paths).as_py() == len(paths):
+def _refuse_twice(paths: pa.Array) -> None:
+    """Refuse a path that is there twice; looked for in shares, to keep the look-up table small."""
+    for share in _shares(paths):
+        if pc.count_distinct(share).as_py() < len(share):
+            counts = share.value_counts()
+            twice = counts.filter(pc.greater(counts.field(1), 1)).field(0)[0].as_py()
+            raise CorruptTableError(
+                f"the data file {twice} is in the table more than once",
+                hint="remove it with the engine that wrote it: its rows are doubled",
+            )
+
+
+def _shares(paths: pa.Array) -> Iterator[pa.Array]:
+    """Divide paths so that equal ones stay together, by characters near their ends."""
+    if len(paths) <= _SHARE_ROWS:
+        yield paths
         return
-    counts = paths.value_counts()
-    twice = counts.filter(pc.greater(counts.field(1), 1)).field(0)[0].as_py()
-    raise CorruptTableError(
-        f"the data file {twice} is in the table more than once",
-        hint="remove it with the engine that wrote it: its rows are doubled",
-    )
+    data, offsets = string_parts(paths)
+    marks = np.zeros(len(paths), np.uint8)
+    for distance in range(12, 60, 7):
+        marks ^= data[np.maximum(offsets[1:] - distance, offsets[:-1])]
+    order = np.argsort(marks % _SHARES, kind="stable")
+    cuts = np.flatnonzero(np.diff(marks[order] % _SHARES)) + 1
+    for rows in np.split(order, cuts):
+        yield paths.take(pa.array(rows))
 
 
 def _codes(column: pa.DictionaryArray) -> _Codes:

@@ -107,7 +107,7 @@ def decode(stored: pa.StringArray) -> pa.StringArray:
     encoded = pc.match_substring(stored, "%")
     if not pc.any(encoded).as_py():
         return stored
-    data, offsets = _parts(stored)
+    data, offsets = string_parts(stored)
     starts = _escapes(data, offsets)
     high, low = _HEX[data[starts + 1]], _HEX[data[starts + 2]]
     decoded = data.copy()
@@ -125,7 +125,7 @@ def decode(stored: pa.StringArray) -> pa.StringArray:
         raise CorruptTableError("the log names a file by a path that is no UTF-8") from fault
 
 
-def _parts(array: pa.StringArray) -> tuple[_Bytes, npt.NDArray[np.int64]]:
+def string_parts(array: pa.StringArray) -> tuple[_Bytes, npt.NDArray[np.int64]]:
     """Return the bytes of all strings and where each begins and ends."""
     array = array.cast(pa.string())
     _, offsets, data = array.buffers()

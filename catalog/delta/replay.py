@@ -23,7 +23,8 @@ from catalog.delta.actions import (
     parse_action,
 )
 from catalog.delta.checkpoints import Part, PartReader, sidecars, small_actions_of, top_parts
-from catalog.delta.file_columns import FileColumns, concat, newest, superseded
+from catalog.delta.file_columns import FileColumns, newest, superseded
+from catalog.delta.gathering import gather
 from catalog.delta.json_actions import blocks, file_actions, small_actions
 from catalog.delta.log import LogFile, LogSegment
 from catalog.delta.protocol import has_in_commit_timestamps
@@ -98,12 +99,19 @@ def read_files(
         LocationError: a file lies outside of the table's prefixes.
     """
     later, added = _tail(storage, segment, columns)
-    reader = PartReader(storage, columns)
-    parts = []
-    for files in map_function(reader, checkpoint_parts(storage, segment)):
+    parts = [added]
+    for files in map_function(PartReader(storage, columns), checkpoint_parts(storage, segment)):
         gone = superseded(files, later) if later.num_rows else None
         parts.append(files if gone is None else files.filter(pc.invert(gone)))
-    return concat([*parts, added], columns.schema)
+        del files
+    parts = [one for one in parts if one.num_rows]
+    return parts[0] if len(parts) == 1 else gather(_handed_over(parts), columns.schema)
+
+
+def _handed_over(tables: list[pa.Table]) -> Iterator[pa.Table]:
+    """Yield tables and let go of each, so that none is in memory longer than needed."""
+    while tables:
+        yield tables.pop(0)
 
 
 def checkpoint_parts(storage: Storage, segment: LogSegment) -> list[Part]:
@@ -127,7 +135,7 @@ def _tail(storage: Storage, segment: LogSegment, columns: FileColumns) -> tuple[
         return empty.select(["path", "vector"]), empty
     identities = pa.concat_tables([one.identities for one in found]).combine_chunks()
     is_add = np.concatenate([one.is_add.to_numpy(False) for one in found])
-    added = concat([one.added for one in found], columns.schema)
+    added = gather((one.added for one in found), columns.schema)
     last = newest(identities)
     rows = (np.cumsum(is_add) - 1)[last[is_add[last]]]
     return identities.take(pa.array(last)), added.take(pa.array(rows, pa.int64()))

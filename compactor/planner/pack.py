@@ -26,6 +26,7 @@ from compactor.planner.select import NEEDY, Candidates
 WRITTEN_SHARE_MIN = 0.6
 # The cap of a partition's groups is searched to 1/2**10 of the limit.
 _CAP_SEARCH_STEPS = 10
+_COMPARED_ROWS = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,23 @@ class Packing:
 
 
 def pack(
-    columns: FileColumns, candidates: Candidates, *, policy: Policy, sizes: FileSizes
+    columns: FileColumns,
+    candidates: Candidates,
+    *,
+    policy: Policy,
+    sizes: FileSizes,
+    places: Ints | None = None,
 ) -> Packing:
-    """Pack all selected files."""
-    rows = _in_order(columns, np.flatnonzero(candidates.is_selected))
+    """Pack all selected files, neighbours together.
+
+    Args:
+        columns: the files.
+        candidates: which of them are selected.
+        policy: how much goes into a group.
+        sizes: the sizes of files.
+        places: of every file, to be neighbours by before the time of writing; None for no such.
+    """
+    rows = _in_order(columns, np.flatnonzero(candidates.is_selected), places)
     run = _Run(
         input_bytes=columns.size_bytes[rows].astype(np.float64),
         kept_bytes=candidates.kept_bytes[rows],
@@ -84,17 +98,31 @@ def pack(
     return Packing(rows, starts, np.append(starts, len(rows))[1:])
 
 
-def _in_order(columns: FileColumns, rows: Ints) -> Ints:
-    keys = pa.table(
-        {
-            "partition": columns.partition[rows],
-            "sequence_number": columns.sequence_number[rows],
-            "path": columns.paths.take(pa.array(rows)),
-        }
-    )
-    order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
-    in_order: Ints = rows[order.to_numpy()]
-    return in_order
+def _in_order(columns: FileColumns, rows: Ints, places: Ints | None) -> Ints:
+    """Sort files by partition, place and sequence number, those that agree in all by path."""
+    if not len(rows):
+        return rows
+    partition, sequence_number = columns.partition[rows], columns.sequence_number[rows]
+    place = np.zeros_like(rows) if places is None else places[rows]
+    order = np.lexsort((sequence_number, place, partition))
+    keys = (partition, place, sequence_number)
+    steps = np.any([np.diff(key[order]) != 0 for key in keys], axis=0)
+    starts = np.append(True, steps)
+    # Paths are long: only those that decide something are compared, not all of them at once.
+    tied = np.flatnonzero(~starts | ~np.append(steps, True))
+    ties = np.cumsum(starts)[tied]
+    for share in np.split(np.arange(len(tied)), _cuts(ties)):
+        in_tie = order[tied[share]]
+        names = pa.table({"tie": ties[share], "path": columns.paths.take(pa.array(rows[in_tie]))})
+        by_path = pc.sort_indices(names, sort_keys=[(name, "ascending") for name in ("tie", "path")])
+        order[tied[share]] = in_tie[by_path.to_numpy()]
+    return rows[order]
+
+
+def _cuts(ties: Ints) -> Ints:
+    """Return where to divide files that are grouped by tie, without dividing a tie."""
+    firsts = np.flatnonzero(np.diff(ties)) + 1
+    return firsts[np.diff(firsts // _COMPARED_ROWS, prepend=0) != 0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,30 +12,42 @@ import pyarrow.compute as pc
 from catalog.model import DATA_FILES, Inventory
 from compactor.planner.columns import Ints, one_array
 
+_RUN_ROWS = 64 << 10
+
 
 def cut_groups(inventory: Inventory, groups: Sequence[Ints]) -> Iterator[Inventory]:
     """Yield the inventory of each group, its files in the order of the given rows.
 
     A group shares no memory with the whole: a worker is sent its own rows and not the table's.
     """
-    rows = np.concatenate([np.empty(0, dtype=np.int64), *groups])
-    files = inventory.files.take(pa.array(rows)).combine_chunks()
-    ends = np.cumsum([0, *(len(group) for group in groups)])
-    files, delete_files, delete_ends = _with_own_deletes(files, inventory.delete_files, ends)
-    for (start, end), deletes in zip(pairwise(ends), pairwise(delete_ends), strict=True):
-        yield Inventory(_cut_files(files, int(start), int(end)), _cut(delete_files, *deletes))
+    order = _delete_order(inventory.delete_files)
+    for run in _runs(groups):
+        files = inventory.files.take(pa.array(np.concatenate(run))).combine_chunks()
+        ends = np.cumsum([0, *(len(group) for group in run)])
+        own = _with_own_deletes(files, inventory.delete_files, ends=ends, order=order)
+        files, delete_files, delete_ends = own
+        for (start, end), deletes in zip(pairwise(ends), pairwise(delete_ends), strict=True):
+            yield Inventory(_cut_files(files, int(start), int(end)), _cut(delete_files, *deletes))
+
+
+def _runs(groups: Sequence[Ints]) -> Iterator[Sequence[Ints]]:
+    """Divide the groups, so that not all of their files are copied twice at a time."""
+    ends = np.cumsum([len(group) for group in groups], dtype=np.int64)
+    cuts = np.flatnonzero(np.diff(ends // _RUN_ROWS)) + 1
+    for first, last in pairwise([0, *cuts.tolist(), len(groups)]):
+        if first < last:
+            yield groups[first:last]
 
 
 def _with_own_deletes(
-    files: pa.Table, delete_files: pa.Table, ends: Ints
+    files: pa.Table, delete_files: pa.Table, *, ends: Ints, order: Ints
 ) -> tuple[pa.Table, pa.Table, Ints]:
-    """Give every group delete files of its own, numbered from 0 by (sequence number, path).
+    """Give every group delete files of its own, numbered from 0 in `order`.
 
     Returns:
         The files with the new numbers, ascending for each file; the delete files group by group;
         and where those of each group end.
     """
-    order = _delete_order(delete_files)
     ranks = np.empty_like(order)
     ranks[order] = np.arange(len(order))
     lists = one_array(files["deletes"])
@@ -52,6 +64,7 @@ def _with_own_deletes(
 
 
 def _delete_order(delete_files: pa.Table) -> Ints:
+    """Order delete files by (sequence number, path)."""
     keys = [("sequence_number", "ascending"), ("path", "ascending")]
     order: Ints = pc.sort_indices(delete_files, sort_keys=keys).to_numpy().astype(np.int64)
     return order
