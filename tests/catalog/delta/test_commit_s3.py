@@ -109,9 +109,7 @@ def test_of_eight_writers_of_a_version_one_wins(endpoint: str, root: Location) -
     assert sorted(outcomes) == [False] * (RACERS - 1) + [True]
 
 
-def test_of_eight_compactions_one_commits_and_every_row_stays(
-    endpoint: str, root: Location
-) -> None:
+def test_of_eight_compactions_one_commits(endpoint: str, root: Location) -> None:
     commits = [plan(opened(endpoint, root), f"commit-{number}") for number in range(RACERS)]
     start, results = threading.Barrier(RACERS), list[int]()
 
