@@ -17,7 +17,7 @@ from compactor.planner.select import Candidates
 from compactor.splicing import SpliceLimits
 
 # What the usual 128 MiB of a writer's memory take on storage.
-_ROW_GROUP_BYTES = 32 * MIB
+ROW_GROUP_BYTES = 32 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def expected_bytes(
     limits = copying.limits
     if limits is None:
         return Expected(np.zeros_like(size), np.zeros_like(size))
-    row_groups = np.maximum(np.ceil(size / _ROW_GROUP_BYTES), 1)
+    row_groups = np.maximum(np.ceil(size / ROW_GROUP_BYTES), 1)
     row_group_bytes = size / row_groups
     least = max(limits.row_group_bytes_min, limits.chunk_bytes_min * copying.leaf_columns, 1)
     is_copied = (row_group_bytes >= least) & (columns.row_count > 0)

@@ -9,6 +9,7 @@ from enum import StrEnum
 import pyarrow as pa
 
 from catalog.model import Inventory, Snapshot
+from compactor.clustering import Clustering
 from compactor.splicing import SpliceLimits
 
 
@@ -19,6 +20,7 @@ class Rung(StrEnum):
     SPLICE = "splice"
     MIXED = "splice+transcode"
     TRANSCODE = "transcode"
+    CLUSTER = "cluster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,56 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class Touched:
+    """What a reader has to open for a predicate on one key column: means over several of them.
+
+    Attributes:
+        files: data files.
+        row_groups: row groups.
+    """
+
+    files: float = 0.0
+    row_groups: float = 0.0
+
+    def __add__(self, other: Touched) -> Touched:
+        """Return what is touched in both sets of files."""
+        return Touched(self.files + other.files, self.row_groups + other.row_groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """What readers are spared by the order of rows, as far as minima and maxima tell.
+
+    Attributes:
+        probes: for each key column values of it in comparable form, evenly from all rows:
+            `column = value` are the predicates.
+        before: what they touch of all files looked at.
+        kept: what they touch of those that the plan keeps.
+        after_estimate: what they are expected to touch once the plan is carried out.
+    """
+
+    probes: tuple[tuple[bytes, ...], ...]
+    before: Touched
+    kept: Touched
+    after_estimate: Touched
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPlan:
+    """How the rows of every group are put in order.
+
+    Attributes:
+        clustering: the order.
+        memory_bytes: rows that a task holds in memory while it sorts.
+        pruning: what it is good for.
+    """
+
+    clustering: Clustering
+    memory_bytes: int
+    pruning: Pruning
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """An immutable decision; made from values alone, so equal inputs give equal plans.
 
@@ -100,6 +152,7 @@ class Plan:
         kept_bytes: their bytes.
         skipped: the files that would be candidates but for a reason.
         splice: which row groups may be copied as they are; None for none.
+        cluster: the order that rows are put in; None where they keep theirs.
     """
 
     table: str
@@ -111,6 +164,7 @@ class Plan:
     kept_bytes: int
     skipped: tuple[Skipped, ...]
     splice: SpliceLimits | None = None
+    cluster: ClusterPlan | None = None
 
     def totals(self) -> Totals:
         """Add up the groups."""

@@ -8,21 +8,29 @@ Everything per file is a column; Python objects exist per file group and per ski
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
 
 from catalog.model import FileLayout, Inventory, Snapshot
+from compactor.planner.cluster import (
+    ClusterFacts,
+    Spans,
+    find_spans,
+    order_needs,
+    useless_groups,
+)
 from compactor.planner.columns import FileColumns, read_columns
 from compactor.planner.expect import Copying, expected_bytes
 from compactor.planner.measure import GroupFigures, measure_groups
 from compactor.planner.pack import Packing, pack
-from compactor.planner.plan import FileGroup, Plan, Skipped
+from compactor.planner.plan import ClusterPlan, FileGroup, Plan, Skipped
 from compactor.planner.policy import FileSizes, Order, Policy
 from compactor.planner.price import GroupSize, price_group
+from compactor.planner.pruning import make_pruning
 from compactor.planner.select import Need, Needs, Stay, select_candidates
 from compactor.planner.slicing import cut_groups
 from compactor.units import format_duration, format_size
@@ -32,6 +40,8 @@ _NEED_WORDS = {
     Need.TOO_LARGE: "too large",
     Need.DELETED_ROWS: "with deleted rows",
     Need.DELETE_FILES: "with many delete files",
+    Need.UNCLUSTERED: "out of order",
+    Need.OVERLAPPING: "overlapping",
 }
 
 
@@ -48,6 +58,8 @@ class TableState:
         leaf_columns: columns that a file stores, nested ones counted by their leaves.
         composed_bytes_min: how long a range must be for the store to copy it by itself; None if
             it never does.
+        clusters: what footers say of the order of rows, for the files of the inventory; None
+            where rows are to keep theirs.
     """
 
     name: str
@@ -57,6 +69,7 @@ class TableState:
     layout: FileLayout
     leaf_columns: int
     composed_bytes_min: int | None = None
+    clusters: ClusterFacts | None = None
 
 
 def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
@@ -69,9 +82,19 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
     """
     sizes = policy.file_sizes(table.layout.target_file_size_bytes)
     columns = read_columns(table.inventory)
-    candidates = select_candidates(columns, policy, sizes=sizes, now_ms=now_ms)
-    packing = pack(columns, candidates, policy=policy, sizes=sizes)
-    limits = policy.splice_limits(sizes)
+    facts = table.clusters
+    spans = None if facts is None else find_spans(facts)
+    candidates = select_candidates(
+        columns,
+        policy,
+        sizes=sizes,
+        now_ms=now_ms,
+        order_needs=_order_needs(columns, facts, spans, policy),
+    )
+    packing = pack(
+        columns, candidates, policy=policy, sizes=sizes, places=spans.lower if spans else None
+    )
+    limits = policy.splice_limits(sizes) if facts is None else None
     figures = measure_groups(
         table.inventory,
         columns,
@@ -83,11 +106,15 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
             copying=Copying(limits, table.leaf_columns, table.composed_bytes_min),
         ),
     )
-    taken, refused = _within_budget(figures, policy)
+    useless = set(useless_groups(packing, candidates.needs, spans)) if spans else set[int]()
+    taken, refused = _within_budget(figures, policy, useless)
     stays = candidates.stays.copy()
     for group in refused:
-        stays[packing.group_rows(group)] = Stay.OVER_BUDGET
-    groups = tuple(_file_groups(_Packed(table, columns, packing, figures), taken, sizes))
+        stay = Stay.NOTHING_TO_GAIN if group in useless else Stay.OVER_BUDGET
+        stays[packing.group_rows(group)] = stay
+    packed = _Packed(table, columns, packing, figures)
+    sort_memory_bytes = 0 if facts is None else int(policy.sort_memory_bytes)
+    groups = tuple(_file_groups(packed, taken, sizes, sort_memory_bytes=sort_memory_bytes))
     return Plan(
         table=table.name,
         format=table.format,
@@ -98,17 +125,42 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
         kept_bytes=int(columns.size_bytes.sum()) - sum(g.price.input_bytes for g in groups),
         skipped=tuple(_skipped(columns, stays, policy)),
         splice=limits,
+        cluster=_cluster_plan(packed, taken, groups, sort_memory_bytes=sort_memory_bytes),
     )
 
 
-def _within_budget(figures: GroupFigures, policy: Policy) -> tuple[list[int], list[int]]:
+def _order_needs(
+    columns: FileColumns, facts: ClusterFacts | None, spans: Spans | None, policy: Policy
+) -> Needs | None:
+    if facts is None or spans is None:
+        return None
+    return order_needs(columns, facts, spans, depth_max=policy.overlap_depth_max)
+
+
+def _cluster_plan(
+    packed: _Packed, taken: list[int], groups: tuple[FileGroup, ...], *, sort_memory_bytes: int
+) -> ClusterPlan | None:
+    facts = packed.table.clusters
+    if facts is None:
+        return None
+    is_rewritten = np.zeros(len(packed.columns.size_bytes), dtype=np.bool_)
+    for group in taken:
+        is_rewritten[packed.packing.group_rows(group)] = True
+    return ClusterPlan(
+        facts.clustering, sort_memory_bytes, make_pruning(facts, is_rewritten, groups)
+    )
+
+
+def _within_budget(
+    figures: GroupFigures, policy: Policy, useless: Container[int]
+) -> tuple[list[int], list[int]]:
     """Return the groups that fit under the job's limit, in the order of work, and the others."""
     taken: list[int] = []
     refused: list[int] = []
     left_bytes = math.inf if policy.max_job_bytes is None else policy.max_job_bytes
     for group in _order_of_work(figures, policy.order):
         size_bytes = int(figures.input_bytes[group])
-        if size_bytes <= left_bytes:
+        if size_bytes <= left_bytes and group not in useless:
             left_bytes -= size_bytes
             taken.append(group)
         else:
@@ -137,13 +189,16 @@ class _Packed:
     figures: GroupFigures
 
 
-def _file_groups(packed: _Packed, taken: list[int], sizes: FileSizes) -> Iterator[FileGroup]:
+def _file_groups(
+    packed: _Packed, taken: list[int], sizes: FileSizes, *, sort_memory_bytes: int
+) -> Iterator[FileGroup]:
     inventories = cut_groups(
         packed.table.inventory, [packed.packing.group_rows(group) for group in taken]
     )
     keys, labels = packed.columns.partition_keys, packed.columns.partition_labels
     for number, (group, files) in enumerate(zip(taken, inventories, strict=True), start=1):
         size = _group_size(packed.figures, group, sizes)
+        size = replace(size, sort_memory_bytes=sort_memory_bytes)
         partition = int(packed.columns.partition[packed.packing.group_rows(group)[0]])
         yield FileGroup(
             group_id=f"{number:04d}",

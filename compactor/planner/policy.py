@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from compactor.clustering import CURVE_COLUMNS_MAX, SORT_COLUMNS_MAX, SortKey, Strategy
 from compactor.errors import SettingsError
 from compactor.splicing import Effort, SpliceLimits
 
@@ -62,6 +63,11 @@ class Policy:
         splice_chunk_bytes_min: the same per column chunk, on average; it decides in wide tables.
         splice_row_groups_max: row groups of one file at most, where some of them are copied.
         splice_footer_bytes_max: what row groups may take in the footer of such a file.
+        strategy: what files are rewritten for: their sizes, or the order of rows by value.
+        sort_by: the columns of that order; empty takes the table's own sort order.
+        overlap_depth_max: files of a partition that may hold rows at the same place of the order;
+            where there are more, they are put in order together.
+        sort_memory_bytes: rows that one task holds in memory while it sorts; others wait on disk.
     """
 
     target_file_size_bytes: int | None = None
@@ -81,6 +87,10 @@ class Policy:
     splice_chunk_bytes_min: int = 32 * 1024
     splice_row_groups_max: int = 4096
     splice_footer_bytes_max: int = 8 * MIB
+    strategy: Strategy = Strategy.BINPACK
+    sort_by: tuple[SortKey, ...] = ()
+    overlap_depth_max: int = 4
+    sort_memory_bytes: int = 512 * MIB
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
@@ -104,6 +114,20 @@ class Policy:
             f"min_age_seconds is {self.min_age_seconds}: it must not be negative",
         )
         self._require_counts()
+        self._require_order()
+
+    def _require_order(self) -> None:
+        names = ", ".join(key.name for key in self.sort_by)
+        _require(
+            not self.sort_by or self.strategy is not Strategy.BINPACK,
+            f"sort_by names {names}, but the strategy is {self.strategy}",
+            hint="set the strategy to sort, zorder or hilbert",
+        )
+        most = CURVE_COLUMNS_MAX if self.strategy.is_curve else SORT_COLUMNS_MAX
+        _require(
+            len(self.sort_by) <= most,
+            f"sort_by names {len(self.sort_by)} columns: {self.strategy} takes {most} at most",
+        )
 
     def _require_counts(self) -> None:
         least = {
@@ -116,6 +140,8 @@ class Policy:
             "splice_chunk_bytes_min": 0,
             "splice_row_groups_max": 1,
             "splice_footer_bytes_max": 1,
+            "overlap_depth_max": 1,
+            "sort_memory_bytes": 16 * MIB,
         }
         for name, minimum in least.items():
             value = getattr(self, name)

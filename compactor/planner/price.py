@@ -21,6 +21,10 @@ _ARROW_EXPANSION = 5.3
 # A deleted position as it is read (with its path) and as it is kept while sorting.
 _DELETE_ROW_BYTES = 32
 _TRANSCODE_CPU_SECONDS_PER_BYTE = 40 / GIB
+# Keys, two gathers of every row, and the way over the disk.
+_SORT_CPU_SECONDS_PER_BYTE = 12 / GIB
+# Rows as they came, and as they go.
+_SORTED_COPIES = 2
 # Copied by the kernel, footers and page indexes rewritten.
 _SPLICE_CPU_SECONDS_PER_BYTE = 1.3 / GIB
 # Asked for in parts and looked at afterwards.
@@ -51,6 +55,8 @@ class GroupSize:
         output_files: estimate of the files written.
         spliced_bytes: estimate of the bytes that are copied as they are.
         composed_bytes: the part of them that the store copies by itself.
+        sort_memory_bytes: what its rows may take in memory while they are sorted; 0 when they
+            keep their order.
     """
 
     files: int
@@ -62,10 +68,13 @@ class GroupSize:
     output_files: int
     spliced_bytes: int = 0
     composed_bytes: int = 0
+    sort_memory_bytes: int = 0
 
     @property
     def rung(self) -> Rung:
         """How its bytes move."""
+        if self.sort_memory_bytes:
+            return Rung.CLUSTER
         if not self.spliced_bytes:
             return Rung.TRANSCODE
         if self.spliced_bytes < self.input_bytes:
@@ -80,6 +89,9 @@ def price_group(size: GroupSize, layout: FileLayout) -> Price:
     """
     row_group = min(layout.row_group_size_bytes, size.input_bytes * _ARROW_EXPANSION)
     memory = _PROCESS_BYTES + _ROW_GROUP_COPIES * row_group + _DELETE_ROW_BYTES * size.delete_rows
+    memory += min(size.sort_memory_bytes, _SORTED_COPIES * _ARROW_EXPANSION * size.input_bytes)
+    is_sorted = size.rung is Rung.CLUSTER
+    per_byte = _TRANSCODE_CPU_SECONDS_PER_BYTE + is_sorted * _SORT_CPU_SECONDS_PER_BYTE
     read_bytes = size.input_bytes + size.delete_bytes
     opened = size.files + size.delete_files
     return Price(
@@ -88,7 +100,7 @@ def price_group(size: GroupSize, layout: FileLayout) -> Price:
         output_bytes_estimate=size.output_bytes,
         memory_bytes_estimate=int(memory),
         cpu_seconds_estimate=round(
-            (read_bytes - size.spliced_bytes) * _TRANSCODE_CPU_SECONDS_PER_BYTE
+            (read_bytes - size.spliced_bytes) * per_byte
             + (size.spliced_bytes - size.composed_bytes) * _SPLICE_CPU_SECONDS_PER_BYTE
             + size.composed_bytes * _COMPOSE_CPU_SECONDS_PER_BYTE
             + _FILE_CPU_SECONDS * (opened + size.output_files),

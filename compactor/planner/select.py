@@ -35,9 +35,11 @@ class Need(IntFlag):
     TOO_LARGE = 2
     DELETED_ROWS = 4
     DELETE_FILES = 8
+    UNCLUSTERED = 16
+    OVERLAPPING = 32
 
 
-NEEDY = Need.TOO_LARGE | Need.DELETED_ROWS | Need.DELETE_FILES
+NEEDY = Need.TOO_LARGE | Need.DELETED_ROWS | Need.DELETE_FILES | Need.UNCLUSTERED | Need.OVERLAPPING
 
 
 class Stay(IntEnum):
@@ -71,15 +73,29 @@ class Candidates:
 
 
 def select_candidates(
-    columns: FileColumns, policy: Policy, *, sizes: FileSizes, now_ms: int
+    columns: FileColumns,
+    policy: Policy,
+    *,
+    sizes: FileSizes,
+    now_ms: int,
+    order_needs: Needs | None = None,
 ) -> Candidates:
-    """Decide for every file."""
-    barred = _barred(columns, policy, now_ms)
+    """Decide for every file.
+
+    Args:
+        columns: the files.
+        policy: what their owner wants.
+        sizes: the sizes that they are judged by.
+        now_ms: milliseconds since the epoch.
+        order_needs: what each file needs for the sake of the order of rows; None for nothing.
+    """
+    barred = find_barred(columns, policy, now_ms)
     is_free = barred == 0
     selected = np.zeros(len(barred), dtype=np.bool_)
     dropped = _rows_dropped(columns, ~selected)
     for _ in range(ROUNDS_MAX):
         needs = _needs(columns, policy, sizes=sizes, dropped=dropped)
+        needs = needs if order_needs is None else needs | order_needs
         kept_bytes = _kept_bytes(columns, dropped)
         before = selected
         selected = selected | _worthwhile(
@@ -137,7 +153,7 @@ def _alone_or_few(columns: FileColumns, is_small: Flags) -> Needs:
     return reasons.astype(np.uint8)[columns.partition]
 
 
-def _barred(columns: FileColumns, policy: Policy, now_ms: int) -> Needs:
+def find_barred(columns: FileColumns, policy: Policy, now_ms: int) -> Needs:
     """Return why a file may not be touched, whatever it needs; 0 where it may."""
     barred = np.zeros(len(columns.size_bytes), dtype=np.uint8)
     if policy.min_age_seconds > 0:

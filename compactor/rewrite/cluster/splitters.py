@@ -142,7 +142,8 @@ def _among(numbers: npt.NDArray[Any], known: npt.NDArray[Any]) -> Positions:
     if not len(known):
         return np.zeros(len(numbers), dtype=np.int64)
     left = np.searchsorted(known, numbers)
-    return 2 * left + (known[np.minimum(left, len(known) - 1)] == numbers)
+    positions: Positions = 2 * left + (known[np.minimum(left, len(known) - 1)] == numbers)
+    return positions
 
 
 def _ranges(picks: Positions, splitters: int) -> tuple[npt.NDArray[np.uint16], frozenset[int]]:
