@@ -57,6 +57,20 @@ def test_head_tells_size_time_and_etag(place: Place) -> None:
     assert place.storage.head(location).etag != info.etag
 
 
+def test_a_range_comes_with_the_version_it_is_of(place: Place) -> None:
+    location = place.root.child("a")
+    place.storage.write(location, b"0123456789")
+    data, version = place.storage.read_version(location, ByteRange(2, 3))
+    assert data == b"234"
+    assert version.size_bytes == 10
+    assert version.etag == place.storage.head(location).etag
+    assert place.storage.read_version(location, ByteRange(0, 0))[0] == b""
+    with pytest.raises(CorruptTableError):
+        place.storage.read_version(location, ByteRange(8, 3))
+    with pytest.raises(ObjectNotFoundError):
+        place.storage.read_version(place.root.child("b"), ByteRange(0, 1))
+
+
 def test_write_replaces(place: Place) -> None:
     location = place.root.child("a")
     place.storage.write(location, b"a long first version")

@@ -190,6 +190,19 @@ def test_a_summary_says_what_was_saved() -> None:
     ]
 
 
+def test_a_summary_says_what_the_store_copied_by_itself() -> None:
+    splice = Spliced(
+        copied_bytes=90 * MIB, row_groups=3, composed_bytes=80 * MIB, streamed=(("no copies", 2),)
+    )
+    report = replace(REPORT, bytes_spliced=90 * MIB, splice=splice)
+    assert "copied 90.0 MiB (80.0 MiB of them inside the store), kept" in list(summary(report))[1]
+    assert list(splice_lines(splice)) == [
+        "Copied as they are: 3 row groups, 90.0 MiB",
+        "Copied inside the store: 80.0 MiB",
+        "Copied through a worker: 2 outputs: no copies",
+    ]
+
+
 def test_a_summary_with_its_plan_says_what_was_before() -> None:
     planned = replace(REPORT, files_before=5_232)
     assert next(iter(summary(planned, PLAN))) == (

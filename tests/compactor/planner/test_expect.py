@@ -72,6 +72,43 @@ def test_deletes_touch_row_groups() -> None:
     assert many.price.splice_bytes_estimate == pytest.approx(15 * MIB, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("size", "dropped", "rung", "composed"),
+    [
+        (64 * MIB, 0, Rung.COMPOSE, 640 * MIB),
+        (5 * MIB, 0, Rung.COMPOSE, 50 * MIB),
+        (4 * MIB, 0, Rung.SPLICE, 0),
+        # One of two row groups of 32 MiB is touched, the other one is a range of its own.
+        (64 * MIB, 1, Rung.MIXED, 320 * MIB),
+    ],
+)
+def test_a_store_copies_what_is_long_enough_for_it(
+    size: int, dropped: int, rung: Rung, composed: int
+) -> None:
+    deletes = [Delete(f"d{n}", dropped, f"f{n:05}") for n in range(10)] if dropped else []
+    files = [File(size, rows=1000, deletes=(one.path,)) for one in deletes] or [File(size)] * 10
+    state = replace(
+        state_of(inventory_of(files, deletes)),
+        layout=TABLE_LAYOUT,
+        leaf_columns=10,
+        composed_bytes_min=5 * MIB,
+    )
+    plan = make_plan(state, Policy(delete_ratio=0.0005), now_ms=NOW_MS)
+    elsewhere = make_plan(
+        replace(state, composed_bytes_min=None), Policy(delete_ratio=0.0005), now_ms=NOW_MS
+    )
+    price, dearer = plan.totals().price, elsewhere.totals().price
+    assert {group.rung for group in plan.groups} == {rung}
+    assert price.compose_bytes_estimate == composed
+    assert dearer.compose_bytes_estimate == 0
+    assert price.splice_bytes_estimate == dearer.splice_bytes_estimate
+    assert (price.cpu_seconds_estimate < dearer.cpu_seconds_estimate) is (composed > 0)
+    document = plan_document(plan)["totals"]["bytes_by_rung"]
+    assert document["splice, server side"] == composed
+    assert document["splice"] == price.splice_bytes_estimate - composed
+    assert decode_plan(encode_plan(plan)).totals().price == price
+
+
 @settings(max_examples=100, deadline=None)
 @given(inventories(), policies())
 def test_the_bytes_of_the_rungs_are_those_that_are_read(
