@@ -41,6 +41,6 @@ def spelled(table: pa.Table, names: Sequence[str]) -> Rows:
 def _spelled(value: Any) -> Any:
     if isinstance(value, dict):
         return tuple(_spelled(one) for one in value.values())
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_spelled(one) for one in value]
     return value

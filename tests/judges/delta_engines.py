@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -71,8 +70,3 @@ UNREADABLE: dict[str, set[str]] = {
         *_MAPPED,
     },
 }
-
-
-def live_rows(path: str) -> int:
-    """Return how many rows the table has by what we take for live."""
-    return Path(path).exists() and read_ids_with_duckdb(path).num_rows
