@@ -32,7 +32,7 @@ from catalog.iceberg.row_delta import PositionDeletes, commit_position_deletes
 CATALOG_NAME = "demo"
 # Tells a directory of ours from one that must not be touched.
 _MARKER = ".compact-demo"
-_MADE = ("catalog.db", "warehouse", "state", ".pyiceberg.yaml", "compact.toml")
+_MADE = ("catalog.db", "warehouse", "payments", "state", ".pyiceberg.yaml", "compact.toml")
 _APPENDS = 16
 _DAYS = 5
 _ROWS_PER_FILE = 1500
@@ -68,6 +68,11 @@ class DemoCatalog:
     properties: tuple[tuple[str, str], ...]
     orders: str = f"{CATALOG_NAME}.sales.orders"
     clicks: str = f"{CATALOG_NAME}.web.clicks"
+
+    @property
+    def payments(self) -> Path:
+        """Where a table that needs no catalog belongs."""
+        return self.directory / "payments"
 
 
 def make_demo_catalog(directory: Path) -> DemoCatalog:

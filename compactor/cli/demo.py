@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from catalog.iceberg.demo import DemoCatalog
     from catalog.table import Table
     from compactor.jobs.report import JobReport
+    from compactor.jobs.runner import JobEnvironment
     from compactor.jobs.verification import Verification
     from compactor.planner.health import Health
     from compactor.planner.plan import Plan
     from compactor.planner.policy import Policy
+    from compactor.settings import Settings
 
 _SETTINGS = """\
 # Written by `compact demo`: jobs on its tables are recorded beside them.
@@ -28,10 +30,10 @@ url = "sqlite:///{directory}/state/jobs.db"
 [runtime]
 profiles = "{directory}/state/profiles.db"
 """
-_NEXT_STEPS = """
+_NEXT_STEPS = """\
 Go on with the tables:
   cd {directory}    # its .pyiceberg.yaml names the catalog `demo`
-  compact tables 'demo.*.*'
+  compact tables 'demo.*.*' ./payments
   compact run {clicks}
   compact jobs list
 
@@ -50,6 +52,11 @@ class Compaction:
     proof: Verification
     after: Health
 
+    @property
+    def is_good(self) -> bool:
+        """Whether the job did all it had planned, and no row changed."""
+        return self.proof.is_equal and not self.report.exit_code
+
 
 @click.command("demo")
 @click.argument(
@@ -58,9 +65,10 @@ class Compaction:
 @runtime_options
 @shared_options
 def command(directory: Path) -> int:
-    """Make small fragmented Iceberg tables, compact one of them, prove that no row changed.
+    """Make small fragmented tables, compact two of them, prove that no row changed.
 
-    They are made in DIRECTORY, `compact-demo` when none is given.
+    They are tables of Iceberg and of Delta Lake, made in DIRECTORY, `compact-demo` when none is
+    given.
     """
     session = Session.of()
     session.tell(f"Making fragmented tables in `{directory}` …")
@@ -68,12 +76,13 @@ def command(directory: Path) -> int:
     config = demo.directory / "compact.toml"
     config.write_text(_SETTINGS.format(directory=demo.directory), encoding="utf-8")
     session.given["config"] = config
-    done = _compact(session, demo)
-    session.emit(lambda: _document(demo, done), lambda: _render(done))
+    done = _compact_all(session, demo)
+    session.emit(lambda: _document(demo, done), lambda: None)
     if not session.is_json:
         uri = dict(demo.properties)["uri"]
         click.echo(_NEXT_STEPS.format(directory=directory, clicks=demo.clicks, uri=uri))
-    return done.report.exit_code if done.proof.is_equal else ExitCode.FAILED
+    failed = (one.report.exit_code or ExitCode.FAILED for one in done if not one.is_good)
+    return next(failed, ExitCode.DONE)
 
 
 def _make(directory: Path) -> DemoCatalog:
@@ -82,37 +91,57 @@ def _make(directory: Path) -> DemoCatalog:
     Raises:
         SettingsError: the directory is somebody else's.
     """
+    from catalog.delta.demo import make_demo_table
     from catalog.errors import LocationError
     from catalog.iceberg.demo import make_demo_catalog
     from compactor.errors import SettingsError
 
     try:
-        return make_demo_catalog(directory)
+        demo = make_demo_catalog(directory)
+        make_demo_table(demo.payments)
+        return demo
     except LocationError as error:
         raise SettingsError(str(error), hint=error.hint) from error
 
 
-def _compact(session: Session, demo: DemoCatalog) -> Compaction:
-    """Compact the fragmented table; every group is proved, and then the whole snapshot."""
+def _compact_all(session: Session, demo: DemoCatalog) -> list[Compaction]:
+    """Compact a table of each format, and tell of each before the next begins."""
     from compactor.cli.targets import opened
-    from compactor.cli.workplace import now_ms, workplace
+    from compactor.cli.workplace import workplace
+
+    settings = session.settings()
+    orders = opened(demo.orders, dict(demo.properties))
+    payments = opened(str(demo.payments))
+    done = []
+    with workplace(session, settings) as (environment, _):
+        for table in (orders, payments):
+            one = _compact(table, settings, environment, session)
+            if not session.is_json:
+                _render(one)
+                click.echo()
+            done.append(one)
+    return done
+
+
+def _compact(
+    table: Table, settings: Settings, environment: JobEnvironment, session: Session
+) -> Compaction:
+    """Compact a table; every group is proved, and then the whole snapshot."""
+    from compactor.cli.workplace import now_ms
     from compactor.jobs.compaction import compact_table, plan_table
     from compactor.jobs.verification import verify_snapshots
     from compactor.rewrite.task import Proof
 
-    settings = session.settings()
-    policy = settings.policy(demo.orders)
-    table = opened(demo.orders, dict(demo.properties))
+    policy = settings.policy(table.name)
     before = _health(table, policy)
     plan = plan_table(table, policy, now_ms=now_ms())
     if not session.is_json:
         _show_plan(plan)
     options = replace(settings.run, proof=Proof.FULL)
-    with workplace(session, settings) as (environment, _):
-        report = compact_table(table, policy, environment=environment, options=options)
-        proof = verify_snapshots(
-            table, report.snapshot_before, report.snapshot_after, runtime=environment.runtime
-        )
+    report = compact_table(table, policy, environment=environment, options=options)
+    proof = verify_snapshots(
+        table, report.snapshot_before, report.snapshot_after, runtime=environment.runtime
+    )
     return Compaction(before, plan, report, proof, _health(table, policy))
 
 
@@ -124,13 +153,21 @@ def _health(table: Table, policy: Policy) -> Health:
     return assess_health(table.inventory(snapshot), sizes)
 
 
-def _document(demo: DemoCatalog, done: Compaction) -> dict[str, Any]:
+def _document(demo: DemoCatalog, done: list[Compaction]) -> dict[str, Any]:
+    first, *others = done
+    return {
+        "directory": str(demo.directory),
+        **_figures(first),
+        "others": [_figures(one) for one in others],
+    }
+
+
+def _figures(done: Compaction) -> dict[str, Any]:
     from compactor.cli.outcome import report_document
     from compactor.cli.verify import verification_document
     from compactor.planner.document import plan_document
 
     return {
-        "directory": str(demo.directory),
         "before": asdict(done.before),
         "plan": plan_document(done.plan),
         "run": report_document(done.report),

@@ -218,10 +218,13 @@ def test_the_demo_ends_with_a_proof(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     assert re.search(r"^Data files +80 +5$", first.stdout, re.MULTILINE)
     assert re.search(r"^No row changed: all 117,750 rows", first.stdout, re.MULTILINE)
+    assert re.search(r"^Data files +36 +3$", first.stdout, re.MULTILINE)
+    assert re.search(r"^No row changed: all 53,100 rows", first.stdout, re.MULTILINE)
     clicks = json.loads(run("run", "demo.web.clicks", "--json", directory=place).stdout)
     assert (clicks["status"], clicks["files_after"]) == ("succeeded", 1)
     jobs = json.loads(run("jobs", "list", "--json", directory=place).stdout)["jobs"]
-    assert [job["table"] for job in jobs] == ["demo.web.clicks", "demo.sales.orders"]
+    payments = str(place / "payments")
+    assert [job["table"] for job in jobs] == ["demo.web.clicks", payments, "demo.sales.orders"]
 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").touch()
