@@ -142,11 +142,11 @@ class Dispatcher:
         if task.actor is not None:
             self._call(task.actor, task)
         elif not task.missing:
-            self._queue.append(task)
+            self._make_ready(task)
 
     def cancel(self, task: RayTask) -> None:
         """Fail a task that waits; have Ray kill one that it has, which then fails."""
-        if task.result.has_ended:
+        if task.has_ended:
             return
         if task not in self._in_flight:
             self._fail(task, Cancelled(f"{task.function.name} was cancelled before it started"))
@@ -172,6 +172,10 @@ class Dispatcher:
             ray.kill(actor.handle)
         while actor.calls:
             self._fail(actor.calls.popleft(), reason)
+
+    def _make_ready(self, task: RayTask) -> None:
+        task.make_ready()
+        self._queue.append(task)
 
     def _call(self, actor: ActorState, task: RayTask) -> None:
         if actor.ended_by is not None:
@@ -227,7 +231,7 @@ class Dispatcher:
     def _start_tasks(self) -> None:
         while self._queue:
             task = self._queue[0]
-            if not task.result.has_ended:
+            if not task.has_ended:
                 if len(self._in_flight) >= self._in_flight_max():
                     return
                 if not self._decide_grant(task):
@@ -240,11 +244,12 @@ class Dispatcher:
 
     def _start_calls(self) -> None:
         for actor in list(self._actors):
-            while actor.calls and actor.calls[0].result.has_ended:
+            while actor.calls and actor.calls[0].has_ended:
                 actor.calls.popleft()
             if actor.running is None and actor.calls and not actor.calls[0].missing:
                 task = actor.running = actor.calls.popleft()
-                task.predicted_bytes = task.granted_bytes = actor.granted_bytes
+                task.make_ready()
+                task.base_bytes = task.predicted_bytes = task.granted_bytes = actor.granted_bytes
                 self._start(task)
 
     def _start(self, task: RayTask) -> None:
@@ -252,7 +257,7 @@ class Dispatcher:
         self._used_cpus += task.request.cpus
         self._granted_bytes += task.granted_bytes if task.actor is None else 0
         try:
-            task.value, report = self._launcher.launch(task)
+            task.values, report = self._launcher.launch(task)
         except (exceptions.RayError, ValueError, TypeError) as error:
             self._leave(task)
             self._fail(task, self._why(task, error))
@@ -334,8 +339,7 @@ class Dispatcher:
             found = None if told.failure is None else failure_of(told.failure)
             profile = self.account.record(task.profile(outcome_of(found), told))
             if found is None:
-                task.result.segments = told.segments
-                self._succeed(task, profile)
+                self._succeed(task, told, profile)
                 return
             failure = found
         if not self._retry(task, failure):
@@ -387,7 +391,7 @@ class Dispatcher:
             return False
         splitter = splitting(task, task.hook)
         task.parts = [splitter]
-        pieces = splitter.result
+        (pieces,) = splitter.results
         pieces.ended.add_done_callback(
             lambda _: self.post(lambda: self._spread(task, pieces, failure))
         )
@@ -395,9 +399,9 @@ class Dispatcher:
         return True
 
     def _spread(self, task: RayTask, pieces: Result, failure: RuntimeFailure) -> None:
-        if task.result.has_ended or task.hook is None:
+        if task.has_ended or task.hook is None:
             return
-        if pieces.failure is not None or pieces.segments < 2:
+        if pieces.failure is not None or len(pieces.segment_bytes) < 2:
             self._fail(task, pieces.failure or failure)
             return
         task.parts = parts_of(task, pieces)
@@ -406,34 +410,36 @@ class Dispatcher:
             self.submit(part)
         self._await(task)
 
-    def _succeed(self, task: RayTask, profile: Profile) -> None:
+    def _succeed(self, task: RayTask, told: Report, profile: Profile) -> None:
         self.account.finished += 1
-        result = task.result
-        result.hold(task.value, profile.output_bytes, self.account.stored_bytes)
+        for result, value, size in zip(task.results, task.values, told.sizes, strict=True):
+            result.hold(value, size, self.account.stored_bytes)
         for dependent in self._settle(task, profile):
             dependent.missing -= 1
             if not dependent.missing and dependent.actor is None:
-                self._queue.append(dependent)
+                self._make_ready(dependent)
 
     def _fail(self, task: RayTask, failure: RuntimeFailure, profile: Profile | None = None) -> None:
         """End a task with a failure, and all that need it with the same."""
         failing = [task]
         while failing:
             task = failing.pop()
-            if task.result.has_ended:
+            if task.has_ended:
                 continue
             self.account.failed += 1
-            task.result.failure = failure
+            for result in task.results:
+                result.failure = failure
             failing += self._settle(task, profile)
             profile = None
 
     def _settle(self, task: RayTask, profile: Profile | None) -> list[RayTask]:
-        """Let a result be final, and whoever waits for it go on; returns the tasks among them."""
+        """Let results be final, and whoever waits for them go on; returns the tasks among them."""
         self._unended.pop(task, None)
-        result = task.result
-        result.task, result.profile = None, profile
-        dependents, result.dependents = result.dependents, []
-        task.arguments = task.parts = ()
-        task.value = None
-        result.ended.set_result(None)
+        task.arguments = task.parts = task.values = ()
+        dependents = []
+        for result in task.results:
+            result.task, result.profile = None, profile
+            dependents += result.dependents
+            result.dependents = []
+            result.ended.set_result(None)
         return dependents

@@ -25,7 +25,7 @@ from ray import exceptions
 from runtime.api import Actor, Gather, Key, Profile, Ref, Resources, Retry, Runtime, Stats
 from runtime.attempt import name_of, rebuild, required
 from runtime.errors import Cancelled, TaskError
-from runtime.ledger import Ledger, base_bytes
+from runtime.ledger import Ledger
 from runtime.local.splitting import join_in_worker, split_in_worker
 from runtime.predictor import BASE_BYTES
 from runtime.ray import cluster
@@ -43,7 +43,7 @@ from runtime.ray.task import (
     Result,
     ShippedFunction,
 )
-from runtime.ray.worker import is_inside_attempt
+from runtime.ray.worker import Size, is_inside_attempt
 
 T = TypeVar("T")
 
@@ -78,15 +78,12 @@ class RayRuntime(Runtime):
         """See `Runtime.submit`."""
         request = required(memory, cpus, returns)
         self._check(request)
-        arguments = [self._argument(arg) for arg in args]
-        shipped_bytes = sum(s.size_bytes for a in arguments for s in a.sources if s.has_ended)
-        result = Result()
+        results = tuple(Result() for _ in range(returns or 1))
         self._post(
             RayTask(
-                result=result,
+                results=results,
                 function=self._function(fn),
-                arguments=arguments,
-                base_bytes=base_bytes(request.memory_bytes or memory, shipped_bytes),
+                arguments=[self._argument(arg) for arg in args],
                 request=request,
                 key=key,
                 retry=retry or Retry(),
@@ -94,9 +91,8 @@ class RayRuntime(Runtime):
                 hook=None if retry is None or retry.split is None else self._hook(retry),
             )
         )
-        if returns is None:
-            return RayRef[Any](next(self._ids), result)
-        return [RayRef[Any](next(self._ids), result, place) for place in range(returns)]
+        refs = [RayRef[Any](next(self._ids), result) for result in results]
+        return refs[0] if returns is None else refs
 
     def put(self, value: T) -> Ref[T]:
         """See `Runtime.put`."""
@@ -114,8 +110,8 @@ class RayRuntime(Runtime):
             ref.result.raise_failure()
         payloads = _fetch([ref.result for ref in wanted], deadline)
         values = [
-            rebuild(lambda: unpack(payload, ref.segment))  # noqa: B023 - called at once
-            for ref, payload in zip(wanted, payloads, strict=True)
+            rebuild(lambda: unpack(payload))  # noqa: B023 - called at once
+            for payload in payloads
         ]
         return values[0] if isinstance(refs, Ref) else values
 
@@ -147,10 +143,9 @@ class RayRuntime(Runtime):
         result = Result()
         self._post(
             RayTask(
-                result=result,
+                results=(result,),
                 function=function,
                 arguments=[self._argument(arg) for arg in args],
-                base_bytes=state.granted_bytes,
                 request=Resources(0, 0),
                 retry=_ONCE,
                 actor=state,
@@ -210,13 +205,13 @@ class RayRuntime(Runtime):
             self._dispatcher.require_feasible(request, for_actor=for_actor)
 
     def _post(self, task: RayTask) -> None:
-        task.result.task = task
+        for result in task.results:
+            result.task = task
         self._dispatcher.post(lambda: self._dispatcher.submit(task))
 
     def _argument(self, arg: object) -> Argument:
         if isinstance(arg, Ref):
-            own = _own(arg)
-            return Argument((own.result,), own.segment)
+            return Argument((_own(arg).result,))
         if isinstance(arg, Gather):
             return Argument(tuple(_own(ref).result for ref in arg.refs), arg.segment, is_list=True)
         return Argument((self._made(arg, what=f"an argument of type {type(arg).__qualname__}"),))
@@ -225,7 +220,8 @@ class RayRuntime(Runtime):
         """Return a value that is there already."""
         payload = _packed(value, what=what)
         result = Result()
-        result.hold(_stored(payload), payload.size_bytes, self._dispatcher.account.stored_bytes)
+        size = Size(payload.size_bytes)
+        result.hold(_stored(payload), size, self._dispatcher.account.stored_bytes)
         result.ended.set_result(None)
         return result
 

@@ -27,19 +27,17 @@ class Launcher:
         self._paths = paths
         self._remotes: dict[tuple[object, ...], Any] = {}
 
-    def launch(self, task: RayTask) -> tuple["ray.ObjectRef", "ray.ObjectRef"]:
-        """Start an attempt; returns where its result and its report will be.
+    def launch(self, task: RayTask) -> tuple[list["ray.ObjectRef"], "ray.ObjectRef"]:
+        """Start an attempt; returns where its results and its report will be.
 
         Raises:
             RayError, ValueError, TypeError: Ray does not take it.
         """
-        inputs = task.inputs()
-        task.input_bytes = sum(source.size_bytes for source in inputs)
         remote = self._remote(task) if task.actor is None else _method(task.actor, task)
-        value, report = remote.remote(
-            task.work(self._paths), task.function.value, *(source.value for source in inputs)
+        *values, report = remote.remote(
+            task.work(self._paths), task.function.value, *(each.value for each in task.inputs())
         )
-        return value, report
+        return values, report
 
     def _remote(self, task: RayTask) -> Any:
         """Return the Ray function for an attempt; Ray keeps leases per kind of request."""
@@ -50,12 +48,12 @@ class Launcher:
             granted_bytes=task.granted_bytes,
         )
         labels = tuple(task.request.labels.items())
-        kind = (task.request.cpus, memory_bytes, retries, labels)
+        kind = (len(task.results), task.request.cpus, memory_bytes, retries, labels)
         if kind not in self._remotes:
             if len(self._remotes) >= REMOTES_MAX:
                 self._remotes.clear()
             self._remotes[kind] = ray.remote(worker.run).options(
-                num_returns=2,
+                num_returns=len(task.results) + 1,
                 num_cpus=task.request.cpus,
                 memory=memory_bytes or None,
                 # Deaths of workers are Ray's to retry: without, it would forget the lineage too.

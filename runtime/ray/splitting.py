@@ -8,7 +8,6 @@ that joins their results: its refs, and all that waits for them, notice nothing.
 from dataclasses import replace
 
 from runtime.api import Retry
-from runtime.ledger import base_bytes
 from runtime.ray.objects import pack
 from runtime.ray.task import Argument, Hook, RayTask, Result
 
@@ -21,10 +20,9 @@ def splitting(task: RayTask, hook: Hook) -> RayTask:
     is_spread.value = pack(task.is_spread)
     is_spread.ended.set_result(None)
     return RayTask(
-        result=Result(),
+        results=(Result(),),
         function=hook.split_function,
         arguments=(hook.split, Argument((is_spread,)), *task.arguments),
-        base_bytes=base_bytes(None, 0),
         request=replace(task.request, memory_bytes=0),
         retry=_ONCE,
     )
@@ -32,29 +30,28 @@ def splitting(task: RayTask, hook: Hook) -> RayTask:
 
 def parts_of(task: RayTask, pieces: Result) -> list[RayTask]:
     """Return the tasks that replace another one; `pieces` is what the splitting one made."""
-    memory_bytes = task.request.memory_bytes // max(1, pieces.segments)
+    count = len(pieces.segment_bytes)
+    memory_bytes = task.request.memory_bytes // max(1, count)
     return [
         RayTask(
-            result=Result(),
+            results=(Result(),),
             function=task.function,
             arguments=(Argument((pieces,), segment),),
-            base_bytes=base_bytes(memory_bytes or None, 0),
             request=replace(task.request, memory_bytes=memory_bytes),
             key=task.key,
             retry=task.retry,
             hook=task.hook,
             is_spread=True,
         )
-        for segment in range(pieces.segments)
+        for segment in range(count)
     ]
 
 
 def become_join(task: RayTask, hook: Hook) -> None:
     """Make of a task whose parts run the one that joins their results."""
     task.function = hook.join_function
-    results = Argument(tuple(part.result for part in task.parts), is_list=True)
+    results = Argument(tuple(part.results[0] for part in task.parts), is_list=True)
     task.arguments = (hook.join, results)
-    task.base_bytes = base_bytes(None, 0)
     task.request = replace(task.request, memory_bytes=0)
     task.key = task.hook = None
     task.attempt, task.granted_bytes = 1, 0

@@ -11,9 +11,10 @@ import ray
 
 from runtime.api import Key, Outcome, Profile, Ref, Resources, Retry
 from runtime.errors import RuntimeFailure
+from runtime.ledger import base_bytes
 from runtime.memory import Usage
 from runtime.ray.objects import Payload
-from runtime.ray.worker import Report, Wanted, Work
+from runtime.ray.worker import Report, Size, Wanted, Work
 
 T = TypeVar("T")
 
@@ -26,13 +27,13 @@ IN_OWNER_BYTES_MAX = 100 << 10
 
 
 class Result:
-    """What a task ends with, shared by all its refs; the dispatcher's until `ended` is done.
+    """One of the values that a task ends with; the dispatcher's until `ended` is done.
 
     Attributes:
         ended: Done once everything else here is final.
         value: Where the payload is, or None when there is a failure.
         stored_bytes: Where objects of the cluster are accounted for as they come and go.
-        segments: How many values it holds that are read one by one; 0: it is one value.
+        segment_bytes: Sizes of the values in it that are read one by one; none: it is one value.
         dependents: Tasks that wait for it.
     """
 
@@ -42,7 +43,7 @@ class Result:
         "ended",
         "failure",
         "profile",
-        "segments",
+        "segment_bytes",
         "size_bytes",
         "stored_bytes",
         "task",
@@ -54,14 +55,17 @@ class Result:
         self.value: Object | None = None
         self.failure: RuntimeFailure | None = None
         self.profile: Profile | None = None
-        self.size_bytes = self.segments = 0
+        self.size_bytes = 0
+        self.segment_bytes: tuple[int, ...] = ()
         self.task: RayTask | None = None
         self.dependents: list[RayTask] = []
         self.stored_bytes: deque[int] | None = None
 
-    def hold(self, value: Object, size_bytes: int, stored_bytes: deque[int]) -> None:
+    def hold(self, value: Object, size: Size, stored_bytes: deque[int]) -> None:
         """Take over a value; what it takes of the cluster goes with the last ref."""
-        self.value, self.size_bytes = value, size_bytes
+        self.value = value
+        self.size_bytes = size_bytes = size.bytes
+        self.segment_bytes = size.segment_bytes
         if not isinstance(value, Payload) and size_bytes > IN_OWNER_BYTES_MAX:
             self.stored_bytes = stored_bytes
             stored_bytes.append(size_bytes)
@@ -70,6 +74,12 @@ class Result:
         # No locks: a finalizer runs anywhere, even within a thread that holds them.
         if self.stored_bytes is not None:
             self.stored_bytes.append(-self.size_bytes)
+
+    def read_bytes(self, segment: int | None) -> int:
+        """Return the size of one segment; of the value if there are none or all are read."""
+        if segment is None or not self.segment_bytes:
+            return self.size_bytes
+        return self.segment_bytes[segment]
 
     @property
     def has_ended(self) -> bool:
@@ -83,14 +93,13 @@ class Result:
 
 
 class RayRef(Ref[T]):
-    """A result, or one segment of it."""
+    """A result."""
 
-    __slots__ = ("result", "segment")
+    __slots__ = ("result",)
 
-    def __init__(self, id: int, result: Result, segment: int | None = None) -> None:  # noqa: A002 - as in Ref
+    def __init__(self, id: int, result: Result) -> None:  # noqa: A002 - as in Ref
         super().__init__(id)
         self.result = result
-        self.segment = segment
 
 
 class Argument(NamedTuple):
@@ -123,21 +132,23 @@ class RayTask:
     """A task from submit to its end, over all its attempts.
 
     Attributes:
-        returns: How many values the function returns, each to be read alone; None: one.
+        results: One, or as many as it `returns`; they end together.
+        base_bytes: What the prediction multiplies; 0 until the inputs are there.
+        returns: How many values the function returns, each an object of its own; None: one.
         method: For the call of an actor: what is called.
         hook: How it can be split.
         is_spread: It is a part of a task that was split: its argument is the tuple of all.
         parts: Tasks that run in its place.
         missing: Inputs that have not ended.
         report: What the attempt that Ray has will answer; None while there is none.
-        value: Where its result will be.
+        values: Where its results will be.
     """
 
-    result: Result
+    results: tuple[Result, ...]
     function: ShippedFunction
     arguments: Sequence[Argument]
-    base_bytes: int
     request: Resources
+    base_bytes: int = 0
     input_bytes: int = 0
     key: Key | None = None
     retry: Retry = field(default_factory=Retry)
@@ -153,8 +164,19 @@ class RayTask:
     granted_bytes: int = 0
     is_escalated: bool = False
     is_cancelled: bool = False
-    value: "ray.ObjectRef | None" = None
+    values: "Sequence[ray.ObjectRef]" = ()
     report: "ray.ObjectRef | None" = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its results are there, or why there are none."""
+        return self.results[0].has_ended
+
+    def make_ready(self) -> None:
+        """Take note of the size of its inputs, now that they are there."""
+        read = {(s, arg.segment): None for arg in self.arguments for s in arg.sources}
+        self.input_bytes = sum(source.read_bytes(segment) for source, segment in read)
+        self.base_bytes = base_bytes(self.request.memory_bytes or None, self.input_bytes)
 
     def inputs(self) -> dict[Result, None]:
         """Return the results that it needs, each once, in their order."""

@@ -40,7 +40,7 @@ class Work(NamedTuple):
     Attributes:
         function_id: Functions of one id are unpacked once per worker.
         wanted: The arguments, made from the payloads that come with the task.
-        returns: How many values the function returns, each to be read alone; None: one.
+        returns: How many values the function returns, each an object of its own; None: one.
         is_spread: The only argument is the tuple of all: a part of a task that was split.
         paths: Where the driver imports from, beyond what is installed.
     """
@@ -54,36 +54,51 @@ class Work(NamedTuple):
     paths: tuple[str, ...] = ()
 
 
+class Size(NamedTuple):
+    """The size of a value, and of each of its segments if it is segmented."""
+
+    bytes: int
+    segment_bytes: tuple[int, ...] = ()
+
+
 class Report(NamedTuple):
     """How an attempt ended.
 
     Attributes:
-        failure: None when there is a result.
-        segments: How many the result has, if it is segmented.
+        failure: None when there are results.
+        sizes: Those of the results.
         lost_attempts: How often Ray tried before, and the worker died.
     """
 
     failure: Payload | None
     usage: Usage
-    output_bytes: int
+    sizes: tuple[Size, ...]
     input_rows: int
     output_rows: int
-    segments: int
     lost_attempts: int
+
+    @property
+    def output_bytes(self) -> int:
+        """Size of all results."""
+        return sum(size.bytes for size in self.sizes)
 
 
 class _Made(NamedTuple):
-    payload: Payload
+    payloads: tuple[Payload, ...]
     input_rows: int
     output_rows: int
+
+
+Answer = tuple[Payload | Report, ...]
+"""The results, or the failure in the place of each, and then the report."""
 
 
 _meter = Meter(ArrowPools())
 _functions: dict[str, Callable[..., object]] = {}
 
 
-def run(work: Work, function: Payload, *payloads: Payload) -> tuple[Payload, Report]:
-    """Run a task; returns its result, or its failure in the place of it, and the report."""
+def run(work: Work, function: Payload, *payloads: Payload) -> Answer:
+    """Run a task."""
     return _run(work, payloads, lambda: _function(work, function))
 
 
@@ -93,7 +108,7 @@ class Host:
     def __init__(self) -> None:
         self._instance: object = None
 
-    def start(self, work: Work, cls: Payload, *payloads: Payload) -> tuple[Payload, Report]:
+    def start(self, work: Work, cls: Payload, *payloads: Payload) -> Answer:
         """Make the object; what that is worth to others is None."""
 
         def construct(*args: object) -> None:
@@ -101,7 +116,7 @@ class Host:
 
         return _run(work, payloads, lambda: construct)
 
-    def call(self, work: Work, method: Payload, *payloads: Payload) -> tuple[Payload, Report]:
+    def call(self, work: Work, method: Payload, *payloads: Payload) -> Answer:
         """Call a method of the object."""
         return _run(work, payloads, lambda: getattr(self._instance, unpack(method)))
 
@@ -123,7 +138,7 @@ _is_running = False
 
 def _run(
     work: Work, payloads: tuple[Payload, ...], function: Callable[[], Callable[..., object]]
-) -> tuple[Payload, Report]:
+) -> Answer:
     global _is_running  # noqa: PLW0603 - a worker process runs one task at a time
     _is_running = True
     try:
@@ -136,24 +151,28 @@ def _run(
     finally:
         _is_running = False
         _flush()
-    return _answer(ended)
+    return _answer(ended, work.returns or 1)
 
 
-def _answer(ended: Ended[_Made]) -> tuple[Payload, Report]:
+def _answer(ended: Ended[_Made], returns: int) -> Answer:
     if ended.result is None:
         failure = ended.failure or TaskError("the task ended with neither a result nor an error")
         payload = pack_failure(failure)
-        return payload, Report(payload, ended.usage, 0, 0, 0, 0, lost_attempts())
-    payload, input_rows, output_rows = ended.result
-    return payload, Report(
+        return *[payload] * returns, Report(payload, ended.usage, (), 0, 0, lost_attempts())
+    payloads, input_rows, output_rows = ended.result
+    return *payloads, Report(
         failure=None,
         usage=ended.usage,
-        output_bytes=payload.size_bytes,
+        sizes=tuple(map(_size, payloads)),
         input_rows=input_rows,
         output_rows=output_rows,
-        segments=len(payload.segments) if payload.is_segmented else 0,
         lost_attempts=lost_attempts(),
     )
+
+
+def _size(payload: Payload) -> Size:
+    segments = payload.segments if payload.is_segmented else ()
+    return Size(payload.size_bytes, tuple(sum(map(len, parts)) for parts in segments))
 
 
 def _body(
@@ -167,9 +186,11 @@ def _body(
         input_rows = rows_of(args)
         value = as_segments(function()(*(args[0] if work.is_spread else args)), work.returns)
         del args
-        if isinstance(value, Segments):
-            return _Made(pack_segments(value), input_rows, rows_of(list(value.values)))
-        return _Made(pack(value), input_rows, rows_of(value))
+        output_rows = rows_of(list(value.values) if isinstance(value, Segments) else value)
+        if work.returns is not None:
+            return _Made(tuple(map(pack, value.values)), input_rows, output_rows)
+        payload = pack_segments(value) if isinstance(value, Segments) else pack(value)
+        return _Made((payload,), input_rows, output_rows)
     finally:
         unlimit_private_memory()
 
