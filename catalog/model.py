@@ -279,12 +279,15 @@ class TableSchema:
             are found by `name_mapping` alone, and outputs carry none.
         unstored: ids of the top-level columns that `TableFiles.fillings` gives to readers whatever
             a file holds; outputs do without them.
+        named: ids of the top-level columns that go by their names in data files that have field
+            ids, too; outputs carry none for them.
     """
 
     arrow: pa.Schema
     name_mapping: tuple[tuple[tuple[str, ...], int], ...] = ()
     has_field_ids: bool = True
     unstored: frozenset[int] = frozenset()
+    named: frozenset[int] = frozenset()
 
     @property
     def stored(self) -> TableSchema:
@@ -304,7 +307,9 @@ class TableSchema:
     def written(self) -> pa.Schema:
         """The schema that outputs are written with, with field ids where they have them."""
         stored = self.stored.arrow
-        return stored if self.has_field_ids else pa.schema([_bare(one) for one in stored])
+        if not self.has_field_ids:
+            return pa.schema([_bare(one) for one in stored])
+        return pa.schema([_bare(one) if field_id(one) in self.named else one for one in stored])
 
     @property
     def leaf_columns(self) -> int:

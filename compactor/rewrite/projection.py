@@ -299,9 +299,11 @@ class _Planner:
         return positions
 
     def _source_id(self, source: pa.Field, path: Path) -> int | None:
-        if self._has_ids:
-            return _id_of(source)
-        return self._mapping.get((*path, source.name))
+        found = _id_of(source) if self._has_ids else None
+        if found is not None:
+            return found
+        by_name = self._mapping.get((*path, source.name))
+        return by_name if not self._has_ids or by_name in self._table.named else None
 
     def _refuse(self, target: pa.DataType, source: pa.DataType, path: Path) -> NoReturn:
         raise UnsupportedTableError(
