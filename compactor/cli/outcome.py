@@ -141,5 +141,7 @@ def _problems(report: JobReport) -> Iterator[str]:
         yield f"warning: and {more}; see: compact jobs show {report.job}"
     if report.reason and report.reason not in {problem.reason for problem in report.problems}:
         yield f"warning: {report.status}: {report.reason}"
+    for warning in report.warnings:
+        yield f"warning: {warning}"
     if report.exit_code:
         yield f"hint: what was committed stays; for the rest: compact run {report.table}"

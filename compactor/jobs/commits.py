@@ -89,7 +89,8 @@ def look_up(table: Table, commit: Commit, *, reason: str, is_retryable: bool) ->
 
 def _settled(commit: Commit, result: CommitResult) -> Happened:
     dropped = tuple((conflict.group_id, conflict.reason) for conflict in result.conflicts)
-    return Happened(Settled(commit.commit_id, result.committed, dropped), snapshot=result.snapshot)
+    settled = Settled(commit.commit_id, result.committed, dropped)
+    return Happened(settled, snapshot=result.snapshot, warnings=result.warnings)
 
 
 def _absent(table: Table, commit: Commit, *, reason: str, is_retryable: bool) -> Happened:

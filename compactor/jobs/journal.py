@@ -60,12 +60,14 @@ class Happened:
         result: what the attempt of a `Written` fact answered.
         measured: what the attempt of a `Written` or `Broke` fact took.
         snapshot: the snapshot that a `Settled` batch made, if it made one.
+        warnings: what the table told of its other writers on that occasion.
     """
 
     fact: Fact
     result: RewriteResult | None = None
     measured: Measured = Measured()
     snapshot: Snapshot | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ class JobReport:
         is_resumed: whether it went on with the work of a process that had died.
         rows_dropped: rows that deletes had removed and that are no longer stored.
         splice: more of `bytes_spliced`, and why the other row groups were encoded anew.
+        warnings: what people should know of other writers of the table, a sentence each.
     """
 
     job: str
@@ -93,6 +94,7 @@ class JobReport:
     is_resumed: bool = False
     rows_dropped: int = 0
     splice: Spliced = NOT_SPLICED
+    warnings: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:

@@ -84,6 +84,7 @@ class RunningJob:
         opening: what became of the things that were under way when it was interrupted.
         stale_attempts: (attempt, group) whose files are to be removed before anything else.
         stale_batches: batches of other processes, whose commits may have left files behind.
+        warnings: what commits told of other writers of the table.
         judge: looks at every group that is not under way before the work begins.
         is_resumed: whether another process has begun it.
         is_given_up: whether nothing more of it is done than settling and cleaning.
@@ -100,6 +101,7 @@ class RunningJob:
     opening: Sequence[Happened] = ()
     stale_attempts: Sequence[tuple[str, str]] = ()
     stale_batches: Sequence[str] = ()
+    warnings: set[str] = field(default_factory=set)
     judge: Judge | None = None
     is_resumed: bool = False
     is_given_up: bool = False
@@ -173,6 +175,7 @@ class _Runner:
         # The job ends when all is cleaned and added up, not when the machine says so.
         state = None if machine.state.is_final else machine.state
         self._job.journal.record(Step(happened, actions, machine.take_changes(), state))
+        self._job.warnings.update(happened.warnings)
         match happened.fact:
             case Written(group_id=group_id) if happened.result is not None:
                 self._job.results[group_id] = happened.result

@@ -78,6 +78,7 @@ def summarise(
         seconds=time.monotonic() - watch.wall_seconds,
         groups=_counts(groups),
         problems=_problems(job),
+        warnings=tuple(sorted(job.warnings)),
         splice=merged_splices(result.splice for result in results),
         is_resumed=job.is_resumed,
     )
@@ -104,6 +105,7 @@ def combine(rounds: Sequence[JobReport]) -> JobReport:
         seconds=sum(one.seconds for one in rounds),
         groups=replace(last.groups, committed=sum(one.groups.committed for one in rounds)),
         is_resumed=any(one.is_resumed for one in rounds),
+        warnings=tuple(sorted({text for one in rounds for text in one.warnings})),
     )
 
 
