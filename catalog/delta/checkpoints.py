@@ -81,9 +81,9 @@ def small_actions_of(storage: Storage, part: Part) -> Iterator[tuple[str, Raw]]:
         for block in blocks(storage, part.location, part.size_bytes):
             yield from small_actions(block, str(part.location))
         return
-    with _opened(storage, part) as file:
+    with opened(storage, part) as file:
         present = [name for name in _SMALL if name in file.schema_arrow.names]
-        for batch in _batches(file, present, part):
+        for batch in batches(file, present, part):
             for name in present if batch.num_columns else ():
                 rows = batch.column(name).drop_null()
                 yield from ((name, raw) for raw in rows.to_pylist())
@@ -114,11 +114,11 @@ class PartReader:
             yield file_actions(block, self.columns, str(part.location)).added
 
     def _parquet(self, part: Part) -> Iterator[pa.Table]:
-        with _opened(self.storage, part) as file:
+        with opened(self.storage, part) as file:
             wanted = _wanted(file)
             if not wanted:
                 return
-            for batch in _batches(file, wanted, part):
+            for batch in batches(file, wanted, part):
                 adds = batch.column("add")
                 if adds.null_count:
                     adds = adds.drop_null()
@@ -171,21 +171,31 @@ def _sidecar(directory: Location, raw: Raw) -> Part:
 
 
 @contextmanager
-def _opened(storage: Storage, part: Part) -> Iterator[pq.ParquetFile]:
+def opened(storage: Storage, part: Part) -> Iterator[pq.ParquetFile]:
+    """Open a part in Parquet.
+
+    Raises:
+        CorruptTableError: it is no Parquet file.
+    """
     with storage.open_input(part.location, size_bytes=part.size_bytes) as source:
         with _decoding(part):
             file = pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False)
         yield file
 
 
-def _batches(file: pq.ParquetFile, columns: Sequence[str], part: Part) -> Iterator[pa.RecordBatch]:
+def batches(file: pq.ParquetFile, columns: Sequence[str], part: Part) -> Iterator[pa.RecordBatch]:
+    """Yield some columns of a part piece by piece; nothing without columns.
+
+    Raises:
+        CorruptTableError: the part is damaged.
+    """
     if not columns:
         return
     with _decoding(part):
-        batches = file.iter_batches(_BATCH_ROWS, columns=list(columns), use_threads=False)
+        found = file.iter_batches(_BATCH_ROWS, columns=list(columns), use_threads=False)
     while True:
         with _decoding(part):
-            batch = next(batches, None)
+            batch = next(found, None)
         if batch is None:
             return
         yield batch

@@ -66,6 +66,16 @@ class DeletionVector:
         at = "" if self.offset is None else f"@{self.offset}"
         return f"{self.storage_type}{self.path_or_inline}{at}"
 
+    @staticmethod
+    def of_id(unique_id: str, *, size_bytes: int = 0, cardinality: int = 0) -> DeletionVector:
+        """Return the vector that a `unique_id` tells of; how large it is must be told besides."""
+        storage_type, place = unique_id[:1], unique_id[1:]
+        offset = None
+        if storage_type != INLINE:
+            before, at, number = place.rpartition("@")
+            place, offset = (before, int(number)) if at else (place, None)
+        return DeletionVector(storage_type, place, size_bytes, cardinality, offset)
+
     def location(self, table: Location, confinement: Confinement) -> Location:
         """Return the file that a vector which is not inline is kept in.
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog.delta.deletion_vectors import INLINE, DeletionVector
+from catalog.delta.deletion_vectors import DeletionVector
 from catalog.delta.file_columns import partition_name
 from catalog.delta.partition import Partition, PartitionColumn
 from catalog.delta.paths import Paths, string_parts
@@ -132,13 +132,8 @@ class RowCounter:
 
 def vector_of(delete: DeleteFile) -> DeletionVector:
     """Return the deletion vector that a delete file of the inventory stands for."""
-    storage_type, place = delete.path[0], delete.path[1:]
-    offset = None
-    if storage_type != INLINE:
-        place, _, number = place.rpartition("@")
-        offset = int(number)
-    return DeletionVector(
-        storage_type, place, delete.size_bytes, cardinality=delete.row_count, offset=offset
+    return DeletionVector.of_id(
+        delete.path, size_bytes=delete.size_bytes, cardinality=delete.row_count
     )
 
 

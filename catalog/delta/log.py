@@ -20,14 +20,13 @@ from catalog.storage import Storage
 LOG_DIRECTORY = "_delta_log"
 SIDECARS_DIRECTORY = "_sidecars"
 
-_COMMIT = re.compile(r"(\d{20})\.json")
-_COMPACTED = re.compile(r"(\d{20})\.(\d{20})\.compacted\.json")
+_COMMIT = re.compile(r"(\d{20})\.json", re.ASCII)
+_COMPACTED = re.compile(r"(\d{20})\.(\d{20})\.compacted\.json", re.ASCII)
 _CHECKPOINT = re.compile(
     r"(\d{20})\.checkpoint"
-    r"(?:\.(?P<part>\d{10})\.(?P<parts>\d{10})\.parquet|(?:\.(?P<id>[0-9A-Za-z-]+))?\.(?:parquet|json))"
+    r"(?:\.(?P<part>\d{10})\.(?P<parts>\d{10})\.parquet|\.parquet|\.[0-9A-Za-z-]+\.(?:parquet|json))",
+    re.ASCII,
 )
-# Commits and checkpoints of the next versions may be written while a listing is under way.
-_HINT_GONE = "it has been cleaned from the log; choose a newer one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +96,22 @@ def commit_name(version: int) -> str:
     return f"{version:020}.json"
 
 
+def compacted_name(first: int, last: int) -> str:
+    """Return the name of the file that holds several versions compacted to one."""
+    return f"{first:020}.{last:020}.compacted.json"
+
+
+def checkpoint_name(version: int) -> str:
+    """Return the name of a checkpoint in one file."""
+    return f"{version:020}.checkpoint.parquet"
+
+
+def commit_version(name: str) -> int | None:
+    """Return the version that a file of the log commits; None when it is no commit."""
+    found = _COMMIT.fullmatch(name)
+    return int(found[1]) if found else None
+
+
 def list_segment(storage: Storage, root: Location, version: int | None = None) -> LogSegment:
     """List the log and return what a version is made of, the newest one by default.
 
@@ -122,9 +137,9 @@ def select_segment(
         raise SnapshotNotFoundError(f"there is no version {wanted}", hint=f"the newest is {head}")
     checkpoint = listing.checkpoint_for(wanted)
     first = 0 if checkpoint is None else checkpoint.version + 1
-    missing = [one for one in range(first, wanted + 1) if one not in listing.commits][:1]
-    if missing:
-        raise listing.incomplete(wanted, missing[0], is_head=version is None)
+    missing = next((one for one in range(first, wanted + 1) if one not in listing.commits), None)
+    if missing is not None:
+        raise listing.incomplete(wanted, missing, is_head=version is None)
     return LogSegment(
         log=log,
         version=wanted,
@@ -155,8 +170,8 @@ class _Listing:
                 one = CommitFile(int(found[1]), int(found[2]), file)
                 compacted.setdefault(one.first, []).append(one)
             elif found := _CHECKPOINT.fullmatch(file.name):
-                kind = found["parts"] or found["id"] or ""
-                pieces.setdefault((int(found[1]), kind), []).append(file)
+                # Parts belong together when they are meant to be equally many.
+                pieces.setdefault((int(found[1]), found["parts"] or file.name), []).append(file)
         complete = [
             Checkpoint(key[0], tuple(sorted(parts, key=lambda part: part.name)))
             for key, parts in sorted(pieces.items())
@@ -217,6 +232,8 @@ def _is_complete(parts: Sequence[LogFile]) -> bool:
     found = _CHECKPOINT.fullmatch(parts[0].name)
     if found is None or found["parts"] is None:
         return True
+    if len(parts) != int(found["parts"]):
+        return False
     names = (_CHECKPOINT.fullmatch(part.name) for part in parts)
     numbers = sorted(int(name["part"]) for name in names if name is not None)
     return numbers == list(range(1, int(found["parts"]) + 1))

@@ -1,0 +1,64 @@
+"""Upkeep of a table besides its data files: what a format offers, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepOrder:
+    """How upkeep is to be done.
+
+    Attributes:
+        is_dry_run: whether nothing may be changed, only told what would be.
+        retention_seconds: how long what the table no longer refers to is kept; None for as long as
+            the table says.
+        is_forced: whether it may be kept for less than the table says.
+    """
+
+    is_dry_run: bool = False
+    retention_seconds: int | None = None
+    is_forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepResult:
+    """What one operation did, or would do.
+
+    Attributes:
+        operation: its name.
+        files: how many files were removed, or written.
+        bytes: their size together, as far as it is known.
+        note: what else there is to tell; empty for nothing.
+        examples: some of the files.
+    """
+
+    operation: str
+    files: int
+    bytes: int
+    note: str = ""
+    examples: tuple[str, ...] = ()
+
+
+class UpkeepOperation(Protocol):
+    """One kind of upkeep of one table."""
+
+    @property
+    def name(self) -> str:
+        """A word to choose it by."""
+        ...
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it is done when nothing is chosen."""
+        ...
+
+    def run(self, order: UpkeepOrder) -> UpkeepResult:
+        """Do it.
+
+        Raises:
+            UnsupportedTableError: the table does not allow it, or not as it is ordered.
+            CatalogError: the table or its storage cannot be read or written.
+        """
+        ...
