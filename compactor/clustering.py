@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
+import pyarrow as pa
 
 from catalog.model import SortField
 from compactor.errors import SettingsError
@@ -151,6 +152,23 @@ class Clustering:
             return f"{self.strategy.value} of {', '.join(field.name for field in self.fields)}"
         keys = (SortKey(f.name, f.is_descending, f.is_nulls_first) for f in self.fields)
         return f"sort by {', '.join(map(str, keys))}"
+
+
+FILE_FACTS = pa.schema(
+    [
+        # The order that the footer claims; null for none.
+        pa.field("order_id", pa.string()),
+        # Where its rows are at the least and at the most, in comparable form; null when unknown.
+        pa.field("lower", pa.binary()),
+        pa.field("upper", pa.binary()),
+    ]
+)
+
+
+def row_group_facts(columns: int) -> pa.Schema:
+    """Return the schema of what is known of row groups: bounds per key column, null if unknown."""
+    bounds = [(f"{end}_{i}", pa.binary()) for i in range(columns) for end in ("lower", "upper")]
+    return pa.schema([("file", pa.int64()), ("rows", pa.int64()), *bounds])
 
 
 @dataclass(frozen=True, slots=True)

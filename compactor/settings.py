@@ -22,6 +22,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from compactor.clustering import SortKey, Strategy, parse_sort_keys
 from compactor.errors import SettingsError
 from compactor.jobs.failpoints import VARIABLE as FAILPOINT_VARIABLE
 from compactor.jobs.options import JobOptions
@@ -46,6 +47,10 @@ class Size(int):
 
 class Duration(float):
     """Marks a key that takes a duration; the value is in seconds."""
+
+
+class SortTerms(tuple[SortKey, ...]):
+    """Marks a key that takes terms of an order: one text, or a list of texts."""
 
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -176,6 +181,10 @@ _SECTIONS: Mapping[str, Mapping[str, _Key]] = {
         "splice_chunk_size_min": _Key("splice_chunk_bytes_min", Size),
         "splice_row_groups_max": _Key("splice_row_groups_max", Count),
         "splice_footer_size_max": _Key("splice_footer_bytes_max", Size),
+        "strategy": _Key("strategy", Strategy),
+        "sort_by": _Key("sort_by", SortTerms),
+        "overlap_depth_max": _Key("overlap_depth_max", Count),
+        "sort_memory": _Key("sort_memory_bytes", Size),
     },
 }
 
@@ -382,6 +391,9 @@ def _from_text(kind: type, value: object) -> Any:
     """Read the types that `msgspec` does not know: text with a unit or a number, and paths."""
     if kind is Path:
         return Path(str(value)).expanduser()
+    if kind is SortTerms:
+        texts = value if isinstance(value, list | tuple) else [value]
+        return SortTerms(key for text in texts for key in parse_sort_keys(str(text)))
     if kind is Size:
         return Size(parse_size(str(value)))
     return Duration(parse_duration(str(value)))

@@ -133,6 +133,18 @@ def policy_options(function: F) -> F:
             help="Which groups come first: bytes-asc, bytes-desc, files-desc, oldest-first.",
         ),
         setting(
+            "--strategy",
+            key="policy.strategy",
+            metavar="STRATEGY",
+            help="What files are rewritten for: binpack (sizes), sort, zorder or hilbert (order).",
+        ),
+        setting(
+            "--sort-by",
+            key="policy.sort_by",
+            metavar="COLUMNS",
+            help="The order, such as `a, b desc nulls last`. [default: the table's own]",
+        ),
+        setting(
             "--effort",
             key="policy.effort",
             metavar="bytes|balanced|deep",

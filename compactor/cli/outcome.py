@@ -62,6 +62,7 @@ def summary(report: JobReport, plan: Plan | None = None) -> Iterator[str]:
     yield f"{verb} `{report.table}` in {took}: {files}{_saved(report, plan)}"
     if groups.committed:
         yield _moved(report)
+    yield from _order_lines(report)
     if groups.committed and report.verified:
         yield f"Proved: {_rows(report)}"
     yield f"Job {report.job} · {' · '.join(_counts(report))}"
@@ -79,6 +80,16 @@ def _saved(report: JobReport, plan: Plan | None) -> str:
     deletes = totals.delete_files
     applied = f", {format_count(deletes, 'delete file')} applied" if deletes else ""
     return f", average {format_size(before)} → {average}{applied}"
+
+
+def _order_lines(report: JobReport) -> Iterator[str]:
+    """Say what an order of rows spares readers."""
+    if report.order is None or report.order.after is None or not report.groups.committed:
+        return
+    from compactor.cli.render_plan import touched_line
+
+    yield f"Order: {report.order.order}"
+    yield touched_line(report.order.before, report.order.after)
 
 
 def _moved(report: JobReport) -> str:

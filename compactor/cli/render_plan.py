@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from compactor.cli.console import dim, grid, show
-from compactor.planner.plan import FileGroup, Plan, Skipped
+from compactor.planner.plan import FileGroup, Plan, Skipped, Touched
 from compactor.units import format_count, format_duration, format_size
 
 # More rows than a screen holds are of no use without `-v`.
@@ -80,6 +80,14 @@ def _skipped_row(skipped: Skipped) -> tuple[str | Text, ...]:
     )
 
 
+def touched_line(before: Touched, after: Touched) -> str:
+    """Say what a reader is spared."""
+    return (
+        f"A predicate on one key touches {before.files:,.1f} → {after.files:,.1f} data files, "
+        f"{before.row_groups:,.1f} → {after.row_groups:,.1f} row groups."
+    )
+
+
 def _totals(plan: Plan) -> Iterator[str]:
     totals = plan.totals()
     price = totals.price
@@ -100,6 +108,10 @@ def _totals(plan: Plan) -> Iterator[str]:
             f"encode {format_size(price.transcode_bytes_estimate)} anew; "
             "footers have the last word."
         )
+    if plan.cluster is not None:
+        yield f"Order: {plan.cluster.clustering}."
+        if totals.groups:
+            yield touched_line(plan.cluster.pruning.before, plan.cluster.pruning.after_estimate)
     yield (
         f"Price: {format_duration(price.cpu_seconds_estimate)} of CPU time, "
         f"{format_size(price.memory_bytes_estimate)} of memory per worker, "

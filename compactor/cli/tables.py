@@ -60,18 +60,19 @@ def _urgency(one: Assessed | Failure) -> int:
 def _assess(name: str, settings: Settings) -> Assessed:
     from compactor.cli.targets import opened
     from compactor.cli.workplace import now_ms, spread_reading
-    from compactor.jobs.compaction import table_state
+    from compactor.jobs.compaction import plan_snapshot, table_state
     from compactor.planner.health import assess_health
-    from compactor.planner.planning import make_plan
 
     table = opened(name)
     snapshot = table.snapshot()
     policy = settings.policy(name)
     with spread_reading(settings.runtime) as read:
         inventory = table.inventory(snapshot, map_function=read)
-    state = table_state(table, snapshot, inventory)
+        state = table_state(table, snapshot, inventory)
+        files = table.files(snapshot)
+        plan = plan_snapshot(state, files, policy, now_ms=now_ms(), map_function=read)
     sizes = policy.file_sizes(state.layout.target_file_size_bytes)
-    return Assessed(assess_health(inventory, sizes), make_plan(state, policy, now_ms=now_ms()))
+    return Assessed(assess_health(inventory, sizes), plan)
 
 
 def _assess_or_fail(name: str, settings: Settings) -> Assessed | Failure:

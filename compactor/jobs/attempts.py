@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from catalog.errors import AccessDeniedError, CatalogError, StorageFullError
 from catalog.table import TableFiles
@@ -11,7 +13,7 @@ from compactor.errors import CompactorError
 from compactor.jobs.journal import Happened, Measured
 from compactor.jobs.state import Broke, Start, Written
 from compactor.jobs.totals import result_mistake
-from compactor.planner.plan import FileGroup
+from compactor.planner.plan import ClusterPlan, FileGroup
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.task import Proof, RewriteResult, RewriteTask
 from compactor.splicing import SpliceLimits
@@ -24,6 +26,8 @@ _ONE_TRY = Retry(attempts=1)
 _MEMORY_GROWTH = 2
 # No other group would fare better.
 _STOPS_JOB = (AccessDeniedError, StorageFullError)
+# Below this the rows of one range are too few for a sort to be worth its start.
+_SORT_MEMORY_MIN_BYTES = 32 << 20
 _LOG = logging.getLogger(__name__)
 
 
@@ -37,6 +41,7 @@ class Work:
         target_file_size_bytes: size of the outputs.
         proof: what is checked before an attempt may answer.
         splice: which row groups may be copied as they are; None for none.
+        cluster: the order that rows are put in; None where they keep theirs.
     """
 
     table: str
@@ -44,6 +49,7 @@ class Work:
     target_file_size_bytes: int
     proof: Proof
     splice: SpliceLimits | None = None
+    cluster: ClusterPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +80,12 @@ class Attempts:
             splice=self._work.splice,
         )
         wanted = self._memory_bytes.get(group.group_id, group.price.memory_bytes_estimate)
+        function, extra = self._function(wanted)
         try:
             ref = self._runtime.submit(
-                rewrite_group,
+                function,
                 task,
+                *extra,
                 memory=min(wanted, self._memory_bytes_max),
                 key=(self._work.table, group.rung.value),
                 retry=_ONE_TRY,
@@ -86,6 +94,18 @@ class Attempts:
             return Happened(_broke(start, failure))
         self._running[ref] = _Running(start, group)
         return None
+
+    def _function(self, wanted_bytes: int) -> tuple[Callable[..., RewriteResult], tuple[Any, ...]]:
+        """Return what an attempt runs, and its arguments besides the task."""
+        cluster = self._work.cluster
+        if cluster is None:
+            return rewrite_group, ()
+        from compactor.rewrite.cluster.group import cluster_group  # lazy: seldom
+
+        # Sorting makes do with what is there: less memory means more ranges, and more on disk.
+        missing_bytes = max(0, wanted_bytes - self._memory_bytes_max)
+        memory_bytes = max(_SORT_MEMORY_MIN_BYTES, cluster.memory_bytes - missing_bytes)
+        return cluster_group, (cluster.clustering, memory_bytes)
 
     def wait(self, timeout_seconds: float) -> list[Happened]:
         """Return the attempts that have ended, after some time at the latest."""

@@ -10,13 +10,14 @@ import logging
 from collections.abc import Mapping
 
 from catalog.errors import CatalogError, CommitConflictError, CommitUnknownError
-from catalog.model import Commit, CommitResult, Rewrite
+from catalog.model import Commit, CommitResult, Rewrite, SortField
 from catalog.table import Table
 from compactor import __version__
+from compactor.clustering import Strategy
 from compactor.jobs.failpoints import Failpoint, hit
 from compactor.jobs.journal import Happened
 from compactor.jobs.state import Absent, Settled, Unknown
-from compactor.planner.plan import Plan
+from compactor.planner.plan import ClusterPlan, Plan
 from compactor.rewrite.task import RewriteResult
 
 _LOG = logging.getLogger(__name__)
@@ -40,8 +41,8 @@ def make_commit(
             files=group.files,
             added=results[group.group_id].outputs,
             rows_dropped=results[group.group_id].rows_dropped,
-            # What `rewrite_group` promises; a group whose rows were ordered anew must not say so.
-            keeps_order=True,
+            sort_order=_sort_order(plan.cluster),
+            keeps_order=plan.cluster is None,
         )
         for group in plan.groups
         if group.group_id in results
@@ -52,6 +53,12 @@ def make_commit(
         ("compactor.version", __version__),
     )
     return Commit(batch_id, plan.snapshot, rewrites, properties)
+
+
+def _sort_order(cluster: ClusterPlan | None) -> tuple[SortField, ...]:
+    """Return the order of columns that rows are in; along a curve they are in none."""
+    is_sorted = cluster is not None and cluster.clustering.strategy is Strategy.SORT
+    return cluster.clustering.fields if cluster is not None and is_sorted else ()
 
 
 def commit_batch(table: Table, commit: Commit) -> Happened:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from catalog.errors import CommitUnknownError, SnapshotNotFoundError
 from catalog.model import Inventory, Snapshot
-from catalog.table import MapFunction, Table
+from catalog.table import MapFunction, Table, TableFiles
+from compactor.clustering import Strategy
 from compactor.errors import PlanStaleError
 from compactor.jobs.events import JobFinished, JobPlanned, JobStarted
 from compactor.jobs.failpoints import Failpoint, hit
@@ -41,7 +43,41 @@ def plan_table(
     """
     snapshot = table.snapshot()
     inventory = table.inventory(snapshot, map_function=map_function)
-    return make_plan(table_state(table, snapshot, inventory), policy, now_ms=now_ms)
+    return plan_snapshot(
+        table_state(table, snapshot, inventory),
+        table.files(snapshot),
+        policy,
+        now_ms=now_ms,
+        map_function=map_function,
+    )
+
+
+def plan_snapshot(
+    state: TableState,
+    files: TableFiles,
+    policy: Policy,
+    *,
+    now_ms: int,
+    map_function: MapFunction = map,
+) -> Plan:
+    """Plan the compaction of a snapshot, with what the policy has to know of its files.
+
+    Args:
+        state: the snapshot and its inventory.
+        files: the workers' side of it.
+        policy: what its owner wants.
+        now_ms: milliseconds since the epoch, for the age of files.
+        map_function: runs the reading of footers.
+
+    Raises:
+        SettingsError, UnsupportedTableError: rows cannot be ordered as the policy asks for.
+    """
+    if policy.strategy is not Strategy.BINPACK:
+        from compactor.jobs.clustering import read_facts  # lazy: seldom
+
+        facts = read_facts(files, state.inventory, policy, now_ms=now_ms, read=map_function)
+        state = replace(state, clusters=facts)
+    return make_plan(state, policy, now_ms=now_ms)
 
 
 def compact_table(
@@ -120,7 +156,9 @@ class _Session:
         snapshot = self._table.snapshot()
         inventory = self._inventory(snapshot)
         state = table_state(self._table, snapshot, inventory)
-        plan = make_plan(state, policy, now_ms=time.time_ns() // 1_000_000)
+        now_ms = time.time_ns() // 1_000_000
+        files = self._table.files(snapshot)
+        plan = plan_snapshot(state, files, policy, now_ms=now_ms, map_function=self._map)
         return plan, TableTotals.of(inventory)
 
     def run_new(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compactor.jobs.state import JobState
+from compactor.planner.plan import Touched
 from compactor.rewrite.task import NOT_SPLICED, Spliced
 
 # Exit codes of the command line for a job that ended; 130 as for any interrupted process.
@@ -38,6 +39,21 @@ class GroupProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderGain:
+    """An order of rows, and what it spares readers.
+
+    Attributes:
+        order: the order, for people.
+        before: what predicates on its columns touched of the files that were looked at.
+        after: what they touch now; None unless every group is in the table.
+    """
+
+    order: str
+    before: Touched
+    after: Touched | None
+
+
+@dataclass(frozen=True, slots=True)
 class JobReport:
     """The outcome of a job, or of the rounds of jobs that one command needed.
 
@@ -66,6 +82,7 @@ class JobReport:
         problems: the groups that are not in the table.
         is_resumed: whether it went on with the work of a process that had died.
         rows_dropped: rows that deletes had removed and that are no longer stored.
+        order: the order that rows were put in; None when they kept theirs.
         splice: more of `bytes_spliced`, and why the other row groups were encoded anew.
         warnings: what people should know of other writers of the table, a sentence each.
     """
@@ -94,6 +111,7 @@ class JobReport:
     is_resumed: bool = False
     rows_dropped: int = 0
     splice: Spliced = NOT_SPLICED
+    order: OrderGain | None = None
     warnings: tuple[str, ...] = ()
 
     @property

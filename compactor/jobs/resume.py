@@ -177,7 +177,8 @@ def _judge(plan: Plan, live: Inventory, giving_up: str) -> Judge:
 
 
 def _work(plan: Plan, files: TableFiles, proof: Proof) -> Work:
-    return Work(plan.table, files, plan.target_file_size_bytes, proof, plan.splice)
+    target_bytes = plan.target_file_size_bytes
+    return Work(plan.table, files, target_bytes, proof, splice=plan.splice, cluster=plan.cluster)
 
 
 def _limits(options: JobOptions) -> Limits:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from catalog.errors import SnapshotNotFoundError
+from catalog.errors import CatalogError, SnapshotNotFoundError
 from catalog.table import MapFunction
 from compactor.jobs.journal import SETTLED, Attempt, Batch
-from compactor.jobs.report import GroupCounts, GroupProblem, JobReport
+from compactor.jobs.report import GroupCounts, GroupProblem, JobReport, OrderGain
 from compactor.jobs.runner import RunningJob
 from compactor.jobs.state import Finish, GroupProgress, GroupState
 from compactor.jobs.totals import CommittedBatch, TableTotals, TotalsCheck, check_totals
@@ -81,7 +82,26 @@ def summarise(
         warnings=tuple(sorted(job.warnings)),
         splice=merged_splices(result.splice for result in results),
         is_resumed=job.is_resumed,
+        order=_order_gain(job, answers, map_function),
     )
+
+
+def _order_gain(
+    job: RunningJob, answers: Mapping[str, RewriteResult], map_function: MapFunction
+) -> OrderGain | None:
+    """Measure what the order of rows spares readers now."""
+    cluster = job.plan.cluster
+    if cluster is None:
+        return None
+    from compactor.jobs.clustering import measure_gain  # lazy: seldom
+
+    after = None
+    if len(answers) == len(job.plan.groups):
+        outputs = [output for answer in answers.values() for output in answer.outputs]
+        # What is committed may have been rewritten by somebody else already.
+        with suppress(CatalogError):
+            after = measure_gain(job.work.files, cluster, outputs, read=map_function)
+    return OrderGain(str(cluster.clustering), cluster.pruning.before, after)
 
 
 def combine(rounds: Sequence[JobReport]) -> JobReport:
@@ -98,6 +118,7 @@ def combine(rounds: Sequence[JobReport]) -> JobReport:
         bytes_written=sum(one.bytes_written for one in rounds),
         bytes_spliced=sum(one.bytes_spliced for one in rounds),
         bytes_kept=first.bytes_kept,
+        order=_first_to_last(first.order, last.order),
         verified=all(one.verified for one in rounds),
         conflicts=sum(one.conflicts for one in rounds),
         cpu_seconds=sum(one.cpu_seconds for one in rounds),
@@ -107,6 +128,10 @@ def combine(rounds: Sequence[JobReport]) -> JobReport:
         is_resumed=any(one.is_resumed for one in rounds),
         warnings=tuple(sorted({text for one in rounds for text in one.warnings})),
     )
+
+
+def _first_to_last(first: OrderGain | None, last: OrderGain | None) -> OrderGain | None:
+    return replace(last, before=first.before) if first and last else last
 
 
 def _answers(

@@ -24,16 +24,6 @@ from compactor.planner.columns import FileColumns, Flags, Ints
 from compactor.planner.pack import Packing
 from compactor.planner.select import Need, Needs
 
-FILE_FACTS = pa.schema(
-    [
-        # The order that the footer claims; null for none.
-        pa.field("order_id", pa.string()),
-        # Where its rows are at the least and at the most, in comparable form; null when unknown.
-        pa.field("lower", pa.binary()),
-        pa.field("upper", pa.binary()),
-    ]
-)
-
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
@@ -42,8 +32,8 @@ class ClusterFacts:
     Attributes:
         clustering: the order that is wanted.
         files: one row per data file in the order of the inventory, schema `FILE_FACTS`.
-        row_groups: one row per row group: `file`, the row of the inventory, `rows`, and for key
-            column number i `lower_i` and `upper_i` in comparable form, null when unknown.
+        row_groups: one row per row group, schema `row_group_facts`; `file` is the row of the
+            inventory.
         is_text: for each key column whether it is compared as text.
     """
 
@@ -75,9 +65,10 @@ class Spans:
 def find_spans(facts: ClusterFacts) -> Spans:
     """Return the spans of all files."""
     count = facts.files.num_rows
-    ends = pa.chunked_array([*facts.files["lower"].chunks, *facts.files["upper"].chunks])
+    chunks = [*facts.files["lower"].chunks, *facts.files["upper"].chunks]
+    ends = pa.chunked_array(chunks, pa.binary()).combine_chunks()
     ranks = pc.rank(ends, tiebreaker="dense").to_numpy().astype(np.int64)
-    is_known = ends.is_valid().to_numpy()
+    is_known = ends.is_valid().to_numpy(zero_copy_only=False)
     lower = np.where(is_known[:count], ranks[:count], 0)
     upper = np.where(is_known[count:], ranks[count:], len(ranks) + 1)
     return Spans(lower, upper)

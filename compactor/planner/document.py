@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from compactor.planner.plan import FileGroup, Plan, Price, Rung, Skipped
+from compactor.planner.plan import ClusterPlan, FileGroup, Plan, Price, Rung, Skipped
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
@@ -18,6 +19,19 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "kept": {"files": plan.kept_files, "bytes": plan.kept_bytes},
         "skipped": [_skipped_document(skipped) for skipped in plan.skipped],
         "totals": _totals_document(plan),
+        "order": None if plan.cluster is None else _order_document(plan.cluster),
+    }
+
+
+def _order_document(cluster: ClusterPlan) -> dict[str, Any]:
+    pruning = cluster.pruning
+    return {
+        "strategy": cluster.clustering.strategy.value,
+        "columns": [field.name for field in cluster.clustering.fields],
+        "text": str(cluster.clustering),
+        "sort_memory_bytes": cluster.memory_bytes,
+        "touched_before": asdict(pruning.before),
+        "touched_after_estimate": asdict(pruning.after_estimate),
     }
 
 

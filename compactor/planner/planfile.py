@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from catalog.model import DATA_FILES, DELETE_FILES, Inventory, Snapshot
 from compactor.errors import PlanFileError, PlanStaleError
 from compactor.planner.columns import Ints, one_array
-from compactor.planner.plan import FileGroup, Plan, Price, Rung, Skipped
+from compactor.planner.plan import ClusterPlan, FileGroup, Plan, Price, Rung, Skipped
 from compactor.planner.slicing import constant_column, cut_groups
 from compactor.splicing import SpliceLimits
 
@@ -86,6 +86,7 @@ class _PlanFile(msgspec.Struct):
     skipped: list[Skipped]
     groups: list[_Group]
     splice: SpliceLimits | None = None
+    cluster: ClusterPlan | None = None
 
 
 def save_plan(plan: Plan) -> str:
@@ -120,6 +121,7 @@ def encode_plan(plan: Plan) -> bytes:
         skipped=list(plan.skipped),
         groups=[_encode_group(group) for group in plan.groups],
         splice=plan.splice,
+        cluster=plan.cluster,
     )
     return msgspec.json.encode(saved)
 
@@ -148,6 +150,7 @@ def decode_plan(data: str | bytes) -> Plan:
         kept_bytes=saved.kept_bytes,
         skipped=tuple(saved.skipped),
         splice=saved.splice,
+        cluster=saved.cluster,
     )
 
 

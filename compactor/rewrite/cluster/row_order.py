@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -58,7 +59,7 @@ class RowOrder:
     def place(self, batch: pa.RecordBatch, row: int) -> bytes:
         """Return the place of a row, in bytes that compare as the places do."""
         keys = self.keys(batch.slice(row, 1))
-        return b"".join(map(_place, keys))
+        return b"".join(map(place_of, keys))
 
     def _places(self, columns: Sequence[Comparable]) -> Cells:
         cells = [self._cells(*pair) for pair in zip(columns, self._boundaries, strict=True)]
@@ -90,7 +91,8 @@ class RowOrder:
         ]
 
 
-def _place(key: Key) -> bytes:
+def place_of(key: Key) -> bytes:
+    """Return the first of some values in bytes that compare as its key does."""
     value = encoded(key.column, text_bytes_max=TEXT_BYTES_MAX)[0]
     if value is None:
         return _NULL_LOW if key.is_nulls_first else _NULL_HIGH
@@ -125,4 +127,4 @@ def key_schema(schema: TableSchema, fields: Sequence[SortField]) -> TableSchema:
     """Return just the top-level columns that hold the keys."""
     names = dict.fromkeys(field.path[0] for field in fields)
     arrow = pa.schema([schema.arrow.field(name) for name in names])
-    return TableSchema(arrow, schema.name_mapping, schema.has_field_ids)
+    return replace(schema, arrow=arrow, unstored=frozenset())
