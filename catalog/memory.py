@@ -340,7 +340,9 @@ class MemoryTable:
         if (size_bytes, footer.num_rows) != (output.size_bytes, output.row_count):
             raise CorruptTableError(f"the output {output.path} is not what was announced")
         columns = footer.schema.to_arrow_schema()
-        if not columns.equals(self._schema.stored.arrow):
+        wanted = self._schema.written
+        # As elsewhere, writers may declare columns nullable that are not.
+        if columns.names != wanted.names or columns.types != wanted.types:
             raise CorruptTableError(f"the output {output.path} has other columns than the table")
         if not self._schema.has_field_ids and any(map(field_id, columns)):
             raise CorruptTableError(f"the output {output.path} carries field ids")

@@ -18,8 +18,8 @@ from catalog.storage import Storage
 from catalog.storage.parts import CopiedPart, NewPiece, Piece, Source, StoredPiece, plan_parts
 from compactor.errors import VerificationError
 from compactor.parquet import scan as s
-from compactor.parquet.footer import Footer
-from compactor.parquet.splice import MAGIC, SplicePlan
+from compactor.parquet.footer import MAGIC, Footer
+from compactor.parquet.splice import SplicePlan
 from compactor.parquet.thrift import fields, read_signed, skip_struct
 
 # What is read back of the end, and of a page whose checksum is to be computed, at most.

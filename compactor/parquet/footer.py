@@ -30,6 +30,7 @@ from compactor.parquet.thrift import (
 # Fields of FileMetaData.
 VERSION, SCHEMA, ROWS, ROW_GROUPS, KEY_VALUES, CREATED_BY, COLUMN_ORDERS = range(1, 8)
 _ENCRYPTION = (8, 9)
+MAGIC = b"PAR1"
 _KINDS = {
     VERSION: I32,
     SCHEMA: LIST,
@@ -252,6 +253,10 @@ class Footer:
         chunks = self.chunk_rows(row_group)
         found = sum(self.chunks[at + column] for at in chunks for column in _COPIED)
         return found + self.row_group_footer_bytes(row_group)
+
+    def as_file(self) -> bytes:
+        """Return the footer as a file that holds nothing else."""
+        return b"".join((MAGIC, self.data, len(self.data).to_bytes(4, "little"), MAGIC))
 
     @property
     def held_bytes(self) -> int:

@@ -12,9 +12,9 @@ from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.location import Location
 from catalog.storage import ByteRange, Storage
 from compactor.parquet import scan as s
-from compactor.parquet.footer import Footer, parse_footer
+from compactor.parquet.footer import MAGIC, Footer, parse_footer
 from compactor.parquet.page_index import Stretches
-from compactor.parquet.splice import MAGIC, SpliceSource
+from compactor.parquet.splice import SpliceSource
 from compactor.parquet.thrift import corrupt, decoding, fields, read_signed
 
 # The first read: footer and page indexes of a small file, and about what a request costs in bytes.

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from catalog.errors import UnsupportedTableError
 from compactor.parquet import scan as s
-from compactor.parquet.footer import ROW_GROUPS, ROWS, VERSION
+from compactor.parquet.footer import MAGIC, ROW_GROUPS, ROWS, VERSION
 from compactor.parquet.page_index import Stretches, shifted_offset_index
-from compactor.parquet.splice import MAGIC, Placed, SplicePlan, SpliceSource
+from compactor.parquet.splice import Placed, SplicePlan, SpliceSource
 from compactor.parquet.thrift import (
     LIST,
     STRUCT,

@@ -23,10 +23,9 @@ from typing import NamedTuple
 from catalog.errors import UnsupportedTableError
 from compactor.parquet import scan as s
 from compactor.parquet.compatibility import why_not, why_not_columns
-from compactor.parquet.footer import Footer
+from compactor.parquet.footer import MAGIC, Footer
 from compactor.parquet.thrift import corrupt, decoding
 
-MAGIC = b"PAR1"
 # Row groups are numbered by 16 bits with a sign.
 ROW_GROUPS_MAX = 32_767
 

@@ -13,9 +13,10 @@ from catalog.location import Location
 from catalog.storage import ByteRange, OutputFile, Storage
 from catalog.storage.local import LocalOutputFile
 from compactor.parquet.composing import compose_splice
+from compactor.parquet.footer import MAGIC
 from compactor.parquet.reading import read_page_index
 from compactor.parquet.rendering import render_tail
-from compactor.parquet.splice import MAGIC, Copy, SplicePlan
+from compactor.parquet.splice import Copy, SplicePlan
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -13,6 +13,7 @@ from catalog.errors import UnsupportedTableError
 from catalog.location import Location
 from catalog.model import FileLayout, TableSchema
 from catalog.storage import OutputFile
+from compactor.clustering import STAMP_KEY
 from compactor.parquet import ARROW_SCHEMA, Footer, parse_footer
 from compactor.rewrite.dictionaries import unrepeating_paths
 from compactor.rewrite.floats import nan_paths, negative_zero_paths
@@ -141,7 +142,7 @@ class Encoding:
 
     def parquet_schema(self) -> str:
         """Return the Parquet schema that every output shows: names, ids, types, repetition."""
-        return schema_text(pq.read_metadata(pa.BufferReader(self._empty_file())))
+        return footer_schema_text(self.empty_footer())
 
     def empty_footer(self) -> Footer:
         """Return the footer of a file without row groups."""
@@ -155,7 +156,9 @@ class Encoding:
 
         Ours take the place of their own, and columns are read as the table's schema says.
         """
-        return frozenset((ARROW_SCHEMA, *(key.encode() for key, _ in self.layout.footer_metadata)))
+        own = (key.encode() for key, _ in self.layout.footer_metadata)
+        # An order holds for the file that says so, not for one that takes up its row groups.
+        return frozenset((ARROW_SCHEMA, STAMP_KEY.encode(), *own))
 
     def filtered_leaves(self) -> frozenset[int]:
         """Return the numbers of the leaf columns that are to have Bloom filters."""
@@ -185,6 +188,11 @@ class Encoding:
             paths[name]: {"ndv": max(1, rows), "fpp": probability}
             for name, probability in self.layout.bloom_filters
         }
+
+
+def footer_schema_text(footer: Footer) -> str:
+    """Return the same of a footer that was read by us."""
+    return schema_text(pq.read_metadata(pa.BufferReader(footer.as_file())))
 
 
 def schema_text(metadata: pq.FileMetaData) -> str:

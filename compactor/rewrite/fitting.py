@@ -183,6 +183,7 @@ class Form:
         columns: the leaves of each top-level column.
         codec: number of the codec that chunks must have; None when any will do.
         filtered: leaf columns that must have Bloom filters.
+        is_only_copied: whether `encoding` writes another form: nothing can stand beside copies.
     """
 
     encoding: Encoding
@@ -190,6 +191,7 @@ class Form:
     columns: tuple[range, ...]
     codec: int | None
     filtered: frozenset[int]
+    is_only_copied: bool = False
 
     @classmethod
     def of(cls, encoding: Encoding, *, keeps_layout: bool) -> Form:

@@ -246,7 +246,7 @@ def surviving_bytes(reader: SliceReader, files: Inventory) -> float:
 
 def _prove(task: RewriteTask, writer: RollingWriter, inputs: RowDigest) -> RowDigest | None:
     """Read the outputs back and return the digest that inputs and outputs share."""
-    schema_expected = writer.encoding.parquet_schema()
+    schema_expected = writer.parquet_schema()
     outputs = EMPTY_DIGEST
     for file in writer.files:
         outputs += read_back(task.table, file, schema_expected, task.proof) or EMPTY_DIGEST

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -27,6 +28,7 @@ from compactor.parquet import Footer, has_page_checksums
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.fitting import Fit, Form, Patch
 from compactor.rewrite.footers import Footers
+from compactor.rewrite.foreign import foreign_form
 from compactor.rewrite.rolling import SHARE_MAX, file_count
 from compactor.splicing import SpliceLimits
 
@@ -173,18 +175,21 @@ class Ladder:
         forms = [
             Form.of(encoding, keeps_layout=self.limits.keeps_layout) for encoding in self.encodings
         ]
+        forms += self._foreign_forms(files, forms)
         pieces: list[_Piece] = []
         for start in range(0, len(files), _FETCHED_FILES):
             some = files[start : start + _FETCHED_FILES]
             self.footers.fetch([file for file, _ in some])
             pieces += [one for pair in some for one in self._pieces(*pair, forms)]
+        reasons_of = [[piece.reason(at) for piece in pieces] for at in range(len(forms))]
+        for judged in reasons_of:
+            _spare_the_lonely(judged)
         copied_bytes = [
-            sum(piece.fits[at].copied_bytes for piece in pieces if not piece.reason(at))
-            for at in range(len(forms))
+            _copied_bytes(form, [piece.fits[at] for piece in pieces], reasons_of[at])
+            for at, form in enumerate(forms)
         ]
         at = copied_bytes.index(max(copied_bytes, default=0))
-        reasons = [piece.reason(at) for piece in pieces]
-        _spare_the_lonely(reasons)
+        reasons = reasons_of[at]
         decisions = Decisions([], forms[at])
         decisions.runs = list(_runs(pieces, reasons, at))
         self._count(decisions, reasons)
@@ -220,6 +225,16 @@ class Ladder:
                 yield _Piece(file, index, size, fits, obstacle)
         if all(one.reason for one in found):
             self.footers.release(file)
+
+    def _foreign_forms(
+        self, files: Sequence[tuple[FileSlice, Selection]], forms: Sequence[Form]
+    ) -> list[Form]:
+        """Return the form of the first input, if it may be that of outputs."""
+        for file, _ in files[:1]:
+            with suppress(CorruptTableError, UnsupportedTableError):
+                found = foreign_form(self.footers.get(file), forms, self.table.schema.stored)
+                return [] if found is None else [found]
+        return []
 
     def _filled_columns(self, file: FileSlice) -> frozenset[int]:
         """Return the columns in which a stored null would have another meaning elsewhere."""
@@ -270,6 +285,14 @@ class Ladder:
                 decisions.unchecked.add(footer.location)
             for run in runs:
                 decisions.count_row_groups(run, footer)
+
+
+def _copied_bytes(form: Form, fits: Sequence[Fit], reasons: Sequence[str]) -> int:
+    """Return how much is copied into outputs of a form; nothing if they would need other rows."""
+    judged = list(zip(fits, reasons, strict=True))
+    if form.is_only_copied and any(reason or fit.patch for fit, reason in judged):
+        return 0
+    return sum(fit.copied_bytes for fit, reason in judged if not reason)
 
 
 def _kept_bytes(file: FileSlice, selection: Selection) -> float:

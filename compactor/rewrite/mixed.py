@@ -27,7 +27,7 @@ from compactor.parquet import (
     read_footer,
     write_splice,
 )
-from compactor.rewrite.encoding import Encoding
+from compactor.rewrite.encoding import Encoding, footer_schema_text
 from compactor.rewrite.fitting import Form, Patch
 from compactor.rewrite.ladder import Decisions
 from compactor.rewrite.rolling import is_file_full, is_full_before
@@ -67,6 +67,10 @@ class MixedWriter(RollingWriter):
         )
         self._patched_like: dict[tuple[int, ...], Encoding] = {}
         self._mixed: _MixedFile | None = None
+
+    def parquet_schema(self) -> str:
+        """Return the Parquet schema that every output is to show."""
+        return footer_schema_text(self._workshop.form.like)
 
     def copy(self, footer: Footer, row_group: int) -> None:
         """Append a row group of an input.

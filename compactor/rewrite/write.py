@@ -150,6 +150,10 @@ class RollingWriter:
         self._limit_bytes = 0.0
         self._open: OpenFile | None = None
 
+    def parquet_schema(self) -> str:
+        """Return the Parquet schema that every output is to show."""
+        return self.encoding.parquet_schema()
+
     def add(self, batch: pa.RecordBatch, *, stored_bytes: float) -> None:
         """Append rows that took `stored_bytes` in the inputs.
 

@@ -216,17 +216,18 @@ def test_special_floats_get_no_statistics_in_patches(tmp_path: Path) -> None:
     schema = with_ids(pa.schema([*WIDE, pa.field("x", pa.float64())]))
     loose = schema.set(6, schema.field(6).with_nullable(False))
     values = [[1.0, 2.0], [float("nan"), 0.0], [3.0, -0.0], [4.0, 5.0]]
-    paths = []
+    usual = pa.table([*wide(2).columns, pa.array([7.0, 8.0])], schema)
+    paths = [write(tmp_path / "first.parquet", usual)]
     for number, pair in enumerate(values):
         part = pa.table([*wide(2).columns, pa.array(pair)], loose)
         paths.append(write(tmp_path / f"{number}.parquet", part))
     result = rewritten(LocalTable(str(tmp_path), TableSchema(schema)), paths)
     assert result.splice.row_groups_patched == 4
     floats = [one for one in chunks(result.outputs[0].path) if one.path_in_schema == "x"]
-    assert [one.is_stats_set for one in floats] == [True, False, False, False]
-    assert "DICTIONARY" not in str(floats[2].encodings)
+    assert [one.is_stats_set for one in floats] == [True, True, False, False, False]
+    assert "DICTIONARY" not in str(floats[3].encodings)
     found = pq.read_table(result.outputs[0].path)["x"].to_pylist()
-    assert repr(found) == repr([one for pair in values for one in pair])
+    assert repr(found) == repr([7.0, 8.0, *(one for pair in values for one in pair)])
 
 
 def test_parts_of_a_patch_are_joined_where_they_meet() -> None:

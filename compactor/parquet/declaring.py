@@ -1,0 +1,40 @@
+"""A footer without row groups: the columns of one file, and what is said besides of another."""
+
+from __future__ import annotations
+
+from compactor.parquet.footer import (
+    COLUMN_ORDERS,
+    CREATED_BY,
+    MAGIC,
+    ROW_GROUPS,
+    ROWS,
+    SCHEMA,
+    VERSION,
+    Footer,
+    parse_footer,
+)
+from compactor.parquet.thrift import STRUCT, field_bytes, list_bytes, signed_bytes
+
+# How columns are declared and how their statistics are to be read belong together.
+_DECLARING = frozenset((VERSION, SCHEMA, COLUMN_ORDERS, CREATED_BY))
+_EMPTY = {ROWS: signed_bytes(0), ROW_GROUPS: list_bytes(0, STRUCT)}
+_TRAILER_BYTES = 8
+
+
+def declared_as(like: Footer, other: Footer) -> Footer:
+    """Return `like` without row groups, its columns declared as `other` declares them.
+
+    Raises:
+        CorruptTableError: a footer is damaged.
+    """
+    taken = [(one, like) for one in like.fields if one.number not in _DECLARING]
+    taken += [(one, other) for one in other.fields if one.number in _DECLARING]
+    data = bytearray()
+    last = 0
+    for one, owner in sorted(taken, key=lambda pair: pair[0].number):
+        data += field_bytes(one.number, one.kind, last)
+        data += _EMPTY.get(one.number) or owner.data[one.start : one.end]
+        last = one.number
+    data.append(0)
+    size_bytes = len(MAGIC) + len(data) + _TRAILER_BYTES
+    return parse_footer(like.location, bytes(data), size_bytes=size_bytes)
