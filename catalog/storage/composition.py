@@ -25,7 +25,6 @@ from obstore.store import S3Store
 
 from catalog.errors import (
     CatalogError,
-    CorruptTableError,
     NotComposableError,
     ObjectNotFoundError,
 )
@@ -41,7 +40,8 @@ from catalog.storage.parts import (
 from catalog.storage.s3_identity import address, find_credentials
 from catalog.storage.s3_requests import Reply, Request, S3RefusalError, Sender, element
 from catalog.storage.settings import s3_settings
-from catalog.storage.values import RetryPolicy
+from catalog.storage.values import ByteRange, RetryPolicy
+from catalog.storage.versions import replaced, require_unchanged
 
 if TYPE_CHECKING:
     from catalog.location import Location
@@ -155,7 +155,7 @@ class Composition:
         is_completing = False
         try:
             sent = self._send_parts(upload_id)
-            self._check_sources()
+            require_unchanged(self.storage, self._sources())
             is_completing = True
             self._complete(upload_id, sent)
             self._check_length()
@@ -168,6 +168,12 @@ class Composition:
                 with suppress(CatalogError):
                     abort_uploads(self.storage, self.target)
         self.storage.meter.add(bytes_copied=self.copied_bytes)
+
+    def _sources(self) -> Iterator[Source]:
+        for part in self.parts:
+            for piece in [part.piece] if isinstance(part, CopiedPart) else part.pieces:
+                if not isinstance(piece, NewPiece):
+                    yield piece.source
 
     def _create(self) -> Reply:
         headers = dict(self.composer.create_headers)
@@ -191,9 +197,9 @@ class Composition:
             sending = [pool.submit(self._send, upload_id, *one) for one in numbered]
             try:
                 done, _ = wait(sending, return_when=FIRST_EXCEPTION)
-                failed = [one for one in done if one.exception() is not None]
-                if failed:
-                    failed[0].result()
+                for one in sending:
+                    if one in done:
+                        one.result()
             except BaseException:
                 self._given_up.set()
                 for one in sending:
@@ -214,8 +220,9 @@ class Composition:
         headers = {
             "x-amz-copy-source": f"/{quote(name, safe='/-_.~')}",
             "x-amz-copy-source-range": f"bytes={piece.offset}-{piece.offset + piece.length - 1}",
-            "x-amz-copy-source-if-match": source.etag,
         }
+        if source.etag:
+            headers["x-amz-copy-source-if-match"] = source.etag
         try:
             reply = self._request("PUT", query, headers=headers)
         except S3RefusalError as error:
@@ -243,28 +250,21 @@ class Composition:
         return reply.headers.get("ETag", "")
 
     def _bytes(self, part: UploadedPart) -> Iterator[bytes]:
+        """Yield the bytes of each piece; those of one object are fetched together."""
+        wanted: dict[Location, list[ByteRange]] = {}
+        for piece in part.pieces:
+            if not isinstance(piece, NewPiece):
+                one = ByteRange(piece.offset, piece.length)
+                wanted.setdefault(piece.source.location, []).append(one)
+        fetched = {
+            location: iter(self.storage.read_ranges(location, ranges))
+            for location, ranges in wanted.items()
+        }
         for piece in part.pieces:
             if isinstance(piece, NewPiece):
                 yield piece.data
             else:
-                yield self.storage.read_range(piece.source.location, piece.offset, piece.length)
-
-    def _check_sources(self) -> None:
-        """Look whether all sources are still the versions that the pieces were cut from."""
-        sources = {
-            piece.source
-            for part in self.parts
-            for piece in ([part.piece] if isinstance(part, CopiedPart) else part.pieces)
-            if not isinstance(piece, NewPiece) and not piece.source.location.is_local
-        }
-        with ThreadPoolExecutor(_PARTS_IN_FLIGHT_MAX) as pool:
-            for _ in pool.map(self._check_source, sources):
-                pass
-
-    def _check_source(self, source: Source) -> None:
-        found = self.storage.head(source.location)
-        if found.size_bytes != source.size_bytes or _bare(found.etag) != _bare(source.etag):
-            raise replaced(source)
+                yield next(fetched[piece.source.location])
 
     def _complete(self, upload_id: str, sent: Sequence[_Sent]) -> None:
         listed = "".join(
@@ -288,6 +288,7 @@ class Composition:
 
     def _undo(self, upload_id: str, *, is_completing: bool) -> None:
         """Leave nothing, as far as the store lets us; the rest is for `abort_uploads`."""
+        self._given_up.clear()
         with suppress(S3RefusalError):
             self._request("DELETE", {"uploadId": upload_id})
         if is_completing:
@@ -311,14 +312,6 @@ class Composition:
         self.storage.meter.add(requests=1)
         request = Request(method, at, query, headers or {}, body)
         return self.composer.sender.send(request, given_up=self._given_up)
-
-
-def replaced(source: Source) -> CorruptTableError:
-    """Return the error of a source that is not the version that was looked at."""
-    return CorruptTableError(
-        f"{source.location} was replaced while it was being copied",
-        hint="Data files never change once written: find out who writes over them.",
-    )
 
 
 def abort_uploads(storage: Storage, target: Location) -> int:
@@ -368,7 +361,3 @@ def _uploads(storage: Storage, found: Composer, target: Location) -> Iterator[st
 
 def _is_lacking(error: S3RefusalError) -> bool:
     return error.status in _LACKING_STATUSES
-
-
-def _bare(etag: str) -> str:
-    return etag.removeprefix("W/").strip('"')

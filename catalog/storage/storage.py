@@ -25,13 +25,14 @@ from catalog.storage.local import LocalFiles
 from catalog.storage.output import OutputFile
 from catalog.storage.parts import PART_BYTES_MIN, PARTS_MAX, CopiedPart
 from catalog.storage.values import ByteRange, Meter, ObjectInfo, RetryPolicy, StorageTally
+from catalog.storage.versions import require_unchanged
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from catalog.location import Location
     from catalog.storage.backend import Backend
-    from catalog.storage.parts import Part
+    from catalog.storage.parts import Part, Source
 
 # The most that one S3 DeleteObjects request takes.
 _DELETE_BATCH_MAX = 1000
@@ -163,6 +164,14 @@ class Storage:
             backend.copy(source, target)
         else:
             self.write(target, backend.read(source))
+
+    def require_unchanged(self, sources: Iterable[Source]) -> None:
+        """Look whether objects are still the versions that they were.
+
+        Raises:
+            CorruptTableError: one has been replaced; it is named.
+        """
+        require_unchanged(self, sources)
 
     def composed_bytes_min(self, target: Location) -> int | None:
         """Return how long a range must be for `compose` to copy it inside the store.
