@@ -16,6 +16,7 @@ from contextlib import suppress
 from catalog.attempts import Pace, attempts
 from catalog.conflicts import all_conflict
 from catalog.delta.carrying import Carrier, vector_file
+from catalog.delta.checkpoint import checkpoint_if_due
 from catalog.delta.contents import app_id
 from catalog.delta.head import CommitTarget, Head, Heads, commit_location, named_paths
 from catalog.delta.lookup import find, snapshot_of
@@ -196,7 +197,9 @@ class _Committer:
     def _landed(self, head: Head, conflicts: tuple[Conflict, ...]) -> CommitResult:
         version = head.state.version + 1
         self._tidy(version)
-        return self._result(version, conflicts, head)
+        result = self._result(version, conflicts, head)
+        checkpoint_if_due(self._target)
+        return result
 
     def _nothing_to_put(self, head: Head, conflicts: tuple[Conflict, ...]) -> CommitResult:
         """Answer for groups of which each is lost, or in the head already."""

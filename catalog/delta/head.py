@@ -46,6 +46,9 @@ class CommitTarget(Protocol):
     def load(self, version: int | None = None) -> tuple[LogSegment, TableState]:
         """Read a version anew, the newest by default; raises the errors of `catalog.errors`."""
 
+    def current(self) -> tuple[LogSegment, TableState]:
+        """Return the newest version as it was last read."""
+
     def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
         """Return a version as the model has it."""
 

@@ -62,7 +62,7 @@ class NamedAddReader:
             CorruptTableError: the checkpoint cannot be read.
         """
         return {
-            _identity(self._paths.resolve_one(add.path), add): add
+            identity_of(self._paths.resolve_one(add.path), add): add
             for part in checkpoint_parts(self._storage, segment)
             for add in self._adds_in(part)
         }
@@ -75,9 +75,9 @@ class NamedAddReader:
         wanted = [pair for pair in zip(paths, files, strict=True) if pair[0] in self._wanted]
         if not wanted:
             return before
-        gone = {_identity(path, one) for path, one in wanted if isinstance(one, Remove)}
+        gone = {identity_of(path, one) for path, one in wanted if isinstance(one, Remove)}
         kept = {key: add for key, add in before.items() if key not in gone}
-        return kept | {_identity(path, one): one for path, one in wanted if isinstance(one, Add)}
+        return kept | {identity_of(path, one): one for path, one in wanted if isinstance(one, Add)}
 
     def _adds_in(self, part: Part) -> Iterator[Add]:
         try:
@@ -132,7 +132,8 @@ def only_live(adds: NamedAdds) -> Mapping[str, Add]:
     return found
 
 
-def _identity(path: str, action: Add | Remove) -> Identity:
+def identity_of(path: str, action: Add | Remove) -> Identity:
+    """Return what tells a file apart that an action is about."""
     vector = action.deletion_vector
     return path, "" if vector is None else vector.unique_id
 

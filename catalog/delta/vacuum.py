@@ -35,7 +35,7 @@ from catalog.location import Location
 from catalog.upkeep import UpkeepOrder, UpkeepResult
 
 RETENTION = "delta.deletedFileRetentionDuration"
-_WEEK_SECONDS = 7 * 24 * 3600.0
+WEEK_SECONDS = 7 * 24 * 3600.0
 _CHANGES = "_change_data"
 _OURS = re.compile(r".+\.parquet|deletion_vector_[0-9a-f-]{36}\.bin")
 _BATCH = 4096
@@ -162,7 +162,7 @@ def _is_hidden(directory: str) -> bool:
 
 
 def _retention_seconds(state: TableState, order: UpkeepOrder) -> float:
-    least = interval_seconds(state.metadata.configuration, RETENTION, _WEEK_SECONDS)
+    least = interval_seconds(state.metadata.configuration, RETENTION, WEEK_SECONDS)
     wanted = order.retention_seconds
     if wanted is None:
         return least

@@ -1,0 +1,56 @@
+"""Puts the commits since the last checkpoint together into one file, which readers take instead.
+
+Specification: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#log-compaction-files
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from catalog.delta.contents import lines
+from catalog.delta.head import CommitTarget
+from catalog.delta.log import LogSegment, compacted_name
+from catalog.delta.reconciliation import Reconciled, raw_actions
+from catalog.errors import ObjectExistsError
+from catalog.upkeep import UpkeepOrder, UpkeepResult
+
+# Fewer are read as quickly one by one.
+_COMMITS_MIN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LogCompaction:
+    """Writes the compacted commit of the newest versions."""
+
+    target: CommitTarget
+    name: str = "log-compaction"
+    is_usual: bool = False
+
+    def run(self, order: UpkeepOrder) -> UpkeepResult:
+        """Put together what comes after the checkpoint.
+
+        Raises:
+            CatalogError: the log cannot be read or written.
+        """
+        segment, _ = self.target.load()
+        if len(segment.commits) < _COMMITS_MIN:
+            return UpkeepResult(self.name, 0, 0, "too few commits since the last checkpoint")
+        first, last = segment.commits[0].first, segment.commits[-1].last
+        content = self._content(segment)
+        if not order.is_dry_run:
+            location = segment.log.child(compacted_name(first, last))
+            try:
+                self.target.storage.put_if_absent(location, content)
+            except ObjectExistsError:
+                return UpkeepResult(self.name, 0, 0, "another writer has just done it")
+        note = f"versions {first} to {last} in one file"
+        return UpkeepResult(self.name, 1, len(content), note)
+
+    def _content(self, segment: LogSegment) -> bytes:
+        found = Reconciled()
+        for commit in segment.commits:
+            location = segment.locate(commit.file)
+            data = self.target.storage.read(location)
+            found.apply(raw_actions(data, str(location)), self.target.paths)
+        actions = (*found.small_actions(), *found.files.values())
+        return lines({kind: raw} for kind, raw in actions)
