@@ -99,7 +99,7 @@ def test_every_row_is_accounted_for_after_a_race(tmp_path: Path) -> None:
 def test_every_row_is_accounted_for_after_a_long_race(tmp_path: Path) -> None:
     roles = ["compact"] * 4 + ["append"] * 2 + ["delete"] * 2 + ["rewrite"]
     race = run(tmp_path, seconds=60, roles=roles)
-    committed, conflicts, reasons = share(race)
+    _, conflicts, reasons = share(race)
     check(race)
     assert reasons["deleted"] == 0
     assert conflicts > 0, "a race without a conflict proves little"
