@@ -59,9 +59,7 @@ def compose_splice(storage: Storage, plan: SplicePlan, tail: bytes, target: Loca
 
 def pieces(plan: SplicePlan, tail: bytes) -> Iterator[Piece]:
     """Yield what the file of a plan is made of, in its order."""
-    sources = [
-        Source(one.footer.location, one.footer.size_bytes, one.footer.etag) for one in plan.sources
-    ]
+    sources = versions(plan)
     first = plan.copies[0] if plan.copies else None
     is_like_first = first is not None and first.offset == len(MAGIC)
     if not is_like_first:
@@ -71,6 +69,12 @@ def pieces(plan: SplicePlan, tail: bytes) -> Iterator[Piece]:
         lead = len(MAGIC) if is_like_first and one is first else 0
         yield StoredPiece(sources[one.source], one.offset - lead, one.length + lead)
     yield NewPiece(tail)
+
+
+def versions(plan: SplicePlan) -> list[Source]:
+    """Return the sources of a plan as they were when their footers were read."""
+    footers = [one.footer for one in plan.sources]
+    return [Source(one.location, one.size_bytes, one.etag) for one in footers]
 
 
 def _check(storage: Storage, plan: SplicePlan, tail: bytes, target: Location) -> None:

@@ -52,7 +52,9 @@ def read_footer(storage: Storage, location: Location, size_bytes: int) -> Footer
     footer_bytes = _footer_bytes(location, tail, size_bytes)
     wanted = footer_bytes + _TRAILER_BYTES
     if wanted > length:
-        tail, version = storage.read_version(location, ByteRange(size_bytes - wanted, wanted))
+        tail, later = storage.read_version(location, ByteRange(size_bytes - wanted, wanted))
+        if later.etag != version.etag:
+            raise CorruptTableError(f"{location} was replaced while its footer was read")
     footer = parse_footer(location, tail[-wanted:-_TRAILER_BYTES], size_bytes=size_bytes)
     footer = replace(footer, etag=version.etag)
     return _with_filter_lengths(storage, _with_tail(footer, tail))

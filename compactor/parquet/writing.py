@@ -12,7 +12,7 @@ from catalog.errors import NotComposableError
 from catalog.location import Location
 from catalog.storage import ByteRange, OutputFile, Storage
 from catalog.storage.local import LocalOutputFile
-from compactor.parquet.composing import compose_splice
+from compactor.parquet.composing import compose_splice, versions
 from compactor.parquet.footer import MAGIC
 from compactor.parquet.reading import read_page_index
 from compactor.parquet.rendering import render_tail
@@ -52,7 +52,8 @@ def write_splice(storage: Storage, plan: SplicePlan, output_location: Location) 
     """Write the file of a plan; nothing is left of it when it fails.
 
     Raises:
-        CorruptTableError: a source is shorter than its footer says, or a page index is damaged.
+        CorruptTableError: a source is shorter than its footer says or has been replaced since, or
+            a page index is damaged.
         ObjectNotFoundError, AccessDeniedError, StorageError: a source cannot be read.
         StorageFullError, ObjectExistsError: the output cannot be written.
         VerificationError: the store was to copy ranges and has copied others.
@@ -88,6 +89,7 @@ def _write(storage: Storage, plan: SplicePlan, tail: bytes, output_location: Loc
         else:
             _stream(storage, output, plan.copies, locations)
         output.write(tail)
+        storage.require_unchanged(one for one in versions(plan) if one.etag)
 
 
 def _copy_files(output: LocalOutputFile, copies: Iterable[Copy], locations: list[Location]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,19 +10,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from catalog.errors import CorruptTableError
 from catalog.location import Location
 from catalog.storage import Storage
 from catalog.storage.composition import _composer
+from catalog.storage.parts import NewPiece
 from compactor.errors import VerificationError
 from compactor.parquet import SplicePlan, SpliceSource, plan_splice, read_footer, write_splice
-from compactor.parquet.composing import compose_splice, has_right_checksum
+from compactor.parquet.composing import compose_splice, has_right_checksum, pieces
 from compactor.parquet.reading import read_page_index
 from compactor.parquet.rendering import render_tail
 from tests.catalog.storage.fault_proxy import Fault, faulty
 from tests.catalog.storage.s3_server import new_bucket, s3_server, s3_storage
 from tests.catalog.storage.test_s3_faults import unfinished_uploads
+from tests.compactor.parquet.corpus import written
 
 ROWS = 500_000
 ALWAYS = 10_000
@@ -41,6 +46,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         write(directory / f"{number}.parquet", number, rows)
         for number, rows in enumerate([ROWS, 1000, ROWS])
     ]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("corpus")
+    written(directory, "filters", 5)
+    return directory
 
 
 def write(path: Path, seed: int, rows: int, **options: bool) -> Path:
@@ -126,6 +138,30 @@ def test_what_the_store_does_not_copy_passes_through_us(
     stored = s3_storage(endpoint).read(done.location)
     assert stored == spliced_here(files, tmp_path / "out.parquet")
     assert unfinished_uploads(endpoint, bucket) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_pieces_are_the_bytes_of_the_splice(corpus: Path, data: st.DataObject) -> None:
+    """Whatever is selected, of files with Bloom filters and page indexes, in any order."""
+    storage = Storage()
+    paths = sorted(corpus.glob("*.parquet"))
+    sources = []
+    for path in data.draw(st.lists(st.sampled_from(paths), min_size=1, max_size=4, unique=True)):
+        footer = read_footer(storage, Location.parse(str(path)), path.stat().st_size)
+        groups = st.integers(0, footer.row_group_count - 1)
+        sources.append(SpliceSource(footer, data.draw(st.lists(groups, min_size=1, unique=True))))
+    plan = plan_splice(sources)
+    tail = render_tail(plan, [read_page_index(storage, one) for one in plan.sources])
+    joined = b"".join(
+        one.data
+        if isinstance(one, NewPiece)
+        else storage.read_range(one.source.location, one.offset, one.length)
+        for one in pieces(plan, tail)
+    )
+    target = corpus / "out" / f"{uuid.uuid4().hex}.bin"
+    write_splice(storage, plan, Location.parse(str(target)))
+    assert joined == target.read_bytes()
 
 
 def test_short_ranges_pass_through_us(endpoint: str, bucket: Location, files: list[Path]) -> None:

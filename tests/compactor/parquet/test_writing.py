@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
 import tempfile
 import uuid
@@ -83,10 +84,23 @@ def test_reads_no_more_than_it_must(inputs: list[Path], tmp_path: Path) -> None:
     assert storage.tally().requests == 1
     plan = plan_splice([SpliceSource(footer, range(footer.row_group_count))])
     result = write_splice(storage, plan, location.parent.child("out.parquet"))
-    # The footer, the creation, the one range.
-    assert storage.tally().requests == 3
+    # The footer, the creation, the one range, and another look at the source.
+    assert storage.tally().requests == 4
     assert storage.tally().bytes_read == min(size, TAIL_BYTES) + result.copied_bytes
     assert storage.tally().bytes_written == result.size_bytes
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_a_source_replaced_since_its_footer_was_read_is_refused(
+    inputs: list[Path], tmp_path: Path, place: str
+) -> None:
+    root = Location.parse(str(tmp_path) if place == "local" else f"memory://{uuid.uuid4().hex}")
+    plan = plan_splice(uploaded(STORAGE, root, inputs))
+    victim = plan.sources[1].footer.location
+    STORAGE.write(victim, STORAGE.read(victim))
+    with pytest.raises(CorruptTableError, match=f"{re.escape(str(victim))} was replaced"):
+        write_splice(STORAGE, plan, root.child("out.parquet"))
+    assert not any("out" in str(info.location) for info in STORAGE.list(root))
 
 
 def test_footers_and_indexes_longer_than_the_first_read(tmp_path: Path) -> None:
