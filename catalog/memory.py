@@ -41,6 +41,7 @@ from catalog.model import (
 )
 from catalog.storage import Storage
 from catalog.table import MapFunction
+from catalog.upkeep import UpkeepOperation
 
 _LAYOUT = FileLayout(
     target_file_size_bytes=64 << 20,
@@ -270,6 +271,10 @@ class MemoryTable:
 
     def clean_commit(self, commit: Commit) -> None:
         """Do nothing: a commit leaves no metadata files."""
+
+    def upkeep(self) -> Sequence[UpkeepOperation]:
+        """Return nothing: there is nothing to keep up."""
+        return ()
 
     def append(self, rows: pa.Table, partition: str = "") -> str:
         """Write rows as one data file of a partition and commit it; return its path.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from catalog.location import Location
@@ -18,6 +18,7 @@ from catalog.model import (
     TableSchema,
 )
 from catalog.storage import Storage
+from catalog.upkeep import UpkeepOperation
 
 # How the caller runs independent pieces of catalog work: results come in the order of the items.
 # The function and the items can be pickled, so a caller may spread them over processes.
@@ -142,4 +143,8 @@ class Table(Protocol):
         Raises:
             CommitUnknownError: a request for it may still arrive; nothing was removed.
         """
+        ...
+
+    def upkeep(self) -> Sequence[UpkeepOperation]:
+        """Return what can be done for the table besides rewriting its data files, in order."""
         ...

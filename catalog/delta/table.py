@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from catalog.delta.file_columns import FileColumns
 from catalog.delta.files import DeltaFiles
@@ -20,6 +20,7 @@ from catalog.location import Confinement, Location
 from catalog.model import Commit, CommitResult, Inventory, Snapshot
 from catalog.storage import Storage
 from catalog.table import MapFunction
+from catalog.upkeep import UpkeepOperation
 
 # Prefixes besides the table's own that its files may be read from, separated by commas.
 READ_PREFIXES = "delta.read-prefixes"
@@ -44,6 +45,7 @@ class DeltaTable:
         prefixes = [Location.parse(one) for one in _listed(properties.get(READ_PREFIXES, ""))]
         self._paths = Paths(root, Confinement((root, *prefixes)))
         self._known: tuple[LogSegment, TableState] | None = None
+        self._last: tuple[LogSegment, TableState] | None = None
 
     @property
     def name(self) -> str:
@@ -77,13 +79,14 @@ class DeltaTable:
         """
         self._refuse_other_log_stores()
         segment = list_segment(self._storage, self._root, version)
-        known = self._known[1] if self._known else None
-        state = advance_state(self._storage, segment, known) if known else None
+        known = self._known
+        state = advance_state(self._storage, segment, *known) if known else None
         state = state or read_state(self._storage, segment)
         refuse_unsupported(state.protocol, state.metadata)
+        self._last = segment, state
         if version is None:
-            self._known = segment, state
-        return segment, state
+            self._known = self._last
+        return self._last
 
     def current(self) -> tuple[LogSegment, TableState]:
         """Return the newest version as it was last read."""
@@ -141,10 +144,20 @@ class DeltaTable:
 
         clean_commit(self, commit)
 
+    def upkeep(self) -> Sequence[UpkeepOperation]:
+        """Return what can be done for the log and the directory, in order."""
+        from catalog.delta.checkpoint import Checkpoint  # lazy: readers need none
+        from catalog.delta.log_compaction import LogCompaction
+        from catalog.delta.vacuum import Vacuum
+
+        return (Checkpoint(self), LogCompaction(self), Vacuum(self), Vacuum(self, is_lite=True))
+
     def _at(self, snapshot: Snapshot) -> tuple[LogSegment, TableState]:
         version = self._version(snapshot.snapshot_id)
-        segment, state = self.current()
-        return (segment, state) if segment.version == version else self.load(version)
+        for known in (self._last, self._known):
+            if known is not None and known[0].version == version:
+                return known
+        return self.load(version)
 
     def _version(self, snapshot_id: str) -> int:
         if not snapshot_id.isascii() or not snapshot_id.isdigit():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from catalog.location import Confinement
 from catalog.model import Commit, CommitResult, Inventory, Snapshot, TableSchema
 from catalog.storage import Storage
 from catalog.table import MapFunction
+from catalog.upkeep import UpkeepOperation
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -156,6 +158,10 @@ class IcebergTable:
         from catalog.iceberg.commit import clean_commit  # lazy: readers need none
 
         clean_commit(self, commit)
+
+    def upkeep(self) -> Sequence[UpkeepOperation]:
+        """Return nothing: snapshots and manifests are left to other engines."""
+        return ()
 
     def _metadata_with(self, snapshot: Snapshot) -> TableMetadata:
         """Return the metadata as last read, or read anew when it lacks the snapshot."""

@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "run",
     "apply": "apply",
     "verify": "verify",
+    "upkeep": "upkeep",
     "jobs": "jobs",
     "doctor": "doctor",
     "version": "version",
