@@ -166,7 +166,7 @@ class _Listing:
         for file in files:
             if found := _COMMIT.fullmatch(file.name):
                 commits[int(found[1])] = file
-            elif found := _COMPACTED.fullmatch(file.name):
+            elif file.size_bytes and (found := _COMPACTED.fullmatch(file.name)):
                 one = CommitFile(int(found[1]), int(found[2]), file)
                 compacted.setdefault(one.first, []).append(one)
             elif found := _CHECKPOINT.fullmatch(file.name):

@@ -87,15 +87,15 @@ class Paths:
     def _resolve_one(self, decoded: str) -> str:
         if not decoded:
             raise CorruptTableError("the log names a file without a path")
+        is_absolute = pc.match_substring_regex(decoded, _ABSOLUTE).as_py()
         try:
-            if not pc.match_substring_regex(decoded, _ABSOLUTE).as_py():
-                return str(self.confinement.check(self.root.child(decoded)))
-            location = self.confinement.parse(decoded)
+            location = Location.parse(decoded) if is_absolute else self.root.child(decoded)
+            self.confinement.check(location)
         except LocationError as fault:
-            raise LocationError(str(fault), hint=_FOREIGN) from fault
-        if location.is_within(self.root):
-            return str(self.root.child(location.relative_to(self.root)))
-        return str(location)
+            raise LocationError(str(fault), hint=_FOREIGN if is_absolute else "") from fault
+        if not location.is_within(self.root):
+            return str(location)
+        return str(self.root.child(location.relative_to(self.root)))
 
 
 def decode(stored: pa.StringArray) -> pa.StringArray:

@@ -70,14 +70,23 @@ def read_state(storage: Storage, segment: LogSegment) -> TableState:
     return _after_commits(storage, segment, facts)
 
 
-def advance_state(storage: Storage, segment: LogSegment, known: TableState) -> TableState | None:
+def advance_state(
+    storage: Storage, segment: LogSegment, before: LogSegment, known: TableState
+) -> TableState | None:
     """Return the small facts of a version from those of an earlier one.
 
-    None when the log has no longer every commit in between.
+    Args:
+        storage: where the log is.
+        segment: what the version is made of.
+        before: what the earlier version was made of.
+        known: its small facts.
+
+    Returns:
+        None when the log is not just longer than it was: it has a new checkpoint, or the table
+        was made anew.
     """
-    commits = [one for one in segment.commits if one.last > known.version]
-    first = commits[0].first if commits else segment.version + 1
-    if known.version > segment.version or first > known.version + 1:
+    continues = segment.commits[: len(before.commits)] == before.commits
+    if segment.checkpoint != before.checkpoint or not continues:
         return None
     facts = _Facts(known.protocol, known.metadata, dict(known.domain_metadata), dict(known.txns))
     return _after_commits(storage, segment, facts, after=known.version)

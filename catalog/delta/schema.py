@@ -20,7 +20,7 @@ import pyarrow as pa
 from catalog.delta.actions import Metadata
 from catalog.delta.partition import PartitionColumn
 from catalog.errors import CorruptTableError, UnsupportedTableError
-from catalog.model import FIELD_ID_KEY, TableSchema, field_id
+from catalog.model import FIELD_ID_KEY, TableSchema, field_id, named_ids
 
 _PLAIN = {
     "string": pa.string(),
@@ -44,6 +44,7 @@ _NOTHING = "void"
 
 # Beyond every id that a table gives to its columns; Iceberg reserves the same two for the same.
 ROW_ID, ROW_VERSION = 2147483540, 2147483539
+_TRACKING = frozenset((ROW_ID, ROW_VERSION))
 _ROW_ID_NAME = "delta.rowTracking.materializedRowIdColumnName"
 _ROW_VERSION_NAME = "delta.rowTracking.materializedRowCommitVersionColumnName"
 _DEPTH_MAX = 100
@@ -78,44 +79,42 @@ def read_columns(metadata: Metadata, *, stores_partitions: bool, tracks_rows: bo
     reader = _SchemaReader(mode)
     try:
         fields = list(reader.fields(json.loads(metadata.schema_text), 0))
-        # Row ids count from the first column on, so that none is taken twice.
-        names = [one["name"] for one in json.loads(metadata.schema_text)["fields"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise CorruptTableError(f"the schema of the table cannot be read: {fault!r}") from fault
     _refuse_twice([field.name for field in fields])
-    by_name = dict(zip((n for n in names if n not in reader.without), fields, strict=True))
+    by_name = dict(zip(reader.names, fields, strict=True))
     partitions = tuple(_partition(name, by_name) for name in metadata.partition_columns)
     fields += _row_tracking(metadata.configuration) if tracks_rows else []
     unstored = [] if stores_partitions else [one.field_id for one in partitions]
     return Columns(
         TableSchema(
             pa.schema(fields),
-            name_mapping=tuple(_paths(fields, ())),
+            name_mapping=tuple(named_ids(pa.schema(fields))),
             has_field_ids=mode != "none",
             unstored=frozenset(unstored),
+            # Writers give no ids to the columns that rows are tracked by.
+            named=_TRACKING if tracks_rows else frozenset(),
         ),
         partitions,
     )
 
 
 class _SchemaReader:
-    """Reads one schema; `without` collects the names of top-level columns that no file has."""
+    """Reads one schema; `names` collects the logical names of its top-level columns."""
 
     def __init__(self, mode: str) -> None:
         if mode not in ("none", "name", "id"):
             raise UnsupportedTableError(f"the column mapping mode {mode!r} is not known")
         self._is_mapped = mode != "none"
         self._numbers = itertools.count(1)
-        self.without: list[str] = []
+        self.names: list[str] = []
 
     def fields(self, document: Mapping[str, Any], depth: int) -> Iterator[pa.Field]:
         """Yield the fields of a struct."""
         for one in document["fields"]:
-            if one["type"] == _NOTHING:
-                if not depth:
-                    self.without.append(one["name"])
-                continue
-            yield self._field(one, depth)
+            if one["type"] != _NOTHING:
+                self.names += [] if depth else [str(one["name"])]
+                yield self._field(one, depth)
 
     def _field(self, document: Mapping[str, Any], depth: int) -> pa.Field:
         name, number = str(document["name"]), next(self._numbers)
@@ -189,22 +188,3 @@ def _row_tracking(configuration: Mapping[str, str]) -> list[pa.Field]:
         pa.field(name, pa.int64(), metadata={FIELD_ID_KEY: str(number).encode()})
         for name, number in zip(names, (ROW_ID, ROW_VERSION), strict=True)
     ]
-
-
-def _paths(
-    fields: Sequence[pa.Field], parent: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Yield the path of names and the id of every field that a struct or the table has."""
-    for field in fields:
-        path = (*parent, field.name)
-        number = field_id(field)
-        if number is not None:
-            yield path, number
-        yield from _paths(_children(field.type), path)
-
-
-def _children(kind: pa.DataType) -> list[pa.Field]:
-    if isinstance(kind, pa.MapType):
-        # By the names that a reader of any file goes by.
-        return [kind.key_field.with_name("key"), kind.item_field.with_name("value")]
-    return [kind.field(index) for index in range(kind.num_fields)]

@@ -114,7 +114,9 @@ def _in_order(columns: FileColumns, rows: Ints, places: Ints | None) -> Ints:
     for share in np.split(np.arange(len(tied)), _cuts(ties)):
         in_tie = order[tied[share]]
         names = pa.table({"tie": ties[share], "path": columns.paths.take(pa.array(rows[in_tie]))})
-        by_path = pc.sort_indices(names, sort_keys=[(name, "ascending") for name in ("tie", "path")])
+        by_path = pc.sort_indices(
+            names, sort_keys=[(name, "ascending") for name in ("tie", "path")]
+        )
         order[tied[share]] = in_tie[by_path.to_numpy()]
     return rows[order]
 
@@ -122,7 +124,8 @@ def _in_order(columns: FileColumns, rows: Ints, places: Ints | None) -> Ints:
 def _cuts(ties: Ints) -> Ints:
     """Return where to divide files that are grouped by tie, without dividing a tie."""
     firsts = np.flatnonzero(np.diff(ties)) + 1
-    return firsts[np.diff(firsts // _COMPARED_ROWS, prepend=0) != 0]
+    cuts: Ints = firsts[np.diff(firsts // _COMPARED_ROWS, prepend=0) != 0]
+    return cuts
 
 
 @dataclass(frozen=True, slots=True)
