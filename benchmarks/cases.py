@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.data import lineitem, nested
 from benchmarks.manifests import prepare_manifests
+from benchmarks.peers import SORT_KEYS
 from benchmarks.tables import CATALOG, TABLE, Input, Prepared, delete_rows, prepare
 
 GIB = 1 << 30
@@ -63,6 +64,12 @@ def _peer(name: str) -> Contender:
     return Contender(name, command)
 
 
+def _ordered(strategy: str) -> Contender:
+    """Put rows in order within a gibibyte for all workers together."""
+    keys = ", ".join(SORT_KEYS)
+    return _compact("run", "--yes", "--memory", "1GiB", "--strategy", strategy, "--sort-by", keys)
+
+
 def _files(source: Input, cache: Path, directory: Path, scale: float) -> Prepared:
     count = max(4, round(source.files * scale))
     return prepare(replace(source, files=count), cache, directory)
@@ -113,6 +120,20 @@ CASES = (
         partial(_files, Input("lineitem", lineitem, 100, 88_000)),
         (_compact("run", "--yes", "--effort", "deep", "--verify", "full"), ENCODING),
         "compact run --yes --effort deep",
+    ),
+    Case(
+        "sort",
+        "sort 400 files of 2.5 MB by two columns, lineitem-like, zstd",
+        partial(_files, Input("lineitem", lineitem, 400, 88_000)),
+        (_ordered("sort"), _peer("duckdb-sort"), _peer("duckdb-sort in 1 GiB")),
+        "duckdb-sort",
+    ),
+    Case(
+        "zorder",
+        "Z-order of the same by the same columns",
+        partial(_files, Input("lineitem", lineitem, 400, 88_000)),
+        (_ordered("zorder"), _ordered("hilbert"), _peer("deltalake-zorder")),
+        "deltalake-zorder",
     ),
     Case(
         "small",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROW_GROUP_ROWS = 1_000_000
+SORT_KEYS = ("l_shipdate", "l_partkey")
 
 
 def pyiceberg_overwrite(directory: Path, output: Path) -> None:
@@ -69,6 +70,39 @@ def polars_copy(directory: Path, output: Path) -> None:
     polars.scan_parquet(paths).sink_parquet(output, compression="zstd", compression_level=3)
 
 
+def duckdb_sort(directory: Path, output: Path) -> None:
+    """Sort with DuckDB, in as much memory as it likes; field ids and nullability are lost."""
+    _duckdb_sorted(directory, output, {"threads": 1})
+
+
+def duckdb_sort_small(directory: Path, output: Path) -> None:
+    """Sort with DuckDB in 1 GiB, the rest on disk."""
+    spill = str(directory / "spill")
+    _duckdb_sorted(
+        directory, output, {"threads": 1, "memory_limit": "1GiB", "temp_directory": spill}
+    )
+
+
+def _duckdb_sorted(directory: Path, output: Path, config: dict[str, str | int]) -> None:
+    import duckdb
+
+    paths = [str(path) for path in inputs(directory)]
+    rows = duckdb.connect(config=config).read_parquet(paths).order(", ".join(SORT_KEYS))
+    rows.write_parquet(str(output), compression="zstd")
+
+
+def deltalake_zorder(directory: Path, output: Path) -> None:
+    """Z-order a Delta table over the same files."""
+    from deltalake import DeltaTable, WriterProperties, convert_to_deltalake
+
+    data = str(inputs(directory)[0].parent)
+    convert_to_deltalake(data)
+    properties = WriterProperties(compression="ZSTD", compression_level=3)
+    DeltaTable(data).optimize.z_order(
+        list(SORT_KEYS), target_size=512 << 20, writer_properties=properties
+    )
+
+
 def copy_bytes(directory: Path, output: Path) -> None:
     """Copy the bytes, as `cp` does."""
     import shutil
@@ -90,6 +124,9 @@ PEERS: dict[str, Callable[[Path, Path], None]] = {
     "pyarrow": pyarrow_copy,
     "duckdb": duckdb_copy,
     "polars": polars_copy,
+    "duckdb-sort": duckdb_sort,
+    "duckdb-sort in 1 GiB": duckdb_sort_small,
+    "deltalake-zorder": deltalake_zorder,
     "cp": copy_bytes,
 }
 

@@ -9,7 +9,7 @@ passed on without being sorted, so no key is too frequent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,21 +78,22 @@ class ExternalSort:
     """Takes rows in any order and gives them back sorted, once."""
 
     def __init__(
-        self, order: RowOrder, schema: pa.Schema, *, sample: pa.RecordBatch, memory_bytes: int,
-        rows: int,
+        self, order: RowOrder, schema: pa.Schema, *, sample: Callable[[], pa.RecordBatch],
+        memory_bytes: int, rows: int,
     ) -> None:  # fmt: skip
         """Prepare to sort.
 
         Args:
             order: the order.
             schema: of the rows.
-            sample: some of the rows, at least with the columns that hold the keys.
+            sample: returns some of the rows, at least with the columns that hold the keys; not
+                called when all rows fit one range.
             memory_bytes: what all of it may take in memory.
             rows: how many there will be, about.
         """
         self._order = order
         self._schema = schema
-        self._sample: pa.RecordBatch | None = sample
+        self._sample = sample
         self._memory_bytes = min(memory_bytes, MEMORY_BYTES_MAX)
         self._rows = rows
         self._splitters: Splitters | None = None
@@ -130,11 +131,12 @@ class ExternalSort:
         total_bytes = batch.nbytes / batch.num_rows * self._rows
         wanted = int(np.ceil(total_bytes / (self._range_bytes_max * _EVENNESS)))
         count = 1
-        if wanted > 1 and self._sample is not None and self._sample.num_rows:
-            keys = self._order.keys(self._sample)
+        if wanted > 1:
+            # A sample is taken before deletes: where they leave all of it out, these rows must do.
+            sample = self._sample()
+            keys = self._order.keys(sample if sample.num_rows else batch)
             self._splitters = Splitters(keys, max(wanted, _RANGES_MIN))
             count = self._splitters.range_count
-        self._sample = None
         self._ranges = [_Range() for _ in range(count)]
 
     @property
@@ -169,7 +171,7 @@ class ExternalSort:
         inner = ExternalSort(
             self._order,
             self._schema,
-            sample=_sample(one, self._schema),
+            sample=lambda: _sample(one, self._schema),
             memory_bytes=self._memory_bytes,
             rows=one.rows,
         )

@@ -75,7 +75,7 @@ class _Work:
         sort = ExternalSort(
             self._order,
             self._schema,
-            sample=sample_keys(task.table, task.files, self._order.clustering.fields),
+            sample=lambda: sample_keys(task.table, task.files, self._order.clustering.fields),
             memory_bytes=self._memory_bytes,
             rows=rows,
         )
