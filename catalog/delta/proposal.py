@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from catalog.conflicts import all_conflict
+from catalog.delta.actions import Add
 from catalog.delta.carrying import CarriedVectors, Carrier, vectors_of
 from catalog.delta.contents import Author, NewFile, Replacement, compose
 from catalog.delta.deletion_vectors import Positions
@@ -61,12 +62,10 @@ class Proposals:
         """
         if reason := why_stale(self.base, head.state):
             return _nothing(all_conflict(self.commit.rewrites, reason))
-        found = standing(
-            self.commit.rewrites, head.live, carries_deletes=carries_deletes(head.state)
-        )
+        live = head.live
+        found = standing(self.commit.rewrites, live, carries_deletes=carries_deletes(head.state))
         carried = {
-            one.group_id: self.carrier.carried(one, head.live, found.grown)
-            for one in found.rewrites
+            one.group_id: self.carrier.carried(one, live, found.grown) for one in found.rewrites
         }
         restored = (group for group, positions in carried.items() if positions is None)
         conflicts = (*found.conflicts, *(Conflict(group, _RESTORED) for group in restored))
@@ -90,16 +89,18 @@ class Proposals:
             commit_id=self.commit.commit_id,
             version=head.state.version + 1,
         )
+        live = head.live
         content = compose(
             head.state,
-            [self._replacement(one, head, vectors) for one in stand],
+            [self._replacement(one, live, vectors) for one in stand],
             author=self._author(),
             now_ms=int(time.time() * 1000),
         )
         return Proposal(content, vectors, conflicts)
 
-    def _replacement(self, rewrite: Rewrite, head: Head, vectors: CarriedVectors) -> Replacement:
-        live = head.live
+    def _replacement(
+        self, rewrite: Rewrite, live: Mapping[str, Add], vectors: CarriedVectors
+    ) -> Replacement:
         removed = tuple(live[path] for path in rewrite.files.files["path"].to_pylist())
         deleted = (add.deletion_vector.cardinality for add in removed if add.deletion_vector)
         added = tuple(self._new_file(output.path, vectors) for output in rewrite.added)
