@@ -7,8 +7,6 @@ nothing: a footer is sound when the reader goes on to ask for the first page.
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,15 +17,15 @@ from catalog.storage.input import InputFile
 _BUFFER_BYTES = 1 << 10
 
 
-class _PageReachedError(Exception):
-    """The reader has opened all columns and wants a page."""
-
-
 class _Unreadable(InputFile):
-    """A file whose first read tells that it was reached."""
+    """A file that is always at its end, and notes that it was read."""
 
-    def _fetch(self, wanted: ByteRange) -> NoReturn:
-        raise _PageReachedError
+    is_reached = False
+
+    def _fetch(self, wanted: ByteRange) -> pa.Buffer:
+        # An exception would do as well, but Arrow writes down the traceback of each.
+        self.is_reached = True
+        return pa.py_buffer(b"")
 
 
 def check_footer(metadata: pq.FileMetaData, size_bytes: int) -> None:
@@ -54,15 +52,18 @@ def check_footer(metadata: pq.FileMetaData, size_bytes: int) -> None:
 
 
 def _open_all_columns(metadata: pq.FileMetaData, size_bytes: int) -> None:
+    content = _Unreadable(size_bytes)
     file = pq.ParquetFile(
-        pa.PythonFile(_Unreadable(size_bytes), mode="r"),
+        pa.PythonFile(content, mode="r"),
         metadata=metadata,
         buffer_size=_BUFFER_BYTES,
         pre_buffer=False,
     )
     for index in range(metadata.num_row_groups):
         batches = file.iter_batches(batch_size=1, row_groups=[index], use_threads=False)
+        content.is_reached = False
         try:
             next(batches, None)
-        except _PageReachedError:
-            continue
+        except (pa.ArrowException, OSError):
+            if not content.is_reached:
+                raise

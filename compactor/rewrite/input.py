@@ -5,6 +5,7 @@ Every way in which the bytes can be wrong ends in a `CorruptTableError` that nam
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.errors import CorruptTableError
+from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.location import Location
 from catalog.storage import ByteRange, Storage
 from compactor.rewrite.expansion import BATCH_ROWS_MAX, batch_rows, column_chunks
@@ -28,6 +29,8 @@ _ROW_GROUP_BYTES_MAX = 32 * MIB
 _BUFFER_BYTES_MIN = 64 << 10
 _BUFFER_BYTES_MAX = MIB
 _INT96 = "INT96"
+# What the reader says of files and columns that it has no key for.
+_ENCRYPTED = re.compile("encrypted metadata|[Cc]annot decrypt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,8 @@ def open_parquet(
 def decoding(name: str) -> Iterator[None]:
     """Turn every complaint of the Parquet reader into a `CorruptTableError` about the file.
 
-    Errors of the storage pass through the reader unchanged; so does a failed allocation.
+    Errors of the storage pass through the reader unchanged; so does a failed allocation. That a
+    file or a column is encrypted becomes an `UnsupportedTableError`.
     """
     try:
         yield
@@ -157,6 +161,10 @@ def decoding(name: str) -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
+        if _ENCRYPTED.search(reason):
+            raise UnsupportedTableError(
+                f"{name} is encrypted: {reason}", hint="Such tables are left untouched."
+            ) from error
         raise CorruptTableError(f"{name} cannot be read as Parquet: {reason}") from error
 
 

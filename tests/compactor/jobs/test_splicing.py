@@ -23,7 +23,8 @@ from compactor.jobs.state import JobState
 from compactor.jobs.store import open_store
 from compactor.planner.plan import Rung
 from compactor.planner.policy import Policy
-from compactor.rewrite.ladder import OTHER_CODEC, TOUCHED
+from compactor.rewrite.fitting import OTHER_CODEC
+from compactor.rewrite.ladder import TOUCHED
 from compactor.rewrite.task import Proof
 from compactor.splicing import Effort
 from runtime import Runtime
