@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from runtime.hashing import hash_rows
-from runtime.shuffle import partition
+from runtime.partition import partition
 
 BUCKETS = 16
 RUNS = 3

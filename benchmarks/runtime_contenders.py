@@ -16,7 +16,8 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
-from runtime.shuffle import Shuffle, concatenated, map_task, shuffle
+from runtime.partition import concatenated
+from runtime.shuffle import Shuffle, map_task, shuffle
 
 WORKERS = 2
 MAPS = BUCKETS = 16

@@ -132,6 +132,7 @@ class Stats:
         failed: Tasks that ended with an error.
         object_bytes: Shared memory held by objects; it counts against the budget.
         spilled_bytes: Objects that were moved to disk so far, in bytes of shared memory.
+        nodes: Machines: what one of them holds costs the others a copy.
         peak_memory_bytes: The largest anonymous memory of any attempt so far.
         cpu_seconds: CPU time of all attempts so far, but those whose worker died.
     """
@@ -147,6 +148,7 @@ class Stats:
     peak_memory_bytes: int
     cpu_seconds: float
     spilled_bytes: int = 0
+    nodes: int = 1
 
 
 class Ref(Generic[T_co]):
@@ -262,7 +264,8 @@ class Runtime(Protocol):
                 `memory_bytes`, unless 0, stands for `memory`).
             retry: None means `Retry()`.
             returns: `fn` returns this many values, and each gets a ref of its own: the result is
-                the list of them. They share one object, which lives as long as any of them.
+                the list of them. On one machine they share one object, which lives as long as
+                any of them; on a cluster each is an object that is moved alone.
 
         Raises:
             Infeasible: `memory`, `cpus` or labels exceed what this runtime can ever grant.

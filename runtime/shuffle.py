@@ -6,30 +6,31 @@ Each input is read, combined and cut into buckets by one task, which returns one
 segment per bucket; each bucket is reduced by one task, which maps its segments and gives their
 memory back when it is done. Rows of one key keep their order: that of the inputs, then of rows.
 Objects beyond the memory budget are spilled by the backend like any other.
+
+Between machines a whole object would be moved for the sake of one segment. There each input is cut
+into objects of their own, `GROUPS_MAX` at most, each of consecutive buckets. Where those are
+several, tasks of a second level take one group of as many inputs as there are groups, about as many
+bytes as one input has, and cut it into buckets, while other inputs are still being read.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from runtime.api import Gather, Key, Ref, Runtime, Segments
-from runtime.hashing import hash_rows
+from runtime.partition import concatenated, partition
 
-BATCH_ROWS_MIN, BATCH_ROWS_MAX = 1 << 16, 1 << 18
-"""Rows that are grouped by one take: few enough for the caches, so many buckets allowing."""
-
-PIECE_ROWS = 1 << 12
-"""What one take leaves in a bucket on average, at least: each piece costs its reader something."""
-
-OFFSETS_BYTES_MAX = (1 << 31) - 1
-"""The most that 32-bit offsets of one array can address."""
+GROUPS_MAX = 64
+"""Objects per input between machines. Those up to 100 KiB stay in the memory of the driver, which
+keeps account of all: 6 MiB for an input at most."""
 
 _BUCKETS_MAX = 1 << 16
+
+Blocks = list[pa.Table]
+"""The rows of some consecutive buckets."""
 
 
 def identity(value: Any) -> Any:
@@ -80,20 +81,70 @@ def shuffle(
     """
     if not inputs:
         raise ValueError("a shuffle needs at least one input")
-    maps = [
-        rt.submit(map_task, plan, each, memory=memory, key=_key(plan, "map")) for each in inputs
-    ]
-    return [
-        rt.submit(
-            reduce_task,
-            plan.reduce,
-            Gather(maps, bucket, frees=True),
-            Gather(maps[:1], plan.buckets),
-            memory=memory,
-            key=_key(plan, "reduce"),
+    steps = _Steps(rt, plan, memory)
+    return steps.on_one_machine(inputs) if rt.stats().nodes == 1 else steps.on_many(inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """The tasks of one shuffle."""
+
+    rt: Runtime
+    plan: Shuffle
+    memory: int | None
+
+    def on_one_machine(self, inputs: Sequence[object]) -> list[Ref[Any]]:
+        """Cut each input into the segments of one object; these are read where they lie."""
+        plan, key = self.plan, self._key("map")
+        maps = [
+            self.rt.submit(map_task, plan, each, memory=self.memory, key=key) for each in inputs
+        ]
+        empty = Gather(maps[:1], plan.buckets)
+        return [
+            self._reduce(reduce_task, Gather(maps, bucket, frees=True), empty)
+            for bucket in range(plan.buckets)
+        ]
+
+    def on_many(self, inputs: Sequence[object]) -> list[Ref[Any]]:
+        """Cut each input into an object per group of buckets, and groups of many into buckets."""
+        groups = group_sizes(self.plan.buckets)
+        cuts = [self._cut("map", groups, cut_task, self.plan, each, groups) for each in inputs]
+        if len(groups) == self.plan.buckets:
+            return [self._reduce(reduce_blocks, Gather(some)) for some in zip(*cuts, strict=True)]
+        waves = [cuts[start : start + len(groups)] for start in range(0, len(cuts), len(groups))]
+        return [
+            self._reduce(reduce_blocks, Gather(some))
+            for group, buckets in enumerate(groups)
+            for some in zip(*(self._regroup(wave, group, buckets) for wave in waves), strict=True)
+        ]
+
+    def _regroup(
+        self, wave: Sequence[Sequence[Ref[Blocks]]], group: int, buckets: int
+    ) -> list[Ref[Blocks]]:
+        """Cut one group of some inputs into its buckets."""
+        some = Gather([cut[group] for cut in wave])
+        return self._cut("regroup", [1] * buckets, regroup_task, some)
+
+    def _cut(
+        self, step: str, groups: Sequence[int], fn: Callable[..., list[Blocks]], *args: object
+    ) -> list[Ref[Blocks]]:
+        return self.rt.submit(
+            fn, *args, memory=self.memory, key=self._key(step), returns=len(groups)
         )
-        for bucket in range(plan.buckets)
-    ]
+
+    def _reduce(self, fn: Callable[..., Any], *args: object) -> Ref[Any]:
+        reduce = self.plan.reduce
+        return self.rt.submit(fn, reduce, *args, memory=self.memory, key=self._key("reduce"))
+
+    def _key(self, step: str) -> Key | None:
+        key = self.plan.key
+        return None if key is None else (key[0], f"{key[1]}-{step}")
+
+
+def group_sizes(buckets: int) -> list[int]:
+    """Return how many buckets each group has: few groups, and all about alike."""
+    count = min(buckets, GROUPS_MAX)
+    return [buckets * (place + 1) // count - buckets * place // count for place in range(count)]
 
 
 def map_task(plan: Shuffle, each: object) -> Segments:
@@ -111,88 +162,18 @@ def reduce_task(
     return reduce(concatenated(tables or empty))
 
 
-def partition(table: pa.Table, by: Sequence[str], buckets: int) -> list[pa.Table]:
-    """Cut a table by the hash of its key columns; rows of a bucket keep their order."""
-    pieces: list[list[pa.RecordBatch]] = [[] for _ in range(buckets)]
-    batch_rows = min(max(BATCH_ROWS_MIN, buckets * PIECE_ROWS), BATCH_ROWS_MAX)
-    for batch in _batches(table, batch_rows):
-        for bucket, piece in _cut(batch, by, buckets):
-            pieces[bucket].append(piece)
-    return [pa.Table.from_batches(some, _schema(some, table)) for some in pieces]
+def cut_task(plan: Shuffle, each: object, groups: Sequence[int]) -> list[Blocks]:
+    """Read one input and cut it: the tables of each group of buckets."""
+    table = plan.combine(plan.read(each))
+    parts = iter(partition(table, plan.by, plan.buckets))
+    return [list(islice(parts, count)) for count in groups]
 
 
-def bucket_of(hashes: npt.NDArray[np.uint64], buckets: int) -> npt.NDArray[np.uint16]:
-    """Return the bucket of each hash: its upper bits, scaled."""
-    upper = hashes >> np.uint64(32)
-    return ((upper * np.uint64(buckets)) >> np.uint64(32)).astype(np.uint16)
+def regroup_task(cuts: Sequence[Blocks]) -> list[Blocks]:
+    """Bring one group of several inputs together, bucket by bucket."""
+    return [[concatenated(tables)] for tables in zip(*cuts, strict=True)]
 
 
-def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
-    """Put tables end to end without a copy, with 64-bit offsets where 32 bits are too few."""
-    names = {
-        name for table in tables for name, kind in _named_types(table) if _is_large(kind)
-    } | _too_large(tables)
-    return pa.concat_tables(_promoted(table, names) for table in tables)
-
-
-def _cut(
-    batch: pa.RecordBatch, by: Sequence[str], buckets: int
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    ids = bucket_of(hash_rows(pa.Table.from_batches([batch]), by), buckets)
-    counts = np.bincount(ids, minlength=buckets)
-    if buckets <= 1 << 8:
-        ids = ids.astype(np.uint8)
-    order = np.argsort(ids, kind="stable")  # a radix sort at this width
-    grouped = pc.take(batch, pa.array(order.astype(np.uint32)), boundscheck=False)
-    start = 0
-    for bucket in np.flatnonzero(counts):
-        yield int(bucket), grouped.slice(start, int(counts[bucket]))
-        start += int(counts[bucket])
-
-
-def _batches(table: pa.Table, rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield batches of about as many rows as one take shall have; large ones uncopied."""
-    for start in range(0, table.num_rows, rows):
-        some = table.slice(start, rows)
-        some = _promoted(some, _too_large([some])).combine_chunks()
-        yield from some.to_batches()
-
-
-def _too_large(tables: Sequence[pa.Table]) -> set[str]:
-    """Return the columns whose bytes, put together, need 64-bit offsets."""
-    sizes: dict[str, int] = {}
-    for table in tables:
-        for name, kind in _named_types(table):
-            if _is_small(kind):
-                sizes[name] = sizes.get(name, 0) + table.column(name).nbytes
-    return {name for name, size_bytes in sizes.items() if size_bytes > OFFSETS_BYTES_MAX}
-
-
-def _promoted(table: pa.Table, names: set[str]) -> pa.Table:
-    """Give columns 64-bit offsets; their bytes are shared."""
-    for place, (name, kind) in enumerate(_named_types(table)):
-        if name in names and _is_small(kind):
-            large = pa.large_string() if pa.types.is_string(kind) else pa.large_binary()
-            field = table.schema.field(place).with_type(large)
-            table = table.set_column(place, field, table.column(place).cast(large))
-    return table
-
-
-def _schema(batches: Sequence[pa.RecordBatch], table: pa.Table) -> pa.Schema:
-    return batches[0].schema if batches else table.schema
-
-
-def _named_types(table: pa.Table) -> list[tuple[str, pa.DataType]]:
-    return list(zip(table.schema.names, table.schema.types, strict=True))
-
-
-def _is_small(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_binary(kind))
-
-
-def _is_large(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_large_string(kind) or pa.types.is_large_binary(kind))
-
-
-def _key(plan: Shuffle, step: str) -> Key | None:
-    return None if plan.key is None else (plan.key[0], f"{plan.key[1]}-{step}")
+def reduce_blocks(reduce: Callable[[pa.Table], Any], blocks: Sequence[Blocks]) -> Any:
+    """Reduce one bucket, the only one of these blocks."""
+    return reduce(concatenated([table for some in blocks for table in some]))

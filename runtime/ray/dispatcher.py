@@ -116,6 +116,7 @@ class Dispatcher:
             object_bytes=self.account.object_bytes(),
             peak_memory_bytes=self.account.peak_bytes,
             cpu_seconds=self.account.cpu_seconds,
+            nodes=len(self._capacity.nodes),
         )
 
     # ------------------------------------------------------------ events, in the own thread

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 import runtime
+from runtime.shuffle import Shuffle, shuffle
 from tests.runtime import tasks
 
 
@@ -266,6 +267,38 @@ class RuntimeConformance:
         actor = rt.actor(tasks.Unborn)
         with pytest.raises(runtime.TaskError, match="not today"):
             rt.get(actor.call("anything"))
+
+    # ---------------------------------------------------------------- shuffles
+
+    def test_a_shuffle_meets_each_key_once_and_keeps_the_order(self, rt):
+        tables = [tasks.make_keys(seed, 20_000) for seed in range(3)]
+        plan = Shuffle(("k",), 5, reduce=tasks.values_by_key, key=("t", "merge"))
+        refs = shuffle(rt, tables, plan)
+        buckets = rt.get(refs)
+        whole = tasks.values_by_key(pa.concat_tables(tables))
+        assert sum(map(len, buckets)) == len(whole)
+        assert {key: found for bucket in buckets for key, found in bucket.items()} == whole
+        assert {rt.profile(ref).key for ref in refs} == {("t", "merge-reduce")}
+
+    def test_a_shuffle_of_one_key_and_of_no_rows(self, rt):
+        skewed = pa.table({"k": pa.array(["hot"] * 50_000), "v": np.arange(50_000)})
+        for inputs, sizes in (
+            ([skewed, skewed.slice(0, 0)], [0] * 7 + [50_000]),
+            ([skewed.slice(0, 0)], [0] * 8),
+        ):
+            tables = rt.get(shuffle(rt, inputs, Shuffle(("k",), 8)))
+            assert sorted(table.num_rows for table in tables) == sizes
+            assert all(table.schema.equals(skewed.schema) for table in tables)
+
+    def test_a_shuffle_whose_inputs_are_results_of_tasks(self, rt):
+        inputs = [rt.submit(tasks.make_keys, seed, 5_000) for seed in range(3)]
+        buckets = rt.get(shuffle(rt, inputs, Shuffle(("k",), 3, reduce=tasks.values_by_key)))
+        assert sum(len(values) for bucket in buckets for values in bucket.values()) == 15_000
+
+    def test_a_shuffle_fails_with_its_reader(self, rt):
+        for ref in shuffle(rt, [1], Shuffle(("k",), 2, read=tasks.fail)):
+            with pytest.raises(runtime.TaskError, match="ValueError: 1"):
+                rt.get(ref)
 
     # ---------------------------------------------------------------- measuring
 

@@ -242,3 +242,19 @@ def fail_many_else_sleep(numbers):
     if len(numbers) > 1:
         raise MemoryError("too many")
     time.sleep(60)
+
+
+def make_keys(seed, rows, keys=1_000):
+    import numpy as np
+    import pyarrow as pa
+
+    numbers = np.random.default_rng(seed).integers(0, keys, rows)
+    return pa.table({"k": [f"key-{n}" for n in numbers], "v": np.arange(rows) + seed * rows})
+
+
+def values_by_key(table):
+    """Return the values of each key in the order of the rows."""
+    found = {}
+    for key, value in zip(table["k"].to_pylist(), table["v"].to_pylist(), strict=True):
+        found.setdefault(key, []).append(value)
+    return found

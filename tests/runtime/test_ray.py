@@ -25,7 +25,16 @@ from tests.runtime import tasks
 if __name__ == "__main__":
     rt = runtime.connect("ray", workers=1, memory_bytes=512 << 20)
     rt.get(rt.submit(tasks.nothing))
-    print(*(child.pid for child in psutil.Process().children(recursive=True)), flush=True)
+{body}    print(*(child.pid for child in psutil.Process().children(recursive=True)), flush=True)
+"""
+
+SHUFFLE = """
+    from runtime.shuffle import Shuffle, shuffle
+    plan = Shuffle(("k",), 4, read=lambda seed: tasks.make_keys(seed, 50_000),
+                   reduce=lambda table: time.sleep(60))
+    refs = shuffle(rt, range(3), plan)
+    while rt.stats().finished < 4:
+        time.sleep(0.05)
 """
 
 
@@ -123,7 +132,9 @@ class TestJoined:
 
 class TestOwn:
     def test_shutdown_leaves_nothing(self, tmp_path):
-        driver = run_driver(OWN + "    rt.shutdown()\n    print(dict(os.environ))", tmp_path)
+        driver = run_driver(
+            OWN.format(body="") + "    rt.shutdown()\n    print(dict(os.environ))", tmp_path
+        )
         out, err = driver.communicate(timeout=100)
         lines = out.splitlines()
         assert (driver.returncode, err) == (0, "")
@@ -131,9 +142,9 @@ class TestOwn:
         assert "RAY_AUTH" not in lines[1]
         assert not (tmp_path / ".ray").exists()
 
-    def test_killed_it_leaves_no_node(self, tmp_path):
+    def test_killed_in_the_middle_of_a_shuffle_it_leaves_no_node(self, tmp_path):
         """Ray's two agents ask the dead for another minute before they go, too."""
-        driver = run_driver(OWN + "    time.sleep(100)", tmp_path)
+        driver = run_driver(OWN.format(body=SHUFFLE) + "    time.sleep(100)", tmp_path)
         pids = [int(pid) for pid in driver.stdout.readline().split()]
         pids = [pid for pid in pids if "Agent" not in psutil.Process(pid).cmdline()[0]]
         driver.kill()

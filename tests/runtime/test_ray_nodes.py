@@ -2,16 +2,21 @@
 
 import time
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 import runtime
 from runtime import Resources
+from runtime import shuffle as orchestration
+from runtime.shuffle import Shuffle, shuffle
 from tests.runtime import tasks
 from tests.runtime.ray_clusters import add_node, cluster
 
 pytestmark = pytest.mark.ray
 
 HEAD = {"num_cpus": 2, "memory": 1 << 30, "labels": {"zone": "a"}}
+ROWS = 8 << 20
 LARGE = {"num_cpus": 1, "memory": 3 << 30, "labels": {"zone": "b", "disk": "nvme"}}
 
 
@@ -26,6 +31,23 @@ def node_and_table(rows, seconds):
 
     time.sleep(seconds)
     return ray.get_runtime_context().get_node_id(), tasks.make_table(rows)
+
+
+def ray_nodes():
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def make_numbers(seed):
+    return pa.table({"n": np.random.default_rng(seed).integers(0, 1 << 40, ROWS)})
+
+
+def node_rows_and_total(table):
+    import ray
+
+    time.sleep(0.5)
+    return ray.get_runtime_context().get_node_id(), table.num_rows, tasks.total(table)
 
 
 def total_of(pair):
@@ -77,6 +99,21 @@ def test_a_predicted_grant_is_capped_by_the_node_it_needs(rt):
     )
     rt.get(ref)
     assert rt.profile(ref).granted_bytes == 1 << 30
+
+
+@pytest.mark.parametrize("groups_max", [64, 2])
+def test_a_shuffle_between_nodes(nodes, rt, monkeypatch, groups_max):
+    """Twice as much as all stores hold; each bucket is moved to where it is reduced, alone."""
+    monkeypatch.setattr(orchestration, "GROUPS_MAX", groups_max)
+    assert rt.stats().nodes == 2
+    plan = Shuffle(("n",), 6, read=make_numbers, reduce=node_rows_and_total)
+    refs = shuffle(rt, range(8), plan, memory=200 << 20)
+    found = rt.get(refs, timeout_seconds=100)
+    assert sum(rows for _, rows, _ in found) == 8 * ROWS
+    assert sum(total for *_, total in found) == sum(tasks.total(make_numbers(n)) for n in range(8))
+    assert {node for node, *_ in found} == {node["NodeID"] for node in ray_nodes()}
+    sizes = [rt.profile(ref).input_bytes for ref in refs]
+    assert sum(sizes) < 1.1 * 8 * ROWS * 8
 
 
 def test_a_killed_node_costs_time_but_no_result(nodes, rt):

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import runtime
-from runtime import shuffle as library
+from runtime import partition as library
+from runtime import shuffle as orchestration
 from runtime.hashing import hash_array, hash_rows
-from runtime.shuffle import Shuffle, bucket_of, concatenated, partition, shuffle
+from runtime.partition import bucket_of, concatenated, partition
+from runtime.shuffle import Shuffle, shuffle
 
 MIB = 1 << 20
 
@@ -180,20 +182,53 @@ class TestShuffle:
         tables = rt.get(shuffle(rt, [0], plan))
         assert sum(table.num_rows for table in tables) == 500
 
-    def test_all_rows_in_one_bucket_and_none_in_others(self, rt):
-        skewed = pa.table({"k": pa.array([7] * 10_000), "v": np.arange(10_000)})
-        tables = rt.get(shuffle(rt, [skewed, skewed.slice(0, 0)], Shuffle(("k",), 16)))
-        assert sorted(table.num_rows for table in tables) == [0] * 15 + [10_000]
-        assert all(table.schema.equals(skewed.schema) for table in tables)
-
-    def test_a_failing_reader_fails_the_buckets(self, rt):
-        def fails(each):
-            raise ValueError("no such input")
-
-        for ref in shuffle(rt, [1], Shuffle(("k",), 2, read=fails)):
-            with pytest.raises(runtime.TaskError, match="no such input"):
-                rt.get(ref)
-
     def test_without_inputs_there_is_no_schema(self, rt):
         with pytest.raises(ValueError, match="at least one input"):
             shuffle(rt, [], Shuffle(("k",), 2))
+
+
+class TestBetweenMachines:
+    """What runs there runs anywhere: here every step but the moving."""
+
+    @pytest.mark.parametrize(("buckets", "groups_max"), [(8, 64), (8, 3), (7, 2), (1, 1)])
+    def test_groups_of_buckets_are_cut_again(self, rt, monkeypatch, buckets, groups_max):
+        monkeypatch.setattr(orchestration, "GROUPS_MAX", groups_max)
+        plan = Shuffle(("k",), buckets, read=make_input, reduce=rows_in_order)
+        inputs = range(5)
+        here = rt.get(orchestration._Steps(rt, plan, None).on_one_machine(inputs))
+        there = rt.get(orchestration._Steps(rt, plan, None).on_many(inputs))
+        assert there == here
+        assert sum(map(len, there)) == 25_000
+
+    @given(st.integers(1, 1 << 16), st.integers(1, 100))
+    def test_groups_are_even(self, buckets, groups_max):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(orchestration, "GROUPS_MAX", groups_max)
+            sizes = orchestration.group_sizes(buckets)
+        assert sum(sizes) == buckets
+        assert len(sizes) == min(buckets, groups_max)
+        assert max(sizes) - min(sizes) <= 1
+
+
+def rows_in_order(table):
+    return list(zip(table["k"].to_pylist(), table["v"].to_pylist(), strict=True))
+
+
+@pytest.mark.slow
+def test_a_bucket_of_more_text_than_32_bits_can_address():
+    """Three inputs of 900 MiB, all of one key."""
+    with runtime.connect("local", workers=1, memory_bytes=8 << 30) as rt:
+        plan = Shuffle(("k",), 4, read=make_texts, reduce=kind_rows_and_last)
+        found = rt.get(shuffle(rt, range(3), plan, memory=4 << 30))
+    assert sorted(rows for _, rows, _ in found) == [0, 0, 0, 2_700]
+    assert max(found, key=lambda each: each[1]) == ("large_string", 2_700, "2" * MIB)
+
+
+def make_texts(seed):
+    return pa.table({"k": [1] * 900, "text": [str(seed) * MIB] * 900})
+
+
+def kind_rows_and_last(table):
+    """Put a column's bytes in one place, as many kernels do."""
+    texts = table["text"].combine_chunks()
+    return str(texts.type), len(texts), texts[-1].as_py() if len(texts) else ""

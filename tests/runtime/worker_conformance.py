@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 
 import runtime
-from runtime.shuffle import Shuffle, shuffle
 from tests.runtime import tasks
 
 MIB = 1 << 20
@@ -189,16 +188,6 @@ class WorkerConformance:
         """What does not fit is kept elsewhere until it is asked for."""
         refs = [rt.submit(tasks.make_array, 4_000_000 + i) for i in range(10)]
         assert [len(rt.get(ref)) for ref in refs] == [4_000_000 + i for i in range(10)]
-
-    def test_a_shuffle_meets_each_key_once(self, rt):
-        tables = [
-            pa.table({"k": np.arange(i, 50_000, 3), "n": np.ones(len(range(i, 50_000, 3)))})
-            for i in range(3)
-        ]
-        work = Shuffle(by=("k",), buckets=4, reduce=lambda rows: set(rows["k"].to_pylist()))
-        buckets = rt.get(shuffle(rt, tables, work))
-        assert sum(map(len, buckets)) == 50_000
-        assert set().union(*buckets) == set(range(50_000))
 
     def test_ten_thousand_tiny_tasks(self, rt):
         started = time.monotonic()
