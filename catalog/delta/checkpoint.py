@@ -47,7 +47,7 @@ _TXN_RETENTION = "delta.setTransactionRetentionDuration"
 _STATS_AS_TEXT = "delta.checkpoint.writeStatsAsJson"
 _LAST = "_last_checkpoint"
 # Rows of one row group: about a kilobyte each.
-_GROUP_ROWS = 1 << 16
+_GROUP_ROWS = 1 << 15
 _TAIL_ROWS = 1 << 14
 _UNFINISHED = re.compile(r"\.\d{20}\.checkpoint\.parquet\.[0-9a-f]{16}\.tmp")
 _UNFINISHED_MS_MAX = 24 * 3_600_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from catalog.delta.table import DeltaTable
 from catalog.errors import ObjectExistsError
 from catalog.location import Location
 from catalog.model import Commit, OutputFile, Rewrite
+from catalog.upkeep import UpkeepOrder
 from tests.catalog.delta.lakes import create_table, rows_of
 from tests.catalog.storage.fault_proxy import Fault, faulty
 from tests.catalog.storage.s3_server import new_bucket, s3_properties, s3_server, s3_storage
@@ -147,3 +149,19 @@ def test_deltalake_and_we_share_a_log(endpoint: str, root: Location) -> None:
     append(endpoint, root, 40)
     assert ids(endpoint, root) == list(range(50))
     assert opened(endpoint, root).snapshot().snapshot_id == "6"
+
+
+def test_upkeep_of_a_bucket(endpoint: str, root: Location) -> None:
+    table = opened(endpoint, root)
+    for number in range(3, 12):
+        append(endpoint, root, number * 10)
+    assert table.commit(plan(table, "one")).conflicts == ()
+    names = {info.location.name for info in table.storage.list(root)}
+    assert f"{13:020}.checkpoint.parquet" in names
+    assert not [name for name in names if name.endswith(".tmp")]
+    time.sleep(1.1)
+    order = UpkeepOrder(retention_seconds=0, is_forced=True)
+    results = {one.name: one.run(order) for one in opened(endpoint, root).upkeep()}
+    assert (results["checkpoint"].files, results["vacuum"].files) == (0, 12)
+    assert ids(endpoint, root) == list(range(120))
+    assert opened(endpoint, root).inventory(table.snapshot()).file_count == 1
