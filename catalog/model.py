@@ -281,6 +281,8 @@ class TableSchema:
             a file holds; outputs do without them.
         named: ids of the top-level columns that go by their names in data files that have field
             ids, too; outputs carry none for them.
+        ignores_field_ids: whether all columns are found by `name_mapping`, although outputs carry
+            field ids: those in data files may be anything.
     """
 
     arrow: pa.Schema
@@ -288,6 +290,7 @@ class TableSchema:
     has_field_ids: bool = True
     unstored: frozenset[int] = frozenset()
     named: frozenset[int] = frozenset()
+    ignores_field_ids: bool = False
 
     @property
     def stored(self) -> TableSchema:

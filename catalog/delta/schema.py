@@ -94,6 +94,7 @@ def read_columns(metadata: Metadata, *, stores_partitions: bool, tracks_rows: bo
             unstored=frozenset(unstored),
             # Writers give no ids to the columns that rows are tracked by.
             named=_TRACKING if tracks_rows else frozenset(),
+            ignores_field_ids=mode == "name",
         ),
         partitions,
     )

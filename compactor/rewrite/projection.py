@@ -182,7 +182,8 @@ class _Planner:
         self._table = table
         self._fillings = fillings
         self._mapping = dict(table.name_mapping)
-        self._has_ids = table.has_field_ids and any(_has_id(field) for field in file.arrow)
+        goes_by_ids = table.has_field_ids and not table.ignores_field_ids
+        self._has_ids = goes_by_ids and any(_has_id(field) for field in file.arrow)
         if not self._has_ids and not self._mapping:
             raise UnsupportedTableError(
                 f"{file.name}: its columns carry no field ids and the table has no name mapping",
