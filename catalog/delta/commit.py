@@ -140,11 +140,10 @@ class _Committer:
             CommitUnknownError: see `commit_rewrites`.
         """
         try:
-            for attempt in attempts(PACE):
-                if attempt:
-                    head = self._follow(head)
-                    if self._has_landed(head):
-                        return self._found(head)
+            for _ in attempts(PACE):
+                head = self._follow(head)
+                if self._has_landed(head):
+                    return self._found(head)
                 proposal = self._proposals.make(head)
                 if not proposal.content:
                     return self._nothing_to_put(head, proposal.conflicts)

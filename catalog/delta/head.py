@@ -5,6 +5,8 @@ The log is read once; whoever wins a race after that is read alone, one small fi
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -30,6 +32,9 @@ from catalog.location import Location
 from catalog.model import Commit, Snapshot
 from catalog.storage import Storage
 from catalog.table import TableFiles
+
+# Far less than any commit is kept for before it may be cleaned from a log.
+_LISTING_SECONDS_MAX = 60.0
 
 
 class CommitTarget(Protocol):
@@ -77,12 +82,17 @@ class Head:
 
 
 class Heads:
-    """Reads the heads that one commit meets."""
+    """Reads the heads that one commit meets.
+
+    The version after a head is told by its name. A name that is not there stands for the newest
+    version only while none can have been cleaned from the log: so the log is listed now and then.
+    """
 
     def __init__(self, target: CommitTarget, names: frozenset[str]) -> None:
         """Look at the files of these absolute locations alone."""
         self._target = target
         self._reader = NamedAddReader(target.storage, target.paths, names)
+        self._listed_at = -math.inf
 
     def read(self, version: int | None = None) -> Head:
         """Read a version from the log, the newest by default.
@@ -90,7 +100,9 @@ class Heads:
         Raises:
             SnapshotNotFoundError: no such version, or it has been cleaned from the log.
         """
+        now = time.monotonic()
         segment, state = self._target.load(version)
+        self._listed_at = now if version is None else self._listed_at
         adds, infos = self._reader.checkpointed(segment), list[CommitInfo]()
         for commit in segment.commits:
             actions = self._actions(segment, commit)
@@ -100,6 +112,8 @@ class Heads:
 
     def follow(self, head: Head) -> Head:
         """Return the newest version, read from what was committed after a head."""
+        if time.monotonic() - self._listed_at > _LISTING_SECONDS_MAX:
+            return self.read()
         while True:
             version = head.state.version + 1
             try:

@@ -16,6 +16,7 @@ import pytest
 
 from catalog.attempts import Pace
 from catalog.delta import commit as commit_module
+from catalog.delta import head as head_module
 from catalog.delta.carrying import vector_file
 from catalog.errors import (
     AccessDeniedError,
@@ -269,3 +270,28 @@ def test_a_driver_that_is_killed_and_the_same_commit_again(tmp_path: Path, momen
     add = next(one["add"] for one in commits(lake.directory)[-1] if "add" in one)
     assert len(json.dumps(add["deletionVector"])) < 200
     assert len(list(lake.directory.glob("*.bin"))) == 2
+
+
+def test_a_log_that_is_cleaned_behind_our_back_is_listed_anew(
+    lake: DeltaLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that is gone must not be taken for one that nobody has written."""
+    monkeypatch.setattr(head_module, "_LISTING_SECONDS_MAX", 0.0)
+    commit = plan_all(lake.table)
+
+    def interfere() -> None:
+        lake.append(range(100, 110))
+        lake.append(range(110, 120))
+        lake.peer.create_checkpoint()
+        (lake.directory / "_delta_log" / f"{7:020}.json").unlink()
+
+    before = lake.rows()
+
+    def clean_once(_: Put) -> None:
+        interfere()
+        raise LOST
+
+    assert FaultyTable(lake.root, clean_once).commit(commit).conflicts == ()
+    assert not (lake.directory / "_delta_log" / f"{7:020}.json").exists()
+    assert lake.table.snapshot().snapshot_id == "9"
+    assert len(lake.rows()) == len(before) + 20
