@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -35,7 +36,7 @@ from tests.catalog.delta.faults import (
     lose_race,
     lose_reply,
 )
-from tests.catalog.delta.lakes import DeltaLake, commits
+from tests.catalog.delta.lakes import WITH_VECTORS, DeltaLake, commits
 from tests.catalog.groups import outputs, paths, plan_all
 
 LOST = StorageError("the connection was reset")
@@ -205,6 +206,7 @@ def test_vectors_of_attempts_that_lost_are_removed(tmp_path: Path) -> None:
 
 _DRIVER = """
     import os, pickle, signal, sys
+    from catalog.delta import checkpoint
     from catalog.delta.table import DeltaTable
     from catalog.location import Location
     from catalog.storage import local, storage
@@ -228,6 +230,10 @@ _DRIVER = """
         storage.Storage.put_if_absent = after
     elif moment == "before it is tidied":
         storage.Storage.delete = die
+    elif moment == "before the checkpoint is there":
+        storage.Storage.copy = die
+    elif moment == "before the checkpoint is pointed to":
+        checkpoint._point_to = die
     DeltaTable("lake", Location.parse(root), {}).commit(commit)
     print("not killed")
 """
@@ -241,12 +247,12 @@ _DRIVER = """
         "while it is staged",
         "after the put",
         "before it is tidied",
+        "before the checkpoint is there",
+        "before the checkpoint is pointed to",
     ],
 )
 def test_a_driver_that_is_killed_and_the_same_commit_again(tmp_path: Path, moment: str) -> None:
-    import pickle
-
-    lake = DeltaLake(tmp_path)
+    lake = DeltaLake(tmp_path, configuration={**WITH_VECTORS, "delta.checkpointInterval": "1"})
     path = lake.append(range(30_000))
     commit = plan_all(lake.table)
     commit = replace(commit, rewrites=(replace(commit.rewrites[0], keeps_order=True),))
