@@ -86,10 +86,6 @@ def test_spark_reads_what_was_compacted_and_goes_on(
     assert report["files_after"] < report["files_before"]
     is_as_before(table, before)
     assert table.rows(planned_from) == before
-    versions = str(planned_from), report["snapshot_after"]
-    compact(table.directory, "verify", table.path, "--from", versions[0], "--to", versions[1])
-    compact(table.directory, "plan", table.path, "--check", "--min-input-files", "2")
-
     table.live_on()
     expected = table.shown(table.twin)
     assert table.shown(table.path) == expected

@@ -74,7 +74,11 @@ class FeatureTable:
 
     def later(self, path: str) -> Iterator[str]:
         """Yield what is written to the table once it was compacted."""
-        yield from self._changes(f"delta.`{path}`", 8)
+        table = f"delta.`{path}`"
+        yield self._append(table, 8, self.fill_evolved or self.fill)
+        if not self.is_append_only:
+            yield f"DELETE FROM {table} WHERE id % 13 = 8"
+            yield self._merge(table, 8)
 
     def _changes(self, table: str, first: int) -> Iterator[str]:
         fill = self.fill_evolved or self.fill
@@ -83,14 +87,17 @@ class FeatureTable:
             return
         value = self.value
         yield f"UPDATE {table} SET {value} = concat({value}, '+') WHERE id % 11 = {first}"
-        yield (
+        yield self._merge(table, first)
+        yield self._append(table, first + 2, fill)
+        yield f"DELETE FROM {table} WHERE id % 13 = {first}"
+
+    def _merge(self, table: str, first: int) -> str:
+        return (
             f"MERGE INTO {table} AS t "
             f"USING (SELECT id FROM range({first * 3}, {first * 30}, 3, 1)) AS s ON t.id = s.id "
             "WHEN MATCHED AND s.id % 2 = 0 THEN DELETE "
-            f"WHEN MATCHED THEN UPDATE SET {value} = 'merged'"
+            f"WHEN MATCHED THEN UPDATE SET {self.value} = 'merged'"
         )
-        yield self._append(table, first + 2, fill)
-        yield f"DELETE FROM {table} WHERE id % 13 = {first}"
 
     def _append(self, table: str, number: int, fill: str) -> str:
         first = number * ROWS_PER_FILE

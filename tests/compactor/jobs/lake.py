@@ -1,46 +1,53 @@
-"""An Iceberg table of small files with position deletes, and what must hold of it after a crash."""
+"""A table of small files with deleted rows in each format, and what must hold after a crash."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
-from pyiceberg.partitioning import PartitionField, PartitionSpec
-from pyiceberg.schema import Schema
-from pyiceberg.table import Table as PyIcebergTable
-from pyiceberg.transforms import IdentityTransform
-from pyiceberg.types import LongType, NestedField, StringType
 
-from catalog.iceberg.table import IcebergTable
+from catalog.table import Table
 from compactor.jobs.store import JobStore, open_store
 from compactor.planner.policy import Policy
-from tests.iceberg_tables import data_files, delete_positions, make_table, rows, sql_catalog
-from tests.orphans import unreferenced_files
 
 PARTITIONS = 5
 FILES_PER_PARTITION = 3
 ROWS_PER_FILE = 40
+DELETED = (0, 7, 39)
 POLICY = Policy(min_input_files=2)
-_SCHEMA = Schema(
-    NestedField(1, "n", LongType(), required=True),
-    NestedField(2, "day", LongType(), required=True),
-    NestedField(3, "text", StringType(), required=False),
-)
-_SPEC = PartitionSpec(PartitionField(2, 1000, IdentityTransform(), "day"))
+FORMATS = ("iceberg", "delta")
 
 
-def make_lake(directory: Path) -> PyIcebergTable:
-    """Make `ns.t`: small files in a few partitions, every third with deleted rows."""
-    table = make_table(directory, _SCHEMA, spec=_SPEC)
-    for number in range(FILES_PER_PARTITION):
-        table.append(_rows(number, table.schema().as_arrow()))
-    for file in data_files(table)[::3]:
-        delete_positions(table, file, [0, 7, 39])
-    return table.refresh()
+class Lake(Protocol):
+    """One table in a directory."""
+
+    def make(self) -> None:
+        """Make small files in a few partitions, every third with deleted rows."""
+
+    def open(self) -> Table:
+        """Open it as the program does."""
+
+    def contents(self) -> list[dict[str, Any]]:
+        """Read every row through a reader that is not ours."""
+
+    def orphans(self) -> list[str]:
+        """Return the files under the table that nothing refers to."""
+
+    def arm(self) -> None:
+        """Give its commits the places of `crashes`."""
 
 
-def _rows(number: int, schema: pa.Schema) -> pa.Table:
+def lake_of(kind: str, directory: Path) -> Lake:
+    """Return the table of a format in a directory."""
+    # Lazy: each has its own libraries, and a driver pays for them at every crash.
+    lake: Lake = import_module(f"tests.compactor.jobs.lake_of_{kind}").Lake(directory)
+    return lake
+
+
+def rows_of(number: int, schema: pa.Schema) -> pa.Table:
+    """Return the rows of one append, some of every partition."""
     count = PARTITIONS * ROWS_PER_FILE
     numbers = range(number * count, (number + 1) * count)
     columns = {
@@ -51,21 +58,6 @@ def _rows(number: int, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def open_lake(directory: Path) -> IcebergTable:
-    """Open the table as the program does."""
-    return IcebergTable("lake.ns.t", sql_catalog(directory), ("ns", "t"))
-
-
 def open_jobs(directory: Path) -> JobStore:
     """Open the job store beside the table."""
     return open_store(f"sqlite:///{directory}/state/jobs.db")
-
-
-def contents(directory: Path) -> list[dict[str, Any]]:
-    """Read every row through PyIceberg."""
-    return rows(sql_catalog(directory).load_table("ns.t"))
-
-
-def orphans(directory: Path) -> list[str]:
-    """Return the files under the table that nothing refers to."""
-    return unreferenced_files(sql_catalog(directory).load_table("ns.t"))

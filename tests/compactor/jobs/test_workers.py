@@ -13,7 +13,7 @@ from compactor.jobs.options import JobOptions
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.state import JobState
 from runtime.connect import connect
-from tests.compactor.jobs.lake import POLICY, contents, make_lake, open_jobs, open_lake, orphans
+from tests.compactor.jobs.lake import POLICY, lake_of, open_jobs
 
 
 def kill_workers(until: threading.Event) -> None:
@@ -29,8 +29,9 @@ def kill_workers(until: threading.Event) -> None:
 
 
 def test_attempts_whose_worker_dies_are_made_again(tmp_path: Path) -> None:
-    make_lake(tmp_path)
-    before = contents(tmp_path)
+    lake = lake_of("iceberg", tmp_path)
+    lake.make()
+    before = lake.contents()
     failed: list[AttemptFailed] = []
     enough = threading.Event()
 
@@ -44,7 +45,7 @@ def test_attempts_whose_worker_dies_are_made_again(tmp_path: Path) -> None:
         killer.start()
         try:
             report = compact_table(
-                open_lake(tmp_path),
+                lake.open(),
                 POLICY,
                 environment=JobEnvironment(runtime, store, note),
                 options=JobOptions(attempts_max=50),
@@ -55,5 +56,5 @@ def test_attempts_whose_worker_dies_are_made_again(tmp_path: Path) -> None:
     assert failed[0].attempt == 1
     assert all(event.is_retried and "worker-lost" in event.error for event in failed)
     assert report.status is JobState.SUCCEEDED
-    assert contents(tmp_path) == before
-    assert orphans(tmp_path) == []
+    assert lake.contents() == before
+    assert lake.orphans() == []
