@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,8 +23,9 @@ from catalog.model import Commit, OutputFile, Rewrite, Snapshot
 from catalog.storage import Storage
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.task import Proof, RewriteTask
+from compactor.splicing import SpliceLimits
 from tests.catalog.conformance import fill
-from tests.catalog.delta.lakes import DeltaLake, commits
+from tests.catalog.delta.lakes import DeltaLake, commits, rows_of
 from tests.catalog.delta.tracked import TrackedLake
 from tests.catalog.groups import make_commit, paths, pick, plan_all, read_group, write_output
 
@@ -288,3 +290,57 @@ def test_row_ids_survive_a_carried_delete(tmp_path: Path) -> None:
     assert lake.table.commit(commit).conflicts == ()
     assert lake.lineage() == before
     assert len(before) == 28
+
+
+def append_row_groups(lake: DeltaLake, first: int, *, rows: int, per_group: int) -> str:
+    """Commit a file of several row groups."""
+    path = lake.directory / "part=a" / f"groups-{first}.parquet"
+    path.parent.mkdir(exist_ok=True)
+    content = rows_of(range(first, first + rows), "a").drop(["part"])
+    pq.write_table(content, path, row_group_size=per_group)
+    add = {
+        "path": f"part=a/{path.name}",
+        "partitionValues": {"part": "a"},
+        "size": path.stat().st_size,
+        "modificationTime": 1,
+        "dataChange": True,
+        "stats": json.dumps({"numRecords": rows}),
+    }
+    lake.commit([{"add": add}])
+    return str(path)
+
+
+@pytest.mark.parametrize("target_bytes", [6_000, 20_000, 1 << 30])
+@pytest.mark.parametrize("least_bytes", [0, 1_200])
+def test_order_is_kept_where_row_groups_are_copied_among_others(
+    lake: DeltaLake, target_bytes: int, least_bytes: int
+) -> None:
+    generator = np.random.default_rng(target_bytes + least_bytes)
+    files = [
+        append_row_groups(lake, 1000 * one, rows=900, per_group=int(generator.integers(60, 400)))
+        for one in range(6)
+    ]
+    for path in files[::2]:
+        lake.delete({path: generator.choice(300, 5, replace=False).tolist()})
+    snapshot = lake.table.snapshot()
+    group = pick(lake.table.inventory(snapshot), *files)
+    side = lake.table.files(snapshot)
+    limits = SpliceLimits(least_bytes, 0, 1 << 40, 1000, 1 << 30, keeps_layout=False)
+    key = group.files["partition_key"][0].as_py()
+    answer = rewrite_group(
+        RewriteTask(side, key, group, "attempt", target_bytes, Proof.COUNTS, splice=limits)
+    )
+    assert answer.splice.row_groups > 0
+    kept = read_group(side, group)[0]["id"].to_pylist()
+    written = [
+        one
+        for output in answer.outputs
+        for one in pq.ParquetFile(output.path).read(columns=["id"])["id"].to_pylist()
+    ]
+    assert written == kept
+    done = Rewrite("g", group, answer.outputs, answer.rows_dropped, keeps_order=True)
+    for path in files:
+        lake.delete({path: generator.choice(900, 30, replace=False).tolist()})
+    before = lake.rows()
+    assert lake.table.commit(make_commit(snapshot, done)).conflicts == ()
+    assert lake.rows() == before
