@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from catalog.errors import NotComposableError
+from catalog.errors import CatalogError, NotComposableError
 from catalog.location import Location
 from catalog.storage import ByteRange, OutputFile, Storage
 from catalog.storage.local import LocalOutputFile
+from compactor.parquet.checking import check_copies
 from compactor.parquet.composing import compose_splice, versions
 from compactor.parquet.footer import MAGIC
 from compactor.parquet.reading import read_page_index
@@ -71,6 +73,12 @@ def write_splice(storage: Storage, plan: SplicePlan, output_location: Location) 
                 output_location, size_bytes, plan.row_counts, plan.copied_bytes, composed_bytes
             )
     _write(storage, plan, tail, output_location)
+    try:
+        check_copies(storage, plan, output_location)
+    except BaseException:
+        with suppress(CatalogError):
+            storage.delete([output_location])
+        raise
     return SplicedFile(
         output_location,
         size_bytes,

@@ -20,7 +20,8 @@ from catalog.storage.composition import _composer
 from catalog.storage.parts import NewPiece
 from compactor.errors import VerificationError
 from compactor.parquet import SplicePlan, SpliceSource, plan_splice, read_footer, write_splice
-from compactor.parquet.composing import compose_splice, has_right_checksum, pieces
+from compactor.parquet.checking import has_right_checksum
+from compactor.parquet.composing import compose_splice, pieces
 from compactor.parquet.reading import read_page_index
 from compactor.parquet.rendering import render_tail
 from tests.catalog.storage.fault_proxy import Fault, faulty

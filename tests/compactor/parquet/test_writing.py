@@ -11,12 +11,14 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from catalog.errors import CatalogError, CorruptTableError, ObjectExistsError, ObjectNotFoundError
 from catalog.location import Location
 from catalog.storage import Storage
+from compactor.errors import VerificationError
 from compactor.parquet import SpliceSource, plan_splice, read_footer, write_splice, writing
 from compactor.parquet import scan as s
 from compactor.parquet.reading import TAIL_BYTES
@@ -84,9 +86,10 @@ def test_reads_no_more_than_it_must(inputs: list[Path], tmp_path: Path) -> None:
     assert storage.tally().requests == 1
     plan = plan_splice([SpliceSource(footer, range(footer.row_group_count))])
     result = write_splice(storage, plan, location.parent.child("out.parquet"))
-    # The footer, the creation, the one range, and another look at the source.
-    assert storage.tally().requests == 4
-    assert storage.tally().bytes_read == min(size, TAIL_BYTES) + result.copied_bytes
+    # The footer, the creation, the one range, another look at the source, and a page of both.
+    assert storage.tally().requests == 6
+    page = 2 * min(footer.chunk_bytes(0) + footer.chunk_bytes(1) + footer.chunk_bytes(2))
+    assert storage.tally().bytes_read == min(size, TAIL_BYTES) + result.copied_bytes + page
     assert storage.tally().bytes_written == result.size_bytes
 
 
@@ -205,3 +208,21 @@ def test_page_indexes_that_overlap(inputs: list[Path], tmp_path: Path) -> None:
         chunks[at + s.COLUMN_INDEX] = chunks[s.COLUMN_INDEX]
         chunks[at + s.COLUMN_INDEX_LENGTH] = 100_000
     failing([source], tmp_path / "out.parquet", CorruptTableError)
+
+
+@pytest.mark.parametrize("has_checksums", [True, False])
+def test_other_bytes_than_those_of_the_source_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_checksums: bool
+) -> None:
+    path = tmp_path / "in.parquet"
+    with_pyarrow(path, rows(0).select(["id"]), write_page_checksum=has_checksums)
+
+    def copies_zeros(output: Any, copies: Any, locations: Any) -> None:
+        del locations
+        output.write(bytes(sum(one.length for one in copies)))
+
+    monkeypatch.setattr("compactor.parquet.writing._copy_files", copies_zeros)
+    target = Location.parse(str(tmp_path / "out.parquet"))
+    with pytest.raises(VerificationError, match="other bytes"):
+        write_splice(STORAGE, plan_splice([whole(path)]), target)
+    assert not Path(target.path).exists()
