@@ -15,7 +15,9 @@ from compactor.cli.options import shared_options
 from compactor.cli.session import Session
 
 if TYPE_CHECKING:
+    from catalog.location import Location
     from catalog.model import Snapshot
+    from catalog.storage import Storage
     from catalog.table import Table
     from compactor.cli.checks import Finding
 
@@ -27,7 +29,8 @@ def command(target: str | None) -> ExitCode:
     """Check versions, memory, disks and clocks, and TARGET when one is given.
 
     For a target: the catalog answers, the table is supported, its manifests can be read, its
-    storage takes conditional writes. Exits 1 when there is a problem.
+    storage takes conditional writes and, on S3, copies ranges by itself. Exits 1 when there is a
+    problem.
     """
     from compactor.cli.checks import Grade, machine_findings
 
@@ -77,6 +80,7 @@ def _table_findings(target: str) -> Iterator[Finding]:
     snapshot = table.snapshot()
     yield attempt("manifests", lambda: _manifests(table, snapshot))
     yield attempt("storage", lambda: _storage(table, snapshot))
+    yield attempt("copying", lambda: _copying(table, snapshot))
     yield attempt("table clock", lambda: _table_clock(snapshot))
 
 
@@ -91,25 +95,60 @@ def _manifests(table: Table, snapshot: Snapshot) -> Finding:
     return Finding("manifests", Grade.OK, f"{files}, {size}, {deletes}")
 
 
+def _probe(table: Table, snapshot: Snapshot) -> tuple[Storage, Location] | None:
+    """Return an unused name where data files go; None while it is not known where they do."""
+    files = table.files(snapshot)
+    known = table.inventory(snapshot).files["partition_key"]
+    if not len(known):
+        return None
+    name = f"compact-doctor-{uuid.uuid4()}.tmp"
+    return files.storage, files.new_location(known[0].as_py(), name)
+
+
 def _storage(table: Table, snapshot: Snapshot) -> Finding:
     """Write an object where data files go, try to write it again, and take it away."""
     from catalog.errors import ObjectExistsError
     from compactor.cli.checks import Finding, Grade
 
-    files = table.files(snapshot)
-    known = table.inventory(snapshot).files["partition_key"]
-    if not len(known):
+    found = _probe(table, snapshot)
+    if found is None:
         return Finding("storage", Grade.OK, "not probed: the table is empty")
-    probe = files.new_location(known[0].as_py(), f"compact-doctor-{uuid.uuid4()}.tmp")
-    files.storage.put_if_absent(probe, b"first")
+    storage, probe = found
+    storage.put_if_absent(probe, b"first")
     try:
-        files.storage.put_if_absent(probe, b"second")
+        storage.put_if_absent(probe, b"second")
     except ObjectExistsError:
         return Finding("storage", Grade.OK, f"`{probe.parent}` takes conditional writes")
     finally:
-        files.storage.delete([probe])
+        storage.delete([probe])
     hint = "two writers could overwrite each other's metadata: use a store that honours them"
     return Finding("storage", Grade.PROBLEM, f"`{probe.parent}` ignores conditions", hint)
+
+
+def _copying(table: Table, snapshot: Snapshot) -> Finding:
+    """Let the store make an object of a range of another, and look at what it made."""
+    from catalog.errors import NotComposableError
+    from catalog.storage.parts import CopiedPart, Source, StoredPiece
+    from compactor.cli.checks import Finding, Grade
+
+    found = _probe(table, snapshot)
+    if found is None or found[0].composed_bytes_min(found[1]) is None:
+        return Finding("copying", Grade.OK, "not probed: only buckets of S3 copy by themselves")
+    storage, source = found
+    target = source.parent.child(f"{source.name}.copy")
+    storage.write(source, b"0123456789")
+    try:
+        version = Source(source, 10, storage.head(source).etag)
+        storage.compose(target, [CopiedPart(StoredPiece(version, 2, 3))])
+        if storage.read(target) == b"234":
+            return Finding("copying", Grade.OK, f"`{source.parent}` copies ranges by itself")
+        reason = "the store copies other bytes than it is asked for"
+    except NotComposableError as error:
+        reason = str(error)
+    finally:
+        storage.delete([source, target])
+    hint = "what is copied passes through the workers; see docs/server-side-copies.md"
+    return Finding("copying", Grade.WARNING, reason, hint)
 
 
 def _table_clock(snapshot: Snapshot) -> Finding:

@@ -316,3 +316,20 @@ def test_a_store_that_does_not_copy_is_done_without(
     assert outputs == 1
     assert table.rows().equals(before)
     assert table.unfinished_uploads() == 0
+
+
+def test_the_doctor_tells_whether_the_store_copies(server: Server, tmp_path: Path) -> None:
+    table = make_table(server, tmp_path, [1])
+    before = {str(info.location) for info in table.storage.list(table.bucket)}
+
+    def copying(endpoint: str) -> tuple[str, str]:
+        checks = compact(table, endpoint, "doctor", TARGET)["checks"]
+        (found,) = [one for one in checks if one["check"] == "copying"]
+        return found["grade"], found["detail"]
+
+    grade, detail = copying(server.endpoint)
+    assert (grade, "copies ranges" in detail) == ("ok", True)
+    with faulty(server.endpoint, COPY, Fault.UNKNOWN_REQUEST, hits=1) as proxy:
+        grade, detail = copying(proxy.endpoint)
+    assert (grade, detail) == ("warning", "the store does not copy ranges into parts")
+    assert {str(info.location) for info in table.storage.list(table.bucket)} == before
