@@ -110,10 +110,15 @@ class DeltaLake:
         return set(files["path"].to_pylist())
 
     def append(self, ids: Sequence[int], part: str = "a") -> str:
-        before = self.paths()
+        before = self._stored()
         write_deltalake(str(self.directory), rows_of(ids, part), mode="append")
-        (new,) = self.paths() - before
+        (new,) = self._stored() - before
         return new
+
+    def _stored(self) -> set[str]:
+        return {str(path) for path in self.directory.glob("part=*/*.parquet")} | {
+            str(path) for path in self.directory.glob("*.parquet")
+        }
 
     def delete(self, positions: Mapping[str, Sequence[int]]) -> None:
         delete_rows(self.table, {path: np.array(sorted(some)) for path, some in positions.items()})
