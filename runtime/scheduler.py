@@ -29,6 +29,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from runtime.api import Key, Resources
 from runtime.predictor import AS_ASKED, Rates
@@ -103,7 +104,7 @@ class Scheduler:
         self._claims: dict[Node, Queued] = {}
         self._chooser = Chooser(self._cluster, rates)
         self._grown = Grown()
-        self._failed: dict[Lane, tuple[Queued, Need, int]] = {}
+        self._failed: WeakKeyDictionary[Lane, tuple[Queued, Need, int]] = WeakKeyDictionary()
         self._placed = self._holders = self._refusals = 0
 
     # ------------------------------------------------------------ nodes
@@ -202,8 +203,7 @@ class Scheduler:
         elif task_id in self._deferred:
             self._local[self._deferred.pop(task_id).node].pop(task_id)
         else:
-            node = next(node for node, claimant in self._claims.items() if claimant is task)
-            self._end_claim(node)
+            self._end_claim(next(node for node, claim in self._claims.items() if claim is task))
         self._list(task.lane.job)
         self._forget(task.lane)
         return True
@@ -223,9 +223,7 @@ class Scheduler:
 
     def place(self) -> list[Placement]:
         """Return what starts now. The caller starts all of it."""
-        placed = list(self._serve_claims())
-        placed += self._serve_local()
-        placed += self._serve_jobs()
+        placed = [*self._serve_claims(), *self._serve_local(), *self._serve_jobs()]
         placed += self._serve_deferred()
         self._freed.clear()
         return placed
@@ -328,7 +326,8 @@ class Scheduler:
         for task_id, started in list(itertools.islice(self._deferred.items(), JOBS_TRIED_MAX)):
             task = started.task
             wanted = self._chooser.need(task)
-            node = self._cluster.match(task.lane, wanted) if self._room_bytes() else None
+            has_room = self._cluster.room_bytes(0 if self._holders else 1) > 0
+            node = self._cluster.match(task.lane, wanted) if has_room else None
             if node is not None:
                 del self._deferred[task_id], self._local[started.node][task_id]
                 yield self._start(task, node, wanted)
@@ -474,10 +473,6 @@ class Scheduler:
             job.forget_refusals()
             self._list(job)
 
-    def _room_bytes(self) -> float:
-        """Return what no room beside a free CPU slot reaches; 0 where there is none."""
-        return self._cluster.room_bytes(0 if self._holders else 1)
-
     def _share(self, job: Job) -> float:
         return job.share(self._cluster.cpus, self._cluster.memory_bytes)
 
@@ -485,7 +480,6 @@ class Scheduler:
         """Drop a lane whose last task ended, and a job without lanes."""
         lane.alive -= 1
         if not lane.alive:
-            self._failed.pop(lane, None)
             del lane.job.lanes[lane.key]
             if not lane.job.lanes:
                 del self._jobs[lane.job.name]
