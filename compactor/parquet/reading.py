@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from operator import add
@@ -118,17 +118,28 @@ def _filter_length(header: bytes) -> int:
     return end + 1 + bits
 
 
-def read_page_index(storage: Storage, source: SpliceSource) -> Stretches:
-    """Read the page indexes of the wanted row groups of a file.
+def read_page_indexes(storage: Storage, sources: Sequence[SpliceSource]) -> list[Stretches]:
+    """Read the page indexes of the wanted row groups, those of one file together.
+
+    Returns:
+        For each source the parts of its file that hold them.
 
     Raises:
         CorruptTableError: the file is shorter than it was, or page indexes overlap.
         UnsupportedTableError: they are longer than `INDEX_BYTES_MAX`.
     """
-    footer = source.footer
+    rows_of: dict[int, dict[range, None]] = {}
+    for source in sources:
+        wanted = rows_of.setdefault(id(source.footer), {})
+        wanted.update(dict.fromkeys(map(source.chunk_rows, source.row_groups)))
+    footers = {id(source.footer): source.footer for source in sources}
+    found = {key: _read_stretches(storage, footers[key], rows) for key, rows in rows_of.items()}
+    return [found[id(source.footer)] for source in sources]
+
+
+def _read_stretches(storage: Storage, footer: Footer, chunk_rows: Iterable[range]) -> Stretches:
     wanted = array("q")
-    for group in source.row_groups:
-        rows = source.chunk_rows(group)
+    for rows in chunk_rows:
         wanted += footer.chunks[rows.start : rows.stop]
     region = _index_region(wanted)
     if not region.length:

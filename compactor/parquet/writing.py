@@ -16,7 +16,7 @@ from catalog.storage.local import LocalOutputFile
 from compactor.parquet.checking import check_copies
 from compactor.parquet.composing import compose_splice, versions
 from compactor.parquet.footer import MAGIC
-from compactor.parquet.reading import read_page_index
+from compactor.parquet.reading import read_page_indexes
 from compactor.parquet.rendering import render_tail
 from compactor.parquet.splice import Copy, SplicePlan
 
@@ -60,7 +60,7 @@ def write_splice(storage: Storage, plan: SplicePlan, output_location: Location) 
         StorageFullError, ObjectExistsError: the output cannot be written.
         VerificationError: the store was to copy ranges and has copied others.
     """
-    tail = render_tail(plan, [read_page_index(storage, one) for one in plan.sources])
+    tail = render_tail(plan, read_page_indexes(storage, plan.sources))
     size_bytes = plan.body_end + len(tail)
     why_streamed = ""
     if not output_location.is_local:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -14,8 +15,19 @@ from hypothesis import strategies as st
 
 from catalog.errors import UnsupportedTableError
 from compactor.parquet import Assembly, SpliceSource, plan_splice
+from compactor.parquet.reading import read_page_indexes
+from compactor.parquet.rendering import render_tail
 from tests.compactor.parquet import decoded
-from tests.compactor.parquet.corpus import FILTERS, opened, read, rows, spliced, whole, with_pyarrow
+from tests.compactor.parquet.corpus import (
+    FILTERS,
+    STORAGE,
+    opened,
+    read,
+    rows,
+    spliced,
+    whole,
+    with_pyarrow,
+)
 
 GROUPS = 3
 LAYOUT = {"store_schema": False, "write_page_index": True, "write_page_checksum": True}
@@ -129,6 +141,25 @@ def test_assemblies_that_do_not_fit(tmp_path: Path) -> None:
         parts = tuple(columns(source, 0, *one) for one in ranges)
         with pytest.raises(UnsupportedTableError, match=r"not those of the schema|are divided"):
             plan_splice([Assembly(parts)])
+
+
+def test_page_indexes_of_a_file_are_read_at_once(tmp_path: Path) -> None:
+    """Though its row groups are many sources, and the end of the file was not kept."""
+    names = ["id", "name", "double"]
+    first, second = (file(tmp_path / str(one), rows(one).select(names)) for one in range(2))
+    parts = [replace(one, footer=replace(one.footer, tail=b"")) for one in (first, second)]
+    assemblies = [
+        Assembly((columns(parts[0], at, 0, 1), columns(parts[1], at, 1, 3))) for at in range(GROUPS)
+    ]
+    storage = STORAGE.metered()
+    plan = plan_splice(assemblies)
+    with_tail = plan_splice(
+        [Assembly((columns(first, at, 0, 1), columns(second, at, 1, 3))) for at in range(GROUPS)]
+    )
+    found = render_tail(plan, read_page_indexes(storage, plan.sources))
+    assert storage.tally().requests == 2
+    assert found == render_tail(with_tail, read_page_indexes(storage, with_tail.sources))
+    assert storage.tally().requests == 2
 
 
 def test_sorted_row_groups_are_not_assembled(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from compactor.errors import VerificationError
 from compactor.parquet import SplicePlan, SpliceSource, plan_splice, read_footer, write_splice
 from compactor.parquet.checking import has_right_checksum
 from compactor.parquet.composing import compose_splice, pieces
-from compactor.parquet.reading import read_page_index
+from compactor.parquet.reading import read_page_indexes
 from compactor.parquet.rendering import render_tail
 from tests.catalog.storage.fault_proxy import Fault, faulty
 from tests.catalog.storage.s3_server import new_bucket, s3_server, s3_storage
@@ -153,7 +153,7 @@ def test_pieces_are_the_bytes_of_the_splice(corpus: Path, data: st.DataObject) -
         groups = st.integers(0, footer.row_group_count - 1)
         sources.append(SpliceSource(footer, data.draw(st.lists(groups, min_size=1, unique=True))))
     plan = plan_splice(sources)
-    tail = render_tail(plan, [read_page_index(storage, one) for one in plan.sources])
+    tail = render_tail(plan, read_page_indexes(storage, plan.sources))
     joined = b"".join(
         one.data
         if isinstance(one, NewPiece)
@@ -193,7 +193,7 @@ def test_a_store_that_copies_other_bytes_is_found_out(
     files = [write(tmp_path / "a.parquet", 1, ROWS, write_page_checksum=has_checksums)]
     storage = s3_storage(endpoint)
     plan = planned(storage, bucket, files)
-    tail = render_tail(plan, [read_page_index(storage, one) for one in plan.sources])
+    tail = render_tail(plan, read_page_indexes(storage, plan.sources))
     target = bucket.child("out.parquet")
 
     class Wrong(Storage):
