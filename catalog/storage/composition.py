@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from catalog.location import Location
     from catalog.storage.storage import Storage
 
-_PARTS_IN_FLIGHT_MAX = 8
+_COPIES_IN_FLIGHT_MAX = 8
 # An uploaded part is held in memory, and once more while it is put together.
 _UPLOADS_IN_FLIGHT_MAX = 2
 # An upload that a part is still arriving for may have to be aborted again.
@@ -127,9 +127,6 @@ class Composition:
     target: Location
     parts: Sequence[Part]
     _given_up: threading.Event = field(default_factory=threading.Event)
-    _uploading: threading.Semaphore = field(
-        default_factory=lambda: threading.Semaphore(_UPLOADS_IN_FLIGHT_MAX)
-    )
 
     @property
     def size_bytes(self) -> int:
@@ -189,12 +186,16 @@ class Composition:
 
     def _send_parts(self, upload_id: str) -> list[_Sent]:
         """Send all parts, some at once; the first failure ends it, and is the one to be told."""
-        with ThreadPoolExecutor(_PARTS_IN_FLIGHT_MAX, thread_name_prefix="compose") as pool:
-            # What is copied goes first: should the store refuse to, nothing was uploaded in vain.
-            numbered = sorted(
-                enumerate(self.parts, 1), key=lambda one: isinstance(one[1], UploadedPart)
-            )
-            sending = [pool.submit(self._send, upload_id, *one) for one in numbered]
+        with (
+            ThreadPoolExecutor(_COPIES_IN_FLIGHT_MAX, thread_name_prefix="copy") as copying,
+            ThreadPoolExecutor(_UPLOADS_IN_FLIGHT_MAX, thread_name_prefix="upload") as uploading,
+        ):
+            sending = [
+                (copying if isinstance(part, CopiedPart) else uploading).submit(
+                    self._send, upload_id, number, part
+                )
+                for number, part in enumerate(self.parts, 1)
+            ]
             try:
                 done, _ = wait(sending, return_when=FIRST_EXCEPTION)
                 for one in sending:
@@ -205,14 +206,13 @@ class Composition:
                 for one in sending:
                     one.cancel()
                 raise
-            return sorted(one.result() for one in sending)
+            return [one.result() for one in sending]
 
     def _send(self, upload_id: str, number: int, part: Part) -> _Sent:
         query = {"partNumber": str(number), "uploadId": upload_id}
         if isinstance(part, CopiedPart):
             return _Sent(number, self._copy(query, part))
-        with self._uploading:
-            return _Sent(number, self._upload(query, part))
+        return _Sent(number, self._upload(query, part))
 
     def _copy(self, query: dict[str, str], part: CopiedPart) -> str:
         piece, source = part.piece, part.piece.source
@@ -240,7 +240,7 @@ class Composition:
         return reply.value("ETag")
 
     def _upload(self, query: dict[str, str], part: UploadedPart) -> str:
-        data = b"".join(self._bytes(part))
+        data = self._bytes(part)
         try:
             reply = self._request("PUT", query, body=data)
         except S3RefusalError as error:
@@ -249,22 +249,23 @@ class Composition:
         # A server that gives none refuses the completion.
         return reply.headers.get("ETag", "")
 
-    def _bytes(self, part: UploadedPart) -> Iterator[bytes]:
-        """Yield the bytes of each piece; those of one object are fetched together."""
-        wanted: dict[Location, list[ByteRange]] = {}
-        for piece in part.pieces:
-            if not isinstance(piece, NewPiece):
-                one = ByteRange(piece.offset, piece.length)
-                wanted.setdefault(piece.source.location, []).append(one)
-        fetched = {
-            location: iter(self.storage.read_ranges(location, ranges))
-            for location, ranges in wanted.items()
-        }
+    def _bytes(self, part: UploadedPart) -> bytes:
+        """Return the bytes of a part; those of one object are fetched together."""
+        data = bytearray(part.length)
+        wanted: dict[Location, list[tuple[ByteRange, int]]] = {}
+        at = 0
         for piece in part.pieces:
             if isinstance(piece, NewPiece):
-                yield piece.data
+                data[at : at + piece.length] = piece.data
             else:
-                yield next(fetched[piece.source.location])
+                place = (ByteRange(piece.offset, piece.length), at)
+                wanted.setdefault(piece.source.location, []).append(place)
+            at += piece.length
+        for location, places in wanted.items():
+            fetched = self.storage.read_ranges(location, [one for one, _ in places])
+            for (one, at), found in zip(places, fetched, strict=True):
+                data[at : at + one.length] = found
+        return bytes(data)
 
     def _complete(self, upload_id: str, sent: Sequence[_Sent]) -> None:
         listed = "".join(
