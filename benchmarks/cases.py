@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.data import lineitem, nested
+from benchmarks.delta_log import prepare_delta_log
 from benchmarks.manifests import prepare_manifests
 from benchmarks.peers import SORT_KEYS
-from benchmarks.tables import CATALOG, TABLE, Input, Prepared, delete_rows, prepare
+from benchmarks.tables import Input, Prepared, delete_rows, prepare
 
 GIB = 1 << 30
 
@@ -50,12 +51,17 @@ class Case:
 
 def _compact(*arguments: str) -> Contender:
     program = str(Path(sys.executable).with_name("compact"))
-    target = f"{CATALOG}.{TABLE}"
-    command = [program, arguments[0], target, *arguments[1:], "--json", "--no-progress"]
-    return Contender(" ".join(("compact", *arguments)), lambda _: command)
+
+    def command(prepared: Prepared) -> list[str]:
+        target = prepared.target
+        return [program, arguments[0], target, *arguments[1:], "--json", "--no-progress"]
+
+    return Contender(" ".join(("compact", *arguments)), command)
 
 
-def _peer(name: str) -> Contender:
+def peer(name: str) -> Contender:
+    """Return a contender of `benchmarks.peers`."""
+
     def command(prepared: Prepared) -> list[str]:
         output = prepared.directory / "output.parquet"
         arguments = [name, str(prepared.directory), str(output)]
@@ -81,16 +87,21 @@ def _touched(source: Input, cache: Path, directory: Path, scale: float) -> Prepa
     return prepared
 
 
+def _delta_log(cache: Path, directory: Path, scale: float) -> Prepared:
+    del cache
+    return prepare_delta_log(directory, max(1, round(1_000_000 * scale)))
+
+
 def _manifests(cache: Path, directory: Path, scale: float) -> Prepared:
     # Planning changes nothing, so that one table serves all runs of a series.
     del cache
     return prepare_manifests(directory, 50, max(1, round(2000 * scale)))
 
 
-LIMITS = (_peer("pyarrow"), _peer("duckdb"), _peer("polars"), _peer("cp"))
+LIMITS = (peer("pyarrow"), peer("duckdb"), peer("polars"), peer("cp"))
 COPYING = _compact("run", "--yes")
 ENCODING = _compact("run", "--yes", "--effort", "deep")
-REWRITES = (COPYING, ENCODING, _peer("pyiceberg-overwrite"), *LIMITS)
+REWRITES = (COPYING, ENCODING, peer("pyiceberg-overwrite"), *LIMITS)
 
 CASES = (
     Case(
@@ -111,7 +122,7 @@ CASES = (
         "touched",
         "a deleted row in 1 % of the row groups: 20 files of 20 row groups of 2.5 MB",
         partial(_touched, Input("lineitem", lineitem, 20, 1_760_000, row_groups=20)),
-        (COPYING, ENCODING, _peer("cp")),
+        (COPYING, ENCODING, peer("cp")),
         "compact run --yes --effort deep",
     ),
     Case(
@@ -125,28 +136,35 @@ CASES = (
         "sort",
         "sort 400 files of 2.5 MB by two columns, lineitem-like, zstd",
         partial(_files, Input("lineitem", lineitem, 400, 88_000)),
-        (_ordered("sort"), _peer("duckdb-sort"), _peer("duckdb-sort in 1 GiB")),
+        (_ordered("sort"), peer("duckdb-sort"), peer("duckdb-sort in 1 GiB")),
         "duckdb-sort",
     ),
     Case(
         "zorder",
         "Z-order of the same by the same columns",
         partial(_files, Input("lineitem", lineitem, 400, 88_000)),
-        (_ordered("zorder"), _ordered("hilbert"), _peer("deltalake-zorder")),
+        (_ordered("zorder"), _ordered("hilbert"), peer("deltalake-zorder")),
         "deltalake-zorder",
     ),
     Case(
         "small",
         "a table of 4 files of 1,000 rows: what a run costs before it moves a byte",
         lambda cache, directory, _: prepare(Input("small", lineitem, 4, 1_000), cache, directory),
-        (_compact("run", "--yes", "--min-input-files", "2"), _peer("pyiceberg-overwrite")),
+        (_compact("run", "--yes", "--min-input-files", "2"), peer("pyiceberg-overwrite")),
         "pyiceberg-overwrite",
     ),
     Case(
         "planning",
         "plan 100,000 data files in 50 manifests, 20 columns with statistics",
         _manifests,
-        (_compact("plan"), _peer("pyiceberg-plan")),
+        (_compact("plan"), peer("pyiceberg-plan")),
         "pyiceberg-plan",
+    ),
+    Case(
+        "delta-planning",
+        "plan 1,000,000 data files in one Delta checkpoint, 20 columns with statistics",
+        _delta_log,
+        (_compact("plan"), peer("deltalake-plan")),
+        "deltalake-plan",
     ),
 )

@@ -91,6 +91,35 @@ def _duckdb_sorted(directory: Path, output: Path, config: dict[str, str | int]) 
     rows.write_parquet(str(output), compression="zstd")
 
 
+def deltalake_plan(directory: Path, output: Path) -> None:
+    """Load a Delta table and list every file of it with its size and partition."""
+    from deltalake import DeltaTable
+
+    del output
+    print(DeltaTable(directory).get_add_actions(flatten=True).num_rows)
+
+
+def deltalake_optimize(directory: Path, output: Path) -> None:
+    """Compact a Delta table as it is done by default: to zstd."""
+    from deltalake import DeltaTable
+
+    from benchmarks.delta_tables import TABLE
+
+    del output
+    DeltaTable(directory / TABLE).optimize.compact()
+
+
+def deltalake_optimize_to_snappy(directory: Path, output: Path) -> None:
+    """Compact a Delta table, and leave the codec as it is."""
+    from deltalake import DeltaTable, WriterProperties
+
+    from benchmarks.delta_tables import TABLE
+
+    del output
+    writer = WriterProperties(compression="SNAPPY")
+    DeltaTable(directory / TABLE).optimize.compact(writer_properties=writer)
+
+
 def deltalake_zorder(directory: Path, output: Path) -> None:
     """Z-order a Delta table over the same files."""
     from deltalake import DeltaTable, WriterProperties, convert_to_deltalake
@@ -126,6 +155,9 @@ PEERS: dict[str, Callable[[Path, Path], None]] = {
     "polars": polars_copy,
     "duckdb-sort": duckdb_sort,
     "duckdb-sort in 1 GiB": duckdb_sort_small,
+    "deltalake-plan": deltalake_plan,
+    "deltalake-optimize": deltalake_optimize,
+    "deltalake-optimize to snappy": deltalake_optimize_to_snappy,
     "deltalake-zorder": deltalake_zorder,
     "cp": copy_bytes,
 }

@@ -58,11 +58,13 @@ class Prepared:
         directory: holds catalog and warehouse; removed after the run.
         data_files: paths of the input files.
         input_bytes: their bytes.
+        target: the table, as `compact` takes it.
     """
 
     directory: Path
     data_files: tuple[Path, ...]
     input_bytes: int
+    target: str = f"{CATALOG}.{TABLE}"
 
     @property
     def environment(self) -> dict[str, str]:
