@@ -39,12 +39,20 @@ from tests.catalog.storage.s3_server import (
 )
 from tests.catalog.storage.test_s3_faults import unfinished_uploads
 
+# The server and we agree on shorter parts here: it keeps these many tests quick.
+UNIT = 1 << 14
 MIB = 1 << 20
 ALWAYS = 10_000
 COPY = "^PUT .*partNumber=1&"
-LONG = os.urandom(6 * MIB)
-LONGER = os.urandom(11 * MIB)
-SHORT = os.urandom(MIB)
+LONG = os.urandom(6 * UNIT)
+LONGER = os.urandom(11 * UNIT)
+SHORT = os.urandom(UNIT)
+
+
+@pytest.fixture(autouse=True)
+def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 5 * UNIT)
+    monkeypatch.setattr("catalog.storage.parts.PART_BYTES_MIN", 5 * UNIT)
 
 
 @pytest.fixture
@@ -94,10 +102,10 @@ def test_sources_may_be_in_other_buckets_and_on_this_machine(
     remote = stored(storage, new_bucket(s3_endpoint).child("a"), LONGER)
     local = stored(storage, Location.parse(str(tmp_path / "b")), SHORT)
     parts = plan_parts(
-        [StoredPiece(local, 5, 100), StoredPiece(remote, MIB, 10 * MIB), whole(local)]
+        [StoredPiece(local, 5, 100), StoredPiece(remote, UNIT, 10 * UNIT), whole(local)]
     )
     storage.compose(bucket.child("c"), parts)
-    assert storage.read(bucket.child("c")) == SHORT[5:105] + LONGER[MIB:] + SHORT
+    assert storage.read(bucket.child("c")) == SHORT[5:105] + LONGER[UNIT:] + SHORT
 
 
 @pytest.mark.parametrize(
@@ -264,7 +272,7 @@ def nothing_to_copy(bucket: Location) -> Sequence[Part]:
 
 def too_many(bucket: Location) -> Sequence[Part]:
     source = Source(bucket.child("a"), 1 << 40, "etag")
-    return [CopiedPart(StoredPiece(source, 0, 5 * MIB))] * (PARTS_MAX + 1)
+    return [CopiedPart(StoredPiece(source, 0, 5 * UNIT))] * (PARTS_MAX + 1)
 
 
 @pytest.mark.parametrize(
