@@ -29,6 +29,8 @@ class Mailbox:
         """Leave an event; once closed it happens at once, in the calling thread."""
         self._events.append(event)
         if self._is_asleep:
+            # Once is enough, and each time would let another thread of ours run first.
+            self._is_asleep = False
             os.eventfd_write(self.fd, 1)
         if self._is_closed:
             self.take()
