@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from catalog.errors import CommitUnknownError, SnapshotNotFoundError
+from catalog.errors import CommitUnknownError, LocationError, SnapshotNotFoundError
 from catalog.model import Inventory, Snapshot
 from catalog.table import MapFunction, Table, TableFiles
 from compactor.clustering import Strategy
@@ -229,10 +229,6 @@ class _Session:
 def table_state(table: Table, snapshot: Snapshot, inventory: Inventory) -> TableState:
     """Return what is planned against."""
     files = table.files(snapshot)
-    composed_bytes_min = None
-    if inventory.file_count:
-        somewhere = files.locate(inventory.files["path"][0].as_py())
-        composed_bytes_min = files.storage.composed_bytes_min(somewhere)
     return TableState(
         name=table.name,
         format=table.format,
@@ -240,8 +236,20 @@ def table_state(table: Table, snapshot: Snapshot, inventory: Inventory) -> Table
         inventory=inventory,
         layout=files.layout,
         leaf_columns=files.schema.leaf_columns,
-        composed_bytes_min=composed_bytes_min,
+        composed_bytes_min=_composed_bytes_min(files, inventory),
     )
+
+
+def _composed_bytes_min(files: TableFiles, inventory: Inventory) -> int | None:
+    """Ask the storage about the first file: those of a table are in one store."""
+    if not inventory.file_count:
+        return None
+    try:
+        somewhere = files.locate(inventory.files["path"][0].as_py())
+    except LocationError:
+        # Told by name once the file is to be read.
+        return None
+    return files.storage.composed_bytes_min(somewhere)
 
 
 def _is_worth_another_round(reports: list[JobReport], options: JobOptions) -> bool:
