@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from compactor.parquet import Assembly, SpliceSource
 from tests.compactor.parquet import decoded
 from tests.compactor.parquet.corpus import FILTERS, opened, read, spliced, whole, with_pyarrow
 from tests.judges.engines import JUDGES_PYTHON, ROOT
@@ -67,7 +69,25 @@ def test_parquet_java_reads_splices(inputs: dict[str, list[Path]], tmp_path: Pat
         table = pa.table({"id": ids, "name": [f"name-{one}" for one in ids]})
         with_pyarrow(path, table, write_page_index=True, bloom_filter_options=FILTERS)
     paths["pyarrow"] = spliced([whole(path) for path in ours], tmp_path / "pyarrow.parquet")
+    paths["assembled"] = assembled(ours, tmp_path)
     first, *others = json.loads(spark("read", *paths.values()).splitlines()[-1])
     assert first["count"] == 6000 == pq.read_metadata(paths["v1"]).num_rows
     assert first["filtered"] == [[777], [4242], [777], [], list(range(290, 621))]
-    assert others == [first, first]
+    assert others == [first, first, first]
+
+
+def assembled(paths: list[Path], directory: Path) -> Path:
+    """Take the ids of files as they are and the names from others, encoded in another way."""
+    sources: list[SpliceSource | Assembly] = []
+    for path in paths:
+        other = directory / f"names-{path.name}"
+        with_pyarrow(other, read(path), compression="zstd", write_page_index=True)
+        parts = (whole(path), whole(other))
+        for group in range(parts[0].footer.row_group_count):
+            columns = [replace(one, row_groups=[group]) for one in parts]
+            ids, names = (
+                replace(columns[0], columns=range(1)),
+                replace(columns[1], columns=range(1, 2)),
+            )
+            sources.append(Assembly((ids, names)))
+    return spliced(sources, directory / "assembled.parquet")
