@@ -36,6 +36,8 @@ STORE_BYTES_MIN = 100 << 20
 
 NODE_ID_LABEL = "ray.io/node-id"
 
+_CLIENT_SCHEME = "ray://"
+
 _TOKEN, _TOKEN_PATH, _AUTH_MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"
 
 
@@ -58,8 +60,9 @@ def start(total: Resources) -> Connection:
     joined.
 
     Raises:
-        ConnectionError: It did not start.
+        ConnectionError: It did not start, or what is there is Ray Client.
     """
+    _refuse_client(os.environ.get("RAY_ADDRESS", ""))
     if ray.is_initialized():
         return Connection(is_ours=False)
     if os.environ.get("RAY_ADDRESS"):
@@ -97,6 +100,7 @@ def join(address: str) -> Connection:
         ConnectionError: There is no such cluster, it wants a token, or its nodes have other
             versions of Python or pyarrow.
     """
+    _refuse_client(address)
     if ray.is_initialized():
         connected = ray.get_runtime_context().gcs_address
         if not _is_same(address, connected):
@@ -193,6 +197,21 @@ def _shared_memory_bytes() -> int:
     return max(STORE_BYTES_MIN, int(0.9 * free.f_bavail * free.f_frsize))
 
 
+def _refuse_client(address: str) -> None:
+    """Refuse Ray Client: there objects are copied through a proxy, and deaths are not told.
+
+    Raises:
+        ConnectionError: This process is connected through it, or the address is one of its.
+    """
+    from ray.util.client import ray as client
+
+    if client.is_connected() or address.startswith(_CLIENT_SCHEME):
+        raise ConnectionError(
+            "Ray Client is not supported: run on a node of the cluster and give the address of its"
+            " GCS, ray://host:6379 as a rule (in RAY_ADDRESS: host:6379)"
+        )
+
+
 def _reach(address: str) -> None:
     """Find out soon whether a GCS answers: Ray tries for minutes."""
     host, _, port = address.rpartition(":")
@@ -211,7 +230,8 @@ def _reach(address: str) -> None:
 
 def _refusal(address: str, error: BaseException) -> ConnectionError:
     hint = (
-        "is it the port of the GCS (6379 as a rule), and does this machine belong to the cluster?"
+        "is it the port of the GCS (6379 as a rule; 10001 is Ray Client's, which is not supported),"
+        " and does this machine belong to the cluster?"
     )
     if os.environ.get(_AUTH_MODE) is None or "oken" in str(error):
         hint += f" A cluster with a token needs {_AUTH_MODE}=token and {_TOKEN} or {_TOKEN_PATH}"

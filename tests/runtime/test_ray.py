@@ -105,6 +105,16 @@ class TestJoined:
         with pytest.raises(ConnectionError, match=r"pyarrow 3\.0\.0, here 26\.0\.0"):
             runtime.connect(address)
 
+    def test_ray_client_is_refused_by_name(self, address, monkeypatch):
+        monkeypatch.setattr("ray.util.client.ray.is_connected", lambda: True)
+        for wanted in ("ray", address):
+            with pytest.raises(ConnectionError, match="Ray Client is not supported"):
+                runtime.connect(wanted)
+        monkeypatch.undo()
+        monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+        with pytest.raises(ConnectionError, match="Ray Client is not supported"):
+            runtime.connect("ray")
+
     def test_what_may_be_used_can_be_less_than_there_is(self, address):
         with runtime.connect(address, workers=1, memory_bytes=300 << 20) as rt:
             assert rt.stats().total == runtime.Resources(1, 300 << 20)
