@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -146,7 +147,9 @@ def markdown(document: dict[str, Any]) -> str:
             f"| {NAMES[name]} | {cpu:.2f} | {cpu / threads:.2f} "
             f"| {median(runs, 'wall_seconds'):.2f} | {median(runs, 'peak_bytes') / MIB:,.0f} |"
         )
-    lines += ["", *verdicts(document), "", keys.markdown(document["keys"])]
+    busy = " and ".join(f"{load:.0f}" for load in document["load"])
+    lines += ["", f"The load of the machine was {busy} before and after.", ""]
+    lines += [*verdicts(document), "", keys.markdown(document["keys"])]
     return "\n".join(lines)
 
 
@@ -236,6 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     tasks = {name: n for name, n in OVERHEAD_TASKS.items() if name not in chosen.without}
     sizes = {name: chosen.size_mib * MIB for name in SHUFFLE if name not in chosen.without}
+    load = os.getloadavg()[1]
     document: dict[str, Any] = {
         "size_mib": chosen.size_mib,
         "overhead": alternate(chosen.python, "overhead", tasks, chosen.runs),
@@ -244,6 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "keys": keys.measure(1 << 22),
         "placements": placements(),
     }
+    document["load"] = [load, os.getloadavg()[1]]
     results = {tuple(r["result"]) for runs in document["shuffle"].values() for r in runs}
     if len(results) != 1:
         raise RuntimeError(f"the shuffles disagree: {results}")

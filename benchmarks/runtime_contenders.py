@@ -22,7 +22,7 @@ from runtime.shuffle import Shuffle, map_task, shuffle
 WORKERS = 2
 MAPS = BUCKETS = 16
 ROW_BYTES = 16
-ROUNDS = 3
+ROUNDS = 7
 SYNCHRONOUS_TASKS = 300
 
 
@@ -100,7 +100,8 @@ def local(size: int, case: str) -> Iterator[Callable[[], Any]]:
 def ray(size: int, case: str) -> Iterator[Callable[[], Any]]:
     import ray
 
-    ray.init(num_cpus=WORKERS, include_dashboard=False, logging_level="ERROR")
+    # Not one that happens to run on this machine.
+    ray.init("local", num_cpus=WORKERS, include_dashboard=False, logging_level="ERROR")
     empty = ray.remote(nothing)
     map_remote = ray.remote(cut).options(num_returns=BUCKETS)
     reduce_remote = ray.remote(reduced)
