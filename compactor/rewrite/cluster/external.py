@@ -156,7 +156,7 @@ class ExternalSort:
         self._waiting_bytes = 0
 
     def _sorted(self, one: _Range) -> Iterator[pa.RecordBatch]:
-        if one.size_bytes > 2 * self._range_bytes_max:
+        if one.rows > 1 and one.size_bytes > 2 * self._range_bytes_max:
             yield from self._cut_again(one)
             return
         batch = put_together(list(one.batches()), self._schema)

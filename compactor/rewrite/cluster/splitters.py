@@ -52,11 +52,12 @@ class Splitters:
         """Choose splitters.
 
         Args:
-            sample: keys of some rows.
+            sample: keys of some rows, at least one.
             ranges: how many ranges of about equal size are wanted.
         """
         order = sort_permutation(sample)
-        wanted = min(ranges, RANGES_MAX, max(len(order), 1))
+        wanted = min(ranges, RANGES_MAX)
+        # A row of a small sample is picked more than once, and so gets a range for its equals.
         picks = order[(np.arange(1, wanted) * len(order)) // wanted]
         chosen = [
             Key(key.column.take(picks), key.is_descending, key.is_nulls_first) for key in sample
