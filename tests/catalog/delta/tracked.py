@@ -24,7 +24,6 @@ FEATURES = (
     "rowTracking",
     "domainMetadata",
     "inCommitTimestamp",
-    "clustering",
     "appendOnly",
     "invariants",
 )
@@ -41,7 +40,7 @@ _MARK = "delta.rowTracking"
 
 
 class TrackedLake(DeltaLake):
-    """A table with row tracking, in-commit timestamps and a clustering domain."""
+    """A table with row tracking, in-commit timestamps and a domain of its user."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, creates=False)
@@ -49,7 +48,7 @@ class TrackedLake(DeltaLake):
             self.directory,
             configuration=CONFIGURATION,
             features=FEATURES,
-            domains={"delta.clustering": '{"clusteringColumns":[["id"]]}'},
+            domains={"application": '{"kept": true}'},
         )
         self._time_ms = 1
 
