@@ -28,8 +28,9 @@ from catalog.errors import (
     NotComposableError,
     ObjectNotFoundError,
 )
+from catalog.location import Location
 from catalog.storage.clients import open_client
-from catalog.storage.faults import s3_fault
+from catalog.storage.faults import QUOTA_CODES, s3_fault
 from catalog.storage.parts import (
     CopiedPart,
     NewPiece,
@@ -37,14 +38,13 @@ from catalog.storage.parts import (
     Source,
     UploadedPart,
 )
-from catalog.storage.s3_identity import address, find_credentials
+from catalog.storage.s3_identity import address, environment_proxy, find_credentials
 from catalog.storage.s3_requests import Reply, Request, S3RefusalError, Sender, element
 from catalog.storage.settings import s3_settings
 from catalog.storage.values import ByteRange, RetryPolicy
 from catalog.storage.versions import replaced, require_unchanged
 
 if TYPE_CHECKING:
-    from catalog.location import Location
     from catalog.storage.storage import Storage
 
 _COPIES_IN_FLIGHT_MAX = 8
@@ -52,8 +52,10 @@ _COPIES_IN_FLIGHT_MAX = 8
 _UPLOADS_IN_FLIGHT_MAX = 2
 # An upload that a part is still arriving for may have to be aborted again.
 _ABORTS_MAX = 3
-# What a server answers that has no such request, and one that has but not for this object.
+# What a server answers that has no such request, one that does not hear us (0: nothing at all),
+# and one that has it but not for this object.
 _LACKING_STATUSES = (405, 501)
+_UNHEARD_STATUSES = (0, 401, 403)
 _DECLINING_CODES = ("AccessDenied", "AllAccessDisabled", "InvalidArgument", "InvalidRequest")
 _NO_UPLOAD = "NoSuchUpload"
 # How new objects are encrypted, by obstore's names.
@@ -90,7 +92,10 @@ def _composer(bucket: str, properties: tuple[tuple[str, str], ...], retry: Retry
     client = open_client("s3", bucket, properties=properties, retry=retry)
     assert isinstance(client, S3Store), "the scheme is that of S3"  # noqa: S101 - for the types
     settings = s3_settings(dict(properties), bucket)
-    sender = Sender(find_credentials(settings), retry=retry, proxy_url=settings.proxy_url)
+    credentials = find_credentials(settings)
+    somewhere = address(client, Location.parse(f"s3://{bucket}/x"))
+    proxy_url = settings.proxy_url or environment_proxy(somewhere.url)
+    sender = Sender(credentials, retry=retry, proxy_url=proxy_url)
     headers = {
         header: settings.config[name]
         for name, header in _ENCRYPTION.items()
@@ -179,6 +184,12 @@ class Composition:
         except S3RefusalError as error:
             if _is_lacking(error):
                 self._remember("the store has no multipart uploads")
+            if error.status in _UNHEARD_STATUSES and error.code not in QUOTA_CODES:
+                # obstore may be let in where we are not; if it is not, that is what will be told.
+                reason = error.code or "it gives no answer"
+                raise NotComposableError(
+                    f"the store does not take our requests: {reason}"
+                ) from error
             raise s3_fault("create", self.target, error) from error
         if not reply.value("UploadId"):
             self._remember("the store has no multipart uploads")

@@ -38,7 +38,7 @@ _HINTS: dict[type[CatalogError], str] = {
     StorageFullError: "Free space or raise the quota, then run the same command again.",
 }
 # What S3-like stores answer, with status 403, when the account is full and not forbidden.
-_QUOTA_CODES = ("QuotaExceeded", "XMinioStorageFull", "InsufficientStorage")
+QUOTA_CODES = ("QuotaExceeded", "XMinioStorageFull", "InsufficientStorage")
 
 _S3_STATUSES: dict[int, type[CatalogError]] = {
     401: AccessDeniedError,
@@ -84,7 +84,7 @@ def obstore_faults(action: str, location: Location) -> Iterator[None]:
 def s3_fault(action: str, location: Location, error: S3RefusalError) -> CatalogError:
     """Return the error of the catalog for what S3 has answered."""
     kind = _S3_STATUSES.get(error.status, StorageError)
-    if error.code in _QUOTA_CODES:
+    if error.code in QUOTA_CODES:
         kind = StorageFullError
     elif error.code == "NoSuchUpload":
         kind = StorageError
@@ -94,7 +94,7 @@ def s3_fault(action: str, location: Location, error: S3RefusalError) -> CatalogE
 def _obstore_kind(error: Exception) -> type[CatalogError]:
     from obstore import exceptions
 
-    if any(code in str(error) for code in _QUOTA_CODES):
+    if any(code in str(error) for code in QUOTA_CODES):
         return StorageFullError
     if isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)):
         return AccessDeniedError

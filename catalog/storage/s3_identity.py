@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from obstore import sign
 from obstore.store import S3Store
@@ -51,6 +52,15 @@ def address(client: S3Store, location: Location) -> Address:
         link = urlsplit(sign(client, "GET", location.key, _LINK_LIFETIME))
     scope = parse_qs(link.query).get("X-Amz-Credential", ["//"])[0]
     return Address(link._replace(query="").geturl(), scope.split("/")[-3])
+
+
+def environment_proxy(url: str) -> str | None:
+    """Return the proxy that the environment wants for an address, as obstore finds it by itself."""
+    parts = urlsplit(url)
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def find_credentials(settings: ClientSettings) -> Callable[[], Any]:

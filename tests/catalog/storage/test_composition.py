@@ -150,7 +150,7 @@ def test_a_storm_of_slow_downs_passes(s3_endpoint: str, bucket: Location) -> Non
         (COPY, Fault.ERROR_IN_200, StorageError),
         (COPY, Fault.QUOTA, StorageFullError),
         ("^PUT .*partNumber=4", Fault.FORBIDDEN, AccessDeniedError),
-        ("^POST .*uploads=", Fault.FORBIDDEN, AccessDeniedError),
+        ("^POST .*uploads=", Fault.QUOTA, StorageFullError),
         ("^POST .*uploadId=", Fault.FORBIDDEN, AccessDeniedError),
         ("^POST .*uploadId=", Fault.ERROR_IN_200, StorageError),
         ("^POST .*uploadId=", Fault.RESET, StorageError),
@@ -188,6 +188,21 @@ def test_a_store_that_does_not_copy_parts_is_told(
                 storage.compose(target, parts)
         # The second time it is not asked again.
         assert sum("uploads=" in line for line in proxy.log) == (1 if is_remembered else 2)
+    assert unfinished_uploads(s3_endpoint, bucket) == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [(Fault.FORBIDDEN, "AccessDenied"), (Fault.RESET, "no answer")]
+)
+def test_where_obstore_may_be_let_in_and_we_are_not(
+    s3_endpoint: str, bucket: Location, fault: Fault, reason: str
+) -> None:
+    target, parts, _ = sample(s3_endpoint, bucket)
+    with (
+        faulty(s3_endpoint, "^POST .*uploads=", fault, hits=ALWAYS) as proxy,
+        pytest.raises(NotComposableError, match=reason),
+    ):
+        s3_storage(proxy.endpoint).compose(target, parts)
     assert unfinished_uploads(s3_endpoint, bucket) == 0
 
 

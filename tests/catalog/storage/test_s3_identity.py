@@ -10,7 +10,7 @@ from catalog.errors import NotComposableError
 from catalog.location import Location
 from catalog.storage import RetryPolicy
 from catalog.storage.clients import open_client
-from catalog.storage.s3_identity import address, find_credentials
+from catalog.storage.s3_identity import address, environment_proxy, find_credentials
 from catalog.storage.settings import ClientSettings
 
 LOCATION = Location.parse("s3://bucket/a b/x=1%3A2/ü'(z)!~.parquet")
@@ -86,3 +86,15 @@ def test_a_profile_that_is_missing_is_told(nowhere: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(NotComposableError, match="credentials"):
         find_credentials(ClientSettings({}))
+
+
+def test_the_proxy_of_the_environment_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", "store.test")
+    assert environment_proxy("https://s3.test/bucket") == "http://proxy:3128"
+    assert environment_proxy("https://store.test/bucket") is None
+    assert environment_proxy("http://s3.test/bucket") is None
+    monkeypatch.setenv("all_proxy", "http://other:3128")
+    assert environment_proxy("http://s3.test/bucket") == "http://other:3128"
