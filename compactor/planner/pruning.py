@@ -17,7 +17,7 @@ from compactor.planner.plan import FileGroup, Pruning, Touched
 
 PROBES = 9
 # Values that stand for the rows of a row group: evenly between its minimum and maximum.
-_POINTS = 8
+_POINTS = 16
 _NUMBER_BYTES = 8
 
 
