@@ -29,8 +29,8 @@ _SUSPECT = (
 # Never encoded in what we write; a reader decodes whatever is.
 _PLAIN = "/=:+,@~!$'()*;&"
 _FOREIGN = (
-    "files outside of the table's directory are read only below the prefixes that the property"
-    " delta.read-prefixes names"
+    "files outside of the table's directory are read only below the prefixes that the variable"
+    " DELTA_READ_PREFIXES or the property delta.read-prefixes names"
 )
 _HEX = np.full(256, 255, np.uint8)
 _HEX[np.frombuffer(b"0123456789", np.uint8)] = np.arange(10)

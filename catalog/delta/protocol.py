@@ -48,6 +48,8 @@ def _refused(reason: str) -> Feature:
 
 # Asked for by tables of `deltalake` that have no such column.
 _VARIANT = _tolerated("tables may ask for it without a variant column; a column is refused")
+_FOR_ICEBERG = _handled("outputs hold partition columns and the ids of nested ones, too")
+_TOO_NEW_FOR_ICEBERG = _refused("its outputs might lack what Iceberg's readers ask for")
 _BY_CATALOG = _refused("its commits belong to a catalog, not to its log")
 _REDIRECTED = _refused("it has been replaced by a table at another place")
 _WIDENING = _handled("files with the narrower type are read as the wider one")
@@ -75,11 +77,11 @@ FEATURES: Mapping[str, Feature] = {
     "vacuumProtocolCheck": _tolerated("whoever cleans up must have read the protocol; we have"),
     "checkpointProtection": _tolerated("only the removal of old commits is restricted"),
     "materializePartitionColumns": _handled("outputs hold the partition columns, too"),
-    "icebergCompatV1": _refused("its outputs would lack what Iceberg's readers ask for"),
-    "icebergCompatV2": _refused("its outputs would lack what Iceberg's readers ask for"),
-    "icebergCompatV3": _refused("its outputs would lack what Iceberg's readers ask for"),
-    "icebergWriterCompatV1": _refused("its outputs would lack what Iceberg's readers ask for"),
-    "icebergWriterCompatV3": _refused("its outputs would lack what Iceberg's readers ask for"),
+    "icebergCompatV1": _FOR_ICEBERG,
+    "icebergCompatV2": _FOR_ICEBERG,
+    "icebergCompatV3": _TOO_NEW_FOR_ICEBERG,
+    "icebergWriterCompatV1": _TOO_NEW_FOR_ICEBERG,
+    "icebergWriterCompatV3": _TOO_NEW_FOR_ICEBERG,
     "variantType": _VARIANT,
     "variantType-preview": _VARIANT,
     "variantShredding": _VARIANT,
@@ -103,6 +105,7 @@ _BY_WRITER_VERSION = {
     5: ("columnMapping",),
     6: ("identityColumns",),
 }
+_ICEBERG_SWITCHES = ("delta.enableIcebergCompatV1", "delta.enableIcebergCompatV2")
 _COORDINATORS = (
     "delta.coordinatedCommits.commitCoordinator-preview",
     "delta.managedCommits.commitOwner",
@@ -174,6 +177,7 @@ def has_in_commit_timestamps(protocol: Protocol, metadata: Metadata) -> bool:
     return is_on and "inCommitTimestamp" in features_of(protocol)
 
 
-def stores_partitions(protocol: Protocol) -> bool:
+def stores_partitions(protocol: Protocol, metadata: Metadata) -> bool:
     """Tell whether data files must hold the partition columns."""
-    return "materializePartitionColumns" in features_of(protocol)
+    is_for_iceberg = any(is_set(metadata.configuration, name) for name in _ICEBERG_SWITCHES)
+    return is_for_iceberg or "materializePartitionColumns" in features_of(protocol)

@@ -12,7 +12,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -41,6 +41,8 @@ _DECIMAL = re.compile(r"decimal\(\s*(\d+)\s*,\s*(-?\d+)\s*\)")
 _TEXT = re.compile(r"(?:var)?char\(\s*\d+\s*\)")
 # A column that holds nothing, and that no file has.
 _NOTHING = "void"
+
+_NESTED_IDS = "delta.columnMapping.nested.ids"
 
 # Beyond every id that a table gives to its columns; Iceberg reserves the same two for the same.
 ROW_ID, ROW_VERSION = 2147483540, 2147483539
@@ -119,31 +121,58 @@ class _SchemaReader:
 
     def _field(self, document: Mapping[str, Any], depth: int) -> pa.Field:
         name, number = str(document["name"]), next(self._numbers)
+        physical_name, ids = name, {}
         if self._is_mapped:
             metadata = document["metadata"]
-            name = str(metadata["delta.columnMapping.physicalName"])
+            physical_name = str(metadata["delta.columnMapping.physicalName"])
             number = int(metadata["delta.columnMapping.id"])
-        kind = self._type(document["type"], str(document["name"]), depth)
-        return pa.field(name, kind, metadata={FIELD_ID_KEY: str(number).encode()})
+            ids = dict(metadata.get(_NESTED_IDS) or {})
+        place = _Place(name, physical_name, ids, depth)
+        return pa.field(physical_name, self._type(document["type"], place), metadata=_tag(number))
 
-    def _type(self, kind: Any, column: str, depth: int) -> pa.DataType:
-        if depth > _DEPTH_MAX:
-            raise CorruptTableError(f"the column {column!r} is nested too deeply")
+    def _type(self, kind: Any, place: _Place) -> pa.DataType:
+        if place.depth > _DEPTH_MAX:
+            raise CorruptTableError(f"the column {place.column!r} is nested too deeply")
         if isinstance(kind, str):
-            return _plain(kind, column)
+            return _plain(kind, place.column)
         match kind["type"]:
             case "struct":
-                fields = list(self.fields(kind, depth + 1))
+                fields = list(self.fields(kind, place.depth + 1))
                 _refuse_twice([field.name for field in fields])
                 return pa.struct(fields)
             case "array":
-                inner = self._type(kind["elementType"], column, depth + 1)
-                return pa.list_(pa.field("element", inner))
+                return pa.list_(self._inner("element", kind["elementType"], place))
             case "map":
-                key = self._type(kind["keyType"], column, depth + 1)
-                value = self._type(kind["valueType"], column, depth + 1)
-                return pa.map_(pa.field("key", key, nullable=False), pa.field("value", value))
-        raise _unknown_type(str(kind["type"]), column)
+                key = self._inner("key", kind["keyType"], place).with_nullable(False)
+                return pa.map_(key, self._inner("value", kind["valueType"], place))
+        raise _unknown_type(str(kind["type"]), place.column)
+
+    def _inner(self, part: str, kind: Any, outer: _Place) -> pa.Field:
+        """Return what a list or a map holds; it has an id of its own in tables made for Iceberg."""
+        path = f"{outer.path}.{part}"
+        inner = self._type(kind, replace(outer, path=path, depth=outer.depth + 1))
+        return pa.field(part, inner, metadata=_tag(outer.ids.get(path)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in the schema a type stands.
+
+    Attributes:
+        column: name of the innermost field around it, for messages.
+        path: physical name of that field, and the way from there through lists and maps.
+        ids: ids of what that field's lists and maps hold, by path.
+        depth: how many types are around it.
+    """
+
+    column: str
+    path: str
+    ids: Mapping[str, int]
+    depth: int
+
+
+def _tag(number: int | None) -> dict[bytes, bytes] | None:
+    return None if number is None else {FIELD_ID_KEY: str(int(number)).encode()}
 
 
 def _plain(kind: str, column: str) -> pa.DataType:
@@ -186,6 +215,6 @@ def _row_tracking(configuration: Mapping[str, str]) -> list[pa.Field]:
             f"the table tracks rows, but lacks the property {_ROW_ID_NAME} or {_ROW_VERSION_NAME}"
         )
     return [
-        pa.field(name, pa.int64(), metadata={FIELD_ID_KEY: str(number).encode()})
+        pa.field(name, pa.int64(), metadata=_tag(number))
         for name, number in zip(names, (ROW_ID, ROW_VERSION), strict=True)
     ]

@@ -22,8 +22,10 @@ from catalog.storage import Storage
 from catalog.table import MapFunction
 from catalog.upkeep import UpkeepOperation
 
-# Prefixes besides the table's own that its files may be read from, separated by commas.
+# Prefixes besides the table's own that its files may be read from, separated by commas: a property
+# of whoever opens it, or else a variable of the environment; never a property of the table itself.
 READ_PREFIXES = "delta.read-prefixes"
+_READ_PREFIXES_VARIABLE = "DELTA_READ_PREFIXES"
 # How writers agree on commits where the store could not; delta-rs reads it from here, too.
 _LOCKING = "AWS_S3_LOCKING_PROVIDER"
 
@@ -42,7 +44,8 @@ class DeltaTable:
         self._name = name
         self._root = root
         self._storage = Storage.from_properties(properties)
-        prefixes = [Location.parse(one) for one in _listed(properties.get(READ_PREFIXES, ""))]
+        admitted = properties.get(READ_PREFIXES) or os.environ.get(_READ_PREFIXES_VARIABLE, "")
+        prefixes = map(Location.parse, _listed(admitted))
         self._paths = Paths(root, Confinement((root, *prefixes)))
         self._known: tuple[LogSegment, TableState] | None = None
         self._last: tuple[LogSegment, TableState] | None = None
@@ -169,7 +172,7 @@ class DeltaTable:
     def _columns(self, state: TableState) -> Columns:
         return read_columns(
             state.metadata,
-            stores_partitions=stores_partitions(state.protocol),
+            stores_partitions=stores_partitions(state.protocol, state.metadata),
             tracks_rows=tracks_rows(state.protocol, state.metadata),
         )
 

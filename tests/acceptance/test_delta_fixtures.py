@@ -24,7 +24,7 @@ from tests.judges.delta_features import FEATURE_TABLES, FeatureTable
 from tests.judges.make_delta_fixtures import unpack
 
 POLICY = Policy(min_input_files=2)
-REFUSED = {"variant": "type variant", "iceberg_compat": "icebergCompatV2"}
+REFUSED = {"variant": "type variant"}
 COMPACTED = [one for one in FEATURE_TABLES if one.name not in REFUSED and not one.is_cloned]
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import DeltaTable as PeerTable
 
+from catalog.delta.table import DeltaTable
 from catalog.model import KEEP_ALL
 from catalog.open import open_table
 
@@ -18,7 +20,7 @@ Reader = Callable[[str], pa.Table]
 
 def read_with_deltalake(path: str) -> pa.Table:
     """Read through delta-rs."""
-    return pa.table(DeltaTable(path).scan())
+    return pa.table(PeerTable(path).scan())
 
 
 def read_with_polars(path: str) -> pa.Table:
@@ -29,10 +31,12 @@ def read_with_polars(path: str) -> pa.Table:
 def read_ids_with_duckdb(path: str) -> pa.Table:
     """Read the column `id` from the files that we take for live, with DuckDB."""
     table = open_table(path)
+    assert isinstance(table, DeltaTable)
     snapshot = table.snapshot()
     files, inventory = table.files(snapshot), table.inventory(snapshot)
     selections = files.selections(inventory)
-    column = next(field for field in files.schema.arrow if field.name.endswith("id"))
+    schema = json.loads(table.load()[1].metadata.schema_text)
+    column = files.schema.arrow[[one["name"] for one in schema["fields"]].index("id")]
     parts = [pa.table({"id": pa.array([], pa.int64())})]
     for one in inventory.slices():
         rows = duckdb.sql(

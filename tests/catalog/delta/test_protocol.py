@@ -11,6 +11,7 @@ from catalog.delta.protocol import (
     features_of,
     has_in_commit_timestamps,
     refuse_unsupported,
+    stores_partitions,
     tracks_rows,
 )
 from catalog.errors import UnsupportedTableError
@@ -100,3 +101,10 @@ def test_features_are_used_when_they_are_switched_on() -> None:
     assert not tracks_rows(times, table(delta_enableRowTracking="true"))
     assert has_in_commit_timestamps(times, table(delta_enableInCommitTimestamps="TRUE"))
     assert not has_in_commit_timestamps(times, table())
+
+
+def test_partition_columns_are_stored_for_readers_of_iceberg() -> None:
+    assert stores_partitions(named("materializePartitionColumns"), table())
+    for_iceberg = named("icebergCompatV2", "columnMapping")
+    assert stores_partitions(for_iceberg, table(delta_enableIcebergCompatV2="true"))
+    assert not stores_partitions(for_iceberg, table())

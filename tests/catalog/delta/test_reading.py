@@ -262,7 +262,9 @@ def test_vectors_of_another_cardinality(tmp_path: Path) -> None:
 # --- other tables' files, other writers' commits -----------------------------------------------
 
 
-def test_files_of_another_table_have_partitions_of_their_own(tmp_path: Path) -> None:
+def test_files_of_another_table_have_partitions_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, clone = tmp_path / "source", tmp_path / "clone"
     source.mkdir()
     foreign = add(f"file://{source}/k=x/a", partitionValues={"k": "x"})
@@ -281,6 +283,8 @@ def test_files_of_another_table_have_partitions_of_their_own(tmp_path: Path) -> 
     assert side.locate(files[0]["path"]).is_within(Location.parse(str(source)))
     for one in files:
         assert side.new_location(one["partition_key"], "c").is_within(Location.parse(str(clone)))
+    monkeypatch.setenv("DELTA_READ_PREFIXES", f"s3://other/lake,{source}")
+    assert inventory_of(table_at(clone)).file_count == 2
 
 
 def test_tables_whose_writers_agree_elsewhere_are_refused(

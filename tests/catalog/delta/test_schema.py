@@ -119,6 +119,21 @@ def test_mapped_columns_have_physical_names_and_ids(mode: str) -> None:
     assert (day.name, day.physical_name, day.field_id) == ("day", "col-8", 8)
 
 
+def test_what_lists_and_maps_hold_has_ids_in_tables_made_for_iceberg() -> None:
+    kind = mapping("string", array(struct(mapped("d", 9, array("long")))))
+    ids = {"col-7.key": 20, "col-7.value": 21, "col-7.value.element": 22}
+    outer, inner = mapped("a", 7, kind), kind["valueType"]["elementType"]["fields"][0]
+    outer["metadata"]["delta.columnMapping.nested.ids"] = ids
+    inner["metadata"]["delta.columnMapping.nested.ids"] = {"col-9.element": 23}
+    (field,) = columns_of(outer, configuration={"delta.columnMapping.mode": "name"}).schema.arrow
+
+    lists = field.type.item_field
+    assert [field_id(field.type.key_field), field_id(lists)] == [20, 21]
+    assert field_id(lists.type.value_field) == 22
+    innermost = lists.type.value_field.type.field("col-9")
+    assert [field_id(innermost), field_id(innermost.type.value_field)] == [9, 23]
+
+
 def test_partition_columns_are_stored_when_asked_for() -> None:
     fields = column("a"), column("day", "date")
     assert columns_of(*fields, partitions=("day",)).schema.stored.arrow.names == ["a"]
