@@ -14,9 +14,10 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,10 +29,11 @@ from catalog.delta.checkpoints import Part, batches, opened, small_actions_of, t
 from catalog.delta.file_columns import FileColumns, superseded
 from catalog.delta.head import CommitTarget
 from catalog.delta.intervals import interval_seconds
+from catalog.delta.json_actions import blocks, lines_of
 from catalog.delta.log import LogSegment, checkpoint_name
 from catalog.delta.properties import is_set
 from catalog.delta.protocol import features_of
-from catalog.delta.reconciliation import Reconciled, raw_actions
+from catalog.delta.reconciliation import Reconciled
 from catalog.delta.replay import checkpoint_parts
 from catalog.delta.state import TableState
 from catalog.delta.vacuum import RETENTION, WEEK_SECONDS
@@ -49,6 +51,8 @@ _LAST = "_last_checkpoint"
 # Rows of one row group: about a kilobyte each.
 _GROUP_ROWS = 1 << 15
 _TAIL_ROWS = 1 << 14
+# Commits are in memory while a checkpoint is written: after a commit, no more than this of them.
+_TAIL_BYTES_MAX = 64 << 20
 _UNFINISHED = re.compile(r"\.\d{20}\.checkpoint\.parquet\.[0-9a-f]{16}\.tmp")
 _UNFINISHED_MS_MAX = 24 * 3_600_000
 
@@ -92,7 +96,8 @@ def checkpoint_if_due(target: CommitTarget) -> None:
     """Write a checkpoint after a commit, where one is due: if it fails, the commit has not."""
     try:
         segment, state = target.current()
-        if is_due(segment, state):
+        tail_bytes = sum(commit.file.size_bytes for commit in segment.commits)
+        if is_due(segment, state) and tail_bytes <= _TAIL_BYTES_MAX:
             write_checkpoint(target, segment, state)
     except CatalogError as fault:
         _LOG.info("no checkpoint was written: %s", fault)
@@ -130,7 +135,6 @@ class _Content:
 
     storage: Storage
     segment: LogSegment
-    columns: FileColumns
     tail: Reconciled
     later: pa.Table
     facts: list[tuple[str, Raw]]
@@ -140,19 +144,19 @@ class _Content:
 
     @staticmethod
     def of(target: CommitTarget, segment: LogSegment, state: TableState) -> _Content:
-        tail = Reconciled()
+        tail = Reconciled(FileColumns(target.paths, ()))
         for part in top_parts(segment):
             for kind, raw in small_actions_of(target.storage, part):
-                tail.apply([(kind, raw)], target.paths)
+                tail.add_fact(kind, raw)
         for commit in segment.commits:
             location = segment.locate(commit.file)
-            tail.apply(raw_actions(target.storage.read(location), str(location)), target.paths)
+            for block in blocks(target.storage, location, commit.file.size_bytes):
+                tail.apply(block, str(location))
         now_ms = int(time.time() * 1000)
         kept_seconds = interval_seconds(state.metadata.configuration, RETENTION, WEEK_SECONDS)
         return _Content(
             target.storage,
             segment,
-            FileColumns(target.paths, ()),
             tail=tail,
             later=_identities(tail),
             facts=_facts(tail, state, now_ms),
@@ -163,18 +167,17 @@ class _Content:
         """Yield the rows: small facts, what commits came to, what the checkpoint before holds."""
         for kind, raw in self.facts:
             yield rows_of(kind, [raw])
-        for kind in ("add", "remove"):
-            raws = [raw for found, raw in self.tail.files.values() if found == kind]
-            for start in range(0, len(raws), _TAIL_ROWS):
-                table = rows_of(kind, raws[start : start + _TAIL_ROWS])
-                yield self._counted(kind, self._needed(kind, table[kind].combine_chunks()))
+        tail = iter(self.tail.files.values())
+        while lines := list(islice(tail, _TAIL_ROWS)):
+            for kind, actions in _actions_of(lines):
+                yield self._counted(kind, self._needed(kind, actions))
         for part in checkpoint_parts(self.storage, self.segment):
             yield from self._passed(part)
 
     def _passed(self, part: Part) -> Iterator[pa.Table]:
         """Yield what still holds of a part of the checkpoint before."""
         for kind, actions in _actions_in(self.storage, part):
-            gone = superseded(self.columns.identities(actions), self.later)
+            gone = superseded(self.tail.columns.identities(actions), self.later)
             kept = actions if gone is None else actions.filter(pc.invert(gone))
             yield self._counted(kind, self._needed(kind, kept))
 
@@ -192,7 +195,8 @@ class _Content:
 def _actions_in(storage: Storage, part: Part) -> Iterator[tuple[str, pa.StructArray]]:
     """Yield the file actions of a part by kind, batch by batch."""
     if part.is_json:
-        yield from _json_actions_in(storage, part)
+        for block in blocks(storage, part.location, part.size_bytes):
+            yield from _actions_of(lines_of(block))
         return
     with opened(storage, part) as file:
         for kind, wanted in (("add", ADD), ("remove", REMOVE)):
@@ -202,11 +206,13 @@ def _actions_in(storage: Storage, part: Part) -> Iterator[tuple[str, pa.StructAr
                     yield kind, in_column(kind, actions)[kind].combine_chunks()
 
 
-def _json_actions_in(storage: Storage, part: Part) -> Iterator[tuple[str, pa.StructArray]]:
+def _actions_of(lines: Iterable[bytes]) -> Iterator[tuple[str, pa.StructArray]]:
+    """Yield the file actions of lines by kind."""
     found: dict[str, list[Raw]] = {"add": [], "remove": []}
-    for kind, raw in raw_actions(storage.read(part.location), str(part.location)):
-        if kind in found:
-            found[kind].append(raw)
+    for line in lines:
+        for kind, raw in json.loads(line).items():
+            if kind in found:
+                found[kind].append(raw)
     for kind, raws in found.items():
         if raws:
             yield kind, rows_of(kind, raws)[kind].combine_chunks()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -18,11 +18,11 @@ from catalog.delta.actions import (
     DomainMetadata,
     Metadata,
     Txn,
-    parse_commit,
 )
 from catalog.delta.actions import (
     Protocol as TableProtocol,
 )
+from catalog.delta.json_actions import blocks
 from catalog.delta.log import LOG_DIRECTORY, CommitFile, LogSegment, commit_name
 from catalog.delta.named_adds import NamedAddReader, NamedAdds, only_live
 from catalog.delta.paths import Paths
@@ -105,7 +105,7 @@ class Heads:
         self._listed_at = now if version is None else self._listed_at
         adds, infos = self._reader.checkpointed(segment), list[CommitInfo]()
         for commit in segment.commits:
-            actions = self._actions(segment, commit)
+            actions = tuple(self._actions(segment, commit))
             adds = self._reader.follow(adds, actions)
             infos += [one for one in actions if isinstance(one, CommitInfo)]
         return Head(state, adds, tuple(infos))
@@ -120,22 +120,21 @@ class Heads:
                 data = self._target.storage.read(commit_location(self._target.paths.root, version))
             except ObjectNotFoundError:
                 return head
-            actions = parse_commit(data, name=commit_name(version))
-            head = self._after(head, actions)
+            head = self._after(head, self._reader.actions_in(data, commit_name(version)))
 
-    def _actions(self, segment: LogSegment, commit: CommitFile) -> tuple[Action, ...]:
+    def _actions(self, segment: LogSegment, commit: CommitFile) -> Iterator[Action]:
         location = segment.locate(commit.file)
         try:
-            return parse_commit(self._target.storage.read(location), name=str(location))
+            for block in blocks(self._target.storage, location, commit.file.size_bytes):
+                yield from self._reader.actions_in(block, str(location))
         except ObjectNotFoundError as fault:
             raise CorruptTableError(f"a commit was removed while it was read: {fault}") from fault
 
-    def _after(self, head: Head, actions: Iterable[Action]) -> Head:
-        found = tuple(actions)
-        infos = tuple(one for one in found if isinstance(one, CommitInfo))
+    def _after(self, head: Head, actions: tuple[Action, ...]) -> Head:
+        infos = tuple(one for one in actions if isinstance(one, CommitInfo))
         return Head(
-            state=next_state(head.state, found),
-            adds=self._reader.follow(head.adds, found),
+            state=next_state(head.state, actions),
+            adds=self._reader.follow(head.adds, actions),
             since=head.since + infos,
         )
 

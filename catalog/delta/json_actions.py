@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
@@ -36,11 +38,13 @@ class FileActions:
         identities: path and vector of each.
         is_add: whether it adds; else it removes.
         added: the files that are added, in the same order.
+        lines: which line each stands in, counted from 0, blank ones left out.
     """
 
     identities: pa.Table
     is_add: pa.BooleanArray
     added: pa.Table
+    lines: npt.NDArray[np.int64]
 
 
 def blocks(storage: Storage, location: Location, size_bytes: int) -> Iterator[bytes]:
@@ -100,15 +104,23 @@ def file_actions(block: bytes, columns: FileColumns, name: str) -> FileActions:
     except CorruptTableError as fault:
         raise CorruptTableError(f"{name}: {fault}") from fault
     order = pc.or_(is_add, removes.is_valid())
-    return _in_order(is_add.filter(order), added, removed)
+    lines = np.flatnonzero(order.to_numpy(False))
+    return _in_order(is_add.filter(order), added, removed, lines)
 
 
-def _in_order(is_add: pa.BooleanArray, added: pa.Table, removed: pa.Table) -> FileActions:
+def lines_of(block: bytes) -> list[bytes]:
+    """Return the lines that `FileActions.lines` counts."""
+    return [line for line in block.split(b"\n") if line.strip()]
+
+
+def _in_order(
+    is_add: pa.BooleanArray, added: pa.Table, removed: pa.Table, lines: npt.NDArray[np.int64]
+) -> FileActions:
     both = pa.concat_tables([added.select(removed.column_names), removed]).combine_chunks()
     flags = is_add.to_numpy(False)
     rows = flags.cumsum() - 1
     rows[~flags] = len(added) + (~flags).cumsum()[~flags] - 1
-    return FileActions(both.take(pa.array(rows, pa.int64())), is_add, added)
+    return FileActions(both.take(pa.array(rows, pa.int64())), is_add, added, lines)
 
 
 def _parse(block: bytes, columns: FileColumns, name: str) -> pa.Table:

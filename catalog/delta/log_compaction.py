@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from catalog.delta.contents import lines
+from catalog.delta.file_columns import FileColumns
 from catalog.delta.head import CommitTarget
+from catalog.delta.json_actions import blocks
 from catalog.delta.log import LogSegment, compacted_name
-from catalog.delta.reconciliation import Reconciled, raw_actions
+from catalog.delta.reconciliation import Reconciled
 from catalog.errors import ObjectExistsError
 from catalog.upkeep import UpkeepOrder, UpkeepResult
 
@@ -47,10 +49,10 @@ class LogCompaction:
         return UpkeepResult(self.name, 1, len(content), note)
 
     def _content(self, segment: LogSegment) -> bytes:
-        found = Reconciled()
+        found = Reconciled(FileColumns(self.target.paths, ()))
         for commit in segment.commits:
             location = segment.locate(commit.file)
-            data = self.target.storage.read(location)
-            found.apply(raw_actions(data, str(location)), self.target.paths)
-        actions = (*found.small_actions(), *found.files.values())
-        return lines({kind: raw} for kind, raw in actions)
+            for block in blocks(self.target.storage, location, commit.file.size_bytes):
+                found.apply(block, str(location))
+        small = lines({kind: raw} for kind, raw in found.small_actions())
+        return small + b"".join(line + b"\n" for line in found.files.values())

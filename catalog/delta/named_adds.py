@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from catalog.delta.actions import Action, Add, Remove, parse_action, parse_commit
 from catalog.delta.checkpoints import Part
+from catalog.delta.file_columns import FileColumns
+from catalog.delta.json_actions import blocks, file_actions, lines_of, small_actions
 from catalog.delta.log import LogSegment
 from catalog.delta.paths import Paths
 from catalog.delta.replay import checkpoint_parts
@@ -53,7 +55,7 @@ class NamedAddReader:
         self._storage = storage
         self._paths = paths
         self._names = pa.array(sorted(names), pa.string())
-        self._wanted = frozenset(names)
+        self._columns = FileColumns(paths, ())
 
     def checkpointed(self, segment: LogSegment) -> NamedAdds:
         """Return the wanted files that the checkpoint of a version lists.
@@ -62,29 +64,38 @@ class NamedAddReader:
             CorruptTableError: the checkpoint cannot be read.
         """
         return {
-            identity_of(self._paths.resolve_one(add.path), add): add
+            _identity(self._paths.resolve_one(add.path), add): add
             for part in checkpoint_parts(self._storage, segment)
             for add in self._adds_in(part)
         }
 
+    def actions_in(self, block: bytes, name: str) -> tuple[Action, ...]:
+        """Return the actions of a commit but those about files that are not wanted.
+
+        Raises:
+            CorruptTableError: the commit is cut off or malformed.
+        """
+        found, lines = file_actions(block, self._columns, name), lines_of(block)
+        is_wanted = pc.is_in(found.identities["path"].combine_chunks(), self._names)
+        chosen = (lines[line] for line in found.lines[is_wanted.to_numpy(False)].tolist())
+        small = (parse_action(kind, raw) for kind, raw in small_actions(block, name))
+        files = parse_commit(b"\n".join(chosen), name=name)
+        return (*(one for one in small if one is not None), *files)
+
     def follow(self, before: NamedAdds, actions: Iterable[Action]) -> NamedAdds:
-        """Return the wanted files after a commit."""
+        """Return the wanted files after a commit, given its actions about these."""
         files = [one for one in actions if isinstance(one, Add | Remove)]
-        stored = pa.array([one.path for one in files], pa.string())
-        paths = self._paths.resolve(stored).to_pylist()
-        wanted = [pair for pair in zip(paths, files, strict=True) if pair[0] in self._wanted]
-        if not wanted:
-            return before
-        gone = {identity_of(path, one) for path, one in wanted if isinstance(one, Remove)}
+        wanted = [(self._paths.resolve_one(one.path), one) for one in files]
+        gone = {_identity(path, one) for path, one in wanted if isinstance(one, Remove)}
         kept = {key: add for key, add in before.items() if key not in gone}
-        return kept | {identity_of(path, one): one for path, one in wanted if isinstance(one, Add)}
+        return kept | {_identity(path, one): one for path, one in wanted if isinstance(one, Add)}
 
     def _adds_in(self, part: Part) -> Iterator[Add]:
         try:
             if part.is_json:
-                actions = parse_commit(self._storage.read(part.location), name=str(part.location))
-                adds = (one for one in actions if isinstance(one, Add))
-                yield from (one for one in adds if self._is_wanted_path(one.path))
+                for block in blocks(self._storage, part.location, part.size_bytes):
+                    actions = self.actions_in(block, str(part.location))
+                    yield from (one for one in actions if isinstance(one, Add))
                 return
             with self._storage.open_input(part.location, size_bytes=part.size_bytes) as source:
                 yield from self._from_parquet(pq.ParquetFile(source))
@@ -116,9 +127,6 @@ class NamedAddReader:
         is_wanted = pc.is_in(self._paths.resolve(stored.drop_null()), self._names)
         return pc.replace_with_mask(pa.array([False] * len(stored)), stored.is_valid(), is_wanted)
 
-    def _is_wanted_path(self, stored: str) -> bool:
-        return self._paths.resolve_one(stored) in self._wanted
-
 
 def only_live(adds: NamedAdds) -> Mapping[str, Add]:
     """Return live files by their absolute location.
@@ -132,8 +140,7 @@ def only_live(adds: NamedAdds) -> Mapping[str, Add]:
     return found
 
 
-def identity_of(path: str, action: Add | Remove) -> Identity:
-    """Return what tells a file apart that an action is about."""
+def _identity(path: str, action: Add | Remove) -> Identity:
     vector = action.deletion_vector
     return path, "" if vector is None else vector.unique_id
 
