@@ -338,12 +338,12 @@ def test_credentials_come_from_the_environment(
 
 def test_unfinished_uploads_of_an_object_are_aborted(s3_endpoint: str, bucket: Location) -> None:
     storage = s3_storage(s3_endpoint)
-    for name in ("job-0000.parquet", "job-0000.parquet.other"):
+    for name in ("x=1&y <ü>/job-0000.parquet", "x=1&y <ü>/job-0000.parquet.other"):
         output = storage.open_output(bucket.child(name))
         output.write(bytes(20 * MIB))
     assert unfinished_uploads(s3_endpoint, bucket) == 2
-    assert storage.abort_uploads(bucket.child("job-0000.parquet")) == 1
-    assert storage.abort_uploads(bucket.child("job-0000.parquet")) == 0
+    assert storage.abort_uploads(bucket.child("x=1&y <ü>/job-0000.parquet")) == 1
+    assert storage.abort_uploads(bucket.child("x=1&y <ü>/job-0000.parquet")) == 0
     assert unfinished_uploads(s3_endpoint, bucket) == 1
 
 
