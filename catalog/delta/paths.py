@@ -7,6 +7,7 @@ table, or absolute (shallow clones name the files of another table).
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -26,7 +27,8 @@ _SUSPECT = (
     r"[\x00-\x1f\x7f-\x{9f}?#]|//|/$|^$|(?i:%2e|%25)"
     r"|(?i:^|/|\\|%2f|%5c)\.\.?(?i:$|/|\\|%2f|%5c)"
 )
-# Never encoded in what we write; a reader decodes whatever is.
+# Never encoded in what we write; a reader decodes whatever is. The vacuum of the reference writer
+# compares paths as they are spelled, and removes what is spelled otherwise than Java does it.
 _PLAIN = "/=:+,@~!$'()*;&"
 _FOREIGN = (
     "files outside of the table's directory are read only below the prefixes that the variable"
@@ -76,7 +78,8 @@ class Paths:
 
     def stored(self, location: Location) -> str:
         """Return how the log spells the location of a file in the table."""
-        return quote(location.relative_to(self.root), safe=_PLAIN)
+        path = location.relative_to(self.root)
+        return "".join(one if _is_letter_beyond_ascii(one) else quote(one, _PLAIN) for one in path)
 
     def is_foreign(self, resolved: pa.StringArray) -> npt.NDArray[np.bool_]:
         """Tell which files lie outside of the table's own directory."""
@@ -96,6 +99,11 @@ class Paths:
         if not location.is_within(self.root):
             return str(location)
         return str(self.root.child(location.relative_to(self.root)))
+
+
+def _is_letter_beyond_ascii(letter: str) -> bool:
+    """Tell what `java.net.URI` leaves as it is beyond ASCII: all but spaces and controls."""
+    return not letter.isascii() and unicodedata.category(letter) not in ("Zs", "Zl", "Zp", "Cc")
 
 
 def decode(stored: pa.StringArray) -> pa.StringArray:
