@@ -57,8 +57,8 @@ class Judged:
         return spelled(table, [name for name in table.column_names if name not in TRACKING])
 
     def version(self) -> int:
-        logs = Path(self.path, "_delta_log").glob("*[0-9].json")
-        return max(int(path.stem) for path in logs)
+        logs = Path(self.path, "_delta_log").glob("*.json")
+        return max(int(path.stem) for path in logs if path.stem.isdigit())
 
     def compact(self, code: int = 0) -> dict:
         arguments = ("--yes", "--min-input-files", "2", "--verify", "full")
