@@ -252,6 +252,8 @@ class FileLayout:
         bloom_filters: (dotted column name, false positive probability) of the wanted filters.
         footer_metadata: key-value pairs that the format requires in the footer.
         sort_order: how the table wants the rows of a file ordered; empty when it does not care.
+        is_codec_required: whether the table asks for the codec; where it does not, what has another
+            one may stay as it is.
     """
 
     target_file_size_bytes: int
@@ -264,6 +266,7 @@ class FileLayout:
     bloom_filters: tuple[tuple[str, float], ...] = ()
     footer_metadata: tuple[tuple[str, str], ...] = ()
     sort_order: tuple[SortField, ...] = ()
+    is_codec_required: bool = True
 
 
 @dataclass(frozen=True, slots=True)

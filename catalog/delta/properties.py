@@ -14,7 +14,7 @@ _TARGET_BYTES = 256 * MIB
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _CODEC_NAMES = ("delta.parquet.compression.codec", "parquet.compression")
-# What all writers of Delta tables use when nothing is said: other files would not be copied.
+# What most writers of Delta tables use when nothing is said.
 _CODEC = "snappy"
 _CODECS = {
     "snappy": "snappy",
@@ -42,6 +42,7 @@ def file_layout(configuration: Mapping[str, str]) -> FileLayout:
         dictionary_page_size_bytes=_size(configuration, "delta.parquet.dictionary.page.size", MIB),
         codec=_codec(configuration),
         codec_level=None,
+        is_codec_required=any(configuration.get(name) for name in _CODEC_NAMES),
     )
 
 

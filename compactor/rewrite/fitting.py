@@ -201,8 +201,9 @@ class Form:
             encoding: the way.
             keeps_layout: whether copies must have its codec and its Bloom filters.
         """
-        like = encoding.empty_footer()
-        codec = _CODECS.get(encoding.layout.codec, -1) if keeps_layout else None
+        like, layout = encoding.empty_footer(), encoding.layout
+        is_required = keeps_layout and layout.is_codec_required
+        codec = _CODECS.get(layout.codec, -1) if is_required else None
         filtered: frozenset[int] = encoding.filtered_leaves() if keeps_layout else frozenset()
         return cls(
             encoding, like, tuple(one.leaves for one in like.schema.columns), codec, filtered
