@@ -24,6 +24,15 @@ FORBIDDEN_NAMES = {"utils", "util", "common", "misc", "helpers", "manager"}
 
 # Modules that decide and never act: values in, values out.
 PURE = (
+    "catalog/conflicts.py",
+    "catalog/delta/checkpoint_rows.py",
+    "catalog/delta/contents.py",
+    "catalog/delta/intervals.py",
+    "catalog/delta/peers.py",
+    "catalog/delta/remap.py",
+    "catalog/delta/staleness.py",
+    "catalog/delta/standing.py",
+    "catalog/footer_statistics.py",
     "compactor/parquet/compatibility.py",
     "compactor/parquet/footer.py",
     "compactor/parquet/page_index.py",

@@ -97,7 +97,8 @@ def _proposals(target: CommitTarget, commit: Commit, head: Head) -> Proposals:
         SnapshotNotFoundError: the version that was planned from is gone.
         CorruptTableError: an output is not what was announced.
     """
-    _, base = target.load(int(commit.base.snapshot_id))
+    version = int(commit.base.snapshot_id)
+    base = head.state if version == head.state.version else target.load(version)[1]
     files = target.files(commit.base)
     outputs = {}
     if not why_stale(base, head.state):

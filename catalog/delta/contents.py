@@ -96,10 +96,12 @@ def compose(
         now_ms: the time, in milliseconds since the epoch.
 
     Raises:
-        CorruptTableError: the outputs of a group would not show the rows that its inputs show.
+        CorruptTableError: the outputs of a group would not show the rows that its inputs show, or
+            not in the same partition.
     """
     for one in replacements:
         _require_equal_rows(one)
+        _require_one_partition(one)
     actions = [
         _commit_info(head, replacements, author=author, now_ms=now_ms),
         *(
@@ -258,6 +260,16 @@ def _require_equal_rows(replacement: Replacement) -> None:
         raise CorruptTableError(
             f"outputs would show {shown} rows where their inputs show {replacement.live_rows}"
         )
+
+
+def _require_one_partition(replacement: Replacement) -> None:
+    """Refuse inputs of several partitions; the log spells null as null or as empty text."""
+    found = {
+        tuple(sorted((name, value or "") for name, value in add.partition_values.items()))
+        for add in replacement.removed
+    }
+    if len(found) != 1:
+        raise CorruptTableError(f"files of {len(found)} partitions cannot become files of one")
 
 
 def _deleted(vector: DeletionVector | None) -> int:

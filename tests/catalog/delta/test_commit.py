@@ -18,7 +18,7 @@ from catalog.errors import CorruptTableError
 from tests.catalog.conformance import expected, fill, group_of
 from tests.catalog.delta.lakes import DeltaLake, commits, create_table
 from tests.catalog.delta.tracked import FAR_FUTURE_MS, TrackedLake
-from tests.catalog.groups import plan_all
+from tests.catalog.groups import make_commit, plan_all, rewrite
 
 
 @pytest.fixture
@@ -304,3 +304,13 @@ def test_nothing_is_left_in_the_log_but_versions(lake: DeltaLake) -> None:
     lake.table.commit(plan_all(lake.table))
     names = {one.name for one in (lake.directory / LOG_DIRECTORY).iterdir()}
     assert names == {f"{version:020}.json" for version in range(8)}
+
+
+def test_files_of_two_partitions_cannot_become_one(lake: DeltaLake) -> None:
+    fill(lake)
+    snapshot = lake.table.snapshot()
+    inventory = lake.table.inventory(snapshot)
+    commit = make_commit(snapshot, rewrite(lake.table, snapshot, inventory))
+    with pytest.raises(CorruptTableError, match="2 partitions"):
+        lake.table.commit(commit)
+    assert lake.table.snapshot() == snapshot
