@@ -8,28 +8,19 @@ row groups of which the others are copied.
 from __future__ import annotations
 
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 import pyarrow as pa
 
 from catalog.location import Location
 from catalog.storage import Storage
-from catalog.storage.faults import os_faults
-from compactor.parquet import (
-    Assembly,
-    Footer,
-    SpliceSource,
-    plan_splice,
-    read_footer,
-    write_splice,
-)
+from compactor.parquet import Footer, plan_splice, write_splice
 from compactor.rewrite.encoding import Encoding, footer_schema_text
-from compactor.rewrite.fitting import Form, Patch
+from compactor.rewrite.fitting import Form
 from compactor.rewrite.ladder import Decisions
+from compactor.rewrite.parts import Copied, Joined, Part, Patched, Stretch
 from compactor.rewrite.rolling import is_file_full, is_full_before
 from compactor.rewrite.write import Destination, RollingWriter, WrittenFile
 
@@ -178,10 +169,10 @@ class _MixedFile:
     def __init__(self, location: Location, workshop: _Workshop) -> None:
         self._location = location
         self._workshop = workshop
-        self._parts: list[_Part] = []
-        self._stretch: _Stretch | None = None
-        self._columns: dict[Encoding, _Stretch] = {}
-        self._encoded: list[_Stretch] = []
+        self._parts: list[Part] = []
+        self._stretch: Stretch | None = None
+        self._columns: dict[Encoding, Stretch] = {}
+        self._encoded: list[Stretch] = []
         self.row_group_count = 0
 
     def write(self, batches: list[pa.RecordBatch]) -> int:
@@ -196,8 +187,8 @@ class _MixedFile:
         """Append a row group of an input."""
         self._end_stretch()
         last = self._parts[-1] if self._parts else None
-        if not isinstance(last, _Copied) or last.footer is not footer:
-            last = _Copied(footer, [])
+        if not isinstance(last, Copied) or last.footer is not footer:
+            last = Copied(footer, [])
             self._parts.append(last)
         last.row_groups.append(row_group)
         self.row_group_count += 1
@@ -207,12 +198,12 @@ class _MixedFile:
         self._end_stretch()
         self.row_group_count += 1
         if not batches:
-            self._parts.append(_Joined(patched, None, 0))
+            self._parts.append(Joined(patched, None, 0))
             return 0
         stretch = self._columns.get(encoding)
         if stretch is None:
             stretch = self._columns[encoding] = self._begin_stretch(encoding, batches)
-        self._parts.append(_Joined(patched, stretch, stretch.row_group_count))
+        self._parts.append(Joined(patched, stretch, stretch.row_group_count))
         return stretch.write(batches)
 
     def go_on_with(self, workshop: _Workshop) -> None:
@@ -247,10 +238,10 @@ class _MixedFile:
             stretch.abort()
         self._remove_encoded()
 
-    def _begin_stretch(self, encoding: Encoding, batches: list[pa.RecordBatch]) -> _Stretch:
+    def _begin_stretch(self, encoding: Encoding, batches: list[pa.RecordBatch]) -> Stretch:
         path = self._workshop.scratch / f"{self._location.name}.{len(self._encoded)}"
         rows = sum(batch.num_rows for batch in batches)
-        stretch = _Stretch(path, encoding.fitting(batches), rows)
+        stretch = Stretch(path, encoding.fitting(batches), rows)
         self._encoded.append(stretch)
         return stretch
 
@@ -262,104 +253,3 @@ class _MixedFile:
     def _remove_encoded(self) -> None:
         for stretch in self._encoded:
             stretch.path.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Patched:
-    """A row group of an input of which some columns are copied."""
-
-    footer: Footer
-    row_group: int
-    patch: Patch
-
-    @property
-    def copied_file_bytes(self) -> int:
-        """What the copied columns take in all."""
-        return self.footer.chunks_file_bytes(self.row_group, self.patch.leaves())
-
-
-class _Part(Protocol):
-    """Row groups of an output."""
-
-    def source(self, form: Form) -> SpliceSource | Assembly:
-        """Return where their bytes are, once everything is encoded."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Copied:
-    """Row groups of an input as they are."""
-
-    footer: Footer
-    row_groups: list[int]
-
-    def source(self, form: Form) -> SpliceSource:
-        """Return the row groups."""
-        del form
-        return SpliceSource(self.footer, self.row_groups)
-
-
-@dataclass(frozen=True, slots=True)
-class _Joined:
-    """A row group of an input with columns from a stretch; None when it only loses columns."""
-
-    patched: Patched
-    stretch: _Stretch | None
-    row_group: int
-
-    def source(self, form: Form) -> Assembly:
-        """Return the columns of both, in order."""
-        encoded = None if self.stretch is None else self.stretch.footer
-        copied = self.patched.footer
-        return Assembly(
-            tuple(
-                SpliceSource(encoded, [self.row_group], leaves)
-                if is_encoded and encoded is not None
-                else SpliceSource(copied, [self.patched.row_group], leaves)
-                for is_encoded, leaves in self.patched.patch.parts(form.columns)
-            )
-        )
-
-
-class _Stretch:
-    """A local file of row groups that are encoded one after the other."""
-
-    def __init__(self, path: Path, encoding: Encoding, row_group_rows: int) -> None:
-        self.path = path
-        self.row_group_count = 0
-        self.footer: Footer | None = None
-        self._location = Location.parse(path.as_uri())
-        self._encoding = encoding
-        with os_faults("create", self._location):
-            self._sink = pa.OSFile(str(path), "wb")
-            self._writer = encoding.open_writer(self._sink, row_group_rows=row_group_rows)
-
-    def write(self, batches: list[pa.RecordBatch]) -> int:
-        """Append one row group and return the bytes it took."""
-        rows = self._encoding.table(batches)
-        self.row_group_count += 1
-        with os_faults("write", self._location):
-            before = self._sink.tell()
-            self._writer.write_table(rows, row_group_size=rows.num_rows)
-            return int(self._sink.tell()) - int(before)
-
-    def complete(self, storage: Storage) -> None:
-        """End the file and read its footer."""
-        with os_faults("complete", self._location):
-            self._writer.close()
-            size_bytes = int(self._sink.tell())
-            self._sink.close()
-        self.footer = read_footer(storage, self._location, size_bytes)
-
-    def source(self, form: Form) -> SpliceSource:
-        """Return all its row groups."""
-        del form
-        if self.footer is None:
-            raise ValueError("the file is not complete")
-        return SpliceSource(self.footer, range(self.row_group_count))
-
-    def abort(self) -> None:
-        """Close the file, whatever is in it."""
-        with suppress(OSError, ValueError, pa.ArrowException):
-            self._writer.close()
-        with suppress(OSError):
-            self._sink.close()
