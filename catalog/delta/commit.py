@@ -19,7 +19,7 @@ from catalog.delta.carrying import Carrier, vector_file
 from catalog.delta.checkpoint import checkpoint_if_due
 from catalog.delta.contents import app_id
 from catalog.delta.head import CommitTarget, Head, Heads, commit_location, named_paths
-from catalog.delta.lookup import find, snapshot_of
+from catalog.delta.lookup import find, is_recorded, snapshot_of
 from catalog.delta.outputs import OutputDescriber
 from catalog.delta.peers import warnings
 from catalog.delta.proposal import Proposal, Proposals
@@ -52,6 +52,8 @@ def commit_rewrites(target: CommitTarget, commit: Commit) -> CommitResult:
     try:
         head = heads.read()
     except UnsupportedTableError as error:
+        if is_recorded(target, commit):
+            raise _unknown(commit, error) from error
         return CommitResult(None, (), all_conflict(commit.rewrites, str(error)))
     found = find(target, head, commit)
     if found is not None:
@@ -74,6 +76,10 @@ def find_commit(target: CommitTarget, commit: Commit) -> CommitResult | None:
     """
     try:
         return find(target, Heads(target, named_paths(commit)).read(), commit)
+    except UnsupportedTableError as error:
+        if is_recorded(target, commit):
+            raise _unknown(commit, error) from error
+        return None
     except CatalogError as error:
         raise _unknown(commit, error) from error
 

@@ -12,8 +12,15 @@ from contextlib import suppress
 from catalog.delta.actions import Add, Remove, parse_commit
 from catalog.delta.contents import app_id
 from catalog.delta.head import CommitTarget, Head, Heads, commit_location, named_paths
+from catalog.delta.log import list_segment
 from catalog.delta.paths import Paths
-from catalog.errors import ObjectNotFoundError, SnapshotNotFoundError
+from catalog.delta.replay import read_state
+from catalog.errors import (
+    CatalogError,
+    CommitUnknownError,
+    ObjectNotFoundError,
+    SnapshotNotFoundError,
+)
 from catalog.model import Commit, CommitResult, Conflict, Rewrite, Snapshot
 
 _DROPPED = "it was dropped when the others were committed"
@@ -34,6 +41,21 @@ def find(target: CommitTarget, head: Head, commit: Commit) -> CommitResult | Non
     if others:
         groups |= _landed_by(target, commit, version, others, head)
     return _result(target, commit, version, groups=groups)
+
+
+def is_recorded(target: CommitTarget, commit: Commit) -> bool:
+    """Whether the log has a commit, also when the table asks for what is not handled by now.
+
+    Raises:
+        CommitUnknownError: the log cannot be read.
+    """
+    try:
+        segment = list_segment(target.storage, target.paths.root)
+        return app_id(commit.commit_id) in read_state(target.storage, segment).txns
+    except CatalogError as error:
+        raise CommitUnknownError(
+            f"cannot tell whether commit {commit.commit_id} is in the table: {error}"
+        ) from error
 
 
 def _groups_of(data: bytes, paths: Paths, commit: Commit) -> set[str]:

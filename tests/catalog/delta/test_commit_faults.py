@@ -301,3 +301,24 @@ def test_a_log_that_is_cleaned_behind_our_back_is_listed_anew(
     assert not (lake.directory / "_delta_log" / f"{7:020}.json").exists()
     assert lake.table.snapshot().snapshot_id == "9"
     assert len(lake.rows()) == len(before) + 20
+
+
+@pytest.mark.parametrize("has_landed", [True, False])
+def test_a_table_that_is_no_longer_supported_is_still_asked_for_the_commit(
+    lake: DeltaLake, has_landed: bool
+) -> None:
+    """Files that are in the table must not be given up as conflicts."""
+    commit = plan_all(lake.table)
+    if has_landed:
+        lake.table.commit(commit)
+    (protocol,) = (one["protocol"] for one in commits(lake.directory)[0] if "protocol" in one)
+    features = [*protocol["writerFeatures"], "somethingOfTomorrow"]
+    lake.commit([{"protocol": {**protocol, "writerFeatures": features}}])
+    if has_landed:
+        with pytest.raises(CommitUnknownError):
+            lake.table.commit(commit)
+        with pytest.raises(CommitUnknownError):
+            lake.table.find_commit(commit)
+    else:
+        assert len(lake.table.commit(commit).conflicts) == 2
+        assert lake.table.find_commit(commit) is None
