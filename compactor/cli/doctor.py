@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def command(target: str | None) -> ExitCode:
     """Check versions, memory, disks and clocks, and TARGET when one is given.
 
-    For a target: the catalog answers, the table is supported, its manifests can be read, its
+    For a target: it is found, the table is supported, its list of files can be read, its
     storage takes conditional writes and, on S3, copies ranges by itself. Exits 1 when there is a
     problem.
     """
@@ -78,13 +78,13 @@ def _table_findings(target: str) -> Iterator[Finding]:
         return
     table = seen[0]
     snapshot = table.snapshot()
-    yield attempt("manifests", lambda: _manifests(table, snapshot))
+    yield attempt("inventory", lambda: _inventory(table, snapshot))
     yield attempt("storage", lambda: _storage(table, snapshot))
     yield attempt("copying", lambda: _copying(table, snapshot))
     yield attempt("table clock", lambda: _table_clock(snapshot))
 
 
-def _manifests(table: Table, snapshot: Snapshot) -> Finding:
+def _inventory(table: Table, snapshot: Snapshot) -> Finding:
     from compactor.cli.checks import Finding, Grade
     from compactor.units import format_count, format_size
 
@@ -92,7 +92,7 @@ def _manifests(table: Table, snapshot: Snapshot) -> Finding:
     files = format_count(inventory.file_count, "data file")
     deletes = format_count(inventory.delete_files.num_rows, "delete file")
     size = format_size(inventory.size_bytes)
-    return Finding("manifests", Grade.OK, f"{files}, {size}, {deletes}")
+    return Finding("inventory", Grade.OK, f"{files}, {size}, {deletes}")
 
 
 def _probe(table: Table, snapshot: Snapshot) -> tuple[Storage, Location] | None:

@@ -90,7 +90,8 @@ def compact() -> None:
     """Keep lakehouse tables fast and cheap to read.
 
     A TARGET is `catalog.namespace.table`, for a catalog that PyIceberg's configuration names
-    (`.pyiceberg.yaml` or `PYICEBERG_CATALOG__*`). Start with `compact demo`.
+    (`.pyiceberg.yaml` or `PYICEBERG_CATALOG__*`), or the path or URI of a Delta table. Start with
+    `compact demo`.
     """
 
 

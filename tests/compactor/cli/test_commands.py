@@ -181,7 +181,7 @@ def test_the_doctor_finds_a_table_fit(demo_catalog: DemoCatalog) -> None:
     assert document["fit"] is True
     grades = {finding["check"]: finding["grade"] for finding in document["checks"]}
     assert {"versions", "configuration", "job store", "memory", "shared memory"} <= set(grades)
-    assert {"disk", "clock", "catalogs", "table", "manifests", "storage"} <= set(grades)
+    assert {"disk", "clock", "catalogs", "table", "inventory", "storage"} <= set(grades)
     assert set(grades.values()) <= {"ok", "warning"}
     data = demo_catalog.directory / "warehouse" / "sales" / "orders"
     assert list(data.rglob("*doctor*")) == []
