@@ -1,10 +1,13 @@
+"""The conformance suites on this machine; those on Ray have a module of their own."""
+
 import pytest
 
 import runtime
 from tests.runtime.conformance import RuntimeConformance
+from tests.runtime.worker_conformance import WorkerConformance
 
 
-class _Backend(RuntimeConformance):
+class _Backend:
     address: str
 
     @pytest.fixture
@@ -19,9 +22,9 @@ class _Backend(RuntimeConformance):
             yield rt
 
 
-class TestInline(_Backend):
+class TestInline(_Backend, RuntimeConformance):
     address = "inline"
 
 
-class TestLocal(_Backend):
+class TestLocal(_Backend, RuntimeConformance, WorkerConformance):
     address = "local"

@@ -15,7 +15,8 @@ import runtime
 from runtime.local import objects
 from runtime.shuffle import Shuffle, shuffle
 from tests.runtime import tasks
-from tests.runtime.test_local import files_of, is_alive, run_driver, wait_until
+from tests.runtime.test_local import files_of, is_alive, run_driver
+from tests.runtime.worker_conformance import wait_until
 
 MIB = 1 << 20
 
@@ -24,8 +25,8 @@ def make_numbers(seed, size_bytes=16 * MIB):
     return pa.table({"n": np.random.default_rng(seed).integers(0, 100, size_bytes // 8)})
 
 
-def make_numbers_of(seed):
-    return make_numbers(seed, 32 * MIB)
+def total_of(seed):
+    return tasks.total(make_numbers(seed))
 
 
 def rows_and_total(table):
@@ -76,14 +77,14 @@ class TestSpilling:
         assert rt.get(sums) == [[place * MIB] * 12 for place in range(4)]
         assert rt.stats().spilled_bytes > 0
 
-    def test_a_shuffle_larger_than_the_budget(self, rt):
-        plan = Shuffle(("n",), 4, read=make_numbers_of, reduce=rows_and_total)
-        found = rt.get(shuffle(rt, range(12), plan, memory=120 * MIB))
-        expected = [tasks.total(make_numbers_of(seed)) for seed in range(12)]
-        assert sum(rows for rows, _ in found) == 12 * 4 * MIB
-        assert sum(total for _, total in found) == sum(expected)
-        assert rt.stats().spilled_bytes > 64 * MIB
-        wait_until(lambda: files_of(rt) == spilled_files(rt) == [])
+    def test_a_shuffle_larger_than_the_budget(self):
+        plan = Shuffle(("n",), 4, read=make_numbers, reduce=rows_and_total)
+        with runtime.connect("local", workers=2, memory_bytes=160 * MIB) as rt:
+            found = rt.get(shuffle(rt, range(12), plan, memory=60 * MIB))
+            assert sum(rows for rows, _ in found) == 12 * 2 * MIB
+            assert sum(total for _, total in found) == sum(map(total_of, range(12)))
+            assert rt.stats().spilled_bytes > 32 * MIB
+            wait_until(lambda: files_of(rt) == spilled_files(rt) == [])
 
     def test_a_full_disk_is_an_error(self, rt, monkeypatch):
         def full(path, freed):

@@ -81,6 +81,7 @@ class WorkerConformance:
                 rt.get(call)
         with pytest.raises(runtime.Lost):
             rt.get(actor.call("add", 1))
+        wait_until(lambda: rt.stats().granted == runtime.Resources(0, 0))
 
     # ---------------------------------------------------------------- memory
 
@@ -135,6 +136,7 @@ class WorkerConformance:
             with pytest.raises(runtime.Cancelled):
                 rt.get(cancelled)
         assert rt.profile(ref).outcome == "cancelled"
+        assert rt.stats().granted == runtime.Resources(0, 0)
         assert rt.get(rt.submit(tasks.add, 1, 1)) == 2
 
     def test_a_queued_task_never_starts(self, rt, tmp_path):
