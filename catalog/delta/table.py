@@ -117,8 +117,15 @@ class DeltaTable:
         return assembly.inventory(files, map_function)
 
     def files(self, snapshot: Snapshot) -> DeltaFiles:
-        """Return the workers' side of a version, with its own schema and layout."""
-        _, state = self._at(snapshot)
+        """Return the workers' side of a version, with the current schema and layout.
+
+        Its own it keeps where its files cannot be seen in the current one: they were partitioned
+        in another way, or their rows were not tracked yet.
+        """
+        state = self._at(snapshot)[1]
+        newest = self.current()[1]
+        if _grouping(newest) == _grouping(state):
+            state = newest
         columns = self._columns(state)
         return DeltaFiles(
             storage=self._storage,
@@ -183,6 +190,12 @@ class DeltaTable:
                 " which is not supported",
                 hint=f"have all of them write conditionally to S3, then unset {_LOCKING}",
             )
+
+
+def _grouping(state: TableState) -> tuple[object, ...]:
+    metadata = state.metadata
+    tracked = tracks_rows(state.protocol, metadata)
+    return metadata.table_id, metadata.partition_columns, tracked
 
 
 def _listed(text: str) -> list[str]:

@@ -186,6 +186,23 @@ def test_row_counts_in_columns_of_their_own(tmp_path: Path) -> None:
     assert inventory_of(table_at(tmp_path)).files["row_count"].to_pylist() == [50, 70, 90]
 
 
+def test_old_versions_are_read_with_the_columns_of_today(tmp_path: Path) -> None:
+    write_deltalake(str(tmp_path), pa.table({"id": [1]}))
+    write_deltalake(
+        str(tmp_path), pa.table({"id": [2], "text": ["x"]}), mode="append", schema_mode="merge"
+    )
+    table = table_at(tmp_path)
+    assert table.files(table.snapshot("0")).schema.arrow.names == ["id", "text"]
+
+    again = pa.table({"id": [3], "day": ["a"]})
+    write_deltalake(
+        str(tmp_path), again, mode="overwrite", schema_mode="overwrite", partition_by="day"
+    )
+    table.snapshot()
+    assert table.files(table.snapshot("1")).schema.arrow.names == ["id", "text"]
+    assert table.files(table.snapshot("2")).schema.unstored
+
+
 # --- deletion vectors --------------------------------------------------------------------------
 
 VECTORS = features(readers=["deletionVectors"])
