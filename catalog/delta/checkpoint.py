@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -53,8 +52,6 @@ _GROUP_ROWS = 1 << 15
 _TAIL_ROWS = 1 << 14
 # Commits are in memory while a checkpoint is written: after a commit, no more than this of them.
 _TAIL_BYTES_MAX = 64 << 20
-_UNFINISHED = re.compile(r"\.\d{20}\.checkpoint\.parquet\.[0-9a-f]{16}\.tmp")
-_UNFINISHED_MS_MAX = 24 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,6 @@ class Checkpoint:
         note = f"of version {segment.version}"
         if order.is_dry_run:
             return UpkeepResult(self.name, 1, 0, note)
-        _remove_stale(self.target.storage, segment.log)
         return UpkeepResult(self.name, 1, write_checkpoint(self.target, segment, state), note)
 
 
@@ -285,14 +281,3 @@ def _point_to(storage: Storage, segment: LogSegment, content: _Content, size_byt
 
 def _unfinished_name(version: int) -> str:
     return f".{checkpoint_name(version)}.{secrets.token_hex(8)}.tmp"
-
-
-def _remove_stale(storage: Storage, log: Location) -> None:
-    """Remove unfinished checkpoints that processes which died have left behind."""
-    limit_ms = time.time() * 1000 - _UNFINISHED_MS_MAX
-    storage.delete(
-        info.location
-        for info in storage.list(log)
-        if _UNFINISHED.fullmatch(info.location.name)
-        and info.modified_at.timestamp() * 1000 < limit_ms
-    )

@@ -3,8 +3,8 @@
 What is kept: files of the newest version with their deletion vectors, files that were removed from
 it within the retention, whatever is younger than that (a commit may be about to name it), and what
 is hidden by its name. A full vacuum lists the directory; a lite one takes the removed files from
-the log alone, and misses what never came into it. Only data files and deletion vectors are ever
-removed: whatever else people keep beside a table is theirs.
+the log alone, and misses what never came into it. Only data files, deletion vectors and what our
+own processes left unfinished are ever removed: whatever else lies beside a table is its owner's.
 
 Names are kept as hashes, eight bytes each: where two collide, a file too many is kept.
 """
@@ -38,6 +38,10 @@ RETENTION = "delta.deletedFileRetentionDuration"
 WEEK_SECONDS = 7 * 24 * 3600.0
 _CHANGES = "_change_data"
 _OURS = re.compile(r".+\.parquet|deletion_vector_[0-9a-f-]{36}\.bin")
+# What processes that died while they wrote a version, a vector or a checkpoint leave behind.
+_UNFINISHED = re.compile(
+    r"\.(?:\d{20}\..+|deletion_vector_.+\.bin|_last_checkpoint)\.[0-9a-f]{16}\.(?:part|tmp)"
+)
 _BATCH = 4096
 _EXAMPLES = 20
 
@@ -150,6 +154,8 @@ class Vacuum:
 def is_removable(path: str) -> bool:
     """Whether a file, by its path below the table, is one that vacuums are about."""
     *directories, name = path.split("/")
+    if directories in ([], [LOG_DIRECTORY]) and _UNFINISHED.fullmatch(name):
+        return True
     if path.startswith("/") or "://" in path or not _OURS.fullmatch(name):
         return False
     return not any(_is_hidden(one) for one in directories) and not name.startswith((".", "_"))

@@ -217,3 +217,23 @@ def test_hashes_of_a_million_names_take_eight_bytes_each() -> None:
     assert names.hashes.nbytes == 800_000
     assert names.holds(["17", "x"]).tolist() == [True, False]
     assert np.all(names.holds([str(number) for number in range(1000)]))
+
+
+def test_what_dead_processes_left_unfinished_is_removed(lake: DeltaLake) -> None:
+    log, mark = lake.directory / "_delta_log", "0123456789abcdef"
+    vector = "deletion_vector_61d16c75-6994-46b7-a15b-8b538852e50e.bin"
+    stale = [
+        log / f".{3:020}.json.{mark}.part",
+        log / f".{3:020}.checkpoint.parquet.{mark}.tmp",
+        log / f"._last_checkpoint.{mark}.part",
+        lake.directory / f".{vector}.{mark}.part",
+    ]
+    others = [log / f".{3:020}.json.crc", log / f"{3:020}.json.{mark}.part", log / ".mine.tmp"]
+    for path in [*stale, *others]:
+        path.touch()
+    assert run(lake, UpkeepOrder()).files == 0
+    for path in [*stale, *others]:
+        os.utime(path, (1, 1))
+    assert run(lake, UpkeepOrder()).files == len(stale)
+    assert not any(path.exists() for path in stale)
+    assert all(path.exists() for path in others)
