@@ -5,10 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from catalog.location import Location
 from compactor.parquet import scan as s
+from compactor.parquet.schema import Schema, read_schema
 from compactor.parquet.thrift import (
     BINARY,
     I32,
@@ -40,9 +40,7 @@ _KINDS = {
     CREATED_BY: BINARY,
     COLUMN_ORDERS: LIST,
 }
-_SCHEMA_TYPE, _SCHEMA_CHILDREN = 1, 5
 _STATISTICS_NULLS = 3
-INT96 = 3
 # What of a column chunk goes into another file with it, its part of the footer aside.
 _COPIED = (s.COMPRESSED, s.COLUMN_INDEX_LENGTH, s.OFFSET_INDEX_LENGTH, s.BLOOM_LENGTH)
 
@@ -98,41 +96,6 @@ class ColumnChunk:
         found = (one for one in fields(self.statistics, 0) if one.number == _STATISTICS_NULLS)
         one = next(found, None)
         return None if one is None else read_signed(self.statistics, one.start)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class TopColumn:
-    """A top-level column of the schema and all that is nested in it.
-
-    Attributes:
-        leaves: the numbers of its leaf columns.
-        data: its serialised schema elements.
-    """
-
-    leaves: range
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """What of the schema must agree before bytes of two files can stand in one.
-
-    The root is not part of it: it says nothing of the columns, and writers name it differently.
-
-    Attributes:
-        columns: the top-level columns.
-        has_int96: whether a leaf is a 96-bit timestamp.
-        openings: see `scan.Scan`.
-    """
-
-    columns: tuple[TopColumn, ...]
-    has_int96: bool
-    openings: dict[int, s.Opening] = field(default_factory=dict, compare=False, repr=False)
-
-    @property
-    def leaves(self) -> int:
-        """Number of leaf columns."""
-        return self.columns[-1].leaves.stop if self.columns else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +299,7 @@ def _read_file_metadata(data: bytes, offset: int) -> tuple[list[Field], s.Scan, 
         else:
             at = skip(data, at, kind)
         if number == SCHEMA:
-            schema = _read_schema(data[start:at])
+            schema = read_schema(data[start:at])
         obstacle = obstacle or _file_obstacle(number)
         found.append(Field(number, kind, start, at))
     if schema is None or scanned is None or ROWS not in {one.number for one in found}:
@@ -351,45 +314,6 @@ def _file_obstacle(number: int) -> str | None:
     if number in _ENCRYPTION:
         return "columns are encrypted or the footer is signed"
     return "the footer has extensions" if number == s.EXTENSION else None
-
-
-@lru_cache(maxsize=64)
-def _read_schema(data: bytes) -> Schema:
-    """Read a list of schema elements; the files of a table share one value."""
-    count, kind, at = read_list(data, 0)
-    if not count or kind != STRUCT:
-        corrupt("the schema is empty or no list of structures")
-    columns: list[TopColumn] = []
-    _, root_children, at = _read_element(data, at)
-    leaf = first_leaf = missing = 0
-    has_int96 = False
-    begin = at
-    for _ in range(count - 1):
-        physical_type, children, at = _read_element(data, at)
-        if not children:
-            leaf += 1
-            has_int96 = has_int96 or physical_type == INT96
-        # Elements stand in depth-first order: a column ends when no child is missing any more.
-        missing = max(missing, 1) - 1 + children
-        if not missing:
-            columns.append(TopColumn(range(first_leaf, leaf), data[begin:at]))
-            first_leaf, begin = leaf, at
-    if missing or len(columns) != root_children:
-        corrupt("the schema is no tree")
-    return Schema(tuple(columns), has_int96)
-
-
-def _read_element(data: bytes, at: int) -> tuple[int | None, int, int]:
-    """Return physical type and number of children of a schema element, and where it ends."""
-    numbers = {
-        one.number: read_signed(data, one.start)[0]
-        for one in fields(data, at)
-        if one.number in (_SCHEMA_TYPE, _SCHEMA_CHILDREN) and one.kind == I32
-    }
-    children = numbers.get(_SCHEMA_CHILDREN, 0)
-    if children < 0:
-        corrupt("a schema element has a negative number of children")
-    return numbers.get(_SCHEMA_TYPE), children, skip_struct(data, at)
 
 
 def _key_values(data: bytes) -> Iterator[tuple[bytes, bytes | None]]:
