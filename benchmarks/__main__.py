@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.cases import CASES, Case, Contender
+from benchmarks.delta_cases import DELTA_CASES
 from benchmarks.measure import Measurement, measure
 from benchmarks.report import CaseResult, Series, markdown, save
 
 HERE = Path(__file__).resolve().parent
+ALL_CASES = (*CASES, *DELTA_CASES)
 
 
 def run_case(case: Case, work: Path, runs: int, scale: float) -> CaseResult:
@@ -52,7 +54,7 @@ def _run(case: Case, contender: Contender, work: Path, scale: float) -> tuple[Me
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the chosen cases and save their results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--case", action="append", choices=[case.name for case in CASES])
+    parser.add_argument("--case", action="append", choices=[case.name for case in ALL_CASES])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the input files")
     parser.add_argument("--output", type=Path, default=HERE / "results")
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         work = (chosen.work or Path(temporary)).resolve()
         results = [
             run_case(case, work, chosen.runs, chosen.scale)
-            for case in CASES
+            for case in ALL_CASES
             if not chosen.case or case.name in chosen.case
         ]
     save(results, chosen.output)

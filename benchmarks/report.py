@@ -16,7 +16,7 @@ from benchmarks.cases import GIB, Case
 from benchmarks.measure import Measurement
 
 MIB = 1 << 20
-LIBRARIES = ("pyarrow", "pyiceberg", "duckdb", "polars")
+LIBRARIES = ("pyarrow", "pyiceberg", "duckdb", "polars", "deltalake")
 
 
 @dataclass(frozen=True, slots=True)
