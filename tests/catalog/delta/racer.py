@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
@@ -68,6 +69,23 @@ def rewrite_rows(lake: DeltaLake, _: Iterator[int]) -> Told:
                 yield {"deleted": [row[0]]}
 
 
+def merge(lake: DeltaLake, numbers: Iterator[int]) -> Told:
+    """Delete rows and insert others in one commit, as deltalake does: by copy on write."""
+    rows, first = lake.rows(), next(numbers)
+    if not rows:
+        return
+    identity, part, _ = random.choice(rows)
+    source = pa.concat_tables([rows_of([identity], part), rows_of(range(first, first + 3), part)])
+    merger = lake.peer.merge(source, "t.part = s.part AND t.id = s.id", "s", "t")
+    merger = merger.when_matched_delete()
+    # Whoever deleted the row meanwhile does not want it inserted again.
+    merger = merger.when_not_matched_insert_all(f"s.id <> {identity}")
+    with suppress(DeltaError):
+        found = merger.execute()
+        yield {"appended": list(range(first, first + 3))}
+        yield {"deleted": [identity] * found["num_target_rows_deleted"]}
+
+
 def compact(lake: DeltaLake, numbers: Iterator[int]) -> Told:
     table = lake.table
     snapshot = table.snapshot()
@@ -92,6 +110,7 @@ STEPS: dict[str, Callable[[DeltaLake, Iterator[int]], Told]] = {
     "append": append,
     "delete": delete,
     "rewrite": rewrite_rows,
+    "merge": merge,
     "compact": compact,
 }
 

@@ -97,7 +97,7 @@ def test_every_row_is_accounted_for_after_a_race(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_row_is_accounted_for_after_a_long_race(tmp_path: Path) -> None:
-    roles = ["compact"] * 4 + ["append"] * 2 + ["delete"] * 2 + ["rewrite"]
+    roles = ["compact"] * 4 + ["append"] * 2 + ["delete"] * 2 + ["rewrite", "merge"]
     race = run(tmp_path, seconds=60, roles=roles)
     _, conflicts, reasons = share(race)
     check(race)
