@@ -61,9 +61,8 @@ def loosened(schema: pa.Schema, declared: pa.Schema) -> pa.Schema:
 def _are_the_columns(declared: pa.Schema, table: TableSchema) -> bool:
     """Tell whether readers find in a form all columns of the table, and no others."""
     wanted = table.written
-    if declared.names != wanted.names or declared.types != wanted.types:
-        return False
-    return not table.has_field_ids or _ids(declared) == _ids(wanted)
+    is_same = declared.names == wanted.names and declared.types == wanted.types
+    return is_same and _ids(declared) == _ids(wanted)
 
 
 def _ids(fields: pa.Schema | pa.StructType) -> list[object]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.location import Location
-from catalog.model import TableSchema
+from catalog.model import TableSchema, field_id, named_ids
 from catalog.storage import Storage
 from compactor.parquet import declared_as, parse_footer, read_footer
 from compactor.rewrite.encoding import Encoding, schema_text
@@ -115,6 +115,17 @@ def test_columns_more_or_less_are_no_form_of_the_table(tmp_path: Path) -> None:
     path = write(tmp_path / "ids.parquet", rows.select(["id"]).cast(ids))
     result = rewrite(LocalTable(f"{tmp_path}/ids", TableSchema(LOOSE)), [path])
     assert pq.read_table(result.outputs[0].path)["id"].null_count == 100
+
+
+def test_ids_that_mean_nothing_are_not_kept(tmp_path: Path) -> None:
+    names = tuple(named_ids(LOOSE))
+    table = LocalTable(str(tmp_path), TableSchema(LOOSE, names, has_field_ids=False))
+    paths = loose_files(tmp_path)
+    result = rewrite(table, paths)
+    assert result.splice.row_groups == 0
+    read = pq.read_schema(result.outputs[0].path)
+    assert all(field_id(one) is None for one in read)
+    assert pq.read_table(result.outputs[0].path).to_pylist() == sample(0, 300).to_pylist()
 
 
 def test_tighter_columns_than_the_table_s_serve_only_where_all_is_copied(tmp_path: Path) -> None:
