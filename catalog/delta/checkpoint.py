@@ -107,10 +107,7 @@ def write_checkpoint(target: CommitTarget, segment: LogSegment, state: TableStat
         CatalogError: the log cannot be read or written.
     """
     if not is_set({_STATS_AS_TEXT: "true", **state.metadata.configuration}, _STATS_AS_TEXT):
-        raise UnsupportedTableError(
-            "checkpoints of the table are to hold statistics as columns alone",
-            hint=f"set {_STATS_AS_TEXT} to true, or leave them to the engine that does so",
-        )
+        raise _no_statistics()
     content = _Content.of(target, segment, state)
     # Readers take a checkpoint for complete once they see its name.
     unfinished = segment.log.child(_unfinished_name(segment.version))
@@ -218,7 +215,16 @@ def _present(file: pq.ParquetFile, kind: str, wanted: pa.StructType) -> list[str
     if kind not in file.schema_arrow.names:
         return []
     stored = {one.name for one in file.schema_arrow.field(kind).type}
+    if "stats_parsed" in stored and "stats" not in stored:
+        raise _no_statistics()
     return [f"{kind}.{one.name}" for one in wanted if one.name in stored]
+
+
+def _no_statistics() -> UnsupportedTableError:
+    return UnsupportedTableError(
+        "checkpoints of the table hold statistics as columns alone, which are not written here",
+        hint=f"set {_STATS_AS_TEXT} to true, or leave checkpoints to the engine that wrote them",
+    )
 
 
 def _identities(tail: Reconciled) -> pa.Table:

@@ -17,7 +17,7 @@ import pytest
 from catalog.delta.checkpoint import Checkpoint, is_due, write_checkpoint
 from catalog.delta.contents import lines
 from catalog.delta.log_compaction import LogCompaction
-from catalog.errors import StorageError, UnsupportedTableError
+from catalog.errors import CorruptTableError, StorageError, UnsupportedTableError
 from catalog.model import Commit
 from catalog.upkeep import UpkeepOrder
 from tests.catalog.conformance import fill
@@ -301,3 +301,32 @@ def test_a_large_checkpoint_is_written_in_row_groups(
     before = told(lake)
     checkpoint(lake)
     assert told(lake) == before
+
+
+def test_statistics_that_stand_in_columns_alone_are_never_lost(lake: DeltaLake) -> None:
+    fill(lake, parts="a")
+    path = checkpoint(lake)
+    rows = pq.read_table(path)
+    adds = rows["add"].combine_chunks()
+    names = [field.name for field in adds.type if field.name != "stats"]
+    parsed = pa.array([{"numRecords": 10}] * len(adds), pa.struct({"numRecords": pa.int64()}))
+    columns = [pa.compute.struct_field(adds, name) for name in names]
+    without = pa.StructArray.from_arrays(
+        [*columns, parsed], [*names, "stats_parsed"], mask=adds.is_null()
+    )
+    pq.write_table(rows.set_column(rows.column_names.index("add"), "add", without), path)
+    assert len(told(lake)["files"]) == 3
+    lake.append(range(100, 110))
+    with pytest.raises(UnsupportedTableError, match="statistics"):
+        checkpoint(lake)
+
+
+def test_a_field_of_another_type_is_refused_and_the_commit_stands(lake: DeltaLake) -> None:
+    path = fill(lake, parts="a", files=6)["a"][0]
+    fill(lake, parts="b", files=6)
+    lake.commit([{"add": {**lake.add_of(path), "tags": 7}}])
+    with pytest.raises(CorruptTableError, match="malformed add"):
+        checkpoint(lake)
+    commit = plan_all(lake.table)
+    kept = tuple(one for one in commit.rewrites if "b" in one.group_id)
+    assert lake.table.commit(replace(commit, rewrites=kept)).conflicts == ()
