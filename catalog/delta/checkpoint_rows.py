@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.delta.actions import Raw
+from catalog.errors import CorruptTableError
 
 _TEXTS = pa.map_(pa.string(), pa.string())
 _VECTOR = pa.struct(
@@ -88,10 +89,16 @@ _NO_CHANGE = "dataChange"
 
 
 def rows_of(kind: str, raws: Sequence[Raw]) -> pa.Table:
-    """Return actions of one kind, as JSON has them, as rows of a checkpoint."""
-    return in_column(
-        kind, pa.array([_value(raw, ROWS.field(kind).type) for raw in raws], ROWS.field(kind).type)
-    )
+    """Return actions of one kind, as JSON has them, as rows of a checkpoint.
+
+    Raises:
+        CorruptTableError: one has a field of another type than it must have.
+    """
+    type_ = ROWS.field(kind).type
+    try:
+        return in_column(kind, pa.array([_value(raw, type_) for raw in raws], type_))
+    except (pa.ArrowException, TypeError, ValueError) as fault:
+        raise CorruptTableError(f"malformed {kind} in the log: {fault}") from fault
 
 
 def in_column(kind: str, actions: pa.StructArray) -> pa.Table:
