@@ -8,8 +8,7 @@ import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from runtime.api import (
     Actor,
@@ -33,6 +32,7 @@ from runtime.attempt import (
     run_attempt,
 )
 from runtime.errors import Cancelled, Lost, OutOfMemory, RuntimeFailure
+from runtime.handing import own
 from runtime.ledger import Ledger, base_bytes
 from runtime.memory import IDLE_WORKER_BYTES, Meter
 from runtime.scheduler import require_feasible
@@ -237,17 +237,6 @@ class InlineRuntime(Runtime):
             self._closed = True
             self._ledger.flush()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.shutdown()
-
     def _check(self, request: Resources) -> None:
         if self._closed:
             raise Cancelled("the runtime was shut down")
@@ -355,9 +344,7 @@ class _InlineActor:
 
 
 def _own(ref: Ref[T]) -> InlineRef[T]:
-    if not isinstance(ref, InlineRef):
-        raise TypeError(f"{ref!r} was not made by this runtime")
-    return ref
+    return own(ref, InlineRef)
 
 
 def _ship(value: object, *, what: str) -> list[bytes]:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import FunctionType, TracebackType
-from typing import Any, Self, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, TypeVar
 
 from runtime.api import Actor, Gather, Key, Profile, Ref, Resources, Retry, Runtime, Stats
 from runtime.attempt import encode_for_task, name_of, required
 from runtime.errors import Cancelled
+from runtime.handing import Functions, own, parted
 from runtime.ledger import Ledger
 from runtime.local import actor as in_worker
 from runtime.local.dispatcher import Dispatcher
@@ -62,7 +61,7 @@ class LocalRuntime(Runtime):
         self._session = Session(spill_directory)
         self._ids = itertools.count(1)
         self._dispatcher = Dispatcher(total, self._session, ledger=ledger, ids=self._ids)
-        self._functions: WeakKeyDictionary[FunctionType, ShippedFunction] = WeakKeyDictionary()
+        self._functions = Functions(self._ship)
         self._is_closed = False
         self._pid = os.getpid()
         atexit.register(self.shutdown)
@@ -85,7 +84,7 @@ class LocalRuntime(Runtime):
         self._post(
             LocalTask(
                 refs=refs,
-                function=self._function(fn),
+                function=self._functions.shipped(fn),
                 inputs=[self._argument(arg) for arg in args],
                 memory=wanted.memory_bytes or memory,
                 key=key,
@@ -121,13 +120,9 @@ class LocalRuntime(Runtime):
         self, refs: Sequence[Ref[T]], count: int = 1, timeout_seconds: float | None = None
     ) -> tuple[list[Ref[T]], list[Ref[T]]]:
         """See `Runtime.wait`."""
-        own = [_own(ref) for ref in refs]
-        wait_for(own, min(count, len(own)), timeout_seconds)
-        done: list[Ref[T]] = []
-        pending: list[Ref[T]] = []
-        for ref in own:
-            (done if ref.has_ended else pending).append(ref)
-        return done, pending
+        wanted = [_own(ref) for ref in refs]
+        wait_for(wanted, min(count, len(wanted)), timeout_seconds)
+        return parted(refs, lambda ref: _own(ref).has_ended)
 
     def actor(self, cls: Callable[..., object], *args: object, memory: int | None = None) -> Actor:
         """See `Runtime.actor`."""
@@ -155,7 +150,7 @@ class LocalRuntime(Runtime):
     ) -> LocalTask:
         return LocalTask(
             refs=(ref,),
-            function=self._function(function),
+            function=self._functions.shipped(function),
             inputs=[self._argument(value) for value in args],
             memory=state.granted_bytes,
             retry=_ONCE,
@@ -171,13 +166,13 @@ class LocalRuntime(Runtime):
 
     def cancel(self, ref: Ref[object]) -> bool:
         """See `Runtime.cancel`; returns when the task is sure not to run any more."""
-        own = _own(ref)
-        task = own.task
-        if task is None or own.has_ended:
+        wanted = _own(ref)
+        task = wanted.task
+        if task is None or wanted.has_ended:
             return False
         self._dispatcher.post(partial(self._dispatcher.cancel, task))
-        wait_for([own], 1, None)
-        return isinstance(own.failure, Cancelled)
+        wait_for([wanted], 1, None)
+        return isinstance(wanted.failure, Cancelled)
 
     def profile(self, ref: Ref[object]) -> Profile | None:
         """See `Runtime.profile`."""
@@ -195,17 +190,6 @@ class LocalRuntime(Runtime):
         self._session.close()
         self._is_closed = True
         atexit.unregister(self.shutdown)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.shutdown()
 
     def _check(self, request: Resources, node: Resources) -> None:
         if self._is_closed:
@@ -231,24 +215,15 @@ class LocalRuntime(Runtime):
             return Gathered([_own(ref) for ref in arg.refs], arg.segment, frees=arg.frees)
         return self._pack(arg, what=f"an argument of type {type(arg).__qualname__}")
 
-    def _function(self, fn: Callable[..., object]) -> ShippedFunction:
-        """Ship a plain function once; what else can be called may change between calls."""
-        if not isinstance(fn, FunctionType):
-            return self._ship(fn)
-        shipped = self._functions.get(fn)
-        if shipped is None:
-            shipped = self._functions[fn] = self._ship(fn)
-        return shipped
-
     def _ship(self, fn: Callable[..., object]) -> ShippedFunction:
         name = name_of(fn)
         return ShippedFunction(next(self._ids), name, self._pack(fn, what=f"the function {name}"))
 
     def _hook(self, retry: Retry) -> SplitHook:
         return SplitHook(
-            self._function(split_in_worker),
+            self._functions.shipped(split_in_worker),
             self._pack(retry.split, what="the split function"),
-            self._function(join_in_worker),
+            self._functions.shipped(join_in_worker),
             self._pack(retry.join, what="the join function"),
         )
 
@@ -270,6 +245,4 @@ class _LocalActor:
 
 
 def _own(ref: Ref[T]) -> LocalRef[T]:
-    if not isinstance(ref, LocalRef):
-        raise TypeError(f"{ref!r} was not made by this runtime")
-    return ref
+    return own(ref, LocalRef)

@@ -15,9 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED
 from concurrent.futures import wait as wait_for
 from dataclasses import replace
-from types import FunctionType, TracebackType
-from typing import Any, Self, TypeVar, cast
-from weakref import WeakKeyDictionary
+from typing import Any, TypeVar, cast
 
 import ray
 from ray import exceptions
@@ -25,6 +23,7 @@ from ray import exceptions
 from runtime.api import Actor, Gather, Key, Profile, Ref, Resources, Retry, Runtime, Stats
 from runtime.attempt import name_of, rebuild, required
 from runtime.errors import Cancelled, TaskError
+from runtime.handing import Functions, own, parted
 from runtime.ledger import Ledger
 from runtime.local.splitting import join_in_worker, split_in_worker
 from runtime.predictor import BASE_BYTES
@@ -60,7 +59,7 @@ class RayRuntime(Runtime):
         self._connection = connection
         self._dispatcher = Dispatcher(limit, ledger, _own_paths())
         self._ids = itertools.count(1)
-        self._functions: WeakKeyDictionary[FunctionType, ShippedFunction] = WeakKeyDictionary()
+        self._functions = Functions(_ship)
         self._is_closed = False
         self._pid = os.getpid()
         atexit.register(self.shutdown)
@@ -82,7 +81,7 @@ class RayRuntime(Runtime):
         self._post(
             RayTask(
                 results=results,
-                function=self._function(fn),
+                function=self._functions.shipped(fn),
                 arguments=[self._argument(arg) for arg in args],
                 request=request,
                 key=key,
@@ -119,20 +118,16 @@ class RayRuntime(Runtime):
         self, refs: Sequence[Ref[T]], count: int = 1, timeout_seconds: float | None = None
     ) -> tuple[list[Ref[T]], list[Ref[T]]]:
         """See `Runtime.wait`."""
-        own = [_own(ref) for ref in refs]
-        _wait_for_some([ref.result for ref in own], min(count, len(own)), timeout_seconds)
-        done: list[Ref[T]] = []
-        pending: list[Ref[T]] = []
-        for ref in own:
-            (done if ref.result.has_ended else pending).append(ref)
-        return done, pending
+        results = [_own(ref).result for ref in refs]
+        _wait_for_some(results, min(count, len(results)), timeout_seconds)
+        return parted(refs, lambda ref: _own(ref).result.has_ended)
 
     def actor(self, cls: Callable[..., object], *args: object, memory: int | None = None) -> Actor:
         """See `Runtime.actor`."""
         granted_bytes = memory or BASE_BYTES
         self._check(Resources(1, granted_bytes), for_actor=True)
         state = ActorState(granted_bytes)
-        self.call_actor(state, START, self._function(cls), args)
+        self.call_actor(state, START, self._functions.shipped(cls), args)
         return _RayActor(self, state)
 
     def call_actor(
@@ -187,17 +182,6 @@ class RayRuntime(Runtime):
         cluster.leave(self._connection)
         atexit.unregister(self.shutdown)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.shutdown()
-
     def _check(self, request: Resources | None, *, for_actor: bool = False) -> None:
         if self._is_closed:
             raise Cancelled("the runtime was shut down")
@@ -227,20 +211,11 @@ class RayRuntime(Runtime):
 
     def _hook(self, retry: Retry) -> Hook:
         return Hook(
-            split_function=self._function(split_in_worker),
+            split_function=self._functions.shipped(split_in_worker),
             split=Argument((self._made(retry.split, what="the split function"),)),
-            join_function=self._function(join_in_worker),
+            join_function=self._functions.shipped(join_in_worker),
             join=Argument((self._made(retry.join, what="the join function"),)),
         )
-
-    def _function(self, fn: Callable[..., object]) -> ShippedFunction:
-        """Ship a plain function once; what else can be called may change between calls."""
-        if not isinstance(fn, FunctionType):
-            return _ship(fn)
-        shipped = self._functions.get(fn)
-        if shipped is None:
-            shipped = self._functions[fn] = _ship(fn)
-        return shipped
 
 
 class _RayActor:
@@ -288,9 +263,7 @@ def open_ray(address: str, limit: Resources, *, started: Resources, ledger: Ledg
 
 
 def _own(ref: Ref[T]) -> RayRef[T]:
-    if not isinstance(ref, RayRef):
-        raise TypeError(f"{ref!r} was not made by this runtime")
-    return ref
+    return own(ref, RayRef)
 
 
 def _ship(fn: Callable[..., object]) -> ShippedFunction:
