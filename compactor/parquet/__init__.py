@@ -1,6 +1,12 @@
 """Parquet files as bytes: footers read without decoding pages, row groups copied as they are."""
 
-from compactor.parquet.compatibility import ARROW_SCHEMA, column_sources, why_not, why_not_file
+from compactor.parquet.compatibility import (
+    ARROW_SCHEMA,
+    column_sources,
+    counterparts,
+    why_not,
+    why_not_file,
+)
 from compactor.parquet.declaring import declared_as
 from compactor.parquet.footer import ColumnChunk, Footer, RowGroup, parse_footer
 from compactor.parquet.reading import has_page_checksums, read_footer
@@ -18,6 +24,7 @@ __all__ = [
     "SpliceSource",
     "SplicedFile",
     "column_sources",
+    "counterparts",
     "declared_as",
     "has_page_checksums",
     "parse_footer",

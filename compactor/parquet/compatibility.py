@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from compactor.parquet.footer import (
     COLUMN_ORDERS,
@@ -20,6 +21,7 @@ from compactor.parquet.footer import (
     VERSION,
     Footer,
 )
+from compactor.parquet.schema import Schema
 from compactor.parquet.thrift import STRUCT, list_bytes
 
 # ColumnOrder with TypeDefinedOrder, serialised.
@@ -92,6 +94,25 @@ def column_sources(target: Footer, other: Footer) -> tuple[range | None, ...]:
     """
     known = {column.data: column.leaves for column in other.schema.columns}
     return tuple(known.get(column.data) for column in target.schema.columns)
+
+
+@lru_cache(maxsize=64)
+def counterparts(target: Schema, other: Schema) -> tuple[range | None, ...]:
+    """Return, for each top-level column of `target`, the leaves of `other`'s in whatever form.
+
+    Columns are the same by their id, or by their name where an id is missing.
+    """
+    by_id, by_name = {}, {}
+    for column in other.columns:
+        number, name = column.identity()
+        by_name[name] = column.leaves
+        if number is not None:
+            by_id[number] = column.leaves
+    wanted = (column.identity() for column in target.columns)
+    return tuple(
+        by_name.get(name) if number is None or not by_id else by_id.get(number)
+        for number, name in wanted
+    )
 
 
 def why_not_columns(

@@ -7,16 +7,18 @@ from functools import lru_cache
 
 from compactor.parquet import scan as s
 from compactor.parquet.thrift import (
+    BINARY,
     I32,
     STRUCT,
     corrupt,
     fields,
+    read_binary,
     read_list,
     read_signed,
     skip_struct,
 )
 
-_SCHEMA_TYPE, _SCHEMA_CHILDREN = 1, 5
+_SCHEMA_TYPE, _SCHEMA_NAME, _SCHEMA_CHILDREN, _SCHEMA_FIELD_ID = 1, 4, 5, 9
 INT96 = 3
 
 
@@ -31,6 +33,15 @@ class TopColumn:
 
     leaves: range
     data: bytes
+
+    def identity(self) -> tuple[int | None, bytes]:
+        """Return its field id, if it has one, and its name."""
+        found = {(one.number, one.kind): one for one in fields(self.data, 0)}
+        name, number = found.get((_SCHEMA_NAME, BINARY)), found.get((_SCHEMA_FIELD_ID, I32))
+        return (
+            None if number is None else read_signed(self.data, number.start)[0],
+            b"" if name is None else read_binary(self.data, name.start)[0],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from compactor.parquet import Footer, column_sources, why_not_file
+from compactor.parquet import Footer, column_sources, counterparts, why_not_file
 from compactor.rewrite.encoding import Encoding
 
 OTHER_SCHEMA = "the schemas are not equal"
@@ -128,17 +128,18 @@ class FileFit:
         if self.footer.states_order(index):
             return Fit(why or SORTED)
         copied_bytes = sum(sizes[leaf] for leaf in patch.leaves())
-        if patch.encoded and copied_bytes < _COPIED_SHARE_MIN * sum(sizes):
+        stored_bytes, new_bytes = self._encoded_bytes(patch, sizes, index)
+        if patch.encoded and copied_bytes < _COPIED_SHARE_MIN * (copied_bytes + stored_bytes):
             return Fit(why or OTHER_SCHEMA)
-        rows = self.footer.row_group(index).row_count
-        encoded_bytes = sum(self._encoded_bytes(at, sizes, rows) for at in patch.encoded)
-        return Fit("", copied_bytes, patch, encoded_bytes)
+        return Fit("", copied_bytes, patch, stored_bytes + new_bytes)
 
-    def _encoded_bytes(self, column: int, sizes: list[int], rows: int) -> int:
-        leaves = self.sources[column]
-        if leaves is None:
-            return rows * _VALUE_BYTES * len(self.form.columns[column])
-        return sum(sizes[leaf] for leaf in leaves)
+    def _encoded_bytes(self, patch: Patch, sizes: list[int], index: int) -> tuple[int, int]:
+        """Return what the other columns take in the file, and about what those it lacks will."""
+        stored = counterparts(self.form.like.schema, self.footer.schema)
+        leaves = [leaf for column in patch.encoded for leaf in stored[column] or ()]
+        missing = sum(len(self.form.columns[at]) for at in patch.encoded if stored[at] is None)
+        rows = self.footer.row_group(index).row_count
+        return sum(sizes[leaf] for leaf in leaves), rows * _VALUE_BYTES * missing
 
     def _unfit(self, index: int) -> tuple[frozenset[int], str]:
         """Return which columns are to be encoded though their form is right, and why one is."""

@@ -10,7 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.errors import UnsupportedTableError
-from compactor.parquet import Footer, SpliceSource, parse_footer, plan_splice, why_not
+from compactor.parquet import (
+    Footer,
+    SpliceSource,
+    column_sources,
+    counterparts,
+    parse_footer,
+    plan_splice,
+    why_not,
+)
 from compactor.parquet.footer import CREATED_BY, KEY_VALUES
 from compactor.parquet.thrift import STRUCT, binary_bytes, field_bytes, list_bytes
 from tests.compactor.parquet.corpus import WRITERS, opened, rows, whole, with_pyarrow
@@ -178,3 +186,23 @@ def test_arrow_schemas_that_differ_in_what_pandas_notes(tmp_path: Path) -> None:
     assert first.key_values() != second.key_values()
     assert why_not(first, second) is None
     assert why_not(first, third) == "the key-value metadata differ in 'ARROW:schema'"
+
+
+def test_columns_are_the_same_by_id_or_else_by_name(tmp_path: Path) -> None:
+    def written(name: str, *columns: tuple[str, str | None]) -> Footer:
+        schema = pa.schema(
+            [
+                pa.field(one, pa.int64(), metadata=number and {"PARQUET:field_id": number})
+                for one, number in columns
+            ]
+        )
+        with_pyarrow(tmp_path / name, schema.empty_table())
+        return opened(tmp_path / name)
+
+    target = written("target", ("a", "1"), ("b", "2"), ("c", "3"))
+    renamed = written("renamed", ("x", "2"), ("b", "1"))
+    assert counterparts(target.schema, renamed.schema) == (range(1, 2), range(1), None)
+    bare = written("bare", ("c", None), ("a", None))
+    assert counterparts(target.schema, bare.schema) == (range(1, 2), None, range(1))
+    assert column_sources(target, target) == (range(1), range(1, 2), range(2, 3))
+    assert column_sources(target, bare) == (None, None, None)

@@ -157,6 +157,16 @@ def test_columns_that_the_table_has_dropped_stay_behind(tmp_path: Path) -> None:
     assert pq.read_table(result.outputs[0].path).equals(wide(1000).select(["c4", "c1"]))
 
 
+def test_what_is_dropped_does_not_count_as_encoded(tmp_path: Path) -> None:
+    """Most of the bytes stay behind; of what the table still has, only one column is another."""
+    rows = wide(1000).set_column(4, WIDE.field(4).with_nullable(False), wide(1000)["c4"])
+    path = write(tmp_path / "in.parquet", rows)
+    schema = TableSchema(pa.schema([WIDE.field(at) for at in (1, 4)]))
+    result = rewritten(LocalTable(str(tmp_path), schema), [path], ANYTHING)
+    assert result.splice.row_groups_patched == 1
+    assert pq.read_table(result.outputs[0].path).equals(wide(1000).select(["c1", "c4"]))
+
+
 def test_one_column_of_another_codec(tmp_path: Path) -> None:
     codecs = {f"c{n}": "snappy" if n == 3 else "zstd" for n in range(6)}
     path = write(tmp_path / "in.parquet", wide(1000), compression=codecs)
