@@ -22,12 +22,13 @@ from typing import Any
 
 import psutil
 
-from benchmarks import keys, placement
+from benchmarks import keys, placement, provenance
 
 HERE = Path(__file__).resolve().parent
 MIB = 1 << 20
 SAMPLE_SECONDS = 0.05
 OVERHEAD_TASKS = {"local": 10_000, "processes": 10_000, "dask": 1_000, "ray": 2_000}
+LIBRARIES = ("numpy", "pyarrow", "distributed", "ray")
 SHUFFLE = ("threads", "local", "processes", "dask", "ray")
 IMPORTED = {"dask": "distributed", "ray": "ray"}
 NAMES = {
@@ -147,9 +148,7 @@ def markdown(document: dict[str, Any]) -> str:
             f"| {NAMES[name]} | {cpu:.2f} | {cpu / threads:.2f} "
             f"| {median(runs, 'wall_seconds'):.2f} | {median(runs, 'peak_bytes') / MIB:,.0f} |"
         )
-    busy = " and ".join(f"{load:.0f}" for load in document["load"])
-    lines += ["", f"The load of the machine was {busy} before and after.", ""]
-    lines += [*verdicts(document), "", keys.markdown(document["keys"])]
+    lines += ["", *verdicts(document), "", keys.markdown(document["keys"])]
     return "\n".join(lines)
 
 
@@ -213,7 +212,9 @@ def chart(document: dict[str, Any], path: Path) -> None:
         values = [median(document[case][name], figure_name) * scale for name in names]
         colours = ["#1f6f8b" if name == "local" else "#b8c4cc" for name in names]
         panel.barh([NAMES[name] for name in names], values, color=colours)
-        panel.set_xscale("log" if case == "overhead" else "linear")
+        if case == "overhead":
+            panel.set_xscale("log")
+            panel.set_xlim(left=10)
         panel.invert_yaxis()
         panel.set_title(title, fontsize=10, loc="left")
         panel.spines[["top", "right"]].set_visible(False)
@@ -241,6 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sizes = {name: chosen.size_mib * MIB for name in SHUFFLE if name not in chosen.without}
     load = os.getloadavg()[1]
     document: dict[str, Any] = {
+        "commit": provenance.commit(),
+        "versions": provenance.versions(LIBRARIES),
         "size_mib": chosen.size_mib,
         "overhead": alternate(chosen.python, "overhead", tasks, chosen.runs),
         "shuffle": alternate(chosen.python, "shuffle", sizes, chosen.runs),
