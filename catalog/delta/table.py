@@ -157,10 +157,17 @@ class DeltaTable:
     def upkeep(self) -> Sequence[UpkeepOperation]:
         """Return what can be done for the log and the directory, in order."""
         from catalog.delta.checkpoint import Checkpoint  # lazy: readers need none
+        from catalog.delta.log_cleanup import LogCleanup
         from catalog.delta.log_compaction import LogCompaction
         from catalog.delta.vacuum import Vacuum
 
-        return (Checkpoint(self), LogCompaction(self), Vacuum(self), Vacuum(self, is_lite=True))
+        return (
+            Checkpoint(self),
+            LogCompaction(self),
+            LogCleanup(self),
+            Vacuum(self),
+            Vacuum(self, is_lite=True),
+        )
 
     def _at(self, snapshot: Snapshot) -> tuple[LogSegment, TableState]:
         version = self._version(snapshot.snapshot_id)

@@ -34,7 +34,7 @@ def test_the_usual_upkeep_of_a_delta_table(lake: DeltaLake) -> None:
     told = call_json("upkeep", target, *asked, "--dry-run")
     assert (told["format"], told["dry_run"]) == ("delta v3/7", True)
     names = [(one["operation"], one["files"]) for one in told["operations"]]
-    assert names == [("checkpoint", 0), ("vacuum", 4)]
+    assert names == [("checkpoint", 0), ("log-cleanup", 0), ("vacuum", 4)]
     assert data_files(lake) == 6
     done = call_json("upkeep", target, *asked)
     assert done["operations"] == told["operations"]
