@@ -35,4 +35,9 @@ elif what == "optimize":
 else:
     rows = session.read.format("delta").load(arguments[0])
     rows.coalesce(int(arguments[2])).write.format("delta").save(arguments[1])
+gateway = session.sparkContext._gateway
 session.stop()
+# What the virtual machine has used is counted only once it was waited for.
+gateway.shutdown()
+gateway.proc.stdin.close()
+gateway.proc.wait()

@@ -12,6 +12,7 @@ from catalog.errors import LocationError, UnsupportedTableError
 from catalog.open import open_table
 from compactor.jobs.compaction import compact_table, plan_table
 from compactor.jobs.options import JobOptions
+from compactor.jobs.report import JobReport
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.store import open_store
 from compactor.planner.policy import Policy
@@ -42,6 +43,16 @@ def contents(directory: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
+def compacted(path: str, runtime: Runtime) -> JobReport:
+    with open_store(f"sqlite:///{path}-jobs.db") as store:
+        return compact_table(
+            open_table(path),
+            POLICY,
+            environment=JobEnvironment(runtime, store, lambda _: None),
+            options=JobOptions(proof=Proof.FULL),
+        )
+
+
 @pytest.mark.parametrize("feature", COMPACTED, ids=by_name)
 def test_no_row_and_no_row_id_changes(
     feature: FeatureTable, tmp_path: Path, runtime: Runtime
@@ -51,13 +62,7 @@ def test_no_row_and_no_row_id_changes(
     expected = spelled(pq.read_table(tmp_path / "expected.parquet"), names)
     assert before == expected
 
-    with open_store(f"sqlite:///{tmp_path}/jobs.db") as store:
-        report = compact_table(
-            open_table(path),
-            POLICY,
-            environment=JobEnvironment(runtime, store, lambda _: None),
-            options=JobOptions(proof=Proof.FULL),
-        )
+    report = compacted(path, runtime)
     assert (report.status, report.verified) == ("succeeded", True)
     assert report.groups.committed >= 1
     assert report.files_after < report.files_before
@@ -82,3 +87,19 @@ def test_files_of_a_cloned_table_are_left_alone_unless_allowed(tmp_path: Path) -
     table = open_table(str(unpack("shallow_clone", tmp_path)))
     with pytest.raises(LocationError, match="table_source"):
         table.inventory(table.snapshot())
+
+
+def test_a_clone_is_compacted_without_touching_its_source(
+    tmp_path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(unpack("shallow_clone", tmp_path))
+    monkeypatch.setenv("DELTA_READ_PREFIXES", f"{path}_source")
+    source = contents(Path(f"{path}_source"))
+    names, before = our_rows(path)
+    assert before == spelled(pq.read_table(tmp_path / "expected.parquet"), names)
+    report = compacted(path, runtime)
+    assert (report.status, report.verified) == ("succeeded", True)
+    assert our_rows(path) == (names, before)
+    for read in READERS.values():
+        assert spelled(read(path), names) == before
+    assert contents(Path(f"{path}_source")) == source
