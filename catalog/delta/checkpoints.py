@@ -71,7 +71,9 @@ def sidecars(log: Location, found: Sequence[Raw]) -> list[Part]:
     return [_sidecar(log.child(SIDECARS_DIRECTORY), raw) for raw in found]
 
 
-def small_actions_of(storage: Storage, part: Part) -> Iterator[tuple[str, Raw]]:
+def small_actions_of(
+    storage: Storage, part: Part, kinds: Sequence[str] = _SMALL
+) -> Iterator[tuple[str, Raw]]:
     """Yield what a part holds besides files, by kind; `sidecar` among it.
 
     Raises:
@@ -79,14 +81,22 @@ def small_actions_of(storage: Storage, part: Part) -> Iterator[tuple[str, Raw]]:
     """
     if part.is_json:
         for block in blocks(storage, part.location, part.size_bytes):
-            yield from small_actions(block, str(part.location))
+            found = small_actions(block, str(part.location))
+            yield from ((kind, raw) for kind, raw in found if kind in kinds)
         return
     with opened(storage, part) as file:
-        present = [name for name in _SMALL if name in file.schema_arrow.names]
+        present = [name for name in kinds if name in file.schema_arrow.names]
         for batch in batches(file, present, part):
-            for name in present if batch.num_columns else ():
-                rows = batch.column(name).drop_null()
-                yield from ((name, raw) for raw in rows.to_pylist())
+            for name in present:
+                yield from ((name, raw) for raw in _objects(batch.column(name), part))
+
+
+def _objects(actions: pa.Array, part: Part) -> list[Raw]:
+    with _decoding(part):
+        found = actions.drop_null()
+        found.validate(full=True)
+        objects: list[Raw] = found.to_pylist()
+    return objects
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,7 @@ class FileColumns:
         else:
             found = child(values, name, pa.string())
         texts = found.cast(pa.string()).dictionary_encode()
+        _checked(texts.dictionary, name)
         empty = pc.index(texts.dictionary, "").as_py()
         if empty >= 0:
             texts = pc.if_else(pc.equal(texts.indices, empty), None, texts.dictionary_decode())
@@ -171,7 +172,8 @@ def _row_counts_of(stats: pa.StringArray) -> pa.Int64Array:
         explicit_schema=pa.schema([pa.field("numRecords", pa.int64())]),
         unexpected_field_behavior="ignore",
     )
-    lines = "\n".join(" ".join(one.splitlines()) for one in stats.to_pylist()).encode()
+    texts = stats.cast(pa.binary()).to_pylist()
+    lines = b"\n".join(b" ".join(text.splitlines()) for text in texts)
     try:
         block = pj.ReadOptions(use_threads=False, block_size=len(lines) + 1)
         found = pj.read_json(pa.BufferReader(lines), read_options=block, parse_options=options)
@@ -201,18 +203,23 @@ def _vector_ids(actions: pa.StructArray) -> pa.StringArray:
         raise CorruptTableError("the log has a deletion vector that says not where it is kept")
     inline = pc.binary_join_element_wise(kinds, places, "")
     placed = pc.binary_join_element_wise(inline, offsets.cast(pa.string()), "@")
-    return pc.if_else(is_inline, inline, placed)
+    return _checked(pc.if_else(is_inline, inline, placed), "deletionVector")
 
 
 def _required(array: pa.StructArray, name: str) -> pa.StringArray:
     found = child(array, name, pa.string())
     if found.null_count:
         raise CorruptTableError(f"the log names a file without {name!r}")
+    return _checked(found, name)
+
+
+def _checked(texts: pa.Array, name: str) -> pa.Array:
+    """Return texts that are text: Arrow takes bytes from Parquet for what the schema says."""
     try:
-        found.validate(full=True)
+        texts.validate(full=True)
     except pa.ArrowInvalid as fault:
-        raise CorruptTableError(f"the log names a file by {name!r} that is no UTF-8") from fault
-    return found
+        raise CorruptTableError(f"the log has {name!r} that is no UTF-8") from fault
+    return texts
 
 
 def _counts(array: pa.Array, name: str, *, is_required: bool = False) -> pa.Int64Array:

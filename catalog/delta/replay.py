@@ -126,9 +126,7 @@ def _handed_over(tables: list[pa.Table]) -> Iterator[pa.Table]:
 def checkpoint_parts(storage: Storage, segment: LogSegment) -> list[Part]:
     """Return the files of the checkpoint that files may be listed in."""
     top = top_parts(segment)
-    named = [
-        raw for part in top for kind, raw in small_actions_of(storage, part) if kind == "sidecar"
-    ]
+    named = [raw for part in top for _, raw in small_actions_of(storage, part, ["sidecar"])]
     return [*top, *sidecars(segment.log, named)]
 
 

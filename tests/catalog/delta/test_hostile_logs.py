@@ -208,6 +208,40 @@ def test_spoilt_checkpoints(log: HandWritten, spoil: Callable[[Path], None]) -> 
     refused(log)
 
 
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(damage=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1))
+def test_a_damaged_checkpoint_never_escapes_as_another_error(
+    log: HandWritten, damage: list[tuple[int, int]]
+) -> None:
+    vector = {**VECTOR, "storageType": "u"}
+    (path,) = log.checkpoint(0, PROTOCOL, TABLE, add("a"), add("b", deletionVector=vector))
+    data = bytearray(path.read_bytes())
+    for at, value in damage:
+        data[at % len(data)] = value
+    path.write_bytes(data)
+    with suppress(CatalogError):
+        read(log)
+
+
+def test_texts_in_checkpoints_that_are_none(log: HandWritten) -> None:
+    said = "what is said here"
+    plain = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    stats = json.dumps({"said": said, "numRecords": 3})
+    one = add("k=1/a", rows=None, stats=stats, deletionVector=VECTOR)
+    domain = {"domainMetadata": {"domain": "domain", "configuration": "x", "removed": False}}
+    (path,) = log.checkpoint(0, PROTOCOL, TABLE, domain, one)
+    pq.write_table(pq.read_table(path), path, **plain)
+    data = path.read_bytes()
+
+    path.write_bytes(data.replace(said.encode(), b"\xff" * len(said)))
+    assert read(log).row_count == 3
+    for text in ("k=1/a", "domain", VECTOR["pathOrInlineDv"]):
+        path.write_bytes(data.replace(str(text).encode(), b"\xff" * len(str(text))))
+        refused(log, "UTF-?8|cannot be read")
+
+
 def test_a_checkpoint_without_files(log: HandWritten) -> None:
     (path,) = log.checkpoint(0, PROTOCOL, TABLE)
     _without_add(path)
