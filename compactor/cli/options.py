@@ -132,6 +132,22 @@ def policy_options(function: F) -> F:
             metavar="ORDER",
             help="Which groups come first: bytes-asc, bytes-desc, files-desc, oldest-first.",
         ),
+        order_options,
+        setting(
+            "--effort",
+            key="policy.effort",
+            metavar="bytes|balanced|deep",
+            help="Copy all row groups that can be, those of a good size, or none.",
+        ),
+    ]
+    for option in reversed(added):
+        function = option(function)
+    return function
+
+
+def order_options(function: F) -> F:
+    """Add the options that override the order that rows are put in."""
+    added: list[Decorator[F]] = [
         setting(
             "--strategy",
             key="policy.strategy",
@@ -143,12 +159,6 @@ def policy_options(function: F) -> F:
             key="policy.sort_by",
             metavar="COLUMNS",
             help="The order, such as `a, b desc nulls last`. [default: the table's own]",
-        ),
-        setting(
-            "--effort",
-            key="policy.effort",
-            metavar="bytes|balanced|deep",
-            help="Copy all row groups that can be, those of a good size, or none.",
         ),
     ]
     for option in reversed(added):
