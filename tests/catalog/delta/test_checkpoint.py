@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.delta.checkpoint import Checkpoint, is_due, write_checkpoint
-from catalog.delta.contents import lines
 from catalog.delta.log_compaction import LogCompaction
 from catalog.errors import CorruptTableError, StorageError, UnsupportedTableError
 from catalog.model import Commit
 from catalog.upkeep import UpkeepOrder
 from tests.catalog.conformance import fill
-from tests.catalog.delta.lakes import WITH_VECTORS, DeltaLake, create_table
+from tests.catalog.delta.lakes import WITH_VECTORS, DeltaLake, commits, create_table
+from tests.catalog.delta.logs import HandWritten
 from tests.catalog.delta.tracked import TrackedLake
 from tests.catalog.groups import plan_all
 
@@ -217,44 +216,21 @@ def test_upkeep_writes_one_when_it_is_due_and_tells_so(lake: DeltaLake) -> None:
     assert len(list(log.glob("*.checkpoint.parquet"))) == 1
 
 
-def test_a_checkpoint_of_a_table_with_v2_checkpoints(tmp_path: Path) -> None:
-    """Its last one is in JSON with a sidecar; ours says which version it is of."""
+@pytest.mark.parametrize(("form", "sidecars"), [("json", 2), ("parquet", 2), ("json", 0)])
+def test_a_checkpoint_of_a_table_with_v2_checkpoints(
+    tmp_path: Path, form: str, sidecars: int
+) -> None:
     lake = DeltaLake(tmp_path, creates=False)
     create_table(lake.directory, configuration={}, features=("v2Checkpoint",))
     fill(lake, parts="a")
-    version = int(lake.table.snapshot().snapshot_id)
-    log = lake.directory / "_delta_log"
-    first = [json.loads(line) for line in (log / f"{0:020}.json").read_text().splitlines()]
-    adds = [lake.add_of(path) for path in sorted(lake.paths())]
-    kept = ("path", "size", "modificationTime", "dataChange", "stats")
-    rows = [{"add": {name: add[name] for name in kept}} for add in adds]
-    for row, add in zip(rows, adds, strict=True):
-        row["add"]["partitionValues"] = list(add["partitionValues"].items())
-    (log / "_sidecars").mkdir()
-    sidecar = log / "_sidecars" / f"{uuid.uuid4()}.parquet"
-    values = pa.map_(pa.string(), pa.string())
-    kind = pa.struct(
-        {
-            "path": pa.string(),
-            "size": pa.int64(),
-            "modificationTime": pa.int64(),
-            "dataChange": pa.bool_(),
-            "stats": pa.string(),
-            "partitionValues": values,
-        }
-    )
-    pq.write_table(pa.table({"add": pa.array([row["add"] for row in rows], kind)}), sidecar)
-    named = {"path": sidecar.name, "sizeInBytes": sidecar.stat().st_size, "modificationTime": 1}
-    top = [
-        {"checkpointMetadata": {"version": version}},
-        *(one for one in first if "commitInfo" not in one),
-        {"sidecar": named},
-    ]
-    before = told(lake)
-    (log / f"{version:020}.checkpoint.{uuid.uuid4()}.json").write_bytes(lines(top))
+    before, version = told(lake), int(lake.table.snapshot().snapshot_id)
+    first = [one for one in commits(lake.directory)[0] if "commitInfo" not in one]
+    adds = [{"add": lake.add_of(path)} for path in sorted(lake.paths())]
+    log = HandWritten(lake.directory)
+    log.v2_checkpoint(version, *first, *adds, form=form, sidecars=sidecars)
+    assert told(lake) == before
     lake.append(range(100, 110))
     now = told(lake)
-    assert len(now["files"]) == len(before["files"]) + 1
     path = checkpoint(lake)
     assert told(lake) == now
     metadata = pq.read_table(path)["checkpointMetadata"].combine_chunks().drop_null()

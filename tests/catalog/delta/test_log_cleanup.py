@@ -14,7 +14,8 @@ from catalog.delta.log_cleanup import LogCleanup
 from catalog.errors import CorruptTableError, SnapshotNotFoundError
 from catalog.upkeep import UpkeepOrder, UpkeepResult
 from tests.catalog.conformance import fill
-from tests.catalog.delta.lakes import DeltaLake, commits
+from tests.catalog.delta.lakes import DeltaLake, commits, create_table
+from tests.catalog.delta.logs import HandWritten
 from tests.catalog.groups import plan_all
 
 DO = UpkeepOrder()
@@ -132,3 +133,23 @@ def test_the_retention_of_the_table_counts_and_other_files_stay(tmp_path: Path) 
     run(lake)
     kept = {f"{version:020}.json", f"{version:020}.checkpoint.parquet"}
     assert names(lake) == others | kept
+
+
+def test_sidecars_go_with_the_last_checkpoint_that_names_them(tmp_path: Path) -> None:
+    lake = DeltaLake(tmp_path, creates=False)
+    create_table(lake.directory, configuration={}, features=("v2Checkpoint",))
+    fill(lake, parts="a", files=2)
+    log = HandWritten(lake.directory)
+    first = [one for one in commits(lake.directory)[0] if "commitInfo" not in one]
+    adds = [{"add": lake.add_of(path)} for path in sorted(lake.paths())]
+    log.v2_checkpoint(1, *first, adds[0], form="json", sidecars=1)
+    (old,) = (log.log / "_sidecars").iterdir()
+    log.v2_checkpoint(2, *first, *adds, form="parquet", sidecars=2)
+    rows = lake.rows()
+    age(lake, below=100)
+    found = run(lake)
+    assert found.note == "kept from version 2"
+    assert old.name in found.examples
+    assert len(list((log.log / "_sidecars").iterdir())) == 2
+    assert not old.exists()
+    assert lake.rows() == rows
