@@ -18,6 +18,7 @@ from catalog.model import TableSchema, field_id
 from compactor.parquet import Footer, declared_as, why_not
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.fitting import Form
+from compactor.rewrite.input import decoding
 
 
 def foreign_form(footer: Footer, forms: Sequence[Form], table: TableSchema) -> Form | None:
@@ -48,8 +49,13 @@ def foreign_form(footer: Footer, forms: Sequence[Form], table: TableSchema) -> F
 
 
 def arrow_schema(footer: Footer) -> pa.Schema:
-    """Return the columns of a file as Arrow reads them, whatever the writer says of Arrow."""
-    return pq.read_metadata(pa.BufferReader(footer.as_file())).schema.to_arrow_schema()
+    """Return the columns of a file as Arrow reads them, whatever the writer says of Arrow.
+
+    Raises:
+        CorruptTableError: Arrow does not read them.
+    """
+    with decoding(str(footer.location)):
+        return pq.read_metadata(pa.BufferReader(footer.as_file())).schema.to_arrow_schema()
 
 
 def loosened(schema: pa.Schema, declared: pa.Schema) -> pa.Schema:

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from catalog.errors import CorruptTableError, UnsupportedTableError
+from catalog.errors import CatalogError, CorruptTableError, UnsupportedTableError
 from catalog.model import TableSchema
 from compactor.errors import VerificationError
 from compactor.parquet.footer import ROW_GROUPS, SCHEMA
@@ -271,3 +273,33 @@ def test_a_footer_with_other_counts_than_its_pages(tmp_path: Path, splice: Splic
     with pytest.raises((CorruptTableError, VerificationError)):
         rewrite(table, [path], splice, proof=Proof.FULL)
     assert output_files(table) == []
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=3),
+    is_wider=st.booleans(),
+    proof=st.sampled_from(list(Proof)),
+)
+def test_a_changed_footer_is_copied_right_or_refused(
+    changes: list[tuple[float, int]],
+    is_wider: bool,
+    proof: Proof,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    directory = tmp_path_factory.mktemp("changed")
+    path = Path(write(directory / "in.parquet", sample(0, 300), row_group_size=100))
+    data = bytearray(path.read_bytes())
+    footer_bytes = int.from_bytes(data[-8:-4], "little") + 8
+    for place, value in changes:
+        data[-1 - int(place * (footer_bytes - 1))] = value
+    path.write_bytes(data)
+    more = [pa.field("more", pa.int64(), metadata={"PARQUET:field_id": "9"})] if is_wider else []
+    table = table_of(directory, pa.schema([*ROWS, *more]))
+    files = described([(str(path), len(data), 300)])
+    try:
+        result = rewrite(table, [], ANYTHING, files=files, proof=proof)
+    except (CatalogError, VerificationError):
+        assert output_files(table) == []
+    else:
+        assert result.rows_written == 300
