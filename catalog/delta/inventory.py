@@ -50,8 +50,11 @@ class Assembly:
 
         Raises:
             CorruptTableError: a file is listed twice, or its rows cannot be counted.
+            LocationError: a file lies outside of the table's prefixes.
         """
-        _refuse_twice(files["path"].combine_chunks())
+        paths = files["path"].combine_chunks()
+        self.paths.confine(paths)
+        _refuse_twice(paths)
         keys, labels = self._partitions(files)
         vectors = np.flatnonzero(files["vector"].is_valid().to_numpy())
         columns = {

@@ -8,6 +8,7 @@ table, or absolute (shallow clones name the files of another table).
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -55,21 +56,45 @@ class Paths:
     def resolve(self, stored: pa.StringArray) -> pa.StringArray:
         """Return the absolute locations of stored paths, as text; equal files have equal texts.
 
+        Absolute ones may lie anywhere: a log may speak of files that it no longer has. What is
+        live must pass `confine`.
+
         Raises:
-            LocationError: one is malformed or lies outside of the table's prefixes.
+            LocationError: one is malformed, or leads out of the table by a relative path.
             CorruptTableError: one is no UTF-8 after decoding.
         """
         decoded = decode(stored)
         prefix = str(self.root).rstrip("/")
         whole = pc.binary_join_element_wise(prefix, decoded, "/")
-        is_odd = pc.or_(
-            pc.match_substring_regex(decoded, _ABSOLUTE),
-            pc.match_substring_regex(decoded, _SUSPECT),
-        )
+        is_absolute = pc.match_substring_regex(decoded, _ABSOLUTE)
+        is_odd = pc.or_(is_absolute, pc.match_substring_regex(decoded, _SUSPECT))
         if not pc.any(is_odd).as_py():
             return whole
-        odd = [self._resolve_one(path) for path in decoded.filter(is_odd).to_pylist()]
+        texts, absolute = (one.filter(is_odd).to_pylist() for one in (decoded, is_absolute))
+        odd = [
+            self._absolute(text) if is_so else self._relative(text)
+            for text, is_so in zip(texts, absolute, strict=True)
+        ]
         return pc.replace_with_mask(whole, is_odd, pa.array(odd, pa.string()))
+
+    def confine(self, resolved: pa.StringArray) -> None:
+        """Refuse files that the table must not read.
+
+        Raises:
+            LocationError: one lies outside of the table's prefixes.
+        """
+        for prefix in self.confinement.prefixes:
+            resolved = resolved.filter(pc.invert(_is_below(resolved, prefix)))
+        for path in resolved.to_pylist():
+            try:
+                self.confinement.parse(path)
+            except LocationError as fault:
+                raise LocationError(str(fault), hint=_FOREIGN) from fault
+
+    def resolve_all(self, stored: Iterable[str]) -> list[str]:
+        """Return the absolute locations of stored paths, as `resolve` does."""
+        texts: list[str] = self.resolve(pa.array(list(stored), pa.string())).to_pylist()
+        return texts
 
     def resolve_one(self, stored: str) -> str:
         """Return the absolute location of one stored path, as `resolve` does."""
@@ -83,22 +108,23 @@ class Paths:
 
     def is_foreign(self, resolved: pa.StringArray) -> npt.NDArray[np.bool_]:
         """Tell which files lie outside of the table's own directory."""
-        prefix = str(self.root).rstrip("/") + "/"
-        inside: npt.NDArray[np.bool_] = pc.starts_with(resolved, prefix).to_numpy(False)
+        inside: npt.NDArray[np.bool_] = _is_below(resolved, self.root).to_numpy(False)
         return ~inside
 
-    def _resolve_one(self, decoded: str) -> str:
+    def _relative(self, decoded: str) -> str:
         if not decoded:
             raise CorruptTableError("the log names a file without a path")
-        is_absolute = pc.match_substring_regex(decoded, _ABSOLUTE).as_py()
-        try:
-            location = Location.parse(decoded) if is_absolute else self.root.child(decoded)
-            self.confinement.check(location)
-        except LocationError as fault:
-            raise LocationError(str(fault), hint=_FOREIGN if is_absolute else "") from fault
-        if not location.is_within(self.root):
-            return str(location)
-        return str(self.root.child(location.relative_to(self.root)))
+        return str(self.root.child(self.root.child(decoded).relative_to(self.root)))
+
+    def _absolute(self, decoded: str) -> str:
+        location = Location.parse(decoded)
+        if location.is_within(self.root):
+            return str(self.root.child(location.relative_to(self.root)))
+        return str(location)
+
+
+def _is_below(resolved: pa.StringArray, prefix: Location) -> pa.BooleanArray:
+    return pc.starts_with(resolved, str(prefix).rstrip("/") + "/")
 
 
 def _is_letter_beyond_ascii(letter: str) -> bool:

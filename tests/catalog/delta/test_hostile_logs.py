@@ -156,6 +156,9 @@ def test_paths_that_lead_out(log: HandWritten, path: str, form: str) -> None:
         log.checkpoint(0, PROTOCOL, TABLE, add(path))
     else:
         log.commit(0, PROTOCOL, TABLE, add(path) if form == "commit" else remove(path))
+    if form == "remove" and path.startswith(("s3://", "/")):
+        assert read(log).file_count == 0  # a clone may have had files of another table
+        return
     with pytest.raises(LocationError):
         read(log)
 

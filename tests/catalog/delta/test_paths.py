@@ -65,8 +65,13 @@ def test_every_path_is_within_the_table_or_refused(stored: str) -> None:
         found = PATHS.resolve_one(stored)
     except CatalogError:
         return
-    assert Location.parse(found).is_within(ROOT)
-    assert found == f"/lake/orders/{Location.parse(found).relative_to(ROOT)}"
+    location = Location.parse(found)
+    assert location.is_within(ROOT) != bool(PATHS.is_foreign(pa.array([found]))[0])
+    if location.is_within(ROOT):
+        assert found == f"/lake/orders/{location.relative_to(ROOT)}"
+    else:
+        with pytest.raises(LocationError):
+            PATHS.confine(pa.array([found]))
 
 
 @given(st.lists(TEXTS.map(lambda text: quote(text, safe="/")), max_size=4))
@@ -90,10 +95,6 @@ def test_a_column_is_resolved_as_its_values_are(stored: list[str]) -> None:
         "%2e%2e/x",
         "k=1/%252e%252e/x",
         "k=%252F..%252F../x",
-        "/etc/passwd",
-        "file:/etc/passwd",
-        "file:///lake/orders2/x",
-        "s3://bucket/x",
         "http://host/x",
         "a//b",
         "./a",
@@ -104,6 +105,18 @@ def test_a_column_is_resolved_as_its_values_are(stored: list[str]) -> None:
 def test_ways_out_are_refused(stored: str) -> None:
     with pytest.raises(LocationError):
         PATHS.resolve_one(stored)
+
+
+@pytest.mark.parametrize(
+    "stored", ["/etc/passwd", "file:/etc/passwd", "file:///lake/orders2/x", "s3://bucket/x"]
+)
+def test_files_elsewhere_are_named_but_not_read(stored: str) -> None:
+    resolved = PATHS.resolve(pa.array([stored, "k=1/x"]))
+    assert Location.parse(resolved[0].as_py()) == Location.parse(stored)
+    PATHS.confine(resolved.slice(1))
+    with pytest.raises(LocationError) as caught:
+        PATHS.confine(resolved)
+    assert "delta.read-prefixes" in caught.value.hint
 
 
 @pytest.mark.parametrize("stored", ["", "%ff", "%c3", "x%e2%82"])
@@ -130,11 +143,10 @@ def test_buckets_by_other_names_of_their_scheme() -> None:
 
 def test_other_tables_are_read_when_admitted() -> None:
     source = Location.parse("/lake/source")
-    with pytest.raises(LocationError) as caught:
-        PATHS.resolve_one("file:///lake/source/k=1/x")
-    assert "delta.read-prefixes" in caught.value.hint
-
     paths = Paths(ROOT, Confinement((ROOT, source)))
     resolved = paths.resolve(pa.array(["k=1/x", "file:///lake/source/k=1/x"]))
     assert resolved.to_pylist() == ["/lake/orders/k=1/x", "file:///lake/source/k=1/x"]
     assert paths.is_foreign(resolved).tolist() == [False, True]
+    paths.confine(resolved)
+    with pytest.raises(LocationError):
+        paths.confine(pa.array(["/lake/source2/x"]))
