@@ -16,7 +16,7 @@ TINY_SECONDS_MAX = 1e-3
 """A task that takes longer goes its own way."""
 
 BATCH_SECONDS_MAX = 4e-3
-BATCH_TASKS_MAX = 64
+BATCH_TASKS_MAX = 256
 """What a worker is sent at once: enough to hide the way there and back, and soon done."""
 
 KNOWN_MAX = 64
@@ -24,6 +24,11 @@ KNOWN_MAX = 64
 
 MEAN_SHARE = 0.2
 """Weight of the newest duration in the mean."""
+
+OUTLIER_MAX = 8
+"""A duration counts as so many times the mean at most: where CPUs are scarce a tiny task is now
+and then interrupted for longer than it runs. A function that did become slow is known to be after
+some five calls."""
 
 Kind = tuple[int, Key | None, int, frozenset[tuple[str, str]], int]
 
@@ -71,7 +76,7 @@ class Backlog:
         """Learn how long a task took."""
         function = task.function
         mean = seconds if function.mean_seconds is None else function.mean_seconds
-        function.mean_seconds = mean + MEAN_SHARE * (seconds - mean)
+        function.mean_seconds = mean + MEAN_SHARE * (min(seconds, OUTLIER_MAX * mean) - mean)
 
     def _feed(self, line: _Line) -> None:
         while line.waiting and (line.known < KNOWN_MAX or _is_long(line.waiting[0])):

@@ -13,6 +13,10 @@ import pytest
 
 import runtime
 from runtime.local import objects
+from runtime.local.backlog import TINY_SECONDS_MAX, Backlog
+from runtime.local.refs import LocalRef
+from runtime.local.store import Inline
+from runtime.local.task import Argument, LocalTask, ShippedFunction
 from runtime.shuffle import Shuffle, shuffle
 from tests.runtime import tasks
 from tests.runtime.test_local import files_of, is_alive, run_driver
@@ -192,6 +196,17 @@ class TestBatches:
         assert rt.get(refs) == ["survived"] * 40
         attempts = [rt.profile(ref).attempt for ref in refs]
         assert attempts == [2 if i == 5 else 1 for i in range(40)]
+
+    def test_one_interruption_does_not_make_a_tiny_task_a_long_one(self):
+        function = ShippedFunction(1, "f", Argument(Inline(()), None))
+        task = LocalTask(refs=(LocalRef(1),), function=function, inputs=())
+        backlog = Backlog(lambda _: None)
+        for seconds in [20e-6] * 50 + [0.05]:
+            backlog.ended(task, seconds)
+        assert function.mean_seconds < TINY_SECONDS_MAX / 2
+        for _ in range(6):
+            backlog.ended(task, 0.05)
+        assert function.mean_seconds > TINY_SECONDS_MAX
 
 
 class TestZygote:
