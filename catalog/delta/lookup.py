@@ -61,8 +61,8 @@ def is_recorded(target: CommitTarget, commit: Commit) -> bool:
 def _groups_of(data: bytes, paths: Paths, commit: Commit) -> set[str]:
     """Return the groups that the commit itself replaced."""
     actions = parse_commit(data)
-    added = {paths.resolve_one(one.path) for one in actions if isinstance(one, Add)}
-    removed = {paths.resolve_one(one.path) for one in actions if isinstance(one, Remove)}
+    added = set(paths.resolve_all(one.path for one in actions if isinstance(one, Add)))
+    removed = set(paths.resolve_all(one.path for one in actions if isinstance(one, Remove)))
     return {
         one.group_id
         for one in commit.rewrites

@@ -63,11 +63,8 @@ class NamedAddReader:
         Raises:
             CorruptTableError: the checkpoint cannot be read.
         """
-        return {
-            _identity(self._paths.resolve_one(add.path), add): add
-            for part in checkpoint_parts(self._storage, segment)
-            for add in self._adds_in(part)
-        }
+        parts = checkpoint_parts(self._storage, segment)
+        return self.follow({}, (add for part in parts for add in self._adds_in(part)))
 
     def actions_in(self, block: bytes, name: str) -> tuple[Action, ...]:
         """Return the actions of a commit but those about files that are not wanted.
@@ -85,7 +82,8 @@ class NamedAddReader:
     def follow(self, before: NamedAdds, actions: Iterable[Action]) -> NamedAdds:
         """Return the wanted files after a commit, given its actions about these."""
         files = [one for one in actions if isinstance(one, Add | Remove)]
-        wanted = [(self._paths.resolve_one(one.path), one) for one in files]
+        paths = self._paths.resolve_all(one.path for one in files)
+        wanted = list(zip(paths, files, strict=True))
         gone = {_identity(path, one) for path, one in wanted if isinstance(one, Remove)}
         kept = {key: add for key, add in before.items() if key not in gone}
         return kept | {_identity(path, one): one for path, one in wanted if isinstance(one, Add)}

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,7 @@ _UNFINISHED = re.compile(
 )
 _BATCH = 4096
 _EXAMPLES = 20
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,8 @@ class Vacuum:
         storage, paths = self.target.storage, self.target.paths
         files = read_files(storage, segment, FileColumns(paths, ()), map)
         recent = (one for one in tombstones(storage, segment) if one.deleted_ms >= cutoff_ms)
-        return _Names.of(
-            self._relative(path) for path in (*self._named(files), *self._named_by(recent))
-        )
+        removed = (path for path, _ in self._named_by(recent))
+        return _Names.of(map(self._relative, chain(self._named(files), removed)))
 
     def _named(self, files: pa.Table) -> Iterator[str]:
         for batch in files.select(["path", "vector"]).to_batches(max_chunksize=_BATCH):
@@ -104,11 +105,13 @@ class Vacuum:
             for vector in batch.column("vector").drop_null().to_pylist():
                 yield from self._vector_file(DeletionVector.of_id(vector))
 
-    def _named_by(self, some: Iterable[Tombstone]) -> Iterator[str]:
-        for one in some:
-            yield self.target.paths.resolve_one(one.path)
-            if one.vector is not None:
-                yield from self._vector_file(one.vector)
+    def _named_by(self, some: Iterable[Tombstone]) -> Iterator[tuple[str, int]]:
+        """Yield the files that removals name, and their sizes as far as they are told."""
+        for batch in _batches(some):
+            paths = self.target.paths.resolve_all(one.path for one in batch)
+            yield from zip(paths, (one.size_bytes for one in batch), strict=True)
+            vectors = (one.vector for one in batch if one.vector is not None)
+            yield from ((path, 0) for vector in vectors for path in self._vector_file(vector))
 
     def _vector_file(self, vector: DeletionVector) -> Iterator[str]:
         paths = self.target.paths
@@ -131,15 +134,12 @@ class Vacuum:
     def _removed(self, segment: LogSegment, cutoff_ms: int) -> Iterator[tuple[str, int]]:
         """Yield what the log says was removed before the retention, each once."""
         seen: set[int] = set()
-        for one in chain(tombstones(self.target.storage, segment), self._older(segment)):
-            if one.deleted_ms >= cutoff_ms:
-                continue
-            file, *vectors = self._named_by([one])
-            for path, size_bytes in ((file, one.size_bytes), *((path, 0) for path in vectors)):
-                name = self._relative(path)
-                if hash(name) not in seen and is_removable(name):
-                    seen.add(hash(name))
-                    yield name, size_bytes
+        every = chain(tombstones(self.target.storage, segment), self._older(segment))
+        for path, size_bytes in self._named_by(one for one in every if one.deleted_ms < cutoff_ms):
+            name = self._relative(path)
+            if hash(name) not in seen and is_removable(name):
+                seen.add(hash(name))
+                yield name, size_bytes
 
     def _older(self, segment: LogSegment) -> Iterator[Tombstone]:
         """Yield what commits before the checkpoint removed: it has forgotten the oldest."""
@@ -200,8 +200,9 @@ def _unknown_to(kept: _Names, found: Iterator[tuple[str, int]]) -> Iterator[tupl
         yield from (one for one, keep in zip(batch, is_kept, strict=True) if not keep)
 
 
-def _batches(found: Iterator[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
-    while batch := list(islice(found, _BATCH)):
+def _batches(found: Iterable[_T]) -> Iterator[list[_T]]:
+    rest = iter(found)
+    while batch := list(islice(rest, _BATCH)):
         yield batch
 
 
