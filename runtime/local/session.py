@@ -22,6 +22,9 @@ SPILL = "spill"
 RELEASE_SECONDS_MAX, RELEASE_POLL_SECONDS = 10.0, 0.02
 """How long the kernel may take to release the lock of a process that was killed."""
 
+UNNAMED_SECONDS = 60.0
+"""A directory that is older and has no name yet was left by a driver killed while it made it."""
+
 _PREFIX = "lake-runtime"
 
 
@@ -78,8 +81,10 @@ def remove_abandoned(directory: str) -> None:
 
 def sweep(base: Path) -> None:
     """Remove what drivers that died have left."""
-    for path in base.glob(f"{_PREFIX}-*"):
+    for path in [*base.glob(f"{_PREFIX}-*"), *base.glob(f".{_PREFIX}-*")]:
         try:
+            if path.name.startswith(".") and time.time() - path.lstat().st_mtime < UNNAMED_SECONDS:
+                continue  # one that is being made
             if path.lstat().st_uid != os.getuid() or path.is_symlink():
                 continue
             lock_fd = _lock(path)

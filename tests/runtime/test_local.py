@@ -199,8 +199,14 @@ class TestSessions:
         stale = Path(alive.directory).parent / f"lake-runtime-1-{os.getpid()}test"
         stale.mkdir()
         (stale / "v1").write_bytes(b"x")
+        unnamed, new = (stale.parent / f".lake-runtime-{os.getpid()}{age}" for age in ("a", "b"))
+        unnamed.mkdir()
+        new.mkdir()
+        os.utime(unnamed, (1, 1))
         Session().close()
         assert not stale.exists()
+        assert not unnamed.exists()
+        new.rmdir()
         assert Path(alive.directory).exists()
         alive.close()
 
