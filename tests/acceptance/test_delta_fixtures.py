@@ -103,3 +103,29 @@ def test_a_clone_is_compacted_without_touching_its_source(
     for read in READERS.values():
         assert spelled(read(path), names) == before
     assert contents(Path(f"{path}_source")) == source
+
+
+def test_a_cloned_table_gets_files_of_its_own_and_leaves_its_source_alone(
+    tmp_path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = unpack("shallow_clone", tmp_path)
+    for checkpoint in (path / "_delta_log").glob("*.checkpoint.parquet"):
+        checkpoint.unlink()  # it has the absolute paths of where it was made
+    source = path.with_name("table_source")
+    before = contents(source)
+    monkeypatch.setenv("DELTA_READ_PREFIXES", str(source))
+    names, rows = our_rows(str(path))
+    assert rows == spelled(pq.read_table(tmp_path / "expected.parquet"), names)
+
+    with open_store(f"sqlite:///{tmp_path}/jobs.db") as store:
+        report = compact_table(
+            open_table(str(path)),
+            POLICY,
+            environment=JobEnvironment(runtime, store, lambda _: None),
+            options=JobOptions(proof=Proof.FULL),
+        )
+    # Files of the source and files of its own are never put together.
+    assert (report.status, report.groups.committed) == ("succeeded", 2)
+    assert contents(source) == before
+    monkeypatch.delenv("DELTA_READ_PREFIXES")
+    assert our_rows(str(path)) == (names, rows)
