@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.memory import ROW_ID, ROW_VERSION, Features, MemoryTable
 from catalog.model import Commit, Filling, Rewrite, TableSchema
+from catalog.table import Table
 from compactor.jobs.verification import verify_snapshots
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.task import Proof, RewriteResult, RewriteTask
 from compactor.splicing import SpliceLimits
 from runtime.connect import connect
+from tests.catalog.conformance import fill
+from tests.catalog.delta.tracked import TrackedLake
 from tests.catalog.groups import partitions, read_group
 from tests.compactor.rewrite.tables import LocalTable, make_task, with_ids, write_file
 from tests.compactor.rewrite.test_mixed import ANYTHING
@@ -46,7 +49,7 @@ def rows(table: MemoryTable) -> list[dict[str, object]]:
     return sorted(found.to_pylist(), key=lambda row: row["id"])
 
 
-def compact(table: MemoryTable, splice: SpliceLimits | None = ANYTHING) -> list[RewriteResult]:
+def compact(table: Table, splice: SpliceLimits | None = ANYTHING) -> list[RewriteResult]:
     """Rewrite every partition and commit it."""
     snapshot = table.snapshot()
     groups = partitions(table.inventory(snapshot))
@@ -110,6 +113,19 @@ def test_ids_and_versions_of_rows_survive(
     assert rows(table) == before
     if splice is not None:
         assert not any(one.splice.reasons for one in again)
+
+
+def test_rows_of_a_delta_table_keep_their_ids(tmp_path: Path) -> None:
+    lake = TrackedLake(tmp_path)
+    files = fill(lake)
+    lake.delete({files["b"][1]: [0, 9]})
+    lake.update(files["a"][0], [2, 3], "changed")
+    ids, before = lake.lineage(), lake.rows()
+    first, second = compact(lake.table), compact(lake.table)
+    assert (lake.lineage(), lake.rows()) == (ids, before)
+    # Only the file with deleted rows was encoded as a whole, and nothing the second time.
+    assert sum(one.splice.row_groups_patched for one in first) == 5
+    assert sum(one.splice.row_groups for one in second) == 6
 
 
 def test_rows_whose_ids_are_not_stored_are_not_copied_as_they_are(tmp_path: Path) -> None:
