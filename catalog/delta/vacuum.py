@@ -124,12 +124,31 @@ class Vacuum:
         return location.relative_to(root) if location.is_within(root) else path
 
     def _listed(self, cutoff_ms: int) -> Iterator[tuple[str, int]]:
-        root = self.target.paths.root
+        root, known = self.target.paths.root, dict[str, bool]()
         for info in self.target.storage.list(root):
             path = info.location.relative_to(root)
             is_old = info.modified_at.timestamp() * 1000 < cutoff_ms
-            if is_old and is_removable(path):
+            if is_old and is_removable(path) and not self._is_of_another_table(path, known):
                 yield path, info.size_bytes
+
+    def _is_of_another_table(self, path: str, known: dict[str, bool]) -> bool:
+        """Whether a directory on the way to a file has a log of its own.
+
+        Args:
+            path: of the file, below the table.
+            known: what was found out before, by directory.
+        """
+        directory = ""
+        for segment in path.split("/")[:-1]:
+            directory = f"{directory}/{segment}" if directory else segment
+            if "=" in segment or segment in (_CHANGES, LOG_DIRECTORY):
+                continue
+            if directory not in known:
+                log = self.target.paths.root.child(directory, LOG_DIRECTORY)
+                known[directory] = next(self.target.storage.list(log), None) is not None
+            if known[directory]:
+                return True
+        return False
 
     def _removed(self, segment: LogSegment, cutoff_ms: int) -> Iterator[tuple[str, int]]:
         """Yield what the log says was removed before the retention, each once."""

@@ -237,3 +237,17 @@ def test_what_dead_processes_left_unfinished_is_removed(lake: DeltaLake) -> None
     assert run(lake, UpkeepOrder()).files == len(stale)
     assert not any(path.exists() for path in stale)
     assert all(path.exists() for path in others)
+
+
+def test_a_table_within_the_directory_is_left_alone(lake: DeltaLake) -> None:
+    inner = DeltaLake(lake.directory / "ab")
+    fill(inner)
+    inner.table.commit(plan_all(inner.table))
+    orphan = lake.directory / "ab" / "x.parquet"
+    orphan.touch()
+    rows = inner.rows()
+    age(lake)
+    assert run(lake, UpkeepOrder()).files == 1
+    assert not orphan.exists()
+    assert len(list(inner.directory.rglob("*.parquet"))) == 8
+    assert inner.rows() == rows
