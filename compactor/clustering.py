@@ -27,6 +27,7 @@ CURVE_COLUMNS_MAX = 8
 SORT_COLUMNS_MAX = 32
 # Cells per column of a curve: finer than the row groups of any table, and small in a footer.
 CELL_BITS_MAX = 10
+_FRAME_SUFFIX = re.compile(r" in frame [0-9a-f]{16}\Z")
 
 
 class Strategy(StrEnum):
@@ -116,6 +117,11 @@ class Frame:
         return hashlib.blake2b(msgspec.msgpack.encode(self), digest_size=8).hexdigest()
 
 
+def family_of(order_id: str) -> str:
+    """Return the name of an order without its frame."""
+    return _FRAME_SUFFIX.sub("", order_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Clustering:
     """An order of rows, ready to be computed.
@@ -132,19 +138,22 @@ class Clustering:
 
     @property
     def order_id(self) -> str:
-        """Name the order by column ids: what is in one order is in no other."""
+        """Name the order by its columns: what is in one order is in no other.
+
+        By their ids and names: not every format has ids that stay with a column.
+        """
         terms = (
-            f"{field.field_id}{'-' if field.is_descending else '+'}"
+            f"{field.field_id} {field.name!r} {'-' if field.is_descending else '+'}"
             f"{'f' if field.is_nulls_first else 'l'}"
             for field in self.fields
         )
-        frame = f"@{self.frame.frame_id}" if self.frame else ""
-        return f"{self.strategy.value}({','.join(terms)}){frame}"
+        frame = f" in frame {self.frame.frame_id}" if self.frame else ""
+        return f"{self.strategy.value}({', '.join(terms)}){frame}"
 
     @property
     def family_id(self) -> str:
         """Name the order without its frame."""
-        return self.order_id.partition("@")[0]
+        return family_of(self.order_id)
 
     def __str__(self) -> str:
         """Return it as people write it."""

@@ -16,7 +16,15 @@ import pyarrow.parquet as pq
 
 from catalog.errors import CorruptTableError
 from catalog.table import TableFiles
-from compactor.clustering import FILE_FACTS, STAMP_KEY, Clustering, Frame, Stamp, row_group_facts
+from compactor.clustering import (
+    FILE_FACTS,
+    STAMP_KEY,
+    Clustering,
+    Frame,
+    Stamp,
+    family_of,
+    row_group_facts,
+)
 from compactor.rewrite.cluster.comparable import Comparable, comparable, encoded
 from compactor.rewrite.cluster.permutation import Key
 from compactor.rewrite.cluster.row_order import TEXT_BYTES_MAX, RowOrder, place_of
@@ -102,8 +110,7 @@ class BoundsReader:
         except CorruptTableError:
             return None, []
         stamp = decode_stamp((metadata.metadata or {}).get(STAMP_KEY.encode(), b""))
-        family = self.clustering.family_id
-        if stamp is not None and stamp.order_id.partition("@")[0] != family:
+        if stamp is not None and family_of(stamp.order_id) != self.clustering.family_id:
             stamp = None
         return stamp, list(_ranges(metadata, order))
 
