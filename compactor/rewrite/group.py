@@ -17,7 +17,8 @@ from compactor.rewrite.fingerprint import digest_batch
 from compactor.rewrite.fitting import Patch
 from compactor.rewrite.footers import HELD_BYTES_MAX, Footers
 from compactor.rewrite.ladder import Decisions, Ladder, Run
-from compactor.rewrite.mixed import MixedWriter, Patched
+from compactor.rewrite.mixed import MixedWriter
+from compactor.rewrite.parts import Patched
 from compactor.rewrite.read import OpenSlice, SliceReader
 from compactor.rewrite.repetition import decoded_bytes
 from compactor.rewrite.task import (
