@@ -53,6 +53,15 @@ class TestHashing:
         plain = pa.table({"k": array})
         assert np.array_equal(hash_rows(chunked, ["k"]), hash_rows(plain, ["k"]))
 
+    @given(st.sampled_from([8, 9, 15, 16, 36, 127, 128, 129]), st.data())
+    def test_texts_of_one_length_hash_as_among_others(self, length, data):
+        text = st.text("ab", min_size=length, max_size=length)
+        alike = pa.array(data.draw(st.lists(text, min_size=1, max_size=6)))
+        mixed = pa.concat_arrays([alike, pa.array(["c"])])
+        assert np.array_equal(hash_array(alike), hash_array(mixed)[:-1])
+        apart = mixed.take(pa.array([0, len(alike) - 1]))
+        assert np.array_equal(hash_array(apart), hash_array(alike)[[0, -1]])
+
     @pytest.mark.parametrize(
         "kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
     )
