@@ -117,7 +117,7 @@ class FileColumns:
         return pa.table(columns, schema=self.schema)
 
     def _partition(self, adds: pa.StructArray, name: str) -> pa.DictionaryArray:
-        """Return the texts of a partition column; empty text is null."""
+        """Return the texts of a partition column."""
         values = child(adds, "partitionValues")
         if isinstance(values.type, pa.MapType):
             found = pc.map_lookup(values, pa.scalar(name, values.type.key_type), "first")
@@ -125,10 +125,6 @@ class FileColumns:
             found = child(values, name, pa.string())
         texts = found.cast(pa.string()).dictionary_encode()
         _checked(texts.dictionary, name)
-        empty = pc.index(texts.dictionary, "").as_py()
-        if empty >= 0:
-            texts = pc.if_else(pc.equal(texts.indices, empty), None, texts.dictionary_decode())
-            texts = texts.dictionary_encode()
         return texts.cast(_LABEL)
 
 

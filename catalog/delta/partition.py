@@ -1,7 +1,8 @@
 """Partition values of a Delta table: text in the log, one exact key, a label, a scalar of a type.
 
 The log keeps every value as text, and null as null or as empty text.  A key is the JSON list of the
-texts in the order of the partition columns, so that outputs carry exactly what their inputs did.
+texts in the order of the partition columns, so that outputs carry exactly what their inputs did:
+there are readers to whom an empty text is no null, and so the two are never put together.
 
 Specification: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#partition-value-serialization
 """
@@ -90,7 +91,8 @@ class Partition:
     def label(self, columns: Sequence[PartitionColumn]) -> str:
         """Return it as people read it, `day=2026-11-20/region=eu`."""
         pairs = zip(columns, self.values, strict=True)
-        return "/".join(f"{column.name}={value or 'null'}" for column, value in pairs)
+        texts = ((column.name, "null" if value is None else value) for column, value in pairs)
+        return "/".join(f"{name}={text}" for name, text in texts)
 
     def directories(self, columns: Sequence[PartitionColumn]) -> tuple[str, ...]:
         """Return the directories that its new files go to, below the table's."""

@@ -82,7 +82,7 @@ def _identity(raw: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _facts(raw: Mapping[str, Any]) -> tuple[Any, ...]:
-    values = [raw["partitionValues"].get(name) or None for name in ("k", "day")]
+    values = [raw["partitionValues"].get(name) for name in ("k", "day")]
     found = raw.get("deletionVector")
     deletes = ((_identity(raw)[1], found["cardinality"], found["sizeInBytes"]),) if found else ()
     return (

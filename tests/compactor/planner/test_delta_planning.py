@@ -76,7 +76,8 @@ def test_files_of_other_partitions_are_not_put_together(tmp_path: Path) -> None:
 
     assert {group.partition: group.files.file_count for group in found.groups} == {
         "k=x": 6,
-        "k=null": 12,  # empty text is null
+        "k=": 6,  # null to some readers, but not to all
+        "k=null": 6,
         "k=ü": 6,
     }
     for group in found.groups:
