@@ -184,7 +184,9 @@ def _open_path(target: str, path: str, forced: str, properties: Mapping[str, str
     if found == "delta":
         from catalog.delta.table import DeltaTable  # lazy: other formats need none
 
-        table = DeltaTable(target, location, properties)
+        # Jobs are recorded under this name, and go on from another directory, too.
+        name = location.path if location.scheme == "file" else str(location).rstrip("/")
+        table = DeltaTable(name, location, properties)
         table.load()
         return table
     raise UnsupportedTableError(

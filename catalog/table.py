@@ -85,7 +85,7 @@ class Table(Protocol):
 
     @property
     def name(self) -> str:
-        """The target it was opened by."""
+        """A target that names it; equal however it was spelled, where it lies at a path."""
         ...
 
     @property

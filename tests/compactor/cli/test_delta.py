@@ -78,6 +78,16 @@ def test_a_saved_plan_is_applied_once(orders: Path, own_place: Path) -> None:
     assert ids(orders) == list(range(FILES * 10))
 
 
+def test_a_job_is_known_by_the_place_of_its_table(
+    orders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = call_json("run", "./orders", "--yes", *FEW)
+    assert report["table"] == str(orders)
+    monkeypatch.chdir(orders.parent.parent)
+    (job,) = call_json("jobs", "list", "--table", str(orders))["jobs"]
+    assert job["job"] == report["job"]
+
+
 def test_the_doctor_looks_at_the_table(orders: Path) -> None:
     checks = {one["check"]: one for one in call_json("doctor", "orders")["checks"]}
     assert "delta v1/2" in checks["table"]["detail"]
