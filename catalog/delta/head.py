@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from typing import Protocol
 
 from catalog.delta.actions import (
@@ -35,6 +38,8 @@ from catalog.table import TableFiles
 
 # Far less than any commit is kept for before it may be cleaned from a log.
 _LISTING_SECONDS_MAX = 60.0
+# Commits are small and may be far away: a few requests in flight hide the latency.
+_READERS = 8
 
 
 class CommitTarget(Protocol):
@@ -104,10 +109,10 @@ class Heads:
         segment, state = self._target.load(version)
         self._listed_at = now if version is None else self._listed_at
         adds, infos = self._reader.checkpointed(segment), list[CommitInfo]()
-        for commit in segment.commits:
-            actions = tuple(self._actions(segment, commit))
-            adds = self._reader.follow(adds, actions)
-            infos += [one for one in actions if isinstance(one, CommitInfo)]
+        with ThreadPoolExecutor(_READERS) as readers:
+            for actions in readers.map(partial(self._actions, segment), segment.commits):
+                adds = self._reader.follow(adds, actions)
+                infos += [one for one in actions if isinstance(one, CommitInfo)]
         return Head(state, adds, tuple(infos))
 
     def follow(self, head: Head) -> Head:
@@ -122,11 +127,12 @@ class Heads:
                 return head
             head = self._after(head, self._reader.actions_in(data, commit_name(version)))
 
-    def _actions(self, segment: LogSegment, commit: CommitFile) -> Iterator[Action]:
+    def _actions(self, segment: LogSegment, commit: CommitFile) -> tuple[Action, ...]:
         location = segment.locate(commit.file)
+        some = blocks(self._target.storage, location, commit.file.size_bytes)
         try:
-            for block in blocks(self._target.storage, location, commit.file.size_bytes):
-                yield from self._reader.actions_in(block, str(location))
+            found = [self._reader.actions_in(block, str(location)) for block in some]
+            return tuple(chain.from_iterable(found))
         except ObjectNotFoundError as fault:
             raise CorruptTableError(f"a commit was removed while it was read: {fault}") from fault
 
