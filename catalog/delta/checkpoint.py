@@ -36,7 +36,7 @@ from catalog.delta.reconciliation import Reconciled
 from catalog.delta.replay import checkpoint_parts
 from catalog.delta.state import TableState
 from catalog.delta.vacuum import RETENTION, WEEK_SECONDS
-from catalog.errors import CatalogError, UnsupportedTableError
+from catalog.errors import CatalogError, ObjectNotFoundError, UnsupportedTableError
 from catalog.location import Location
 from catalog.storage import Storage
 from catalog.upkeep import UpkeepOrder, UpkeepResult
@@ -108,10 +108,12 @@ def write_checkpoint(target: CommitTarget, segment: LogSegment, state: TableStat
     """
     if not is_set({_STATS_AS_TEXT: "true", **state.metadata.configuration}, _STATS_AS_TEXT):
         raise _no_statistics()
+    final = segment.log.child(checkpoint_name(segment.version))
+    with suppress(ObjectNotFoundError):
+        return target.storage.size(final)  # somebody else has just written it
     content = _Content.of(target, segment, state)
     # Readers take a checkpoint for complete once they see its name.
     unfinished = segment.log.child(_unfinished_name(segment.version))
-    final = segment.log.child(checkpoint_name(segment.version))
     try:
         size_bytes = _write(target.storage, unfinished, content)
         target.storage.copy(unfinished, final)
@@ -283,6 +285,9 @@ def _point_to(storage: Storage, segment: LogSegment, content: _Content, size_byt
             return
     with suppress(CatalogError):
         storage.write(location, json.dumps(hint).encode())
+        if location.is_local:
+            # Hadoop's checksum of the hint before would make it look damaged to Spark.
+            storage.delete([segment.log.child(f".{_LAST}.crc")])
 
 
 def _unfinished_name(version: int) -> str:

@@ -306,3 +306,13 @@ def test_a_field_of_another_type_is_refused_and_the_commit_stands(lake: DeltaLak
     commit = plan_all(lake.table)
     kept = tuple(one for one in commit.rewrites if "b" in one.group_id)
     assert lake.table.commit(replace(commit, rewrites=kept)).conflicts == ()
+
+
+def test_a_checkpoint_that_is_there_stays_and_a_stale_checksum_does_not(lake: DeltaLake) -> None:
+    busy(lake)
+    stale = lake.directory / "_delta_log" / "._last_checkpoint.crc"
+    stale.write_bytes(b"of another hint")
+    path = checkpoint(lake)
+    assert not stale.exists()
+    written = path.stat().st_ino
+    assert checkpoint(lake).stat().st_ino == written
