@@ -31,10 +31,15 @@ def gather(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     names = [name for name in schema.names if name != _PATH]
     whole = pa.concat_tables([schema.empty_table().select(names), *rest]).unify_dictionaries()
     del rest
-    columns = {name: whole[name].combine_chunks() for name in names}
+    columns = {name: in_one_piece(whole[name]) for name in names}
     del whole
     columns[_PATH] = paths.finish()
     return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def in_one_piece(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array, without a copy where it is one; Arrow itself copies."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _without_paths(tables: Iterable[pa.Table], paths: _Texts) -> Iterator[pa.Table]:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from catalog.delta.deletion_vectors import DeletionVector
 from catalog.delta.file_columns import partition_name
+from catalog.delta.gathering import in_one_piece
 from catalog.delta.partition import Partition, PartitionColumn
 from catalog.delta.paths import Paths, string_parts
 from catalog.errors import CorruptTableError
@@ -52,7 +53,7 @@ class Assembly:
             CorruptTableError: a file is listed twice, or its rows cannot be counted.
             LocationError: a file lies outside of the table's prefixes.
         """
-        paths = files["path"].combine_chunks()
+        paths = in_one_piece(files["path"])
         self.paths.confine(paths)
         _refuse_twice(paths)
         keys, labels = self._partitions(files)
@@ -73,8 +74,9 @@ class Assembly:
 
     def _partitions(self, files: pa.Table) -> tuple[pa.DictionaryArray, pa.DictionaryArray]:
         """Return key and label of each file; made once for each combination of values."""
-        columns = [files[partition_name(at)].combine_chunks() for at in range(len(self.partitions))]
-        is_foreign = self.paths.is_foreign(files["path"].combine_chunks())
+        names = (partition_name(at) for at in range(len(self.partitions)))
+        columns = [in_one_piece(files[name]) for name in names]
+        is_foreign = self.paths.is_foreign(in_one_piece(files["path"]))
         codes, first = _combinations(
             [*(_codes(column) for column in columns), is_foreign.astype(np.int64)]
         )
