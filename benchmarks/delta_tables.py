@@ -8,9 +8,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import convert_to_deltalake
+from deltalake import Field, Schema, convert_to_deltalake
 
 from benchmarks.tables import Input, Prepared
 
@@ -47,7 +46,7 @@ def prepare_delta(shape: DeltaInput, cache: Path, directory: Path, scale: float)
     is_partitioned = shape.partitions > 1
     convert_to_deltalake(
         str(table),
-        partition_by=pa.schema([("part", pa.int32())]) if is_partitioned else None,
+        partition_by=Schema([Field("part", "integer")]) if is_partitioned else None,
         partition_strategy="hive" if is_partitioned else None,
         configuration={"delta.targetFileSize": str(TARGET_BYTES)},
     )
