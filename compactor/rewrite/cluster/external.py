@@ -202,8 +202,18 @@ def put_together(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Rec
         batches: the rows.
         schema: what their columns are without dictionaries.
     """
-    spelled = with_dictionaries(schema, dictionary_columns(batches)) if batches else schema
-    found = united(batches, spelled).combine_chunks().to_batches()
+    table = _table(batches, schema)
+    found = table.combine_chunks().to_batches()
     if len(found) > 1:
         raise pa.ArrowCapacityError("the rows of a range do not fit one batch")
-    return found[0] if found else pa.RecordBatch.from_pylist([], spelled)
+    return found[0] if found else pa.RecordBatch.from_pylist([], table.schema)
+
+
+def _table(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    if not batches:
+        return schema.empty_table()
+    try:
+        return pa.Table.from_batches(batches).unify_dictionaries()
+    except pa.ArrowInvalid:
+        # Some column is a dictionary in one batch and plain in another.
+        return united(batches, with_dictionaries(schema, dictionary_columns(batches)))
