@@ -52,6 +52,12 @@ class VerificationError(CompactorError):
     code = "verification-failed"
 
 
+class ChangesRefusedError(CompactorError):
+    """Changes cannot be merged into the table as they are; nothing was written."""
+
+    code = "changes-refused"
+
+
 class JobFailedError(CompactorError):
     """A job could not do its work; what it committed before stays."""
 

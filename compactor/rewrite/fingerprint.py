@@ -51,18 +51,18 @@ def digest_batch(batch: pa.RecordBatch) -> RowDigest:
     total = 0
     for start in range(0, batch.num_rows, _ROWS_MAX):
         part = batch.slice(start, _ROWS_MAX)
-        total += _sum_rows([_hash(column) for column in part.columns], part.num_rows)
+        total += _sum_rows([hash_array(column) for column in part.columns], part.num_rows)
     return RowDigest(batch.num_rows, total % (1 << 128))
 
 
 def _sum_rows(columns: list[Hashes], rows: int) -> int:
     """Return the sum of the rows' hashes, two independent lanes of 64 bits each."""
-    low = _total(_mix(_combine(columns, rows, seed=0)))
-    high = _total(_mix(_combine(columns, rows, seed=len(columns)) ^ _LANE))
+    low = _total(mix(combine(columns, rows, seed=0)))
+    high = _total(mix(combine(columns, rows, seed=len(columns)) ^ _LANE))
     return low + (high << 64)
 
 
-def _combine(columns: list[Hashes], rows: int, *, seed: int) -> Hashes:
+def combine(columns: list[Hashes], rows: int, *, seed: int) -> Hashes:
     """Return a sum of the columns, each by a multiplier that belongs to its position."""
     combined = np.full(rows, _STRUCT, dtype=np.uint64)
     for position, column in enumerate(columns):
@@ -74,7 +74,7 @@ def _combine(columns: list[Hashes], rows: int, *, seed: int) -> Hashes:
 def _multiplier(position: int) -> np.uint64:
     """Return an odd number that passes for random, so that no two positions can be exchanged."""
     seed = np.array([position + 1], dtype=np.uint64) * _GOLDEN
-    return np.uint64(_mix(seed)[0] | np.uint64(1))
+    return np.uint64(mix(seed)[0] | np.uint64(1))
 
 
 def _total(hashes: Hashes) -> int:
@@ -83,7 +83,7 @@ def _total(hashes: Hashes) -> int:
     return low + (int(np.sum(hashes >> np.uint64(32))) << 32)
 
 
-def _mix(values: Hashes) -> Hashes:
+def mix(values: Hashes) -> Hashes:
     """Return each value's image under a bijection that spreads every bit over all others."""
     mixed = values ^ (values >> np.uint64(30))
     mixed *= _MIX_1
@@ -93,12 +93,12 @@ def _mix(values: Hashes) -> Hashes:
     return mixed
 
 
-def _hash(array: pa.Array) -> Hashes:
+def hash_array(array: pa.Array) -> Hashes:
     """Return a hash per value."""
     if isinstance(array.type, pa.BaseExtensionType):
-        return _hash(array.storage)
+        return hash_array(array.storage)
     if types.is_dictionary(array.type):
-        return _hash(array.dictionary_decode())
+        return hash_array(array.dictionary_decode())
     if array.null_count == len(array):
         return np.full(len(array), _NULL, dtype=np.uint64)
     hashes = _hash_values(array)
@@ -119,27 +119,27 @@ def _hash_values(array: pa.Array) -> Hashes:
     if types.is_nested(kind):
         array = plain_list(array)
         offsets, values, _ = list_parts(array, array.values)
-        return _hash_lists(offsets, _hash(values))
+        return _hash_lists(offsets, hash_array(values))
     if is_bytes(kind):
         return _hash_binary(array.cast(pa.large_binary()))
     if types.is_boolean(kind):
-        return _mix(_integers(pc.cast(array, pa.uint8())))
+        return mix(_integers(pc.cast(array, pa.uint8())))
     if types.is_fixed_size_binary(kind) or kind.bit_width > 8 * _WORD_BYTES:
         return _hash_wide(array, kind.bit_width // 8)
-    return _mix(_integers(array))
+    return mix(_integers(array))
 
 
 def _hash_struct(children: list[pa.Array], rows: int) -> Hashes:
-    return _mix(_combine([_hash(child) for child in children], rows, seed=0))
+    return mix(combine([hash_array(child) for child in children], rows, seed=0))
 
 
 def _hash_lists(offsets: npt.NDArray[np.int64], elements: Hashes) -> Hashes:
     """Return a hash per list from those of all elements, by place within the list and length."""
     lengths = np.diff(offsets)
     places = np.arange(1, len(elements) + 1) - np.repeat(offsets[:-1], lengths)
-    placed = _mix(elements + places.astype(np.uint64) * _GOLDEN)
+    placed = mix(elements + places.astype(np.uint64) * _GOLDEN)
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(placed, dtype=np.uint64)])
-    return _mix(
+    return mix(
         (sums[offsets[1:]] - sums[offsets[:-1]]) ^ (lengths.astype(np.uint64) * _MIX_1 + _LIST)
     )
 
@@ -155,7 +155,7 @@ def _integers(array: pa.Array) -> Hashes:
 def _hash_wide(array: pa.Array, width_bytes: int) -> Hashes:
     if width_bytes == 2 * _WORD_BYTES:
         words = fixed_width(array, "<u8", values_per_row=2)
-        return _mix(words[0::2] ^ _mix(words[1::2] + _GOLDEN))
+        return mix(words[0::2] ^ mix(words[1::2] + _GOLDEN))
     data = fixed_width(array, "u1", values_per_row=width_bytes)
     offsets = np.arange(len(array) + 1, dtype=np.int64) * width_bytes
     return _hash_bytes(data, offsets)
@@ -176,12 +176,12 @@ def _hash_bytes(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> 
     words = np.ndarray(len(data) + 1, "<u8", padded, strides=(1,))
     starts = offsets[:-1]
     hashes = lengths.astype(np.uint64) * _GOLDEN + _BYTES
-    hashes = _mix(hashes ^ _word(words, starts, lengths))
+    hashes = mix(hashes ^ _word(words, starts, lengths))
     stepped = np.minimum(lengths, _STEPPED_BYTES_MAX)
     rows = np.flatnonzero(stepped > _WORD_BYTES)
     done = _WORD_BYTES
     while len(rows):
-        hashes[rows] = _mix(hashes[rows] ^ _word(words, starts[rows] + done, stepped[rows] - done))
+        hashes[rows] = mix(hashes[rows] ^ _word(words, starts[rows] + done, stepped[rows] - done))
         done += _WORD_BYTES
         rows = rows[stepped[rows] > done]
     for row in np.flatnonzero(lengths > _STEPPED_BYTES_MAX):

@@ -1,0 +1,1 @@
+"""Change data merged into keyed tables: what changed, where it is stored, and what it becomes."""

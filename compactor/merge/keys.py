@@ -1,0 +1,196 @@
+"""Keys of rows: hashed by whole columns, and compared exactly wherever hashes agree.
+
+Values are compared by what they are: NaN is NaN whatever its bits, -0.0 is 0.0, null is a value of
+its own, different from zero and from the empty text. Both sides are in the table's types already,
+so that wide and narrow integers, decimals of any scale, dictionaries and time zones are no matter.
+
+Two keys of one hash are never taken for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from compactor.rewrite.cluster.comparable import Comparable, comparable
+from compactor.rewrite.cluster.permutation import Key, sort_permutation
+from compactor.rewrite.fingerprint import Hashes, combine, hash_array, mix
+
+Rows = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+# Stands for null; arbitrary.
+_NULL = np.uint64(0x94D049BB133111EB)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of some rows.
+
+    Attributes:
+        columns: their values in comparable form.
+        hashes: 64 bits of each.
+    """
+
+    columns: tuple[Comparable, ...]
+    hashes: Hashes
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.hashes)
+
+    def take(self, rows: Rows) -> Keys:
+        """Return the keys of some of the rows."""
+        return Keys(tuple(one.take(rows) for one in self.columns), self.hashes[rows])
+
+    def equal(self, rows: Rows, other: Keys, other_rows: Rows) -> Flags:
+        """Tell for pairs of rows, one of these and one of other keys, which are equal."""
+        found: Flags = self.hashes[rows] == other.hashes[other_rows]
+        for left, right in zip(self.columns, other.columns, strict=True):
+            found &= equal_values(left.take(rows), right.take(other_rows))
+        return found
+
+
+def keys_of(rows: pa.Table | pa.RecordBatch, names: Sequence[str]) -> Keys:
+    """Return the keys of rows that are in the table's types."""
+    columns = columns_of(rows, names)
+    hashed = [_hash(column) for column in columns]
+    return Keys(columns, mix(combine(hashed, rows.num_rows, seed=0)))
+
+
+def columns_of(rows: pa.Table | pa.RecordBatch, names: Sequence[str]) -> tuple[Comparable, ...]:
+    """Return columns in comparable form."""
+    return tuple(comparable_key(whole(rows.column(name))) for name in names)
+
+
+def comparable_key(array: pa.Array) -> Comparable:
+    """Return values in a form in which those that count as one key are equal."""
+    if isinstance(array.type, pa.BaseExtensionType):
+        array = array.storage
+    if types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if types.is_floating(array.type):
+        array = _plain_floats(array)
+    return comparable(array)
+
+
+def _plain_floats(array: pa.Array) -> pa.Array:
+    is_null = np.asarray(pc.is_null(array))
+    values = np.asarray(array.fill_null(0)) + array.type.to_pandas_dtype()(0)
+    values[np.isnan(values)] = np.nan
+    return pa.array(values, array.type, mask=is_null)
+
+
+def whole(column: Any) -> pa.Array:
+    """Return a column in one piece."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    found = column.combine_chunks()
+    if isinstance(found, pa.ChunkedArray):
+        found = pa.concat_arrays(found.chunks) if found.num_chunks else pa.nulls(0, column.type)
+    return found
+
+
+def _hash(column: Comparable) -> Hashes:
+    hashes = hash_array(column.texts) if column.numbers is None else mix(column.numbers)
+    if column.is_null is not None:
+        hashes[column.is_null] = _NULL
+    return hashes
+
+
+def equal_values(left: Comparable, right: Comparable) -> Flags:
+    """Tell for pairs of values which are equal."""
+    if left.numbers is not None and right.numbers is not None:
+        found: Flags = left.numbers == right.numbers
+    else:
+        texts = (one.texts.cast(pa.large_binary()) for one in (left, right))
+        found = np.asarray(pc.fill_null(pc.equal(*texts), False))
+    if left.is_null is None and right.is_null is None:
+        return found
+    left_null, right_null = _nulls(left), _nulls(right)
+    return np.where(left_null | right_null, left_null & right_null, found)
+
+
+def _nulls(column: Comparable) -> Flags:
+    return np.zeros(len(column), np.bool_) if column.is_null is None else column.is_null
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Rows put together by their keys.
+
+    Attributes:
+        rows: all rows, those of one key next to each other and in their order.
+        starts: where in `rows` each key begins.
+    """
+
+    rows: Rows
+    starts: Rows
+
+    @property
+    def ends(self) -> Rows:
+        """Where in `rows` the last row of each key is."""
+        return np.append(self.starts, len(self.rows))[1:] - 1
+
+
+def grouped(keys: Keys) -> Groups:
+    """Put rows of the same key together."""
+    if not len(keys):
+        return Groups(np.empty(0, np.int64), np.empty(0, np.int64))
+    by_hash = Key(Comparable(keys.hashes, None, None))
+    rows = sort_permutation([by_hash])
+    hashes = keys.hashes[rows]
+    is_alike = hashes[1:] == hashes[:-1]
+    places = np.flatnonzero(is_alike)
+    is_same = keys.equal(rows[places], keys, rows[places + 1])
+    if not is_same.all():
+        # Different keys of one hash may lie mixed: what was compared says nothing of the others.
+        rows = sort_permutation([by_hash, *(Key(_without_noise(one)) for one in keys.columns)])
+        places = np.arange(len(rows) - 1)
+        is_same = keys.equal(rows[places], keys, rows[places + 1])
+    is_first = np.ones(len(rows), np.bool_)
+    is_first[places[is_same] + 1] = False
+    return Groups(rows, np.flatnonzero(is_first))
+
+
+def _without_noise(column: Comparable) -> Comparable:
+    """Return texts of which nulls have no bytes, so that nulls are tied."""
+    if column.texts is None or column.is_null is None:
+        return column
+    return Comparable(None, pc.fill_null(column.texts, b""), column.is_null)
+
+
+class KeyIndex:
+    """Finds rows by their keys."""
+
+    def __init__(self, keys: Keys) -> None:
+        """Prepare to look among `keys`, each of which is there once."""
+        self._order = sort_permutation([Key(Comparable(keys.hashes, None, None))])
+        self._keys = keys
+        self._hashes = keys.hashes[self._order]
+        # About eight places for each key: what finds none there need not be searched for.
+        self._shift = np.uint64(64 - min(26, max(8, (8 * len(keys)).bit_length())))
+        self._is_taken = np.zeros(1 << (64 - int(self._shift)), np.bool_)
+        self._is_taken[self._hashes >> self._shift] = True
+
+    def find(self, keys: Keys) -> Rows:
+        """Return, for each of some other keys, which row has it; -1 where none has."""
+        found = np.full(len(keys), -1, np.int64)
+        rows = np.flatnonzero(self._is_taken[keys.hashes >> self._shift])
+        places = np.searchsorted(self._hashes, keys.hashes[rows])
+        while len(rows):
+            inside = places < len(self._hashes)
+            rows, places = rows[inside], places[inside]
+            agree = self._hashes[places] == keys.hashes[rows]
+            rows, places = rows[agree], places[agree]
+            candidates = self._order[places]
+            is_same = keys.equal(rows, self._keys, candidates)
+            found[rows[is_same]] = candidates[is_same]
+            rows, places = rows[~is_same], places[~is_same] + 1
+        return found
