@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.compactions import Load, Ran, read, run
+from compactor.jobs.priors import PRIORS
 from runtime.simulation.figures import Books, Figures
 from runtime.simulation.population import Job, SimulatedTask
 from runtime.simulation.replay import replay_jobs
@@ -49,7 +50,7 @@ RULES: dict[str, Callable[[Sequence[Job]], Rule]] = {
     "best fixed factor on the plan's estimate, in hindsight": lambda jobs: tuned(
         (tuple(jobs),), estimate
     ),
-    "compact": lambda _: Predicted(),
+    "compact": lambda _: Predicted(PRIORS),
 }
 
 
@@ -111,7 +112,7 @@ def _granted(tasks: Sequence[SimulatedTask], grants: Sequence[int]) -> Figures:
 
 def _warm(jobs: Sequence[Job], seed: int, workers: int) -> Figures:
     """Return the figures of the rule as it is once each table had its first rounds."""
-    rule, seen, later = Predicted(), dict[str, int](), list[Job]()
+    rule, seen, later = Predicted(PRIORS), dict[str, int](), list[Job]()
     for job in jobs:
         table = job[0].key[0]
         seen[table] = seen.get(table, 0) + 1

@@ -135,6 +135,7 @@ class Stats:
         nodes: Machines: what one of them holds costs the others a copy.
         peak_memory_bytes: The largest anonymous memory of any attempt so far.
         cpu_seconds: CPU time of all attempts so far, but those whose worker died.
+        is_in_process: Whether attempts run in this very process, whose CPU time includes theirs.
     """
 
     total: Resources
@@ -149,6 +150,7 @@ class Stats:
     cpu_seconds: float
     spilled_bytes: int = 0
     nodes: int = 1
+    is_in_process: bool = False
 
 
 class Ref(Generic[T_co]):

@@ -1,15 +1,18 @@
 """Runs one attempt of a task and says how it ended: the same on every backend."""
 
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from runtime.api import Outcome, Resources, Segments
-from runtime.errors import Cancelled, Lost, OutOfMemory, RuntimeFailure, TaskError
+from runtime.errors import Cancelled, Lost, OutOfMemory, RuntimeFailure, TaskError, in_mib
 from runtime.memory import Meter, Usage
 from runtime.serialization import Encoded, decode, encode, in_memory
 
 R = TypeVar("R")
+
+_NO_THREAD = re.compile("can't start new thread|Failed to launch worker thread|Cannot allocate mem")
 
 
 class Ended(NamedTuple, Generic[R]):
@@ -118,8 +121,8 @@ def _failure(error: BaseException, text: str, granted_bytes: int, usage: Usage) 
         return error
     if any(_is_out_of_memory(link) for link in _chain(error)):
         return OutOfMemory(
-            f"the task was refused memory: {_one_line(error)} (granted {granted_bytes} bytes,"
-            f" used {usage.anonymous_peak_bytes} bytes)",
+            f"the task was refused memory: {_one_line(error)} (granted {in_mib(granted_bytes)},"
+            f" used {in_mib(usage.anonymous_peak_bytes)})",
             granted_bytes=granted_bytes,
             used_bytes=usage.anonymous_peak_bytes,
         )
@@ -136,7 +139,10 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     # pyarrow's is a MemoryError; DuckDB's is not, and is told by its name without an import.
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryException"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryException":
+        return True
+    # A thread whose stack the limit refuses: by Python, by Arrow, by the kernel.
+    return isinstance(error, RuntimeError | OSError) and bool(_NO_THREAD.search(str(error)))
 
 
 def _portable(error: BaseException) -> BaseException:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.api import Resources, Runtime
-from runtime.ledger import Ledger, ProfileSink
+from runtime.ledger import Experience, Ledger, ProfileSink
 from runtime.memory import available_bytes
 
 BUDGET_SHARE = 0.8
@@ -18,7 +18,7 @@ def connect(
     workers: int | None = None,
     memory_bytes: int | None = None,
     profile_sink: ProfileSink | None = None,
-    profiles: str | Path | None = None,
+    profiles: str | Path | Experience | None = None,
     spill_directory: str | Path | None = None,
 ) -> Runtime:
     """Open a runtime.
@@ -34,7 +34,7 @@ def connect(
             available now.
         profile_sink: Called with the `Profile` of each attempt, from a thread of the runtime.
         profiles: SQLite file in which profiles are kept and from which grants are learned; None:
-            learn from this runtime's own tasks only.
+            learn from this runtime's own tasks only. An `Experience` adds priors to it.
         spill_directory: Where "local" makes its directory for objects that the budget has no
             room for; None: the temporary directory.
 
@@ -51,21 +51,23 @@ def connect(
         cpus=workers or len(os.sched_getaffinity(0)),
         memory_bytes=memory_bytes or int(BUDGET_SHARE * available_bytes()),
     )
+    experience = profiles if isinstance(profiles, Experience) else Experience(profiles)
+    ledger = Ledger(profile_sink, experience.profiles, experience.priors)
     match address.partition("://")[0]:
         case "inline":
             from runtime.inline import InlineRuntime
 
-            return InlineRuntime(total, Ledger(profile_sink, profiles))
+            return InlineRuntime(total, ledger)
         case "local":
             from runtime.local.driver import LocalRuntime
             from runtime.local.process import workers_max
 
             if workers is None:
                 total = replace(total, cpus=min(total.cpus, workers_max()))
-            return LocalRuntime(total, Ledger(profile_sink, profiles), spill_directory)
+            return LocalRuntime(total, ledger, spill_directory)
         case "ray":
             limit = Resources(workers or 0, memory_bytes or 0)
-            return _open_ray(address, limit, started=total, ledger=Ledger(profile_sink, profiles))
+            return _open_ray(address, limit, started=total, ledger=ledger)
         case _:
             raise ValueError(f"unknown runtime {address!r}: use 'local', 'inline' or 'ray'")
 

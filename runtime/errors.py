@@ -14,6 +14,11 @@ def _restore(kind: type["RuntimeFailure"], state: dict[str, object]) -> "Runtime
     return failure
 
 
+def in_mib(size_bytes: int) -> str:
+    """Return a size as messages tell it."""
+    return f"{size_bytes / (1 << 20):,.1f} MiB"
+
+
 class RuntimeFailure(Exception):  # noqa: N818 - the base is a failure, its children are named by kind
     """Base of everything that this package raises about a task.
 

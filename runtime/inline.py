@@ -229,6 +229,7 @@ class InlineRuntime(Runtime):
             object_bytes=0,
             peak_memory_bytes=self._peak_bytes,
             cpu_seconds=self._cpu_seconds,
+            is_in_process=True,
         )
 
     def shutdown(self) -> None:

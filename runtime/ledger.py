@@ -5,12 +5,21 @@ batches, off the path of single tasks.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from runtime.api import Key, Profile
-from runtime.predictor import AS_ASKED, BASE_BYTES, Observation, Prediction, Predictor, Rates
+from runtime.predictor import (
+    AS_ASKED,
+    BASE_BYTES,
+    NOTHING_KNOWN,
+    Observation,
+    Prediction,
+    Predictor,
+    Prior,
+    Rates,
+)
 
 if TYPE_CHECKING:
     from runtime.profiles import ProfileStore
@@ -26,18 +35,37 @@ UNWRITTEN_MAX = 128
 ProfileSink = Callable[[Profile], None]
 
 
+class Experience(NamedTuple):
+    """What grants are learned from before the first task.
+
+    Attributes:
+        profiles: SQLite file of the profiles of earlier attempts; None: there are none to keep.
+        priors: By operation, how the data that tasks hold compares with what is expected of them
+            (mean and variance of the logarithm between tables), while few tables are known.
+    """
+
+    profiles: str | Path | None = None
+    priors: Mapping[str, Prior] = NOTHING_KNOWN
+
+
 class Ledger:
     """Predicts grants, and learns from, passes on and stores the profiles of attempts.
 
     Args:
         sink: Called with every profile.
         path: The profile store (SQLite), or None to learn within this process alone.
+        priors: What is known of operations before they have run on a few tables.
     """
 
-    def __init__(self, sink: ProfileSink | None, path: str | Path | None) -> None:
+    def __init__(
+        self,
+        sink: ProfileSink | None,
+        path: str | Path | None,
+        priors: Mapping[str, Prior] = NOTHING_KNOWN,
+    ) -> None:
         self._sink = sink
         self._store = None if path is None else _store(path)
-        self._predictor = Predictor()
+        self._predictor = Predictor(priors)
         self._operations_read: set[str] = set()
         self._unwritten: list[Profile] = []
 
@@ -103,7 +131,8 @@ def _guarded(function: Callable[[A], R], argument: A) -> R | None:
     try:
         return function(argument)
     except Exception:  # noqa: BLE001 - a sink is the caller's code, a store may be on a full disk
-        _log.exception("profiles: %s failed", function)
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        _log.exception("the profile of an attempt is lost, the attempt is not: %s failed", name)
         return None
 
 

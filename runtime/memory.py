@@ -24,7 +24,11 @@ MIB = 1 << 20
 LIMIT_FACTOR = 1.5
 LIMIT_SLACK_BYTES = 256 * MIB
 
-# What a worker holds before its first task: the interpreter, Arrow and its Parquet reader.
+# A thread reserves this much, touched or not. Readers of storage that is far away start a few.
+STACK_BYTES = 8 * MIB
+THREADS_EXPECTED = 16
+
+# What a worker holds between tasks: the interpreter, Arrow and its Parquet reader, the task's code.
 IDLE_WORKER_BYTES = 64 * MIB
 
 # Returning less than this is not worth a walk through the allocator.
@@ -68,7 +72,8 @@ def available_bytes() -> int:
 
 def limit_private_memory(granted_bytes: int) -> None:
     """Make allocations far beyond the grant fail in this process, with MemoryError as a rule."""
-    limit = _own_statm().data_bytes + int(LIMIT_FACTOR * granted_bytes) + LIMIT_SLACK_BYTES
+    limit = _own_statm().data_bytes + int(LIMIT_FACTOR * granted_bytes)
+    limit += LIMIT_SLACK_BYTES + THREADS_EXPECTED * STACK_BYTES
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)

@@ -1,23 +1,26 @@
 """Predicts the memory of a task from those of its kind. Pure: values in, values out.
 
-What is learned is y = ln(peak / base): the ratio varies far less than the peak. Beliefs about a
-(table, operation) are shrunk towards those about the operation on all tables, so a new table is
-granted what the operation usually needs, and its first attempts replace that guess.
+A base is what a task is expected to take: the process, which is the same for all tasks, and data.
+What is learned is y = ln(data held / data expected): the ratio varies far less than the peak, and
+the process has no part in it. Beliefs about a (table, operation) are shrunk towards those about
+the operation on all tables, so a new table is granted what the operation usually needs, and its
+first attempts replace that guess.
 
 An operation may name the version of the engine that runs it, as `rewrite@26.0`: each version is a
 key of its own, and what was known of the one before is where the next one starts.
 
 How it goes: `Predictor.observe` collects attempts into waves and `learn`s them; `Predictor.rates`
 is asked when a task is placed, not when it is submitted, so the first attempts of a job teach the
-rest of it. Rates multiply a base: `mean` is the expected peak, `spread` its deviation (both for
-pooled admission), `grant` covers all but the rarest attempts.
+rest of it. Rates multiply the data of a base: `mean` for the expected peak, `spread` for its
+deviation (both for pooled admission), `grant` to cover all but the rarest attempts.
 """
 
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from runtime.api import Key
@@ -25,7 +28,14 @@ from runtime.api import Key
 BASE_BYTES = 150 << 20
 """An interpreter with its libraries: the least that a task is thought to need."""
 
-GRANT_SIGMAS = 3.5
+PROCESS_BYTES = 32 << 20
+"""The part of a base that is the process: it does not grow with the data. Measured: 33 MiB in a
+worker with Arrow before its first task. What is loaded later counts as data."""
+
+DATA_SHARE_MIN = 1 / 8
+"""Of a base that is hardly more than a process, so much is data."""
+
+GRANT_SIGMAS = 3.6
 """Simulated: 0.1 % of first attempts out of memory at a utilisation of 80 %; more buys nothing."""
 
 COLD_GRANT_SIGMAS = 2.5
@@ -34,7 +44,7 @@ COLD_GRANT_SIGMAS = 2.5
 ATTEMPTS_REMEMBERED = 96
 """Weight of the past at most: what changed is believed after about as many attempts."""
 
-WAVE_ATTEMPTS_MAX = 16
+WAVE_ATTEMPTS_MAX = 8
 """Attempts of a key that are learned together, so that an outlier can be told from the others."""
 
 TABLES_MIN = 5
@@ -44,8 +54,11 @@ VERSION_MARK = "@"
 """What follows it in an operation is the version of its engine."""
 
 _COLD_MEAN, _COLD_VARIANCE = math.log(2.0), 0.25
-_WITHIN_SD, _WITHIN_WEIGHT, _SD_MIN = 0.12, 4, 0.04
+_WITHIN_SD, _WITHIN_WEIGHT, _SD_MIN = 0.08, 4, 0.04
 _CLIP_MADS, _MAD_TO_SD, _BETWEEN_VARIANCE_MIN = 4.0, 1.48, 0.01
+
+# What is as small as this is lost beside the process.
+_RATIO_MIN = 0.5
 
 # A new version of an engine rarely moves a table's ratio by more than a fifth.
 _VERSION_VARIANCE = 0.04
@@ -60,6 +73,13 @@ class Observation(NamedTuple):
     peak_bytes: int
     base_bytes: int
 
+    @property
+    def log_ratio(self) -> float:
+        """The logarithm of the data held, by the data expected."""
+        data = max(1.0, data_bytes(self.base_bytes))
+        held = self.peak_bytes - (self.base_bytes - data)
+        return math.log(max(held / data, _RATIO_MIN))
+
 
 @dataclass(frozen=True, slots=True)
 class Belief:
@@ -70,30 +90,62 @@ class Belief:
         mean: Mean of y.
         variance: Variance of y.
         first_mean: Mean of y in its first wave, which is what a new table looks like.
-        base_bytes: The usual base, for the weights of those to come.
+        data_bytes: The usual data, for the weights of those to come.
     """
 
     count: float = 0.0
     mean: float = 0.0
     variance: float = 0.0
     first_mean: float = 0.0
-    base_bytes: float = 0.0
+    data_bytes: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What a key without attempts is thought to do: mean and variance of its y."""
+    """What a key without attempts is thought to do.
+
+    Attributes:
+        mean: Of its y.
+        variance: Of that mean, between tables.
+        within: Deviation of y within a table, while few attempts are known.
+    """
 
     mean: float = _COLD_MEAN
     variance: float = _COLD_VARIANCE
+    within: float = _WITHIN_SD
+
+
+def data_bytes(base_bytes: float, process_bytes: int = PROCESS_BYTES) -> float:
+    """Return the part of a base that is data."""
+    return max(base_bytes - process_bytes, base_bytes * DATA_SHARE_MIN)
 
 
 class Rates(NamedTuple):
-    """What the base of a task is multiplied by: for its expected peak, the deviation, the grant."""
+    """What the data of a task is multiplied by: for its expected peak, the deviation, the grant.
+
+    Attributes:
+        mean: For the expected peak.
+        spread: For its deviation.
+        grant: For what covers all but the rarest attempts.
+        process_bytes: The part of a base that is not multiplied.
+    """
 
     mean: float = 1.0
     spread: float = 0.0
     grant: float = 1.0
+    process_bytes: int = 0
+
+    def mean_bytes(self, base_bytes: float) -> float:
+        """Return the expected peak for a base."""
+        return base_bytes + (self.mean - 1) * data_bytes(base_bytes, self.process_bytes)
+
+    def spread_bytes(self, base_bytes: float) -> float:
+        """Return the deviation of the peak for a base."""
+        return self.spread * data_bytes(base_bytes, self.process_bytes)
+
+    def grant_bytes(self, base_bytes: float) -> float:
+        """Return the grant for a base."""
+        return base_bytes + (self.grant - 1) * data_bytes(base_bytes, self.process_bytes)
 
 
 AS_ASKED = Rates()
@@ -114,9 +166,10 @@ def learn(belief: Belief, wave: Sequence[Observation]) -> Belief:
     They are clipped to 4 deviations first: one hot key must not inflate everybody's grant. They
     count by their bytes: a one-row increment teaches nothing about a large one.
     """
-    ratios = [math.log(max(1, seen.peak_bytes) / max(1, seen.base_bytes)) for seen in wave]
-    usual_bytes = max(belief.base_bytes, statistics.fmean(seen.base_bytes for seen in wave), 1.0)
-    weights = [min(1.0, max(_WEIGHT_MIN, seen.base_bytes / usual_bytes)) for seen in wave]
+    ratios = [seen.log_ratio for seen in wave]
+    data = [data_bytes(seen.base_bytes) for seen in wave]
+    usual_bytes = max(belief.data_bytes, statistics.fmean(data), 1.0)
+    weights = [min(1.0, max(_WEIGHT_MIN, size / usual_bytes)) for size in data]
     middle = _median(ratios, weights)
     mad = max(_SD_MIN, _MAD_TO_SD * _median([abs(y - middle) for y in ratios], weights))
     reach = _CLIP_MADS * mad
@@ -124,27 +177,33 @@ def learn(belief: Belief, wave: Sequence[Observation]) -> Belief:
     past, added = min(belief.count, ATTEMPTS_REMEMBERED), math.fsum(weights)
     mean = (belief.mean * past + _dot(clipped, weights)) / (past + added)
     spread = _dot([(y - mean) ** 2 for y in clipped], weights)
-    bases = _dot([seen.base_bytes for seen in wave], weights)
     return Belief(
         count=belief.count + added,
         mean=mean,
         variance=(belief.variance * past + spread) / (past + added),
         first_mean=belief.first_mean if belief.count else mean,
-        base_bytes=(belief.base_bytes * past + bases) / (past + added),
+        data_bytes=(belief.data_bytes * past + _dot(data, weights)) / (past + added),
     )
 
 
-def prior(first_means: Iterable[float]) -> Prior:
-    """Return the prior of an operation from the first waves of its tables."""
+def prior(first_means: Iterable[float], known: Prior | None = None) -> Prior:
+    """Return the prior of an operation from the first waves of its tables.
+
+    Args:
+        first_means: Of each of them.
+        known: What holds while they are few.
+    """
     means = list(first_means)
     if len(means) < TABLES_MIN:
-        return Prior()
-    return Prior(statistics.fmean(means), statistics.pvariance(means) + _BETWEEN_VARIANCE_MIN)
+        return known or Prior()
+    within = _WITHIN_SD if known is None else known.within
+    variance = statistics.pvariance(means) + _BETWEEN_VARIANCE_MIN
+    return Prior(statistics.fmean(means), variance, within)
 
 
 def rates(belief: Belief, prior: Prior) -> Rates:
     """Return what the bases of tasks of this kind are multiplied by."""
-    within = (belief.variance * belief.count + _WITHIN_WEIGHT * _WITHIN_SD**2) / (
+    within = (belief.variance * belief.count + _WITHIN_WEIGHT * prior.within**2) / (
         belief.count + _WITHIN_WEIGHT
     )
     within = max(within, _SD_MIN**2)
@@ -157,6 +216,7 @@ def rates(belief: Belief, prior: Prior) -> Rates:
         mean=math.exp(mean + variance / 2),
         spread=math.exp(mean) * math.expm1(deviation),
         grant=math.exp(mean + sigmas * deviation),
+        process_bytes=PROCESS_BYTES,
     )
 
 
@@ -167,13 +227,21 @@ def predict(belief: Belief, prior: Prior, base_bytes: int) -> Prediction:
 
 def prediction(rates: Rates, base_bytes: int) -> Prediction:
     """Return the expected peak and the grant for a task of this base."""
-    return Prediction(int(base_bytes * rates.mean), int(base_bytes * rates.grant))
+    return Prediction(int(rates.mean_bytes(base_bytes)), int(rates.grant_bytes(base_bytes)))
+
+
+NOTHING_KNOWN: Mapping[str, Prior] = MappingProxyType({})
 
 
 class Predictor:
-    """The beliefs about all keys seen so far."""
+    """The beliefs about all keys seen so far.
 
-    def __init__(self) -> None:
+    Args:
+        priors: What is known of operations before they have run on a few tables.
+    """
+
+    def __init__(self, priors: Mapping[str, Prior] = NOTHING_KNOWN) -> None:
+        self._shipped = priors
         self._beliefs: dict[Key, Belief] = {}
         self._waves: defaultdict[Key, list[Observation]] = defaultdict(list)
         self._priors: dict[str, Prior] = {}
@@ -220,17 +288,26 @@ class Predictor:
         before = self._newest.get(_family(key), key)
         if before != key and key not in self._beliefs:
             known = self._beliefs[before]
-            return Prior(known.mean, known.variance / known.count + _VERSION_VARIANCE)
+            variance = known.variance / known.count + _VERSION_VARIANCE
+            return Prior(known.mean, variance, self._within(key))
         operation = key[1]
         if operation not in self._priors:
             means = (b.first_mean for other, b in self._beliefs.items() if other[1] == operation)
-            self._priors[operation] = prior(means)
+            self._priors[operation] = prior(means, self._shipped.get(_operation(operation)))
         return self._priors[operation]
+
+    def _within(self, key: Key) -> float:
+        shipped = self._shipped.get(_operation(key[1]))
+        return _WITHIN_SD if shipped is None else shipped.within
 
 
 def _family(key: Key) -> Key:
     """Return the key without the version of its engine."""
-    return key[0], key[1].partition(VERSION_MARK)[0]
+    return key[0], _operation(key[1])
+
+
+def _operation(name: str) -> str:
+    return name.partition(VERSION_MARK)[0]
 
 
 def _dot(values: Sequence[float], weights: Sequence[float]) -> float:

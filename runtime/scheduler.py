@@ -337,7 +337,7 @@ class Scheduler:
     # ------------------------------------------------------------ choosing
 
     def _place_from(self, job: Job) -> Placement | None:
-        for lane in job.in_turn(lambda lane: self._rates(lane.kind).mean):
+        for lane in job.in_turn(lambda lane: self._rates(lane.kind)):
             while (chosen := self._choose(lane)) is not None:
                 task, wanted, node = chosen
                 home = self._chooser.home(task, wanted)

@@ -40,14 +40,16 @@ def connected(settings: RuntimeSettings) -> Runtime:
         SettingsError: there is no such runtime.
     """
     from compactor.errors import SettingsError
+    from compactor.jobs.priors import PRIORS
     from runtime import connect
+    from runtime.ledger import Experience
 
     try:
         return connect(
             settings.url,
             workers=settings.workers,
             memory_bytes=settings.memory_bytes,
-            profiles=_profiles(settings),
+            profiles=Experience(_profiles(settings), PRIORS),
         )
     except ValueError as error:
         raise SettingsError(str(error)) from error

@@ -66,7 +66,9 @@ class Attempts:
         self._work = work
         self._running: dict[Ref[RewriteResult], _Running] = {}
         self._memory_bytes: dict[str, int] = {}
-        self._memory_bytes_max = runtime.stats().total.memory_bytes
+        stats = runtime.stats()
+        self._memory_bytes_max = stats.total.memory_bytes
+        self._is_in_process = stats.is_in_process
 
     def start(self, start: Start, group: FileGroup) -> Happened | None:
         """Hand an attempt to the runtime; return its end if it was refused at once."""
@@ -152,7 +154,8 @@ class Attempts:
         if profile is None:
             return Measured()
         return Measured(
-            cpu_seconds=profile.cpu_seconds,
+            # A report adds the CPU time of this process, which is counted once.
+            cpu_seconds=0.0 if self._is_in_process else profile.cpu_seconds,
             predicted_bytes=profile.predicted_bytes,
             granted_bytes=profile.granted_bytes,
             peak_memory_bytes=profile.anonymous_peak_bytes,

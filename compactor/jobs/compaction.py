@@ -28,6 +28,7 @@ from compactor.planner.plan import Plan
 from compactor.planner.planfile import encode_plan
 from compactor.planner.planning import TableState, make_plan
 from compactor.planner.policy import Policy
+from compactor.planner.width import row_width
 
 
 def plan_table(
@@ -236,6 +237,7 @@ def table_state(table: Table, snapshot: Snapshot, inventory: Inventory) -> Table
         inventory=inventory,
         layout=files.layout,
         leaf_columns=files.schema.leaf_columns,
+        row_width=row_width(files.schema.arrow),
         composed_bytes_min=_composed_bytes_min(files, inventory),
     )
 

@@ -22,6 +22,7 @@ class GroupFigures:
         files: data files.
         input_bytes: their bytes.
         kept_bytes: estimate of the bytes of their surviving rows.
+        kept_rows: estimate of those rows.
         sequence_number: of the oldest file.
         delete_files: different delete files that apply.
         delete_bytes: their bytes.
@@ -34,6 +35,7 @@ class GroupFigures:
     files: Ints
     input_bytes: Ints
     kept_bytes: Ints
+    kept_rows: Ints
     sequence_number: Ints
     delete_files: Ints
     delete_bytes: Ints
@@ -66,6 +68,7 @@ def measure_groups(
         files=packing.ends - starts,
         input_bytes=_sums(columns.size_bytes[rows], starts),
         kept_bytes=_sums(np.rint(candidates.kept_bytes[rows]).astype(np.int64), starts),
+        kept_rows=_sums(_kept_rows(columns, candidates)[rows], starts),
         sequence_number=_minima(columns.sequence_number[rows], starts),
         delete_files=np.bincount(groups, minlength=packing.group_count),
         delete_bytes=total(inventory.delete_files["size_bytes"].to_numpy()),
@@ -74,6 +77,11 @@ def measure_groups(
         spliced_bytes=_sums(np.rint(expected.spliced[rows]).astype(np.int64), starts),
         composed_bytes=_sums(np.rint(expected.composed[rows]).astype(np.int64), starts),
     )
+
+
+def _kept_rows(columns: FileColumns, candidates: Candidates) -> Ints:
+    kept = np.rint(columns.row_count - candidates.rows_dropped)
+    return np.maximum(kept, 0).astype(np.int64)
 
 
 def _deletes_by_group(columns: FileColumns, packing: Packing) -> tuple[Ints, Ints]:

@@ -33,6 +33,7 @@ from compactor.planner.price import GroupSize, price_group
 from compactor.planner.pruning import make_pruning
 from compactor.planner.select import Need, Needs, Stay, select_candidates
 from compactor.planner.slicing import cut_groups
+from compactor.planner.width import UNKNOWN_WIDTH, RowWidth
 from compactor.units import format_duration, format_size
 
 _NEED_WORDS = {
@@ -56,6 +57,7 @@ class TableState:
         inventory: its file slices.
         layout: how the table wants its files.
         leaf_columns: columns that a file stores, nested ones counted by their leaves.
+        row_width: what a row takes in memory.
         composed_bytes_min: how long a range must be for the store to copy it by itself; None if
             it never does.
         clusters: what footers say of the order of rows, for the files of the inventory; None
@@ -68,6 +70,7 @@ class TableState:
     inventory: Inventory
     layout: FileLayout
     leaf_columns: int
+    row_width: RowWidth = UNKNOWN_WIDTH
     composed_bytes_min: int | None = None
     clusters: ClusterFacts | None = None
 
@@ -208,7 +211,7 @@ def _file_groups(
             files=files,
             output_files_estimate=size.output_files,
             reason=_reason(packed.figures, group),
-            price=price_group(size, packed.table.layout),
+            price=price_group(size, packed.table.layout, packed.table.row_width),
         )
 
 
@@ -216,6 +219,7 @@ def _group_size(figures: GroupFigures, group: int, sizes: FileSizes) -> GroupSiz
     kept_bytes = int(figures.kept_bytes[group])
     return GroupSize(
         files=int(figures.files[group]),
+        kept_rows=int(figures.kept_rows[group]),
         input_bytes=int(figures.input_bytes[group]),
         delete_files=int(figures.delete_files[group]),
         delete_bytes=int(figures.delete_bytes[group]),

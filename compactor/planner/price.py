@@ -6,17 +6,23 @@ better where they exist.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from catalog.model import FileLayout
 from compactor.planner.plan import Price, Rung
 from compactor.planner.policy import GIB, MIB
+from compactor.planner.width import UNKNOWN_WIDTH, RowWidth
 
-# pyarrow with its Parquet reader and writer loaded.
-_PROCESS_BYTES = 125 * MIB
-# Collected batches, their concatenation and the encoder, on row groups as they are in memory.
-_ROW_GROUP_COPIES = 2.5
-# Bytes in memory per byte on storage: 2.6 and 5.3 were measured, the worse one is assumed.
+# Private memory of a worker that copies: Arrow and its Parquet reader and writer loaded.
+_PROCESS_BYTES = 58 * MIB
+# A row group is collected decoded; beside it are the pages of one column, as they were read and as
+# they are encoded, and what allocators keep; but it is often cut smaller than it may be.
+_ROW_GROUP_COPIES = 1.0
+# Share by which the decoded size of a group is off.
+_DECODED_ERROR = 0.2
+# The file that is read, up to so much of it, and a batch of its rows.
+_READ_BYTES_MAX = 8 * MIB
 _ARROW_EXPANSION = 5.3
 # A deleted position as it is read (with its path) and as it is kept while sorting.
 _DELETE_ROW_BYTES = 32
@@ -55,6 +61,7 @@ class GroupSize:
         output_files: estimate of the files written.
         spliced_bytes: estimate of the bytes that are copied as they are.
         composed_bytes: the part of them that the store copies by itself.
+        kept_rows: estimate of the rows that survive.
         sort_memory_bytes: what its rows may take in memory while they are sorted; 0 when they
             keep their order.
     """
@@ -69,6 +76,7 @@ class GroupSize:
     spliced_bytes: int = 0
     composed_bytes: int = 0
     sort_memory_bytes: int = 0
+    kept_rows: int = 0
 
     @property
     def rung(self) -> Rung:
@@ -82,13 +90,9 @@ class GroupSize:
         return Rung.COMPOSE if self.composed_bytes >= self.input_bytes else Rung.SPLICE
 
 
-def price_group(size: GroupSize, layout: FileLayout) -> Price:
-    """Price a group on its rung of the cost ladder.
-
-    Its memory is that of transcoding on every rung: footers have the last word on what is copied.
-    """
-    row_group = min(layout.row_group_size_bytes, size.input_bytes * _ARROW_EXPANSION)
-    memory = _PROCESS_BYTES + _ROW_GROUP_COPIES * row_group + _DELETE_ROW_BYTES * size.delete_rows
+def price_group(size: GroupSize, layout: FileLayout, width: RowWidth = UNKNOWN_WIDTH) -> Price:
+    """Price a group on its rung of the cost ladder."""
+    memory = _transcoding_bytes(size, layout, width) + _DELETE_ROW_BYTES * size.delete_rows
     memory += min(size.sort_memory_bytes, _SORTED_COPIES * _ARROW_EXPANSION * size.input_bytes)
     is_sorted = size.rung is Rung.CLUSTER
     per_byte = _TRANSCODE_CPU_SECONDS_PER_BYTE + is_sorted * _SORT_CPU_SECONDS_PER_BYTE
@@ -110,6 +114,34 @@ def price_group(size: GroupSize, layout: FileLayout) -> Price:
         splice_bytes_estimate=size.spliced_bytes,
         compose_bytes_estimate=size.composed_bytes,
     )
+
+
+def _transcoding_bytes(size: GroupSize, layout: FileLayout, width: RowWidth) -> float:
+    """Return the peak of a worker that collects one row group after the other and encodes it.
+
+    process + copies x min(rows to encode, rows of a row group) x row, the row group cut to its
+    limit in bytes, + what is read meanwhile. The size of a row follows from its types; values of
+    varying length from the bytes on storage. What is copied goes through no memory to speak of.
+    """
+    rows, read_bytes = max(1, size.kept_rows), size.input_bytes - size.spliced_bytes
+    row_bytes = width.of(size.output_bytes / rows)
+    encoded_rows = rows * read_bytes / max(1, size.input_bytes)
+    held_bytes = min(
+        layout.row_group_rows_max * row_bytes,
+        _row_group_bytes(encoded_rows * row_bytes, layout.row_group_size_bytes),
+    )
+    return _PROCESS_BYTES + _ROW_GROUP_COPIES * held_bytes + min(read_bytes, _READ_BYTES_MAX)
+
+
+def _row_group_bytes(decoded_bytes: float, limit_bytes: int) -> float:
+    """Return the decoded size of a row group: rows that are too many for one are divided evenly.
+
+    How many pieces that makes is not sure where their size is an estimate: the worst is assumed.
+    """
+    if decoded_bytes <= limit_bytes * (1 + _DECODED_ERROR):
+        return min(decoded_bytes, limit_bytes)
+    sizes = (decoded_bytes * (1 + error) for error in (-_DECODED_ERROR, 0, _DECODED_ERROR))
+    return max(size / math.ceil(size / limit_bytes) for size in sizes)
 
 
 def _requests(size: GroupSize) -> int:

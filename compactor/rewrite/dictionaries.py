@@ -15,10 +15,11 @@ from pyarrow import types
 # Enough to tell columns with few values from those with nearly as many values as rows.
 SAMPLE_ROWS = 8192
 DISTINCT_SHARE_MAX = 0.75
+_KINDS = (types.is_floating, types.is_integer, types.is_decimal, types.is_timestamp, types.is_time)
 
 
 def unrepeating_paths(batch: pa.RecordBatch) -> frozenset[str]:
-    """Return the paths of the number columns, also in structs, that get no dictionary.
+    """Return the paths of number and time columns, also in structs, that get no dictionary.
 
     Args:
         batch: the first rows of a file.
@@ -37,5 +38,5 @@ def _numbers(array: pa.Array, path: str) -> Iterator[tuple[str, pa.Array]]:
         for index in range(array.type.num_fields):
             name = array.type.field(index).name
             yield from _numbers(array.field(index), f"{path}.{name}")
-    elif types.is_floating(array.type) or types.is_integer(array.type):
+    elif any(is_kind(array.type) for is_kind in _KINDS):
         yield path, array

@@ -29,6 +29,8 @@ _ROW_GROUP_BYTES_MAX = 32 * MIB
 _BUFFER_BYTES_MIN = 64 << 10
 _BUFFER_BYTES_MAX = MIB
 _INT96 = "INT96"
+# What Arrow says when the stack of a thread is beyond the memory that the process may have.
+_NO_THREAD = "Failed to launch worker thread"
 # What the reader says of files and columns that it has no key for.
 _ENCRYPTED = re.compile("encrypted metadata|[Cc]annot decrypt")
 
@@ -152,8 +154,8 @@ def open_parquet(
 def decoding(name: str) -> Iterator[None]:
     """Turn every complaint of the Parquet reader into a `CorruptTableError` about the file.
 
-    Errors of the storage pass through the reader unchanged; so does a failed allocation. That a
-    file or a column is encrypted becomes an `UnsupportedTableError`.
+    Errors of the storage pass through the reader unchanged; so does a failed allocation, also that
+    of a thread's stack. That a file or a column is encrypted becomes an `UnsupportedTableError`.
     """
     try:
         yield
@@ -161,6 +163,8 @@ def decoding(name: str) -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
+        if _NO_THREAD in reason:
+            raise MemoryError(f"reading {name}: {reason}") from error
         if _ENCRYPTED.search(reason):
             raise UnsupportedTableError(
                 f"{name} is encrypted: {reason}", hint="Such tables are left untouched."

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from runtime.api import Profile, Resources, Stats
-from runtime.errors import Cancelled, Infeasible, Lost, OutOfMemory, RuntimeFailure, TaskError
+from runtime.errors import (
+    Cancelled,
+    Infeasible,
+    Lost,
+    OutOfMemory,
+    RuntimeFailure,
+    TaskError,
+    in_mib,
+)
 from runtime.ledger import Ledger
 from runtime.local.account import Account
 from runtime.local.crew import Crew
@@ -446,8 +454,8 @@ def _why(task: LocalTask, how: str) -> RuntimeFailure:
         return Cancelled(f"{name} was cancelled while it ran")
     if task.is_overrun or task.seen_bytes > task.granted_bytes:
         return OutOfMemory(
-            f"{name} was stopped at {task.seen_bytes} bytes, it was granted"
-            f" {task.granted_bytes} bytes ({how})",
+            f"{name} was stopped at {in_mib(task.seen_bytes)}, it was granted"
+            f" {in_mib(task.granted_bytes)} ({how})",
             granted_bytes=task.granted_bytes,
             used_bytes=task.seen_bytes,
         )

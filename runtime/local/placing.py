@@ -133,7 +133,7 @@ class Placing:
         if task.actor is not None:
             request = Request(id=task.id, base_bytes=0, cpus=task.cpus)
         else:
-            request = task.request(self.cap_bytes, self._ledger.rates(task.key).grant)
+            request = task.request(self.cap_bytes, self._ledger.rates(task.key))
         self._scheduler.submit(request)
 
     def _granted(self, placement: Placement) -> LocalTask:

@@ -15,6 +15,7 @@ from runtime.local.protocol import Done, Task
 from runtime.local.refs import LocalRef
 from runtime.local.store import Packed, Piece, Pieces, Stored
 from runtime.memory import Usage
+from runtime.predictor import Rates
 from runtime.scheduler import Request
 
 
@@ -161,9 +162,9 @@ class LocalTask:
         self.input_bytes = sum(piece.size_bytes for each in self.inputs for piece in each.pieces())
         self.base_bytes = base_bytes(self.memory, self.input_bytes)
 
-    def request(self, cap_bytes: int, grant_rate: float) -> Request:
+    def request(self, cap_bytes: int, rates: Rates) -> Request:
         """Return what to ask the scheduler for, at most the cap."""
-        is_own = self.is_escalated or self.base_bytes * grant_rate > cap_bytes
+        is_own = self.is_escalated or rates.grant_bytes(self.base_bytes) > cap_bytes
         wanted_bytes = self.granted_bytes if self.is_escalated else cap_bytes
         return Request(
             id=self.id,

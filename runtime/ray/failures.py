@@ -4,7 +4,15 @@ import errno
 
 from ray import exceptions
 
-from runtime.errors import Cancelled, Infeasible, Lost, OutOfMemory, RuntimeFailure, TaskError
+from runtime.errors import (
+    Cancelled,
+    Infeasible,
+    Lost,
+    OutOfMemory,
+    RuntimeFailure,
+    TaskError,
+    in_mib,
+)
 
 _LOST = (
     exceptions.WorkerCrashedError,
@@ -30,7 +38,7 @@ def translate(error: BaseException, *, name: str, granted_bytes: int) -> Runtime
             # Ray does not say what the task used: it was the node that was short.
             return OutOfMemory(
                 f"{name} was stopped since its node was short of memory; it was granted"
-                f" {granted_bytes} bytes ({text})",
+                f" {in_mib(granted_bytes)} ({text})",
                 granted_bytes=granted_bytes,
                 used_bytes=granted_bytes,
             )

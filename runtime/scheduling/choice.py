@@ -42,7 +42,7 @@ class Chooser:
     def least_bytes(self, lane: Lane) -> float:
         """Return what no task of a lane needs less of."""
         cap_bytes = self._cluster.reach(lane.cpus, lane.labels).cap_bytes
-        return min(lane.least() * self._rates(lane.kind).mean, cap_bytes)
+        return min(self._rates(lane.kind).mean_bytes(lane.least()), cap_bytes)
 
     def behind(self, lane: Lane) -> Choice | None:
         """Return the largest task of a lane that fits somewhere, and where."""

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from runtime.api import Resources
-from runtime.errors import Infeasible
+from runtime.errors import Infeasible, in_mib
 
 
 def infeasible(request: Resources, node: Resources) -> str | None:
     """Return why a request can never be met on a node, with the numbers; None when it can."""
     if request.memory_bytes > node.memory_bytes:
         return (
-            f"the task asks for {request.memory_bytes} bytes of memory, at most"
-            f" {node.memory_bytes} bytes can be granted"
+            f"the task asks for {in_mib(request.memory_bytes)} of memory, at most"
+            f" {in_mib(node.memory_bytes)} can be granted"
         )
     if request.cpus > node.cpus:
         return f"the task asks for {request.cpus} CPU slots, there are {node.cpus}"

@@ -142,10 +142,10 @@ class Lane:
         """Return a lower bound of the bases of its tasks, in bytes."""
         return _SIZES[(self._mask & -self._mask).bit_length() - 1]
 
-    def size(self, rate: float) -> float:
+    def size(self, rates: Rates) -> float:
         """Return the expected peak of the first in line."""
         first = self.first()
-        return first.request.base_bytes * rate if first is not None else 0.0
+        return rates.mean_bytes(first.request.base_bytes) if first is not None else 0.0
 
     def _below(self, place: int) -> int:
         """Return the highest step taken at or below another; -1 when none is."""
@@ -201,11 +201,11 @@ class Job:
         for lane in self.lanes.values():
             lane.refusal = None
 
-    def in_turn(self, rate: Callable[[Lane], float]) -> list[Lane]:
+    def in_turn(self, rates: Callable[[Lane], Rates]) -> list[Lane]:
         """Return the lanes that have tasks, that of the largest first, or one passed too often."""
         lanes = list(self.waiting())
         if len(lanes) > 1:
-            lanes.sort(key=lambda lane: (lane.passed >= OVERTAKEN_MAX, lane.size(rate(lane))))
+            lanes.sort(key=lambda lane: (lane.passed >= OVERTAKEN_MAX, lane.size(rates(lane))))
             lanes.reverse()
         return lanes
 

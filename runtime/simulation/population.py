@@ -2,9 +2,9 @@
 
 A synthetic table has habits of its own, log-normal between tables: a ratio between data and
 memory, 5 to 6 % of noise within it (median, footers included), and footers that lie about its
-size; merges know the exact size of their Arrow inputs. In 15 % of tables the ratio changes for
-good at some job, by 20 %. 0.01 to 0.3 % of a table's tasks are outliers (hot keys), in most
-tables few.
+size; a process takes the same in all of them, as in those that were measured; merges know the
+exact size of their Arrow inputs. In 15 % of tables the ratio changes for good at some job, by
+20 %. 0.01 to 0.3 % of a table's tasks are outliers (hot keys), in most tables few.
 """
 
 import math
@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 
 from runtime.api import Key, Profile
-from runtime.predictor import BASE_BYTES
+from runtime.predictor import BASE_BYTES, PROCESS_BYTES
 from runtime.profiles import ProfileStore
 
 GIB = 1 << 30
@@ -178,7 +178,8 @@ def _task(random: Random, habits: _Habits, turn: int, size: float) -> SimulatedT
     known = arrow if habits.is_exact else told
     ratio = habits.ratio if turn < habits.changes_at else habits.later_ratio
     fixed = BASE_BYTES + BYTES_PER_ROW_EXTRA * rows
-    peak = (fixed + arrow) * ratio * random.lognormvariate(0, habits.noise)
+    held = fixed - PROCESS_BYTES + arrow
+    peak = PROCESS_BYTES + held * ratio * random.lognormvariate(0, habits.noise)
     if random.random() < habits.outliers:
         peak *= random.uniform(1.2, 3.0)
     seconds = 1 + SECONDS_PER_GIB * arrow / GIB * random.lognormvariate(0, 0.3)

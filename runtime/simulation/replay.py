@@ -54,7 +54,7 @@ def _run(wave: Sequence[SimulatedTask], rule: Rule, books: Books, random: Random
 
 def _grant(rule: Rule, task: SimulatedTask) -> int:
     key, base_bytes = rule.ask(task)
-    return math.ceil(base_bytes * rule.rates(key).grant)
+    return math.ceil(rule.rates(key).grant_bytes(base_bytes))
 
 
 def _attempts(task: SimulatedTask, granted_bytes: int, books: Books, random: Random) -> None:

@@ -1,11 +1,11 @@
 """The rules that are compared: ours, a fixed factor, and the best fixed factor in hindsight."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from runtime.api import Key
-from runtime.predictor import AS_ASKED, Observation, Predictor, Rates
+from runtime.predictor import AS_ASKED, NOTHING_KNOWN, Observation, Predictor, Prior, Rates
 from runtime.simulation.population import History, SimulatedTask, tasks_of
 
 P_OOM_TUNED = 0.001
@@ -33,8 +33,8 @@ class Rule(Protocol):
 class Predicted:
     """What the runtime does: the log ratios of what ran before."""
 
-    def __init__(self) -> None:
-        self._predictor = Predictor()
+    def __init__(self, priors: Mapping[str, Prior] = NOTHING_KNOWN) -> None:
+        self._predictor = Predictor(priors)
         self.rates = self._predictor.rates
 
     def ask(self, task: SimulatedTask) -> tuple[Key | None, int]:

@@ -174,7 +174,7 @@ class RuntimeConformance:
 
     def test_memory_errors_are_out_of_memory_wherever_they_hide(self, rt):
         ref = rt.submit(tasks.fail_from_memory, memory=100 << 20, retry=runtime.Retry(1))
-        with pytest.raises(runtime.OutOfMemory, match="granted 104857600 bytes") as caught:
+        with pytest.raises(runtime.OutOfMemory, match=r"granted 100\.0 MiB") as caught:
             rt.get(ref)
         assert caught.value.granted_bytes == 100 << 20
         assert caught.value.used_bytes > 0
@@ -197,7 +197,7 @@ class RuntimeConformance:
             assert twin.remote_traceback == caught.value.remote_traceback
 
     def test_infeasible_requests_are_refused_at_submit(self, rt):
-        with pytest.raises(runtime.Infeasible, match="at most 4294967296 bytes") as caught:
+        with pytest.raises(runtime.Infeasible, match=r"at most 4,096\.0 MiB") as caught:
             rt.submit(tasks.nothing, memory=5 << 30)
         assert (caught.value.requested_bytes, caught.value.budget_bytes) == (5 << 30, 4 << 30)
         with pytest.raises(runtime.Infeasible, match="3 CPU slots, there are 2"):
@@ -327,7 +327,7 @@ class RuntimeConformance:
             ref = rt.submit(tasks.allocate, 100 << 20, memory=100 << 20, key=("t", "learn"))
             rt.get(ref)
             seen.append(rt.profile(ref))
-        assert seen[0].granted_bytes > 700 << 20
+        assert seen[0].granted_bytes > 500 << 20
         assert seen[0].anonymous_peak_bytes < seen[-1].granted_bytes
         assert seen[-1].granted_bytes < 2 * seen[0].anonymous_peak_bytes
 

@@ -20,7 +20,9 @@ class TestFeasible:
     def test_says_why_with_the_numbers(self):
         node = Resources(2, 100, {"zone": "a"})
         assert infeasible(Resources(2, 100, {"zone": "a"}), node) is None
-        assert "101 bytes of memory, at most 100" in infeasible(Resources(1, 101), node)
+        node_of_mib = Resources(2, 100 << 20)
+        refusal = infeasible(Resources(1, 101 << 20), node_of_mib)
+        assert "101.0 MiB of memory, at most 100.0" in refusal
         assert "3 CPU slots, there are 2" in infeasible(Resources(3, 1), node)
         assert "label zone=b" in infeasible(Resources(1, 1, {"zone": "b"}), node)
 

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from runtime.api import Resources
 from runtime.errors import Infeasible
-from runtime.predictor import AS_ASKED, Rates
+from runtime.predictor import AS_ASKED, PROCESS_BYTES, Rates
 from runtime.scheduler import PATIENCE_WAVES, Request, Scheduler
 from runtime.scheduling.request import POOL_SIGMAS, base_limit, need, pooled_bytes
 
@@ -186,12 +186,13 @@ class TestNodes:
             scheduler.submit(Request(3, 10, labels={"zone": "c"}))
 
     def test_the_impossible_is_refused_with_the_numbers(self):
-        scheduler = scheduler_of(Resources(2, 100), Resources(8, 50))
-        with pytest.raises(Infeasible, match="101 bytes of memory, at most 100") as caught:
-            scheduler.submit(Request(1, 101))
-        assert (caught.value.requested_bytes, caught.value.budget_bytes) == (101, 100)
-        with pytest.raises(Infeasible, match=r"8 CPU|60 bytes"):
-            scheduler.submit(Request(1, 60, cpus=8))
+        mib = 1 << 20
+        scheduler = scheduler_of(Resources(2, 100 * mib), Resources(8, 50 * mib))
+        with pytest.raises(Infeasible, match=r"101\.0 MiB of memory, at most 100\.0 MiB") as caught:
+            scheduler.submit(Request(1, 101 * mib))
+        assert (caught.value.requested_bytes, caught.value.budget_bytes) == (101 * mib, 100 * mib)
+        with pytest.raises(Infeasible, match=r"8 CPU|60\.0 MiB"):
+            scheduler.submit(Request(1, 60 * mib, cpus=8))
         with pytest.raises(Infeasible, match="no node"):
             Scheduler().submit(Request(1, 1))
         assert scheduler.queued == 0
@@ -315,3 +316,24 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+
+
+@given(
+    st.floats(0.1, 20),
+    st.floats(0, 2),
+    st.integers(1 << 20, 1 << 36),
+    st.integers(0, 1 << 60),
+)
+def test_a_base_within_the_limit_fits_though_a_part_of_it_is_the_process(
+    mean, spread, room_bytes, variance
+):
+    rates = Rates(mean, spread, mean, PROCESS_BYTES)
+    limit = base_limit(rates, room_bytes, variance)
+
+    def charge(base):
+        slack = POOL_SIGMAS * (variance + rates.spread_bytes(base) ** 2) ** 0.5
+        return rates.mean_bytes(base) + slack
+
+    if limit > 0:
+        assert charge(limit) <= room_bytes * (1 + 1e-6) + 1
+        assert charge(limit * 1.01 + 2) >= room_bytes * (1 - 1e-6)
