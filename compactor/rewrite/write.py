@@ -2,11 +2,15 @@
 
 Every call that writes a table begins a row group. So batches are collected up to the size of one
 and written by a single call; rows keep their order.
+
+An encoder cannot change its ways within a file. Where rows ask for another encoding, a piece ends
+there, and the pieces of a file are put under one footer at its end: files that ended early would
+come out small, and be planned again, and end at the same rows again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -20,6 +24,7 @@ from catalog.model import OutputFile
 from catalog.storage import OutputFile as StorageOutput
 from catalog.storage import Storage
 from catalog.table import TableFiles
+from compactor.parquet import SpliceSource, plan_splice, read_footer, write_splice
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.repetition import decoded_bytes
 from compactor.rewrite.rolling import Progress, is_file_full, row_group_bytes
@@ -149,6 +154,8 @@ class RollingWriter:
         self._collected = _Collected()
         self._limit_bytes = 0.0
         self._open: OpenFile | None = None
+        self._pieces: list[WrittenFile] = []
+        self._names_given = 0
 
     def parquet_schema(self) -> str:
         """Return the Parquet schema that every output is to show."""
@@ -198,7 +205,8 @@ class RollingWriter:
             if self._open is not None:
                 self._open.abort()
         with suppress(CatalogError):
-            self._destination.storage.delete([file.location for file in self.files])
+            written = (*self.files, *self._pieces)
+            self._destination.storage.delete([file.location for file in written])
 
     def _next_limit(self, decoded_per_stored: float) -> float:
         return row_group_bytes(
@@ -238,21 +246,48 @@ class RollingWriter:
             self._change_encoding(encoding)
 
     def _change_encoding(self, encoding: Encoding) -> None:
-        self._end_file()
+        """Begin another piece: the file goes on."""
+        self._end_piece()
         self.encoding = encoding
 
     def _begin_file(self, rows: list[pa.RecordBatch]) -> OpenFile:
         """Begin an output whose first row group to be encoded has these rows."""
-        location = self._destination.location(len(self.files))
-        sink = self._destination.storage.open_output(location)
+        sink = self._destination.storage.open_output(self._next_location())
         row_count = sum(batch.num_rows for batch in rows)
         return EncodedFile(sink, self.encoding.fitting(rows), row_count)
 
-    def _end_file(self) -> None:
+    def _next_location(self) -> Location:
+        self._names_given += 1
+        return self._destination.location(self._names_given - 1)
+
+    def _end_piece(self) -> None:
         if self._open is not None:
-            self.files.append(self._open.complete())
+            self._pieces.append(self._open.complete())
             self._open = None
+
+    def _end_file(self) -> None:
+        self._end_piece()
+        if len(self._pieces) > 1:
+            storage, location = self._destination.storage, self._next_location()
+            self._pieces = [_joined(storage, self._pieces, location)]
+        if self._pieces:
+            self.files.append(self._pieces.pop())
             self._progress = self._progress.with_new_file()
+
+
+def _joined(storage: Storage, pieces: Sequence[WrittenFile], location: Location) -> WrittenFile:
+    """Put pieces of one schema under one footer, and remove them."""
+    footers = [read_footer(storage, one.location, one.size_bytes) for one in pieces]
+    sources = [SpliceSource(footer, range(footer.row_group_count)) for footer in footers]
+    done = write_splice(storage, plan_splice(sources), location)
+    try:
+        storage.delete([one.location for one in pieces])
+    except BaseException:
+        # Nobody knows of the output yet.
+        with suppress(CatalogError):
+            storage.delete([location])
+        raise
+    return WrittenFile(location, done.size_bytes, done.row_counts)
 
 
 class EncodedFile:

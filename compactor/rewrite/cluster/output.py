@@ -30,6 +30,11 @@ class ClusteredWriter(RollingWriter):
         )
         self._order = order
 
+    def _change_encoding(self, encoding: Encoding) -> None:
+        """End the file: what its pieces say of their rows would not hold for it."""
+        self._end_file()
+        self.encoding = encoding
+
     def _begin_file(self, rows: list[pa.RecordBatch]) -> OpenFile:
         """Begin an output that notes where its rows are."""
         location = self._destination.location(len(self.files))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from catalog.errors import ObjectExistsError, UnsupportedTableError
+from catalog.errors import ObjectExistsError, StorageFullError, UnsupportedTableError
 from catalog.model import TableSchema
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.leftovers import leftovers
@@ -267,6 +268,49 @@ def test_a_column_with_nan_has_no_statistics_that_would_hide_its_rows(tmp_path: 
         [True, True, False],
         [True, False, False],
     ]
+
+
+def test_rows_that_ask_for_another_encoding_do_not_end_a_file(tmp_path: Path) -> None:
+    names = [f"x{number}" for number in range(6)]
+    schema = with_ids(pa.schema([(name, pa.float64()) for name in names]))
+    chance = np.random.default_rng(4)
+
+    def rows(odd: int) -> pa.Table:
+        columns = {name: chance.random(2_000) for name in names}
+        columns[f"x{odd}"][7] = np.nan if odd % 2 else -0.0
+        return pa.table(columns).cast(schema)
+
+    paths = [write_file(tmp_path / f"{odd}.parquet", rows(odd)) for odd in range(6)]
+    layout = replace(LAYOUT, row_group_rows_max=1_000)
+    table = LocalTable(str(tmp_path), TableSchema(schema), layout=layout)
+    result = rewrite_group(make_task(table, paths))
+    (path,) = output_files(table)
+    assert [str(path)] == [urlsplit(one.path).path for one in result.outputs]
+    expected = pa.concat_tables(map(pq.read_table, paths))
+    for name, column in zip(names, pq.read_table(path).columns, strict=True):
+        assert np.array_equal(column.to_numpy(), expected[name].to_numpy(), equal_nan=True)
+    footer = pq.read_metadata(path)
+    assert footer.num_row_groups == 12
+    assert footer.row_group(0).column(1).is_stats_set
+    assert not footer.row_group(11).column(1).is_stats_set
+
+
+def test_pieces_of_a_file_are_removed_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = with_ids(pa.schema([("x", pa.float64())]))
+    rows = pa.table({"x": [1.0, np.nan, 2.0]}).cast(schema)
+    layout = replace(LAYOUT, row_group_rows_max=1)
+    table = LocalTable(str(tmp_path), TableSchema(schema), layout=layout)
+
+    def refuse(*_: object) -> None:
+        assert len(output_files(table)) == 2
+        raise StorageFullError("no room")
+
+    monkeypatch.setattr("compactor.rewrite.write.write_splice", refuse)
+    with pytest.raises(StorageFullError):
+        rewrite_group(make_task(table, [write_file(tmp_path / "in.parquet", rows)]))
+    assert output_files(table) == []
 
 
 def test_a_column_with_negative_zeros_has_no_dictionary_that_would_hide_them(
