@@ -60,13 +60,14 @@ class Crew:
             return self._idle.pop()
         seat = Seat(WorkerProcess(self._zygote, self._session.directory))
         self._seats[seat.process.fd] = seat
-        self._selector.register(seat.process.fd, selectors.EVENT_READ)
+        for fd in (seat.process.fd, seat.process.end_fd):
+            self._selector.register(fd, selectors.EVENT_READ, seat)
         return seat
 
     def send(self, seat: Seat, batch: Sequence[LocalTask]) -> list[tuple[LocalTask, Lost]]:
         """Start a batch; returns the tasks that cannot, since an input of theirs is gone.
 
-        A worker that is found dead is seen on its socket like any other.
+        A worker that is found dead is seen by `listen` like any other.
         """
         messages: list[tuple[Task, Packed]] = []
         failed = []
@@ -85,24 +86,29 @@ class Crew:
 
     def listen(self, timeout_seconds: float | None) -> Iterator[tuple[Seat, list[Done] | None]]:
         """Wait; yield what workers answered, None for one that is gone."""
+        gone = set()
         for key, _ in self._selector.select(timeout_seconds):
-            if key.fd == self._wake_fd:
+            seat: Seat | None = key.data
+            if seat is None:
                 os.eventfd_read(self._wake_fd)
-            elif (seat := self._seats.get(key.fd)) is not None:
-                yield seat, seat.process.answers()
+            elif seat not in gone:
+                for answers in _heard(seat, key.fd):
+                    yield seat, answers
+                    if answers is None:
+                        gone.add(seat)
 
     def keep(self, seat: Seat, retained_bytes: int) -> None:
         """Take note that a worker has nothing to do."""
         if retained_bytes <= RETAINED_BYTES_MAX:
             self._idle.append(seat)
         else:
-            seat.process.kill()  # its end is seen on its socket
+            seat.process.kill()  # its end is seen like any other
 
     def remove(self, seat: Seat) -> str:
         """Forget a worker that is gone; returns how it ended."""
-        fd = seat.process.fd
-        self._selector.unregister(fd)
-        del self._seats[fd]
+        del self._seats[seat.process.fd]
+        for fd in (seat.process.fd, seat.process.end_fd):
+            self._selector.unregister(fd)
         if seat in self._idle:
             self._idle.remove(seat)
         pid = seat.process.pid
@@ -129,6 +135,15 @@ class Crew:
         self._seats.clear()
         self._selector.close()
         self._zygote.close()
+
+
+def _heard(seat: Seat, fd: int) -> Iterator[list[Done] | None]:
+    """Read what one of a worker's two descriptors tells."""
+    if fd == seat.process.fd:
+        yield seat.process.answers()
+    else:
+        yield seat.process.last_answers()
+        yield None
 
 
 def _sampled(seat: Seat) -> Running:

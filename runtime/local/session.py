@@ -8,6 +8,7 @@ leads to a directory on disk, locked and swept alike.
 import contextlib
 import fcntl
 import os
+import select
 import shutil
 import tempfile
 import time
@@ -19,13 +20,15 @@ SHARED_MEMORY_BYTES_MIN = 256 << 20
 
 SPILL = "spill"
 
-RELEASE_SECONDS_MAX, RELEASE_POLL_SECONDS = 10.0, 0.02
-"""How long the kernel may take to release the lock of a process that was killed."""
+END_SECONDS_MAX = 10.0
+"""How long a driver may take to end once its sockets are closed."""
 
 UNNAMED_SECONDS = 60.0
 """A directory that is older and has no name yet was left by a driver killed while it made it."""
 
 _PREFIX = "lake-runtime"
+
+_lock_fds: set[int] = set()
 
 
 class Session:
@@ -44,6 +47,7 @@ class Session:
         self.directory, lock_fd = _make(base)
         on_disk, disk_lock_fd = _make(Path(spill_directory or tempfile.gettempdir()))
         self._lock_fds = (lock_fd, disk_lock_fd)
+        _lock_fds.update(self._lock_fds)
         Path(self.directory, SPILL).symlink_to(on_disk)
 
     def path(self, name: str) -> str:
@@ -53,6 +57,7 @@ class Session:
     def close(self) -> None:
         """Remove the directories with all objects; mapped ones stay readable."""
         remove_session(self.directory)
+        _lock_fds.difference_update(self._lock_fds)
         for fd in self._lock_fds:
             os.close(fd)
 
@@ -64,19 +69,11 @@ def remove_session(directory: str) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def remove_abandoned(directory: str) -> None:
-    """Remove a session whose driver was killed, once the kernel has released its lock."""
-    try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return  # somebody else was faster
-    deadline = time.monotonic() + RELEASE_SECONDS_MAX
-    while not _is_locked_by(fd):
-        if time.monotonic() > deadline:
-            return  # a child of the driver lives on and holds it: whoever starts next removes it
-        time.sleep(RELEASE_POLL_SECONDS)
-    remove_session(directory)
-    os.close(fd)
+def has_ended(driver_fd: int) -> bool:
+    """Tell whether a driver has ended that is about to; its directories are nobody's then."""
+    poll = select.poll()
+    poll.register(driver_fd, select.POLLIN)
+    return bool(poll.poll(END_SECONDS_MAX * 1000))
 
 
 def sweep(base: Path) -> None:
@@ -117,6 +114,17 @@ def _base() -> tuple[Path, bool]:
     if is_large and is_writable:
         return SHARED_MEMORY, True
     return Path(tempfile.gettempdir()), False
+
+
+def _let_go() -> None:
+    """Close the locks in a child that was forked: it may outlive the process that holds them."""
+    for fd in _lock_fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    _lock_fds.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _lock(directory: Path) -> int | None:

@@ -11,14 +11,14 @@ import sys
 import threading
 import time
 from _thread import start_new_thread
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, cast
 
 from runtime.attempt import as_segments, run_attempt
 from runtime.local.protocol import FUNCTIONS_MAX, Done, Hello, Inbox, Task, send
-from runtime.local.session import remove_abandoned
+from runtime.local.session import has_ended, remove_session
 from runtime.local.store import (
     Packed,
     Piece,
@@ -43,14 +43,14 @@ _OOM_SCORE = "500"
 _ANSWER_SECONDS, _LATE_SECONDS = 1e-3, 5e-3
 
 
-def main(fd: int, tokens_fd: int) -> None:
-    """Serve the driver at the other end of a socket."""
+def main(fd: int, tokens_fd: int, driver_fd: int) -> None:
+    """Serve the driver at the other end of a socket; `driver_fd` is its process."""
     inbox = Inbox(fd)
     hello = cast("Hello | None", inbox.receive())
     if hello is None:
         return
     _become_like(hello)
-    start_new_thread(_die_with_driver, (fd, hello.session))
+    start_new_thread(_die_with_driver, (fd, driver_fd, hello.session))
     _serve(fd, tokens_fd, inbox)
     while True:
         signal.pause()  # the other thread has seen the same end, and tidies up
@@ -170,13 +170,24 @@ def _body(task: Task, functions: _Functions) -> _Result:
         fn = functions.get(task.function_id)
         inputs = [unpack_argument(argument) for argument in task.inputs]
         input_rows = rows_of(inputs)
-        value = as_segments(fn(*inputs[0]) if task.is_spread else fn(*inputs), task.returns)
+        value = as_segments(_call(fn, inputs[0] if task.is_spread else inputs), task.returns)
         del inputs
         segments, is_list = encode_result(value)
         output_rows = rows_of(value.values if is_list else value)
         return _Result(pack(segments, task.stored_at, is_list=is_list), input_rows, output_rows)
     finally:
         unlimit_private_memory()
+
+
+def _call(fn: Callable[..., object], inputs: Sequence[object]) -> object:
+    """Call the task's function; a copy of this process that it forked ends here, unheard."""
+    pid = os.getpid()
+    try:
+        return fn(*inputs)
+    finally:
+        if os.getpid() != pid:
+            _flush()
+            os._exit(0)
 
 
 def use_cpus(cpus: int) -> None:
@@ -197,23 +208,25 @@ def _become_like(hello: Hello) -> None:
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
 
 
-def _die_with_driver(fd: int, session: str) -> None:
-    """Wait for the hang-up of the socket, whatever the task is doing, and leave nothing behind.
+def _die_with_driver(fd: int, driver_fd: int, session: str) -> None:
+    """Wait for the driver's end, whatever the task is doing, and leave nothing behind.
 
-    A driver that lets go of a worker kills it: a hang-up is the driver's death.
+    A child of the driver may hold the socket open. A driver that lets go of a worker kills it: a
+    hang-up is the driver's death as well, sometimes a little before it.
     """
     poll = select.poll()
     poll.register(fd, 0)  # hang-up and error are always reported
+    poll.register(driver_fd, select.POLLIN)
     poll.poll()
     try:
-        remove_abandoned(session)
+        if has_ended(driver_fd):
+            remove_session(session)
     finally:
         os._exit(0)
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        try:
+        # Closed by the task or by the reader, or something that the task put there.
+        with suppress(Exception):
             stream.flush()
-        except (OSError, ValueError):
-            continue  # closed by the task or by the reader

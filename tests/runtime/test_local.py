@@ -3,6 +3,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,61 @@ class TestDeath:
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: rt.stats().workers == 0)
         assert rt.get(rt.submit(tasks.pid)) != pid
+
+    def test_is_seen_though_a_child_of_the_worker_lives_on(self, rt):
+        def leave_a_child():
+            if os.fork() == 0:
+                time.sleep(20)
+                os._exit(0)
+            os._exit(3)
+
+        with pytest.raises(runtime.Lost, match="exit code 3"):
+            rt.get(rt.submit(leave_a_child, retry=runtime.Retry(1)), 10)
+
+    def test_what_was_answered_before_it_is_heard(self, rt):
+        refs = [rt.submit(abs, -i) for i in range(500)]
+        last = rt.submit(os._exit, 3, retry=runtime.Retry(1))
+        assert rt.get(refs) == list(range(500))
+        with pytest.raises(runtime.Lost, match="exit code 3"):
+            rt.get(last)
+
+    def test_of_a_stopped_worker(self, rt):
+        ref = rt.submit(_stop_self)
+        with pytest.raises(TimeoutError):
+            rt.get(ref, 0.3)
+        assert rt.cancel(ref)
+        assert rt.get(rt.submit(abs, -1)) == 1
+
+
+def _stop_self():
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class TestHostileTasks:
+    @pytest.mark.parametrize("ends_well", [True, False])
+    def test_a_copy_of_the_worker_is_not_heard(self, rt, ends_well):
+        def fork():
+            if os.fork() == 0:
+                if not ends_well:
+                    raise ValueError("the child")
+                return tasks.make_table(100_001)
+            os.wait()
+            return tasks.make_table(100_000)
+
+        assert rt.get(rt.submit(fork)).num_rows == 100_000
+        assert rt.get(rt.submit(abs, -1)) == 1
+
+    def test_standard_streams_are_theirs(self, rt):
+        def drop():
+            sys.stdout = None
+            sys.stderr = 5
+
+        def close():
+            for fd in range(3):
+                os.close(fd)
+
+        for task in (drop, close, drop):
+            assert rt.get(rt.submit(task, retry=runtime.Retry(1))) is None
 
 
 class TestMemory:
@@ -287,6 +343,39 @@ class TestDriver:
         driver.kill()
         driver.communicate()
         wait_until(lambda: not Path(directory).exists() and not Path(spill).exists())
+
+    @pytest.mark.parametrize("how", ["stopped", "with a child"])
+    def test_killed_it_leaves_nothing_whatever_its_processes_do(self, how):
+        driver = run_driver(
+            "ref = rt.put(tasks.make_table(100_000))\n"
+            "child = 0\n"
+            "rt.submit(tasks.sleep_then, 60, 1); rt.submit(tasks.sleep_then, 60, 1)\n"
+            "time.sleep(0.3)\n"
+            "pids = [seat.process.pid for seat in rt._dispatcher._crew._seats.values()]\n"
+            f"if {how == 'with a child'}:\n"
+            "    child = os.fork()\n"
+            "    if not child:\n"
+            "        os.closerange(0, 3)\n"
+            "        time.sleep(60)\n"
+            "else:\n"
+            "    os.kill(pids[0], 19)\n"
+            "pids.append(rt._dispatcher._crew._zygote._process.pid)\n"
+            "spill = os.readlink(rt._session.directory + '/spill')\n"
+            "print(child, rt._session.directory, spill, *pids, flush=True)\n"
+            "time.sleep(60)"
+        )
+        driver.stdout.readline()
+        child, directory, spill, *pids = driver.stdout.readline().split()
+        assert len(pids) == 3
+        driver.kill()
+        driver.communicate()
+        try:
+            wait_until(lambda: not any(is_alive(int(pid)) for pid in pids), 5)
+            wait_until(lambda: not Path(directory).exists() and not Path(spill).exists())
+            assert child == "0" or is_alive(int(child))
+        finally:
+            if child != "0":
+                os.kill(int(child), signal.SIGKILL)
 
     @pytest.mark.parametrize("seconds_before", [0.3, 0.0], ids=["at work", "workers start"])
     def test_interrupted_it_decides_itself(self, seconds_before):
