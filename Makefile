@@ -1,12 +1,13 @@
 # Every target sets up what it needs: Python >= 3.11 and make are enough to begin with.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow judge-rgw test-ray check format bench bench-runtime judges lock clean
+.PHONY: help demo test test-slow test-postgres judge-rgw test-ray check format bench bench-runtime judges lock clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	command -v $$python >/dev/null && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$python; break; }; done)
 BIN := .venv/bin
 READY := .venv/ready
+POSTGRES_BIN := $$(command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)
 RGW_PACKAGES := radosgw ceph-mon ceph-osd ceph-mgr ceph-common
 ICEBERG_SPARK := org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.11.0
 
@@ -32,6 +33,12 @@ test-slow: $(READY) judges ## long races, thousands of files, crashes upon crash
 
 interop: $(READY) judges ## every other engine on our tables and we on theirs: Spark, DuckDB, Polars, deltalake
 	$(BIN)/pytest -m interop
+
+test-postgres: $(READY) ## the job store on a PostgreSQL server; as root it installs the package
+	@test -n "$(POSTGRES_BIN)" || { \
+		apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends postgresql >/dev/null; \
+	} || { echo "error: PostgreSQL cannot be installed; as root: apt-get install postgresql" >&2; exit 1; }
+	COMPACT_REQUIRE_POSTGRES=1 $(BIN)/pytest -m postgres
 
 judge-rgw: $(READY) ## copying inside the store, judged by a Ceph RGW; as root it installs the packages
 	@(for program in radosgw ceph-mon ceph-osd ceph-mgr ceph; do command -v $$program >/dev/null || exit 1; done) || { \
