@@ -35,7 +35,7 @@ elif what == "optimize":
 else:
     rows = session.read.format("delta").load(arguments[0])
     rows.coalesce(int(arguments[2])).write.format("delta").save(arguments[1])
-gateway = session.sparkContext._gateway
+gateway = session.sparkContext._gateway  # noqa: SLF001 - nothing else knows the process
 session.stop()
 # What the virtual machine has used is counted only once it was waited for.
 gateway.shutdown()

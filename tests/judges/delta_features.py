@@ -27,6 +27,7 @@ class FeatureTable:
         value: a string column that updates may set, after `evolve`.
         shown: what to select of it to have everything that it holds.
         columns: the columns that `fill` sets; all when empty.
+        sought: predicates beside those that every table is asked, for files are skipped by them.
         is_append_only: whether rows may never go.
         is_cloned: whether its first files are another table's, at `<path>_source`.
         settings: of the session, while it is made.
@@ -40,6 +41,7 @@ class FeatureTable:
     value: str = "v"
     shown: str = "*"
     columns: str = ""
+    sought: tuple[str, ...] = ()
     is_append_only: bool = False
     is_cloned: bool = False
     settings: tuple[str, ...] = ()
@@ -71,6 +73,15 @@ class FeatureTable:
         )
         moment = "" if version is None else f" VERSION AS OF {version}"
         return f"SELECT {self.shown}{tracked} FROM delta.`{path}`{moment} ORDER BY id"
+
+    def counts(self, path: str) -> str:
+        """Return what counts the rows by predicates that files are skipped by."""
+        predicates = "id = 45", "id < 20", f"{self.value} = 'v50'", *self.sought
+        parts = (
+            f"SELECT {number} AS id, count(*) AS found FROM delta.`{path}` WHERE {predicate}"
+            for number, predicate in enumerate(predicates)
+        )
+        return " UNION ALL ".join(parts)
 
     def later(self, path: str) -> Iterator[str]:
         """Yield what is written to the table once it was compacted."""
@@ -212,6 +223,13 @@ FEATURE_TABLES = (
             "TIMESTAMP_NTZ'2026-11-20 10:11:12.123456', "
             "named_struct('a', id * 10000000000, 'l', array(70000))"
         ),
+        sought=(
+            "i = 50",
+            "f > 20",
+            "d = 50",
+            "n = TIMESTAMP_NTZ'2026-11-20 00:00:00'",
+            "s.a = 50",
+        ),
     ),
     FeatureTable(
         "v2_checkpoint",
@@ -274,6 +292,14 @@ FEATURE_TABLES = (
             "p_byte, p_int)",
         ),
         fill=_PARTITIONED_FILL,
+        sought=(
+            "p_str = ''",
+            "p_ts = timestamp_micros(1700000000123456)",
+            "p_ntz < TIMESTAMP_NTZ'1970-01-01 00:00:00'",
+            "p_dec = 1",
+            "p_date IS NULL",
+            "p_double = 0.5",
+        ),
     ),
     FeatureTable(
         "timestamp_ntz",
@@ -281,6 +307,11 @@ FEATURE_TABLES = (
         fill=(
             "id, concat('v', id), CAST(timestamp_micros(id * 86399999999 - 5) AS TIMESTAMP_NTZ), "
             "timestamp_micros(-1 - id), DATE'0001-01-03'"
+        ),
+        sought=(
+            "n = CAST(timestamp_micros(50 * 86399999999 - 5) AS TIMESTAMP_NTZ)",
+            "z >= timestamp_micros(-30)",
+            "d = DATE'0001-01-03'",
         ),
     ),
     FeatureTable(
@@ -311,6 +342,10 @@ FEATURE_TABLES = (
             "'delta.randomizeFilePrefixes' = 'true'",
         ),
         fill="id, concat('v', id), repeat('long ü', 20)",
+        sought=(
+            "w = repeat('long ü', 20)",
+            "w > repeat('long ü', 19)",
+        ),
     ),
     FeatureTable(
         "vacuum_protocol_check",
