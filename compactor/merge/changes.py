@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from catalog.model import TableSchema, field_id
 from compactor.errors import ChangesRefusedError
 from compactor.merge.conforming import conformed
 from compactor.merge.keys import Flags, Keys, Rows, columns_of, keys_of
@@ -41,6 +42,8 @@ _BESIDE = (
 # What orders changes, less the columns that they are ordered by.
 PLACES = frozenset((STREAM, FILE, ROW))
 _SHAPES_MAX = 1 << 15
+# Iceberg keeps the ids from here on for itself (table spec, reserved field ids), and so do we.
+_RESERVED_IDS = (1 << 31) - 1 - 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +127,18 @@ class ChangeSet:
         return keys_of(self.table, names)
 
 
+def changeable(schema: TableSchema) -> pa.Schema:
+    """Return the columns that changes may have: all but those that formats number rows by."""
+    fields = [one for one in schema.arrow if (field_id(one) or 0) < _RESERVED_IDS]
+    return pa.schema(fields)
+
+
 def change_set(source: Source, schema: pa.Schema, rules: MergeRules) -> ChangeSet:
     """Read changes by the rules of a merge.
 
     Args:
         source: the changes.
-        schema: the table's columns, with field ids.
+        schema: the table's columns, with field ids (`changeable`).
         rules: how they are read.
 
     Raises:

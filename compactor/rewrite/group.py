@@ -38,6 +38,8 @@ from compactor.splicing import SpliceLimits
 def rewrite_group(task: RewriteTask) -> RewriteResult:
     """Write the surviving rows of a file group, in their order, into files of the target size.
 
+    Rows that come in follow them.
+
     On failure every output of the attempt has been removed; nothing else is ever touched.
 
     Raises:
@@ -80,7 +82,9 @@ def carry_out(task: RewriteTask, prepare: Callable[[RewriteTask], Work]) -> Rewr
         inputs = work.run(writer)
         digest = _prove(task, writer, inputs)
         rows_written = sum(file.row_count for file in writer.files)
-        check_rows(read=rows_read, dropped=rows_read - rows_kept, written=rows_written)
+        check_rows(
+            read=rows_read + task.rows_added, dropped=rows_read - rows_kept, written=rows_written
+        )
     used = task.table.storage.tally()
     return RewriteResult(
         outputs=tuple(file.described() for file in writer.files),
@@ -92,6 +96,7 @@ def carry_out(task: RewriteTask, prepare: Callable[[RewriteTask], Work]) -> Rewr
         requests=used.requests - before.requests,
         digest=digest,
         splice=work.spliced(writer.files),
+        rows_added=task.rows_added,
     )
 
 
@@ -112,11 +117,16 @@ class _Work:
             limits=limits,
             encodings=self._encoding.ways(),
             target_bytes=self._task.target_file_size_bytes,
-            total_bytes=surviving_bytes(self.reader, self._task.files),
+            total_bytes=self._total_bytes(),
+            added_bytes=self._task.added_bytes,
         )
         return ladder.decide(
             [(file, self.reader.selection(file)) for file in self._task.files.slices()]
         )
+
+    def _total_bytes(self) -> float:
+        """Return the stored size of all rows to be written."""
+        return surviving_bytes(self.reader, self._task.files) + self._task.added_bytes
 
     def writer(self) -> RollingWriter:
         """Return the writer of the outputs: row groups are encoded right into them if all are."""
@@ -128,7 +138,7 @@ class _Work:
                 destination,
                 self._encoding,
                 target_bytes=target_bytes,
-                stored_bytes=surviving_bytes(self.reader, self._task.files),
+                stored_bytes=self._total_bytes(),
             )
         return MixedWriter(
             destination,
@@ -150,7 +160,18 @@ class _Work:
                             continue
                     digest += self._encode(run, opened(), writer)
             self._footers.release(file)
+        digest += self._add(writer)
         writer.finish()
+        return digest
+
+    def _add(self, writer: RollingWriter) -> RowDigest:
+        """Write the rows that come in, after all others."""
+        digest = EMPTY_DIGEST
+        row_bytes = self._task.added_bytes / max(1, self._task.rows_added)
+        for batch in self._task.added_batches():
+            if self._task.proof is Proof.FULL:
+                digest += digest_batch(batch)
+            writer.add(batch, stored_bytes=batch.num_rows * row_bytes)
         return digest
 
     def _open(self, file: FileSlice, stack: ExitStack) -> OpenSlice:

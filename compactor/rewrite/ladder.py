@@ -76,6 +76,7 @@ class Decisions:
         row_groups_spliced: row groups that are copied as they are.
         row_groups_patched: row groups of which some columns are copied.
         unchecked: the files without checksums.
+        added_bytes: about what rows take that come in beside those of the group.
     """
 
     runs: list[Run]
@@ -87,6 +88,7 @@ class Decisions:
     row_groups_spliced: int = 0
     row_groups_patched: int = 0
     unchecked: set[Location] = field(default_factory=set)
+    added_bytes: float = 0.0
 
     @property
     def copies(self) -> bool:
@@ -115,8 +117,9 @@ class Decisions:
 
     @property
     def encoded_bytes(self) -> float:
-        """Stored size of the rows that are encoded anew."""
-        return sum(run.patched_bytes if run.is_copied else run.stored_bytes for run in self.runs)
+        """Stored size of the rows that are encoded, here or anew."""
+        anew = sum(run.patched_bytes if run.is_copied else run.stored_bytes for run in self.runs)
+        return anew + self.added_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,8 @@ class Ladder:
         limits: what a row group must be like.
         encodings: the ways in which rows can be encoded, the preferred one first.
         target_bytes: size of an output.
-        total_bytes: stored size of all surviving rows.
+        total_bytes: stored size of all rows to be written.
+        added_bytes: the part of it that rows take which come in.
     """
 
     table: TableFiles
@@ -161,6 +165,7 @@ class Ladder:
     encodings: tuple[Encoding, ...]
     target_bytes: int
     total_bytes: float
+    added_bytes: float = 0.0
 
     def decide(self, files: Sequence[tuple[FileSlice, Selection]]) -> Decisions:
         """Decide for every row group of a file group.
@@ -175,7 +180,9 @@ class Ladder:
         forms = [
             Form.of(encoding, keeps_layout=self.limits.keeps_layout) for encoding in self.encodings
         ]
-        forms += self._foreign_forms(files, forms)
+        if not self.added_bytes:
+            # Rows cannot stand in the form of another writer.
+            forms += self._foreign_forms(files, forms)
         pieces: list[_Piece] = []
         for start in range(0, len(files), _FETCHED_FILES):
             some = files[start : start + _FETCHED_FILES]
@@ -190,7 +197,7 @@ class Ladder:
         ]
         at = copied_bytes.index(max(copied_bytes, default=0))
         reasons = reasons_of[at]
-        decisions = Decisions([], forms[at])
+        decisions = Decisions([], forms[at], added_bytes=self.added_bytes)
         decisions.runs = list(_runs(pieces, reasons, at))
         self._count(decisions, reasons)
         return decisions

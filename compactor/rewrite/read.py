@@ -110,6 +110,26 @@ class SliceReader:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where the rows of a batch stand in their file.
+
+    Attributes:
+        start: position of the first row that was read.
+        count: rows that were read.
+        kept: which of them survive; None for all.
+    """
+
+    start: int
+    count: int
+    kept: npt.NDArray[np.bool_] | None
+
+    def positions(self) -> npt.NDArray[np.int64]:
+        """Return the position of each survivor."""
+        positions = np.arange(self.start, self.start + self.count)
+        return positions if self.kept is None else positions[self.kept]
+
+
+@dataclass(frozen=True, slots=True)
 class OpenSlice:
     """A slice whose rows can be read.
 
@@ -127,6 +147,13 @@ class OpenSlice:
 
     def batches(self, row_groups: Iterable[int] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the surviving rows of some row groups, or of all, in their order."""
+        for _, batch in self.placed(row_groups):
+            yield batch
+
+    def placed(
+        self, row_groups: Iterable[int] | None = None
+    ) -> Iterator[tuple[Place, pa.RecordBatch]]:
+        """Yield the same with the place of the rows in the file."""
         count = self.source.metadata.num_row_groups
         for index in range(count) if row_groups is None else row_groups:
             start, end = self.starts[index : index + 2]
@@ -134,14 +161,16 @@ class OpenSlice:
             if last - first < end - start:
                 yield from self._survivors(index, int(start))
 
-    def _survivors(self, row_group: int, start: int) -> Iterator[pa.RecordBatch]:
+    def _survivors(self, row_group: int, start: int) -> Iterator[tuple[Place, pa.RecordBatch]]:
         dictionaries = self._repeating(row_group, start)
         projection = self.projection.keeping(dictionaries)
         for batch in self.source.batches(row_group, projection.columns, dictionaries=dictionaries):
             kept = self.selection.kept(start, batch.num_rows)
             # The filter comes first: a dropped row may hold what the table no longer allows.
             survivors = batch if kept is None else batch.filter(pa.array(kept))
-            yield projection.apply(survivors, self._positions(start, batch.num_rows, kept))
+            place = Place(start, batch.num_rows, kept)
+            positions = pa.array(place.positions()) if self.projection.needs_positions else None
+            yield place, projection.apply(survivors, positions)
             start += batch.num_rows
 
     def _repeating(self, row_group: int, start: int) -> frozenset[str]:
@@ -150,12 +179,3 @@ class OpenSlice:
         if self.selection.kept(start, group.num_rows) is not None:
             return frozenset()
         return repeating_columns(group, self.projection.texts)
-
-    def _positions(
-        self, start: int, count: int, kept: npt.NDArray[np.bool_] | None
-    ) -> pa.Array | None:
-        """Return where the survivors of a batch stand in the file, if it matters."""
-        if not self.projection.needs_positions:
-            return None
-        positions = np.arange(start, start + count)
-        return pa.array(positions if kept is None else positions[kept], pa.int64())

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+
+import pyarrow as pa
 
 from catalog.model import Inventory, OutputFile
 from catalog.table import TableFiles
 from compactor.splicing import SpliceLimits
+
+_BATCH_ROWS_MAX = 64 << 10
 
 
 class Proof(StrEnum):
@@ -32,6 +36,8 @@ class RewriteTask:
         target_file_size_bytes: size of the outputs.
         proof: what is checked before the answer is given.
         splice: which row groups may be copied as they are; None for none.
+        added: rows that come in beside the surviving ones, with the columns that outputs store;
+            None for none.
     """
 
     table: TableFiles
@@ -41,6 +47,26 @@ class RewriteTask:
     target_file_size_bytes: int
     proof: Proof
     splice: SpliceLimits | None = None
+    added: pa.Table | None = None
+
+    @property
+    def rows_added(self) -> int:
+        """Number of rows that come in."""
+        return 0 if self.added is None else int(self.added.num_rows)
+
+    @property
+    def added_bytes(self) -> float:
+        """What they will take about: as much as other rows, where there are any."""
+        if self.added is None:
+            return 0.0
+        if not self.files.row_count:
+            return float(self.added.nbytes)
+        return self.rows_added * self.files.size_bytes / self.files.row_count
+
+    def added_batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows that come in."""
+        if self.added is not None:
+            yield from self.added.to_batches(max_chunksize=_BATCH_ROWS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +156,7 @@ class RewriteResult:
         digest: fingerprint of the surviving rows, equal for inputs and outputs; None without
             `Proof.FULL`.
         splice: what was copied as it is.
+        rows_added: rows that came in.
     """
 
     outputs: tuple[OutputFile, ...]
@@ -141,3 +168,4 @@ class RewriteResult:
     requests: int
     digest: RowDigest | None
     splice: Spliced = NOT_SPLICED
+    rows_added: int = 0

@@ -55,7 +55,7 @@ class _Work:
         self._order = RowOrder(clustering, self._schema)
         self._memory_bytes = memory_bytes
         self.reader = SliceReader.of(task.table, task.files)
-        self._stored_bytes = surviving_bytes(self.reader, task.files)
+        self._stored_bytes = surviving_bytes(self.reader, task.files) + task.added_bytes
 
     def writer(self) -> ClusteredWriter:
         """Return the writer of the outputs."""
@@ -71,7 +71,7 @@ class _Work:
     def run(self, writer: RollingWriter) -> RowDigest:
         """Write everything; the digest of the surviving rows is empty without full proof."""
         task, digest = self._task, EMPTY_DIGEST
-        rows = sum(map(self.reader.kept_rows, task.files.slices()))
+        rows = sum(map(self.reader.kept_rows, task.files.slices())) + task.rows_added
         sort = ExternalSort(
             self._order,
             self._schema,
@@ -92,6 +92,7 @@ class _Work:
     def _batches(self) -> Iterator[pa.RecordBatch]:
         for file in self._task.files.slices():
             yield from self.reader.batches(file)
+        yield from self._task.added_batches()
 
     def spliced(self, files: Sequence[WrittenFile]) -> Spliced:
         """Tell that nothing was copied."""
