@@ -25,8 +25,8 @@ def run(seed, shape=SMALL, check_every=1):
 
 def assert_ended_well(outcome, shape=SMALL):
     assert outcome.placements >= shape.tables * shape.jobs * shape.tasks
-    assert outcome.figures.p_oom < 0.05
-    assert outcome.node_utilisation > 0.65
+    assert outcome.figures.p_oom < 0.04
+    assert outcome.node_utilisation > 0.70
     assert outcome.makespan_seconds < 2.2 * outcome.bound_seconds
 
 

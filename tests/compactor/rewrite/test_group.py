@@ -135,7 +135,7 @@ def test_files_come_out_near_the_target_in_row_order(tmp_path: Path) -> None:
     target = 100_000
     result = rewrite_group(make_task(table, paths, target_bytes=target))
     sizes = [one.size_bytes for one in result.outputs]
-    assert len(sizes) > 3
+    assert len(sizes) >= 3
     assert all(0.75 * target <= size <= 1.8 * target for size in sizes), sizes
     assert [Path(one.path).name for one in result.outputs] == [
         f"job-1-a-{i:05d}.parquet" for i in range(len(sizes))
