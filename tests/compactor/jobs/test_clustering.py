@@ -52,7 +52,7 @@ SMALL = "60000"
 
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Runtime]:
-    with connect("inline") as opened:
+    with connect("inline", memory_bytes=1 << 30) as opened:
         yield opened
 
 
