@@ -69,9 +69,11 @@ class StoreSettings:
 
     Attributes:
         url: SQLAlchemy URL of the job store.
+        history_seconds: how long jobs are kept after their end; 0 keeps them all.
     """
 
     url: str
+    history_seconds: float = 90 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class _Key:
 
 
 _SECTIONS: Mapping[str, Mapping[str, _Key]] = {
-    "store": {"url": _Key("url", str)},
+    "store": {"url": _Key("url", str), "history": _Key("history_seconds", Duration)},
     "runtime": {
         "url": _Key("url", str),
         "workers": _Key("workers", Count, "auto"),

@@ -11,6 +11,9 @@ from runtime.api import Profile
 HISTORY_MAX = 10_000
 """Attempts read back per operation: about 100 tables at the predictor's full memory."""
 
+KEPT_MAX = 2 * HISTORY_MAX
+"""Attempts kept per operation: what is read back, and as many again that may have failed."""
+
 BUSY_TIMEOUT_SECONDS = 10.0
 
 _COLUMNS = [
@@ -31,6 +34,13 @@ _SELECT_ALL = (
 )
 
 
+# Ids grow: the oldest one to stay is found in the index, without counting.
+_PRUNE = (
+    "DELETE FROM profiles WHERE operation = :operation AND id <= "
+    "(SELECT id FROM profiles WHERE operation = :operation ORDER BY id DESC LIMIT 1 OFFSET :kept)"
+)
+
+
 class ProfileStore:
     """Profiles of tasks that have a key. The file is opened per call, by any thread or process."""
 
@@ -38,7 +48,9 @@ class ProfileStore:
         self._path = Path(path)
 
     def append(self, profiles: Iterable[Profile]) -> None:
-        """Add profiles in one transaction; those without a key are left out.
+        """Add profiles in one transaction, and drop the oldest of their operations beyond a bound.
+
+        Those without a key are left out.
 
         Raises:
             sqlite3.Error: The file cannot be written.
@@ -47,6 +59,8 @@ class ProfileStore:
         if rows:
             with self._open() as connection:
                 connection.executemany(_INSERT, rows)
+                grown = [{"operation": name, "kept": KEPT_MAX} for name in {row[1] for row in rows}]
+                connection.executemany(_PRUNE, grown)
 
     def operations(self) -> list[str]:
         """Return the operations that have profiles, in the order of their names."""

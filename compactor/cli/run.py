@@ -40,7 +40,9 @@ def command(target: str, yes: bool) -> int:
     table = opened(target)
     is_asked = session.asks and not yes
     with workplace(session, settings) as (place, watcher):
-        environment = replace(place, on_event=_asking(watcher)) if is_asked else place
+        environment = (
+            replace(place, on_event=_asking(watcher, place.on_event)) if is_asked else place
+        )
         try:
             report = compact_table(table, policy, environment=environment, options=settings.run)
         except _Declined:
@@ -53,7 +55,7 @@ class _Declined(Exception):  # noqa: N818 - an answer, not an error
     """The plan was shown and not wanted."""
 
 
-def _asking(watcher: Watcher) -> OnEvent:
+def _asking(watcher: Watcher, then: OnEvent) -> OnEvent:
     """Return a callback that shows the first plan on stderr and asks; without work it does not."""
     from compactor.jobs.events import JobPlanned
 
@@ -61,7 +63,7 @@ def _asking(watcher: Watcher) -> OnEvent:
         if isinstance(event, JobPlanned) and event.plan.groups and watcher.plan is None:
             with watcher.paused():
                 _ask(event.plan)
-        watcher(event)
+        then(event)
 
     return watch
 

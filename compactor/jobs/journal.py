@@ -7,7 +7,8 @@ recorded together with the state that it leads to, in one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,8 +16,9 @@ import msgspec
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from catalog.model import Snapshot
+from compactor.errors import JobFailedError
 from compactor.jobs.report import JobReport
-from compactor.jobs.schema import ATTEMPTS, BATCHES, GROUPS, JOBS, PLANS
+from compactor.jobs.schema import ATTEMPTS, BATCHES, GROUPS, JOBS, LEASES, PLANS
 from compactor.jobs.state import (
     Absent,
     Action,
@@ -126,11 +128,16 @@ class JobStart:
 
 
 class Journal:
-    """Writes and reads the steps of one job."""
+    """Writes and reads the steps of one job.
 
-    def __init__(self, store: JobStore, job_id: str) -> None:
+    Steps are written under the claim whose fence is given, and refused once another process has
+    taken the table: a process that was held up must not write into what another one goes on with.
+    """
+
+    def __init__(self, store: JobStore, job_id: str, *, fence: int | None = None) -> None:
         self.job_id = job_id
         self._store = store
+        self._fence = fence
 
     @staticmethod
     def begin(store: JobStore, plan: Plan, start: JobStart) -> Journal:
@@ -143,11 +150,15 @@ class Journal:
             rows = _group_rows(plan, start.job_id)
             if rows:
                 connection.execute(insert(GROUPS), rows)
-        return Journal(store, start.job_id)
+        return Journal(store, start.job_id, fence=start.fence)
 
     def record(self, step: Step) -> None:
-        """Make a step durable."""
-        with self._store.transaction() as connection:
+        """Make a step durable.
+
+        Raises:
+            JobFailedError: the claim was lost, or the store failed; nothing was recorded.
+        """
+        with self._step() as connection:
             now = now_ms(connection)
             _record_fact(connection, step.happened, now)
             _record_groups(connection, self.job_id, step.changed)
@@ -158,13 +169,13 @@ class Journal:
 
     def discarded(self, attempt_id: str) -> None:
         """Record that every file of an attempt is gone."""
-        with self._store.transaction() as connection:
+        with self._step() as connection:
             _change_attempt(connection, attempt_id, {"state": DISCARDED})
 
     def finish(self, status: JobState, reason: str, report: JobReport | None) -> None:
         """Record the end of the job; without a report when it is given up."""
         encoded = None if report is None else _json(report)
-        with self._store.transaction() as connection:
+        with self._step() as connection:
             now = now_ms(connection)
             connection.execute(
                 update(JOBS)
@@ -225,6 +236,19 @@ class Journal:
         query = select(BATCHES).where(BATCHES.c.job_id == self.job_id).order_by(BATCHES.c.number)
         with self._store.transaction() as connection:
             return [_batch(row) for row in connection.execute(query)]
+
+    @contextmanager
+    def _step(self) -> Iterator[Connection]:
+        """Write in a transaction that nobody can take the table over in."""
+        claim = select(LEASES.c.fence).where(LEASES.c.job_id == self.job_id)
+        with self._store.transaction() as connection:
+            fence = connection.execute(claim.with_for_update(read=True)).scalar()
+            if fence is None or fence != self._fence:
+                raise JobFailedError(
+                    f"lost the claim on the table: another process took over job {self.job_id}",
+                    hint="this process was held up for too long; the other one goes on",
+                )
+            yield connection
 
     def _record_action(self, connection: Connection, action: Action, now: int) -> None:
         match action:

@@ -8,6 +8,7 @@ The lease saves work, it does not make commits safe: that is the table's own com
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, text, update
 
 from compactor.errors import JobFailedError, TableBusyError
 from compactor.jobs.failpoints import Failpoint, hit
@@ -29,7 +30,8 @@ TTL_SECONDS = 30.0
 RENEWALS_PER_TTL = 3
 # The owner stops trusting its lease this long before others may take it.
 MARGIN_SECONDS = 5.0
-_FINAL_STATES = [state.value for state in JobState if state.is_final]
+_LOG = logging.getLogger(__name__)
+FINAL_STATES = [state.value for state in JobState if state.is_final]
 
 
 class Lease:
@@ -76,11 +78,14 @@ class Lease:
         return self.job_id
 
     def release(self) -> None:
-        """Give the table back."""
+        """Give the table back; where the store does not answer, the claim ends by itself."""
         self._ended.set()
         self._thread.join()
-        with self._store.transaction() as connection:
-            connection.execute(delete(LEASES).where(*self._ours()))
+        try:
+            with self._store.transaction() as connection:
+                connection.execute(delete(LEASES).where(*self._ours()))
+        except JobFailedError as error:
+            _LOG.warning("the claim on `%s` could not be given back: %s", self.table, error)
 
     def _ours(self) -> tuple[Any, ...]:
         return LEASES.c.table_name == self.table, LEASES.c.fence == self.fence
@@ -120,20 +125,26 @@ def claim(store: JobStore, table: str) -> Iterator[Lease]:
 
 def new_job_id() -> str:
     """Return a new id: later ones sort after earlier ones, and no two are ever equal."""
-    return f"{int(time.time() * 1000):011x}{secrets.token_hex(4)}"
+    return f"{job_id_beginning(int(time.time() * 1000))}{secrets.token_hex(4)}"
+
+
+def job_id_beginning(at_ms: int) -> str:
+    """Return what the ids made at a time begin with; it sorts after those made before."""
+    return f"{at_ms:011x}"
 
 
 def _take(store: JobStore, table: str, owner: Owner) -> tuple[int, str, bool]:
     with store.transaction() as connection:
+        # First of all: of two processes, the second one waits here until the first has its lease.
+        fence = _next_fence(connection, table)
         now = now_ms(connection)
         held = connection.execute(select(LEASES).where(LEASES.c.table_name == table)).first()
         if held is not None:
             _refuse_unless_free(held, now)
             connection.execute(delete(LEASES).where(LEASES.c.table_name == table))
-        fence = _next_fence(connection, table)
         unfinished = connection.execute(
             select(JOBS.c.job_id)
-            .where(JOBS.c.table_name == table, JOBS.c.state.not_in(_FINAL_STATES))
+            .where(JOBS.c.table_name == table, JOBS.c.state.not_in(FINAL_STATES))
             .order_by(JOBS.c.created_at_ms.desc())
         ).scalar()
         job_id = unfinished or new_job_id()
@@ -161,12 +172,14 @@ def _refuse_unless_free(held: Row[Any], now: int) -> None:
         )
 
 
+# In the words of SQLite and PostgreSQL alike. The row stays locked until the claim is made.
+_RAISE_FENCE = text(
+    "INSERT INTO fences (table_name, fence) VALUES (:table_name, 1)"
+    " ON CONFLICT (table_name) DO UPDATE SET fence = fences.fence + 1"
+)
+
+
 def _next_fence(connection: Connection, table: str) -> int:
-    last: int | None = connection.execute(
-        select(FENCES.c.fence).where(FENCES.c.table_name == table)
-    ).scalar()
-    if last is None:
-        connection.execute(insert(FENCES).values(table_name=table, fence=1))
-        return 1
-    connection.execute(update(FENCES).where(FENCES.c.table_name == table).values(fence=last + 1))
-    return last + 1
+    connection.execute(_RAISE_FENCE, {"table_name": table})
+    fence = select(FENCES.c.fence).where(FENCES.c.table_name == table)
+    return int(connection.execute(fence).scalar_one())

@@ -80,7 +80,7 @@ def take_up(ground: Ground, *, giving_up: str, map_function: MapFunction) -> Run
         giving_up: why nothing more of it is to be done than settling and cleaning; empty to go on.
         map_function: runs the reading of manifests.
     """
-    journal = Journal(ground.store, ground.lease.job_id)
+    journal = Journal(ground.store, ground.lease.job_id, fence=ground.lease.fence)
     plan, groups, attempts = journal.plan(), journal.groups(), journal.attempts()
     live = LiveFiles(ground.table, map_function)
     inventory = live.read()

@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-# Raised with every change of what follows; a store of another version is refused.
+# Raised with every change of what follows, with a step in `migrations` that brings stores along.
 SCHEMA_VERSION = 2
 
 METADATA = MetaData()

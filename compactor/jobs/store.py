@@ -1,25 +1,20 @@
-"""The job store: one database with every job, its groups, attempts and commit batches.
-
-SQLite by default, in WAL mode and fully synchronous: what a transaction has written survives the
-death of the process and of the machine. PostgreSQL works as well.
-"""
+"""The job store: one database with every job, its groups, attempts and commit batches."""
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, create_engine, event, func, select, text
+from sqlalchemy import Connection, Engine, Row, func, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
 from compactor.errors import JobFailedError, SettingsError
+from compactor.jobs.database import connect, make_engine
+from compactor.jobs.migrations import prepare
 from compactor.jobs.owner import Owner
 from compactor.jobs.schema import (
     ATTEMPTS,
@@ -27,13 +22,9 @@ from compactor.jobs.schema import (
     GROUPS,
     JOBS,
     LEASES,
-    METADATA,
     SCHEMA_VERSION,
-    VERSION,
 )
 from compactor.jobs.state import GroupState, JobState
-
-BUSY_TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +149,7 @@ class JobStore:
             JobFailedError: the store cannot be read or written.
         """
         try:
-            with self.engine.begin() as connection:
+            with connect(self.engine) as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as error:
             raise JobFailedError(
@@ -189,29 +180,27 @@ class JobStore:
 
 
 def open_store(url: str) -> JobStore:
-    """Open the store at a SQLAlchemy URL, and create its tables when they are not there.
+    """Open the store at a SQLAlchemy URL; its tables are made, or brought up to date.
 
     Raises:
-        SettingsError: the URL cannot be used, or the store belongs to another version.
+        SettingsError: the URL cannot be used, or the store belongs to a later program.
     """
     try:
-        engine = _engine(url)
+        engine = make_engine(url)
         with engine.begin() as connection:
-            METADATA.create_all(connection)
-            version = connection.execute(select(VERSION.c.version)).scalar_one_or_none()
-            if version is None:
-                connection.execute(VERSION.insert().values(version=SCHEMA_VERSION))
+            version = prepare(connection)
     except (SQLAlchemyError, OSError, ImportError) as error:
         hint = "set `store.url` to a place that can be written to"
-        if _is_damaged(error):
+        if _is_damaged(error) and url.startswith("sqlite"):
             hint = "move the file away: a new one is made, without the history"
         message = f"cannot open the job store `{shown_url(url)}`: {error.__cause__ or error}"
         raise SettingsError(message, hint=hint) from error
-    if version not in (None, SCHEMA_VERSION):
+    if version > SCHEMA_VERSION:
         engine.dispose()
         raise SettingsError(
-            f"the job store `{shown_url(url)}` has schema version {version}, not {SCHEMA_VERSION}",
-            hint="use the program that made it, or another `store.url`",
+            f"the job store `{shown_url(url)}` belongs to a later version of compact: its schema"
+            f" version is {version}, and this program knows {SCHEMA_VERSION} at most",
+            hint="upgrade compact, or use another `store.url`",
         )
     return JobStore(engine)
 
@@ -236,33 +225,6 @@ def now_ms(connection: Connection) -> int:
         return int(connection.execute(days).scalar_one())
     epoch = select(func.extract("epoch", func.clock_timestamp()))
     return int(float(connection.execute(epoch).scalar_one()) * 1000)
-
-
-def _engine(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed)
-    if parsed.database and parsed.database != ":memory:":
-        _private_file(Path(parsed.database))
-    engine = create_engine(
-        parsed, connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "isolation_level": None}
-    )
-    event.listen(engine, "connect", _configure_sqlite)
-    # Transactions that read first and write later would otherwise fail under contention.
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    return engine
-
-
-def _private_file(path: Path) -> None:
-    """Make the file for this user only: plans name every path of a table."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, stat.S_IRUSR | stat.S_IWUSR))
-
-
-def _configure_sqlite(connection: Any, _: object) -> None:
-    for pragma in ("journal_mode = WAL", "synchronous = FULL"):
-        connection.execute(f"PRAGMA {pragma}")
 
 
 def _jobs_query() -> Any:

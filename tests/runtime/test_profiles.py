@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 import runtime
+from runtime import profiles
 from runtime.api import Profile
 from runtime.ledger import UNWRITTEN_MAX, Ledger, base_bytes
 from runtime.predictor import BASE_BYTES, WAVE_ATTEMPTS_MAX, Prediction
@@ -39,6 +40,15 @@ class TestStore:
         store = ProfileStore(tmp_path / "profiles.db")
         store.append([replace(DONE, key=None), replace(DONE, outcome="lost")])
         assert store.history("rewrite") == []
+
+    def test_drops_the_oldest_of_an_operation(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(profiles, "KEPT_MAX", 3)
+        store = ProfileStore(tmp_path / "profiles.db")
+        store.append([replace(DONE, key=("orders", "other"))])
+        for attempt in range(1, 6):
+            store.append([replace(DONE, attempt=attempt)])
+        assert [one.attempt for one in store.history("rewrite")] == [3, 4, 5]
+        assert len(store.history("other")) == 1
 
     def test_reads_a_file_of_before_a_column_existed(self, tmp_path, monkeypatch):
         path = tmp_path / "profiles.db"

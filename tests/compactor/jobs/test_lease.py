@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text, update
 
-from compactor.errors import SettingsError, TableBusyError
+from compactor.errors import JobFailedError, SettingsError, TableBusyError
 from compactor.jobs import lease as leases
+from compactor.jobs.journal import Journal
 from compactor.jobs.lease import claim, new_job_id
 from compactor.jobs.owner import Owner
-from compactor.jobs.schema import LEASES, SCHEMA_VERSION, VERSION
+from compactor.jobs.schema import LEASES
 from compactor.jobs.store import JobStore, now_ms, open_store
 
 
@@ -102,11 +103,28 @@ def test_the_store_is_durable_and_private(tmp_path: Path, store: JobStore) -> No
     assert (tmp_path / "state" / "jobs.db").stat().st_mode & 0o077 == 0
 
 
-def test_a_store_of_another_version_is_refused(tmp_path: Path, store: JobStore) -> None:
-    with store.transaction() as connection:
-        connection.execute(update(VERSION).values(version=SCHEMA_VERSION + 1))
-    with pytest.raises(SettingsError, match="schema version"):
-        open_store(f"sqlite:///{tmp_path}/state/jobs.db")
+def test_who_lost_a_table_takes_no_further_step(store: JobStore) -> None:
+    with claim(store, "lake.t") as held:
+        late = Journal(store, held.job_id, fence=held.fence)
+        late.discarded("an attempt")
+        change_holder(store, expires_at_ms=0)
+        with claim(store, "lake.t") as other:
+            change_holder(store, job_id=held.job_id)
+            with pytest.raises(JobFailedError, match="another process took over"):
+                late.discarded("an attempt")
+            held.release()
+            Journal(store, held.job_id, fence=other.fence).discarded("an attempt")
+        with pytest.raises(JobFailedError, match="lost the claim"):
+            late.discarded("an attempt")
+
+
+def test_a_refused_claim_leaves_the_fence(store: JobStore) -> None:
+    with claim(store, "lake.t") as held:
+        for _ in range(3):
+            with pytest.raises(TableBusyError), claim(store, "lake.t"):
+                pass
+    with claim(store, "lake.t") as again:
+        assert again.fence == held.fence + 1
 
 
 def test_a_damaged_store_is_to_be_moved_away(tmp_path: Path) -> None:
