@@ -55,8 +55,8 @@ class Chooser:
 
     def again(self, lane: Lane, refusal: Refusal, grown: Grown) -> Choice | None:
         """Choose from a lane that was refused: only nodes that got room since are of use."""
-        pools = self._cluster.reach(lane.cpus, lane.labels).pools
-        node = grown.fitting(refusal.wanted, pools, since=refusal.growths)
+        pool = self._cluster.reach(lane.cpus, lane.labels).pool
+        node = grown.fitting(refusal.wanted, pool, since=refusal.growths)
         first = lane.first()
         if node is None or first is None:
             return None
@@ -78,8 +78,8 @@ class Chooser:
         node = self._cluster.nodes.get(name)
         if node is None or located[name] < LOCAL_BYTES_MIN or not node.is_capable(wanted):
             return None
-        is_reached = node.pool in self._cluster.reach(task.lane.cpus, task.lane.labels).pools
-        return node if is_reached else None
+        pool = self._cluster.reach(task.lane.cpus, task.lane.labels).pool
+        return node if name in pool.nodes else None
 
     def _largest(self, lane: Lane, limit_bytes: float) -> Iterator[tuple[Queued, Need]]:
         """Yield the largest task within a limit, and then one that is surely within it.

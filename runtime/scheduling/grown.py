@@ -1,7 +1,6 @@
 """Nodes that got room since refused tasks were last looked at: all that is worth trying again."""
 
 import heapq
-from collections.abc import Container
 
 from runtime.scheduling.nodes import Node, Pool
 from runtime.scheduling.request import Need
@@ -54,11 +53,11 @@ class Grown:
         """Tell whether those that got room since can be looked at one by one."""
         return min(self.count - since, len(self._numbers)) <= LOOKED_AT_MAX
 
-    def fitting(self, wanted: Need, pools: Container[Pool], *, since: int) -> Node | None:
-        """Return one in these pools that got room since and has enough of it. Looks at each."""
+    def fitting(self, wanted: Need, pool: Pool, *, since: int) -> Node | None:
+        """Return one in this pool that got room since and has enough of it. Looks at each."""
         for node, number in reversed(self._numbers.items()):
             if number <= since:
                 break
-            if node.fits(wanted) and node.pool in pools and not node.is_reserved:
+            if node.fits(wanted) and node.name in pool.nodes and not node.is_reserved:
                 return node
         return None

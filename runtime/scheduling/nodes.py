@@ -1,8 +1,9 @@
 """The nodes and what is free on them, found by room without looking at each.
 
-Nodes with the same labels form a pool. A pool keeps its nodes on shelves: by how many CPU slots
-are free (powers of two), then by room in steps of an eighth of an octave. A bit mask says which
-steps are taken, so the roomiest node, or the tightest one that is wide enough, is one shift away.
+The nodes that have the labels some tasks ask for form a pool: a node is in as many as there are
+such demands that it meets. A pool keeps its nodes on shelves: by how many CPU slots are free
+(powers of two), then by room in steps of an eighth of an octave. A bit mask says which steps are
+taken, so the roomiest node, or the tightest one that is wide enough, is one shift away.
 
 A node that is reserved lies on no shelf: nothing is put there but what it is reserved for.
 """
@@ -26,6 +27,10 @@ SHELVES = 17
 """By the bit length of the free CPU slots of a node: up to 65,535 of them."""
 
 
+Places = tuple[int, int, int]
+"""The shelves of a node by its free CPU slots, the step of its room, that of its room per slot."""
+
+
 def step(size_bytes: float) -> int:
     """Return the step that a size lies on."""
     if size_bytes <= 1:
@@ -39,6 +44,7 @@ class Node:
     """A node and what runs on it.
 
     Attributes:
+        pools: Those that it is in.
         mean_bytes: Sum of the expected peaks of what runs.
         variance: Sum of their squared deviations.
         room_bytes: What a task of no deviation could still get.
@@ -52,23 +58,24 @@ class Node:
         "is_reserved",
         "mean_bytes",
         "name",
-        "pool",
+        "pools",
         "room_bytes",
         "running",
         "total",
         "variance",
     )
 
-    def __init__(self, name: str, total: Resources, pool: "Pool") -> None:
+    def __init__(self, name: str, total: Resources) -> None:
         self.name = name
         self.total = total
-        self.pool = pool
+        self.pools: list[Pool] = []
         self.free_cpus = total.cpus
         self.mean_bytes = self.variance = 0
         self.room_bytes = total.memory_bytes
         self.running: dict[int, Need] = {}
         self.is_reserved = False
-        self._places: tuple[int, int, int] | None = None
+        self._places: Places | None = None
+        self.shelve()
 
     def is_capable(self, need: Need) -> bool:
         """Tell whether the task could run here if nothing else did."""
@@ -131,18 +138,30 @@ class Node:
             cpus = self.free_cpus
             places = (cpus.bit_length(), step(room), step(room / cpus) if cpus else 0)
         if places != self._places:
-            self.unshelve()
+            for pool in self.pools:
+                self._move(pool, self._places, places)
             self._places = places
-            if places is not None:
-                self.pool.by_room[places[0]].add(places[1], self)
-                self.pool.by_slot[places[0]].add(places[2], self)
 
-    def unshelve(self) -> None:
-        """Take the node off its shelves."""
-        if self._places is not None:
-            self.pool.by_room[self._places[0]].remove(self._places[1], self)
-            self.pool.by_slot[self._places[0]].remove(self._places[2], self)
-            self._places = None
+    def join(self, pool: "Pool") -> None:
+        """Become one of a pool."""
+        self.pools.append(pool)
+        pool.nodes[self.name] = self
+        self._move(pool, None, self._places)
+
+    def leave(self) -> None:
+        """Be in no pool any more."""
+        for pool in self.pools:
+            self._move(pool, self._places, None)
+            del pool.nodes[self.name]
+        self.pools.clear()
+
+    def _move(self, pool: "Pool", old: Places | None, new: Places | None) -> None:
+        if old is not None:
+            pool.by_room[old[0]].remove(old[1], self)
+            pool.by_slot[old[0]].remove(old[2], self)
+        if new is not None:
+            pool.by_room[new[0]].add(new[1], self)
+            pool.by_slot[new[0]].add(new[2], self)
 
 
 class Shelf:
@@ -190,7 +209,7 @@ class Shelf:
 
 
 class Pool:
-    """Nodes with the same labels, shelved by room and by room for each free CPU slot."""
+    """Nodes that some tasks may run on, shelved by room and by room for each free CPU slot."""
 
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}

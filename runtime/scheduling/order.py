@@ -109,10 +109,11 @@ class _Heaps:
         On the step of the room itself a need may be larger than that by less than a step.
         """
         best: list[Entry] = []
-        highest = step(room_bytes)
+        jobs, highest = self._jobs, step(room_bytes)
         for place in [place for place in self._heaps if place <= highest]:
             heap = self._heaps[place]
-            while heap and not self._is_valid(heap[0]):
+            # Written out: this is the innermost of loops.
+            while heap and ((job := jobs.get(heap[0][2])) is None or job.stamp != heap[0][1]):
                 heapq.heappop(heap)
                 self._entries -= 1
             if not heap:

@@ -203,7 +203,7 @@ class Job:
 
     def in_turn(self, rates: Callable[[Lane], Rates]) -> list[Lane]:
         """Return the lanes that have tasks, that of the largest first, or one passed too often."""
-        lanes = list(self.waiting())
+        lanes = [lane for lane in self.lanes.values() if lane.count]
         if len(lanes) > 1:
             lanes.sort(key=lambda lane: (lane.passed >= OVERTAKEN_MAX, lane.size(rates(lane))))
             lanes.reverse()
@@ -211,6 +211,7 @@ class Job:
 
     def passed(self, taken: Lane) -> None:
         """Note that a lane had its turn."""
-        for lane in self.waiting():
-            lane.passed += 1
+        if len(self.lanes) > 1:
+            for lane in self.waiting():
+                lane.passed += 1
         taken.passed = 0

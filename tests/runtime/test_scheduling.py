@@ -177,6 +177,27 @@ class TestNodes:
         scheduler.submit(Request(1, 100))
         assert started(scheduler) == [(1, "n30")]
 
+    def test_labels_that_nobody_asks_for_cost_nothing(self):
+        totals = [Resources(1, 100, {"host": f"h{number}"}) for number in range(50)]
+        scheduler = scheduler_of(*totals)
+        for number in range(50):
+            scheduler.submit(Request(number, 10))
+        assert len(scheduler.place()) == 50
+        assert all(len(node.pools) == 1 for node in scheduler._cluster.nodes.values())
+
+    def test_labels_are_found_on_nodes_that_come_later_and_go(self):
+        scheduler = scheduler_of(Resources(1, 100, {"zone": "a", "disk": "x"}))
+        for number, labels in enumerate([{"zone": "a"}, {"disk": "x"}, {}]):
+            scheduler.submit(Request(number, 10, labels=labels))
+        assert len(scheduler.place()) == 1
+        scheduler.add_node("later", Resources(2, 100, {"zone": "a", "disk": "x"}))
+        assert {node for _, node in started(scheduler)} == {"later"}
+        assert len(scheduler.remove_node("n0")) == 1
+        for name in ("zone", "disk", "host"):
+            with pytest.raises(Infeasible):
+                scheduler.submit(Request(9, 10, labels={name: "nowhere"}))
+        assert scheduler.violations() == []
+
     def test_labels_are_required(self):
         scheduler = scheduler_of(Resources(1, 100), Resources(1, 100, {"zone": "b"}))
         for number in range(2):
