@@ -39,6 +39,7 @@ from catalog.model import (
     field_id,
     named_ids,
 )
+from catalog.partitioning import keys_of_rows
 from catalog.storage import Storage
 from catalog.table import MapFunction
 from catalog.upkeep import UpkeepOperation
@@ -156,6 +157,17 @@ class MemoryFiles:
             found[_id(ROW_ID)] = Filling(pa.scalar(file.first_row_id), step=1, fills_nulls=True)
             found[_id(ROW_VERSION)] = Filling(pa.scalar(file.row_version), fills_nulls=True)
         return found
+
+    def partition_keys(self, rows: pa.Table) -> pa.Array:
+        """Return the partition that each new row belongs to."""
+        names = [one.name for one in self.schema.arrow if _id(one) in self.schema.unstored]
+        return keys_of_rows(
+            [rows[name].combine_chunks() for name in names],
+            lambda values: "/".join(
+                f"{name}={value}" for name, value in zip(names, values, strict=True)
+            ),
+            rows=rows.num_rows,
+        )
 
     def new_location(self, partition_key: str, file_name: str) -> Location:
         """Return where a new data file of the partition belongs."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from catalog.location import Location
 from catalog.model import (
     Commit,
@@ -68,6 +70,17 @@ class TableFiles(Protocol):
         """Return, by field id, what columns hold that the file may lack or hold nulls of.
 
         These are values that its partition fixes, defaults of the table, ids and versions of rows.
+        """
+        ...
+
+    def partition_keys(self, rows: pa.Table) -> pa.Array:
+        """Return the partition that each new row belongs to, as a dictionary array of its keys.
+
+        Args:
+            rows: with the columns of `schema` that partitions are computed from, at least.
+
+        Raises:
+            UnsupportedTableError: a value cannot be told from another one in the partition.
         """
         ...
 

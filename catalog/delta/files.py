@@ -13,6 +13,7 @@ from catalog.delta.schema import ROW_ID, ROW_VERSION
 from catalog.errors import CorruptTableError
 from catalog.location import Location
 from catalog.model import FileLayout, FileSlice, Filling, Inventory, Selection, TableSchema
+from catalog.partitioning import keys_of_rows
 from catalog.storage import Storage
 
 
@@ -66,6 +67,14 @@ class DeltaFiles:
         found[ROW_ID] = Filling(first, step=1, fills_nulls=True)
         found[ROW_VERSION] = Filling(version, fills_nulls=True)
         return found
+
+    def partition_keys(self, rows: pa.Table) -> pa.Array:
+        """Return the partition that each new row belongs to."""
+        return keys_of_rows(
+            [rows[column.name].combine_chunks() for column in self.partitions],
+            lambda values: Partition(tuple(map(PartitionColumn.text, self.partitions, values))).key,
+            rows=rows.num_rows,
+        )
 
     def new_location(self, partition_key: str, file_name: str) -> Location:
         """Return where a new data file of the partition belongs; equal arguments, equal result."""

@@ -9,16 +9,18 @@ Specification: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#partiti
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import types
 
-from catalog.errors import CorruptTableError
+from catalog.errors import CorruptTableError, UnsupportedTableError
 
 Values = tuple[str | None, ...]
 
@@ -60,6 +62,22 @@ class PartitionColumn:
                 f"the partition column {self.name!r} has the value {text[:100]!r},"
                 f" which is no {self.kind}"
             ) from fault
+
+    def text(self, value: Any) -> str | None:
+        """Return a value as the log spells it.
+
+        Raises:
+            UnsupportedTableError: it would be read as another value.
+        """
+        if value is None:
+            return None
+        text = _spell(value)
+        if not text or self.scalar(text).as_py() != value:
+            raise UnsupportedTableError(
+                f"the partition column {self.name!r} cannot hold the value {value!r}:"
+                " the log would spell another one"
+            )
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +125,22 @@ def _escape(text: str) -> str:
     # Two dots beside an encoded slash would climb for whoever decodes the path.
     text = text.replace("..", "__")
     return _ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", text)
+
+
+def _spell(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case bytes():
+            return value.decode("utf-8", "replace")
+        case Decimal():
+            return format(value, "f")
+        case datetime.datetime():
+            plain = value.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+            # What has a zone is told in UTC and says so: readers differ about what does not.
+            return plain if value.tzinfo is None else plain.replace(" ", "T") + "Z"
+        case _:
+            return str(value)
 
 
 def _parse(text: str, kind: pa.DataType) -> pa.Scalar:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from catalog.errors import CorruptTableError
 from catalog.iceberg.partition import Spec, Value, decode_key, directory
+from catalog.iceberg.transforms import partition_keys
 from catalog.location import Confinement, Location
 from catalog.model import FileLayout, FileSlice, Filling, Inventory, Selection, TableSchema
 from catalog.storage import Storage
@@ -50,7 +51,11 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class IcebergFiles:
-    """Enough to read the file slices of one snapshot and to write new files."""
+    """Enough to read the file slices of one snapshot and to write new files.
+
+    Attributes:
+        spec_id: partition spec of new rows.
+    """
 
     storage: Storage
     schema: TableSchema
@@ -58,6 +63,7 @@ class IcebergFiles:
     confinement: Confinement
     placement: Placement
     specs: tuple[Spec, ...]
+    spec_id: int
 
     def locate(self, path: str) -> Location:
         """Return the location of a path found in metadata."""
@@ -80,6 +86,11 @@ class IcebergFiles:
             for field, value in zip(spec.fields, values, strict=True)
             if field.transform == "identity" and field.source_id in types
         }
+
+    def partition_keys(self, rows: pa.Table) -> pa.Array:
+        """Return the partition that each new row belongs to, by the table's current spec."""
+        spec = next(one for one in self.specs if one.spec_id == self.spec_id)
+        return partition_keys(spec, rows)
 
     def new_location(self, partition_key: str, file_name: str) -> Location:
         """Return where a new data file of the partition belongs; equal arguments, equal result."""

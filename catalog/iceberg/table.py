@@ -68,13 +68,22 @@ class IcebergTable:
             UnsupportedTableError: it has a feature that is not handled.
             CorruptTableError: its metadata cannot be read, or contradicts itself.
         """
-        with catalog_errors(self._name):
-            loaded = self._catalog.load_table(self._identifier)
+        loaded = self.read()
         refuse_unsupported(loaded.metadata)
         refuse_contradictions(loaded.metadata)
         refuse_remote_signing(loaded.io.properties)
         self._loaded = loaded
         return loaded
+
+    def read(self) -> PyIcebergTable:
+        """Read the table anew from its catalog, whatever is in it: to look, not to change.
+
+        Raises:
+            TableNotFoundError: it does not exist, or no longer.
+            CorruptTableError: its metadata cannot be read.
+        """
+        with catalog_errors(self._name):
+            return self._catalog.load_table(self._identifier)
 
     def current(self) -> PyIcebergTable:
         """Return the table as it was last read."""
@@ -139,6 +148,7 @@ class IcebergTable:
                 or is_set(properties, partitioned_paths, default=True),
             ),
             specs=specs(metadata),
+            spec_id=metadata.default_spec_id,
         )
 
     def commit(self, commit: Commit) -> CommitResult:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from catalog.model import Selection
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import ChangeSet
-from compactor.merge.keys import Flags, Rows, whole
+from compactor.merge.keys import Flags, Rows
 from compactor.merge.kinds import DELETE
 from compactor.merge.matching import Matched
 
@@ -109,37 +108,3 @@ def _check_fillable(changes: ChangeSet, is_twice: Flags) -> None:
                 "a change that lacks columns has a key that several stored rows have:"
                 " they are no keyed table"
             )
-
-
-def filled(
-    changes: ChangeSet, stored: pa.Table | None, has_stored: Flags, *, schema: pa.Schema
-) -> pa.Table:
-    """Return changes as rows of the table, what they lack taken from the rows they replace.
-
-    Args:
-        changes: upserts.
-        stored: one row for each change that replaces one, in their order, with the columns that
-            any of them lacks at least; None when none lacks any.
-        has_stored: which of the changes replace a row.
-        schema: of the table.
-
-    Raises:
-        ChangesRefusedError: a new row lacks a required column.
-    """
-    rows = changes.rows
-    lacking = sorted(frozenset().union(*changes.shapes)) if len(changes) else []
-    places = len(changes) + np.cumsum(has_stored) - 1
-    for name in lacking:
-        lacks = changes.lacks(name)
-        if not schema.field(name).nullable and (lacks & ~has_stored).any():
-            raise ChangesRefusedError(
-                f"the column {name!r} is required, and changes of new keys lack it"
-            )
-        if stored is None or not (lacks & has_stored).any():
-            continue
-        place = rows.schema.get_field_index(name)
-        field = rows.schema.field(place)
-        both = pa.concat_arrays([whole(rows[name]), whole(stored[name]).cast(field.type)])
-        taken = np.where(lacks & has_stored, places, np.arange(len(changes)))
-        rows = rows.set_column(place, field, both.take(pa.array(taken)))
-    return rows

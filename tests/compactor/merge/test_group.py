@@ -20,14 +20,16 @@ from catalog.table import TableFiles
 from compactor.clustering import Clustering, Strategy
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import ChangeSet, Source, change_set, changeable
+from compactor.merge.completing import completed
 from compactor.merge.finding import find_hits
-from compactor.merge.group import MergeTask, StoredRows, merge_group
+from compactor.merge.group import MergeTask, merge_group
 from compactor.merge.latest import latest
 from compactor.merge.matching import Matcher
 from compactor.merge.outcome import settle
 from compactor.merge.rules import MergeRules
+from compactor.merge.tasks import MergeOptions, merge_tasks
 from compactor.rewrite.read import SliceReader
-from compactor.rewrite.task import Proof, RewriteResult, RewriteTask
+from compactor.rewrite.task import Proof, RewriteResult
 from compactor.splicing import SpliceLimits
 from tests.compactor.merge import drawn, model
 from tests.compactor.rewrite.tables import (
@@ -56,26 +58,15 @@ def merge(
     changes: ChangeSet,
     rules: MergeRules,
     **options: Any,
-) -> tuple[MergeTask, Inventory]:
-    """Return the one task that merges changes into the files they hit, and the other files."""
+) -> tuple[list[MergeTask], Inventory]:
+    """Return the tasks that merge changes into the files they hit, and the other files."""
     last = latest(changes, rules, changeable(table.schema))
     outcome = settle(last, find_hits(table, files, Matcher(last, [], rules)).hits)
-    paths = files.files["path"].to_pylist()
-    places = np.array([paths.index(path) for path in outcome.paths], np.int64)
-    file, position = outcome.stored
-    is_group = np.isin(paths, list(outcome.dropped))
-    rewrite = RewriteTask(
-        table,
-        "p",
-        files.take(np.flatnonzero(is_group)),
-        "job-1-a",
-        512 * MIB,
-        Proof.FULL,
-        options.pop("splice", None),
-    )
-    stored = StoredRows(files, np.where(file >= 0, np.append(places, 0)[file], -1), position)
-    task = MergeTask(rewrite, outcome.dropped, last.take(outcome.upserts), stored, **options)
-    return task, files.take(np.flatnonzero(~is_group))
+    rows = completed(table, last, outcome, files)
+    wanted = MergeOptions("job-1-a", 512 * MIB, Proof.FULL, **options)
+    tasks = list(merge_tasks(table, files, outcome, rows, options=wanted))
+    is_kept = [path not in outcome.dropped for path in files.files["path"].to_pylist()]
+    return tasks, files.take(np.flatnonzero(is_kept))
 
 
 def rows_in(table: TableFiles, files: Inventory) -> list[dict[str, Any]]:
@@ -112,19 +103,20 @@ def test_any_merge_gives_what_a_dictionary_gives(
     files = data.draw(drawn.files_of_changes(schema, lacking=lacking))
     rules = MergeRules(key, op_column="op")
     changes = data.draw(drawn.batched([source for source, _ in files], schema, rules))
-    task, kept = merge(table, inventory(paths), changes, rules, splice=splice)
-    result = merge_group(pickle.loads(pickle.dumps(task)))
+    tasks, kept = merge(table, inventory(paths), changes, rules, splice=splice)
+    results = [merge_group(pickle.loads(pickle.dumps(task))) for task in tasks]
     expected = model.merged(
         base.to_pylist(),
         [change for _, some in files for change in some],
         columns=schema.names,
         key=key,
     )
-    found = rows_in(table, outputs_of(result)) + rows_in(table, kept)
-    assert model.as_bag(found) == model.as_bag(expected)
-    assert result.rows_read - result.rows_dropped + result.rows_added == result.rows_written
-    assert result.digest is not None
-    assert result.digest.row_count == result.rows_written
+    found = [row for result in results for row in rows_in(table, outputs_of(result))]
+    assert model.as_bag(found + rows_in(table, kept)) == model.as_bag(expected)
+    for result in results:
+        assert result.rows_read - result.rows_dropped + result.rows_added == result.rows_written
+        assert result.digest is not None
+        assert result.digest.row_count == result.rows_written
 
 
 WIDE = with_ids(pa.schema([("id", pa.int64()), ("a", pa.string()), ("b", pa.string())]))
@@ -149,7 +141,7 @@ def test_only_row_groups_with_a_hit_are_encoded_anew(tmp_path: Path) -> None:
     ]
     rules = MergeRules(("id",))
     changes = change_set(Source(rows_of(range(1150, 1160), " new"), "changes"), WIDE, rules)
-    task, kept = merge(table, inventory(paths), changes, rules, splice=EVERYTHING)
+    (task,), kept = merge(table, inventory(paths), changes, rules, splice=EVERYTHING)
     result = merge_group(task)
     assert kept.files["path"].to_pylist() == [paths[0], paths[2]]
     assert result.splice.row_groups == 9
@@ -162,7 +154,7 @@ def test_new_rows_need_no_file(tmp_path: Path) -> None:
     table = LocalTable(str(tmp_path), TableSchema(WIDE))
     rules = MergeRules(("id",))
     changes = change_set(Source(rows_of(range(10)), "changes"), WIDE, rules)
-    task, _ = merge(table, Inventory.empty(), changes, rules)
+    (task,), _ = merge(table, Inventory.empty(), changes, rules)
     result = merge_group(task)
     assert (result.rows_read, result.rows_added, result.rows_written) == (0, 10, 10)
     assert len(rows_in(table, outputs_of(result))) == 10
@@ -174,7 +166,7 @@ def test_new_rows_take_their_place_in_the_order_of_the_table(tmp_path: Path) -> 
     rules = MergeRules(("id",))
     changes = change_set(Source(rows_of(range(31, 41)), "changes"), WIDE, rules)
     order = Clustering(Strategy.SORT, (SortField(1, ("id",)),))
-    task, _ = merge(table, inventory([path]), changes, rules, clustering=order)
+    (task,), _ = merge(table, inventory([path]), changes, rules, clustering=order)
     merge_group(task)
     (output,) = output_files(table)
     ids = pq.read_table(output)["id"].to_pylist()
@@ -190,13 +182,12 @@ def test_a_merge_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     path = write_file(tmp_path / "a.parquet", rows)
     rules = MergeRules(("id",))
     known = change_set(Source(pa.table({"id": [1]}), "changes"), schema, rules)
-    task, _ = merge(table, inventory([path]), known, rules)
+    (task,), _ = merge(table, inventory([path]), known, rules)
     assert rows_in(table, outputs_of(merge_group(task))) == rows.to_pylist()
     output_files(table)[0].unlink()
     unknown = change_set(Source(pa.table({"id": [1, 2]}), "changes"), schema, rules)
-    task, _ = merge(table, inventory([path]), unknown, rules)
     with pytest.raises(ChangesRefusedError, match="new keys lack it"):
-        merge_group(task)
+        merge(table, inventory([path]), unknown, rules)
     Path(path).unlink()
     with pytest.raises(ObjectNotFoundError):
         merge_group(task)
@@ -212,7 +203,35 @@ def test_rows_that_stay_keep_their_ids_and_new_ones_have_none(tmp_path: Path) ->
         Source(rows_of(range(8, 12), " new"), "changes"), changeable(side.schema), rules
     )
     assert not changes.is_partial
-    task, _ = merge(side, table.inventory(snapshot), changes, rules)
+    (task,), _ = merge(side, table.inventory(snapshot), changes, rules)
     (output,) = merge_group(task).outputs
     rows = pq.read_table(output.path.removeprefix("file://")).to_pylist()
     assert [row["_row_id"] for row in rows] == [*range(8), None, None, None, None]
+
+
+def test_a_row_moves_to_the_partition_that_its_new_values_belong_to(tmp_path: Path) -> None:
+    features = Features(partition_columns=frozenset({"b"}))
+    table = MemoryTable(tmp_path, WIDE, features=features)
+    for part in ("x", "y"):
+        numbers = [1, 2] if part == "x" else [3, 4]
+        rows = pa.table([numbers, ["old"] * 2, [part] * 2], schema=WIDE)
+        table.append(rows, f"b={part}")
+    snapshot = table.snapshot()
+    side, rules = table.files(snapshot), MergeRules(("id",))
+    moved = pa.table({"id": [2, 3, 9], "b": ["y", "y", "z"]})
+    changes = change_set(Source(moved, "changes"), changeable(side.schema), rules)
+    tasks, kept = merge(side, table.inventory(snapshot), changes, rules)
+    found = {
+        task.rewrite.partition_key: sorted(
+            (row["id"], row["a"])
+            for one in merge_group(task).outputs
+            for row in pq.ParquetFile(one.path.removeprefix("file://")).read().to_pylist()
+        )
+        for task in tasks
+    }
+    assert kept.file_count == 0
+    assert found == {
+        "b=x": [(1, "old")],
+        "b=y": [(2, "old"), (3, "old"), (4, "old")],
+        "b=z": [(9, None)],
+    }

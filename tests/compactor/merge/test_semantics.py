@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from compactor.errors import ChangesRefusedError
 from compactor.merge import keys
 from compactor.merge.changes import ChangeSet, Source, change_set, joined
+from compactor.merge.completing import filled
 from compactor.merge.deletes import KeyedDeletes, buried, keyed_deletes
 from compactor.merge.latest import latest
 from compactor.merge.matching import Matcher
-from compactor.merge.outcome import Hits, filled, settle
+from compactor.merge.outcome import Hits, settle
 from compactor.merge.rules import MergeRules, Mode
 from tests.compactor.merge import drawn, model
 from tests.compactor.rewrite.tables import with_ids
