@@ -130,7 +130,10 @@ def _known_cause(error: BaseException) -> Failure | None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    # An error that came out of a task is the cause of the task's failure, which is its own cause.
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = error.__cause__
 

@@ -189,3 +189,13 @@ def test_a_table_in_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "takes conditional writes" in checks["storage"]["detail"]
         found = pa.table(DeltaTable(target, storage_options=variables).scan())
         assert sorted(found["id"].to_pylist()) == list(range(FILES * 10))
+
+
+def test_a_count_of_rows_that_is_wrong_is_told_and_changes_nothing(orders: Path) -> None:
+    commit = orders / "_delta_log" / f"{1:020}.json"
+    commit.write_text(commit.read_text().replace('\\"numRecords\\":10', '\\"numRecords\\":9'))
+    told = call_json("verify", str(orders), "--from", "0", "--to", "3", code=1)
+    assert told["error"]["code"] == "corrupt-table"
+    assert "says 9 rows" in told["error"]["message"]
+    report = call_json("run", str(orders), "--yes", *FEW, code=3)
+    assert (report["groups"]["failed"], len(ids(orders))) == (1, FILES * 10)
