@@ -12,7 +12,8 @@ MIB = 1 << 20
 # What managed services tune tables below 2.5 TB to; the reference writer knows no default.
 _TARGET_BYTES = 256 * MIB
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+# No store has an object of more digits.
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?)i?b?", re.IGNORECASE | re.ASCII)
 _CODEC_NAMES = ("delta.parquet.compression.codec", "parquet.compression")
 # What most writers of Delta tables use when nothing is said.
 _CODEC = "snappy"

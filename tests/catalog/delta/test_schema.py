@@ -190,7 +190,7 @@ def test_target_sizes(text: str, expected: int) -> None:
     assert file_layout({"delta.targetFileSize": text}).target_file_size_bytes == expected
 
 
-@pytest.mark.parametrize("text", ["0", "-5", "large", "10 parsecs"])
+@pytest.mark.parametrize("text", ["0", "-5", "large", "10 parsecs", "9" * 400])
 def test_sizes_that_are_none(text: str) -> None:
     with pytest.raises(UnsupportedTableError, match=r"delta\.targetFileSize"):
         file_layout({"delta.targetFileSize": text})
