@@ -41,7 +41,7 @@ from catalog.iceberg.catalogs import catalog_errors
 from catalog.iceberg.cleanup import remove_leftovers, remove_old_metadata
 from catalog.iceberg.commit_properties import pace
 from catalog.iceberg.file_io import StorageFileIO
-from catalog.iceberg.lookup import find, referenced_metadata
+from catalog.iceberg.lookup import find, may_be_recorded, referenced_metadata
 from catalog.iceberg.metadata import snapshot_value
 from catalog.iceberg.outputs import OutputReader, schemas_since
 from catalog.iceberg.proposal import Proposals
@@ -68,18 +68,23 @@ class CommitTarget(Protocol):
     def load(self) -> Table:
         """Read the table anew from its catalog; raises the errors of `catalog.errors`."""
 
+    def read(self) -> Table:
+        """Do the same also where the table has what is not handled: to look, not to change."""
+
 
 def commit_rewrites(target: CommitTarget, commit: Commit) -> CommitResult:
     """Replace the slices of every rewrite that still stands against the current snapshot.
 
     Raises:
         CommitConflictError: other writers kept winning until the attempts were used up.
-        CommitUnknownError: it cannot be told whether the commit happened.
+        CommitUnknownError: it cannot be told whether the commit happened, or it did, in a table
+            that is not handled by now.
         CorruptTableError: an output is not what was announced; nothing was committed.
     """
     try:
         table = target.load()
     except UnsupportedTableError as error:
+        _refuse_unless_absent(target, commit, error)
         return CommitResult(None, (), all_conflict(commit.rewrites, str(error)))
     found = find(table.metadata, _io(target), commit)
     if found is not None:
@@ -125,6 +130,23 @@ def clean_commit(target: CommitTarget, commit: Commit) -> None:
 
 def _refuse_while_under_way(target: CommitTarget, table: Table, commit: Commit) -> None:
     refuse_while_under_way(table, target.storage, confinement=target.confinement, commit=commit)
+
+
+def _refuse_unless_absent(target: CommitTarget, commit: Commit, cause: CatalogError) -> None:
+    """Make sure that a commit is not in a table that we can no longer handle, and never will be.
+
+    Raises:
+        CommitUnknownError: it is, or may be: its files must not be given up.
+    """
+    try:
+        table = target.read()
+        if may_be_recorded(table.metadata, commit):
+            raise _unknown(commit, cause) from cause
+        _refuse_while_under_way(target, table, commit)
+    except CommitUnknownError:
+        raise
+    except CatalogError as error:
+        raise _unknown(commit, error) from error
 
 
 def _io(target: CommitTarget) -> StorageFileIO:

@@ -32,6 +32,14 @@ def find(metadata: TableMetadata, io: FileIO, commit: Commit) -> CommitResult | 
     return _find_outputs(metadata, io, commit)
 
 
+def may_be_recorded(metadata: TableMetadata, commit: Commit) -> bool:
+    """Whether a commit is in a table, or could have been before its history was cut.
+
+    Told from the metadata alone: the manifests of the table may be of a kind that we cannot read.
+    """
+    return _own_snapshot(metadata, commit) is not None or not is_unbroken(metadata, commit)
+
+
 def _groups_in(snapshot: IcebergSnapshot, io: FileIO, commit: Commit) -> set[str]:
     """Return the groups that the commit's own snapshot replaced, or found replaced already."""
     removed = _removed_by(snapshot, io)

@@ -434,3 +434,39 @@ def test_a_request_is_given_up_when_the_head_has_moved_on(lake: FaultyLake) -> N
     lake.table.clean_commit(commit)
     with pytest.raises(CommitFailedException):
         arrive()
+
+
+def make_unsupported(lake: FaultyLake) -> None:
+    with lake.other.transaction() as transaction:
+        transaction.set_properties({"write.format.default": "orc"})
+
+
+def test_a_table_that_is_no_longer_supported_is_still_asked_for_the_commit(
+    lake: FaultyLake,
+) -> None:
+    """Files that are in the table must not be given up as conflicts."""
+    before, commit = lake.rows(), plan_all(lake.table)
+    assert lake.ours.commit(commit).conflicts == ()
+    make_unsupported(lake)
+    with pytest.raises(CommitUnknownError):
+        lake.ours.commit(commit)
+    operations = [one.summary.operation.value for one in lake.other.snapshots()]
+    assert operations.count("replace") == 1
+    assert lake.rows() == before
+
+
+def test_a_commit_that_is_not_in_a_table_that_is_no_longer_supported(lake: FaultyLake) -> None:
+    table = lake.ours
+    commit = plan_all(table)
+    make_unsupported(lake)
+    assert len(table.commit(commit).conflicts) == len(commit.rewrites)
+
+
+def test_a_table_without_its_old_history_may_have_had_the_commit(lake: FaultyLake) -> None:
+    table = lake.ours
+    commit = plan_all(table)
+    lake.append(range(100, 110))
+    lake.expire()
+    make_unsupported(lake)
+    with pytest.raises(CommitUnknownError):
+        table.commit(commit)
