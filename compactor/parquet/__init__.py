@@ -9,6 +9,7 @@ from compactor.parquet.compatibility import (
 )
 from compactor.parquet.declaring import declared_as
 from compactor.parquet.footer import ColumnChunk, Footer, RowGroup, parse_footer
+from compactor.parquet.page_header import dictionary_entries
 from compactor.parquet.reading import has_page_checksums, read_footer
 from compactor.parquet.splice import Assembly, Copy, SplicePlan, SpliceSource, plan_splice
 from compactor.parquet.writing import SplicedFile, write_splice
@@ -26,6 +27,7 @@ __all__ = [
     "column_sources",
     "counterparts",
     "declared_as",
+    "dictionary_entries",
     "has_page_checksums",
     "parse_footer",
     "plan_splice",

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import types
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.location import Location
 from catalog.storage import ByteRange, Storage
+from compactor.parquet import dictionary_entries
+from compactor.parquet.thrift import decoding as thrift_decoding
 from compactor.rewrite.expansion import BATCH_ROWS_MAX, batch_rows, column_chunks
 from compactor.rewrite.footer import check_footer
 from compactor.rewrite.stretch import StretchFile
@@ -29,6 +32,8 @@ _ROW_GROUP_BYTES_MAX = 32 * MIB
 _BUFFER_BYTES_MIN = 64 << 10
 _BUFFER_BYTES_MAX = MIB
 _INT96 = "INT96"
+# A dictionary page's header has four small numbers, two more in a structure, and no statistics.
+_PAGE_HEADER_BYTES_MAX = 256
 # What Arrow says when the stack of a thread is beyond the memory that the process may have.
 _NO_THREAD = "Failed to launch worker thread"
 # What the reader says of files and columns that it has no key for.
@@ -74,11 +79,66 @@ class ParquetInput:
         if not columns:
             yield from _bare_batches(rows)
             return
-        for batch in self._decoded(row_group, columns, self._dictionaries(sorted(dictionaries))):
+        for batch in self._with_dictionaries(row_group, columns, dictionaries):
             rows -= batch.num_rows
             yield batch
         if rows:
             raise CorruptTableError(f"{self.name}: row group {row_group} lacks {rows} rows")
+
+    def _with_dictionaries(
+        self, row_group: int, columns: Sequence[str], dictionaries: frozenset[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield batches, the dictionaries of which are made anew where Arrow misreads the file's.
+
+        It takes up a value once that a dictionary names twice, and leaves the numbers as they are.
+        """
+        batches = self._decoded(row_group, columns, self._dictionaries(sorted(dictionaries)))
+        first = next(batches, None)
+        if first is None:
+            return
+        misread = self._misread(row_group, first)
+        if not misread:
+            yield first
+            yield from batches
+            return
+        reader = self._dictionaries(sorted(dictionaries - misread))
+        for batch in self._decoded(row_group, columns, reader):
+            yield self._encoded_anew(batch, misread, first.schema)
+
+    def _encoded_anew(
+        self, batch: pa.RecordBatch, names: frozenset[str], schema: pa.Schema
+    ) -> pa.RecordBatch:
+        for name in names:
+            at = schema.get_field_index(name)
+            column = batch.column(at)
+            if types.is_dictionary(column.type):
+                raise UnsupportedTableError(
+                    f"{self.name}: the dictionary of {name!r} names a value twice, and the file"
+                    " wants it to be read as a dictionary"
+                )
+            batch = batch.set_column(at, schema.field(at), column.dictionary_encode())
+        return batch
+
+    def _misread(self, row_group: int, batch: pa.RecordBatch) -> frozenset[str]:
+        """Return the columns whose dictionary lacks entries that the file's has."""
+        found = {
+            field.name: len(column.dictionary)
+            for field, column in zip(batch.schema, batch.columns, strict=True)
+            if types.is_dictionary(field.type)
+        }
+        return frozenset(
+            chunk.path_in_schema
+            for chunk in column_chunks(self.metadata.row_group(row_group), sorted(found))
+            if found[chunk.path_in_schema] < self._entries(chunk)
+        )
+
+    def _entries(self, chunk: pq.ColumnChunkMetaData) -> int:
+        """Return how many entries the dictionary of a column chunk has; 0 when it has none."""
+        if not chunk.has_dictionary_page:
+            return 0
+        self.stretch.seek(_chunk(chunk).offset)
+        with thrift_decoding(self.name):
+            return dictionary_entries(self.stretch.read(_PAGE_HEADER_BYTES_MAX)) or 0
 
     def _decoded(
         self, row_group: int, columns: Sequence[str], file: pq.ParquetFile

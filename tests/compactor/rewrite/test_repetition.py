@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalog.errors import UnsupportedTableError
 from catalog.model import TableSchema
 from compactor.rewrite import repetition
 from compactor.rewrite.group import rewrite_group
@@ -83,6 +84,45 @@ def test_other_spellings_in_files_pass_too(tmp_path: Path, kind: pa.DataType) ->
     output = compacted(tmp_path, "out", paths)
 
     assert pq.read_table(pa.BufferReader(output)).to_pylist() == rows.to_pylist()
+
+
+def named_twice(path: Path, **options: bool) -> tuple[str, list[str | None]]:
+    """Write a file whose dictionary names one value twice; return it and what its rows say."""
+    values = ["aa", "ab", "ac", None] * 1000
+    schema = with_ids(pa.schema([("state", pa.string())]))
+    rows = pa.table({"state": values}, schema=schema)
+    kind = pa.dictionary(pa.int32(), pa.string())
+    if options:
+        rows = rows.set_column(0, schema.field(0).with_type(kind), rows["state"].cast(kind))
+    write_file(
+        path, rows, compression="none", write_statistics=False, write_page_checksum=False, **options
+    )
+    content = path.read_bytes()
+    changed = content.replace(b"\2\0\0\0aa\2\0\0\0ab", b"\2\0\0\0aa\2\0\0\0aa", 1)
+    assert changed != content
+    path.write_bytes(changed)
+    return str(path), ["aa", "aa", "ac", None] * 1000
+
+
+def test_a_dictionary_that_names_a_value_twice(tmp_path: Path) -> None:
+    path, values = named_twice(tmp_path / "in.parquet")
+    group = pq.read_metadata(path).row_group(0)
+    assert repeating_columns(group, {"state"}) == {"state"}
+    # Arrow reads such a file wrongly as a dictionary, here with an index that there is not.
+    misread = pq.ParquetFile(path, read_dictionary=["state"]).read()["state"].chunk(0)
+    assert misread.dictionary.to_pylist() == ["aa", "ac"]
+    table = LocalTable(str(tmp_path), TableSchema(with_ids(pa.schema([("state", pa.string())]))))
+    rewrite_group(make_task(table, [path]))
+    (output,) = output_files(table)
+    assert pq.read_table(output)["state"].to_pylist() == values
+
+
+def test_such_a_dictionary_is_refused_where_arrow_insists_on_it(tmp_path: Path) -> None:
+    path, _ = named_twice(tmp_path / "in.parquet", store_schema=True)
+    table = LocalTable(str(tmp_path), TableSchema(with_ids(pa.schema([("state", pa.string())]))))
+    with pytest.raises(UnsupportedTableError, match=r"in.parquet.*'state' names a value twice"):
+        rewrite_group(make_task(table, [path]))
+    assert output_files(table) == []
 
 
 def test_deleted_text_does_not_live_on_in_a_dictionary(tmp_path: Path) -> None:
