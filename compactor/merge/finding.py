@@ -1,6 +1,6 @@
 """Find the stored rows that changes act on: what a worker runs on some files.
 
-Footers rule out row groups; of the others only the key columns are read.
+Footers and Bloom filters rule out row groups; of the others only the key columns are read.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pyarrow as pa
 from catalog.model import FileSlice, Inventory, TableSchema
 from catalog.table import TableFiles
 from compactor.merge.bounds import ColumnBounds, column_bounds
+from compactor.merge.filtering import FilterProbe
 from compactor.merge.keys import Flags, Keys, Rows
 from compactor.merge.matching import Matched, Matcher
 from compactor.merge.outcome import Hits
@@ -49,13 +50,15 @@ class Found:
     Attributes:
         hits: by path, of the files that have any.
         asked: what there was to look at.
-        routed: what the bounds of the key columns left over, and was read.
+        routed: what the bounds of the key columns left over.
+        read: what Bloom filters left of that, and was read.
         hit: what has hits, with the number of these.
     """
 
     hits: Mapping[str, Hits] = field(default_factory=dict)
     asked: Stage = Stage()
     routed: Stage = Stage()
+    read: Stage = Stage()
     hit: Stage = Stage()
 
 
@@ -66,6 +69,7 @@ def together(parts: Iterable[Found]) -> Found:
         {path: hits for one in some for path, hits in one.hits.items()},
         sum((one.asked for one in some), Stage()),
         sum((one.routed for one in some), Stage()),
+        sum((one.read for one in some), Stage()),
         sum((one.hit for one in some), Stage()),
     )
 
@@ -83,7 +87,7 @@ def find_hits(table: TableFiles, files: Inventory, matcher: Matcher) -> Found:
     schema = _columns(table.schema, matcher.columns)
     # Little is read of a file: none is fetched as a whole.
     reader = replace(SliceReader.of(table, files, schema), reads_ahead=False)
-    probes = [_Probe.of(*one, schema.arrow) for one in matcher.probes]
+    probes = [_Probe.of(table, *one, schema=schema.arrow) for one in matcher.probes]
     return together(_found(reader, files, matcher, probes))
 
 
@@ -106,14 +110,24 @@ class _Probe:
 
     places: tuple[int, ...]
     probe: Probe
+    filters: FilterProbe
 
     @classmethod
-    def of(cls, columns: Sequence[str], keys: Keys, schema: pa.Schema) -> _Probe:
+    def of(
+        cls, table: TableFiles, columns: Sequence[str], keys: Keys, *, schema: pa.Schema
+    ) -> _Probe:
         kinds = [schema.field(name).type for name in columns]
-        return cls(tuple(map(schema.get_field_index, columns)), Probe(keys, kinds))
+        places = tuple(map(schema.get_field_index, columns))
+        return cls(places, Probe(keys, kinds), FilterProbe(table, keys, kinds))
 
     def may_hold(self, bounds: Sequence[ColumnBounds]) -> Flags:
+        """Tell which row groups may hold a key by the bounds of their columns."""
         return self.probe.may_hold([bounds[place] for place in self.places])
+
+    def passes(self, source: OpenSlice, bounds: Sequence[ColumnBounds], group: int) -> bool:
+        """Tell whether a row group that may hold a key by its bounds may do so by its filters."""
+        rows = self.probe.fitting([bounds[place] for place in self.places], group)
+        return rows is None or self.filters.may_hold(source, self.places, group, rows)
 
 
 def _found_in(
@@ -121,19 +135,28 @@ def _found_in(
 ) -> Found:
     bounds = column_bounds(source)
     sizes = np.diff(source.starts)
-    may_hold = np.zeros(len(sizes), np.bool_)
-    for probe in probes:
-        may_hold |= probe.may_hold(bounds)
-    asked = Stage(1, len(sizes), int(sizes.sum()))
-    if not may_hold.any():
-        return Found(asked=asked)
-    routed = Stage(1, int(may_hold.sum()), int(sizes[may_hold].sum()))
-    hits = _joined(_matches(source, np.flatnonzero(may_hold).tolist(), matcher))
+    by_bounds = [probe.may_hold(bounds) for probe in probes]
+    routed = np.logical_or.reduce(by_bounds)
+    read = np.zeros(len(sizes), np.bool_)
+    for probe, may_hold in zip(probes, by_bounds, strict=True):
+        for group in np.flatnonzero(may_hold & ~read).tolist():
+            read[group] = probe.passes(source, bounds, group)
+    found = Found(
+        asked=_stage(sizes, np.ones(len(sizes), np.bool_)),
+        routed=_stage(sizes, routed),
+        read=_stage(sizes, read),
+    )
+    hits = _joined(_matches(source, np.flatnonzero(read).tolist(), matcher))
     if hits is None:
-        return Found(asked=asked, routed=routed)
+        return found
     touched = np.unique(np.searchsorted(source.starts, hits.positions, side="right"))
     hit = Stage(1, len(touched), len(hits.positions))
-    return Found({file.path: hits}, asked, routed, hit)
+    return replace(found, hits={file.path: hits}, hit=hit)
+
+
+def _stage(sizes: Rows, some: Flags) -> Stage:
+    """Count the file and some of its row groups."""
+    return Stage(int(some.any()), int(some.sum()), int(sizes[some].sum()))
 
 
 def _matches(source: OpenSlice, row_groups: Iterable[int], matcher: Matcher) -> Iterator[Hits]:

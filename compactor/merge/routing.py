@@ -43,20 +43,19 @@ class Probe:
             found &= values.may_be_in(one)
         if len(bounds) > 1:
             for group in np.flatnonzero(found):
-                found[group] = self._fits(bounds, int(group))
+                rows = self.fitting(bounds, int(group))
+                found[group] = rows is None or len(rows) > 0
         return found
 
-    def _fits(self, bounds: Sequence[ColumnBounds], group: int) -> bool:
-        """Tell whether one key fits all columns of a row group; true when they are too many."""
+    def fitting(self, bounds: Sequence[ColumnBounds], group: int) -> Rows | None:
+        """Return the keys that fit all columns of a row group; None when they are too many."""
         rows: Rows | None = None
         for values, one in zip(self._columns, bounds, strict=True):
             fitting = values.fitting(one, group)
             if fitting is None or len(fitting) > _TRIED_MAX:
                 continue
             rows = fitting if rows is None else np.intersect1d(rows, fitting)
-            if not len(rows):
-                return False
-        return True
+        return rows
 
 
 class _Values:

@@ -62,6 +62,11 @@ def test_every_row_with_a_changed_key_is_found_in_files_of_any_writer(
         write_statistics=data.draw(st.booleans()),
         use_dictionary=data.draw(st.booleans()),
         store_decimal_as_integer=data.draw(st.booleans()),
+        bloom_filter_options={
+            name: {"ndv": 8, "fpp": 0.01}
+            for name in (*key, "v")
+            if not pa.types.is_boolean(schema.field(name).type)
+        },
     )
     dropped = data.draw(st.sets(st.integers(0, stored.num_rows - 1), max_size=2))
     table = LocalTable(str(directory), TableSchema(schema)).dropping(path, sorted(dropped))
@@ -99,6 +104,26 @@ def test_files_and_row_groups_without_a_changed_key_are_not_read(tmp_path: Path)
     assert (found.routed.files, found.routed.row_groups, found.routed.rows) == (1, 2, 200)
     assert (found.hit.files, found.hit.row_groups, found.hit.rows) == (1, 2, 3)
     assert found.hits[paths[2]].positions.tolist() == [50, 51, 999]
+
+
+@pytest.mark.parametrize(("kind", "spelled"), [(pa.int64(), int), (pa.string(), str)])
+def test_bloom_filters_rule_out_what_bounds_let_through(
+    kind: Any, spelled: Any, tmp_path: Path
+) -> None:
+    schema = with_ids(pa.schema([("id", kind)]))
+    numbers = range(0, 20_000, 2)
+    rows = pa.table([pa.array([spelled(one) for one in numbers], kind)], schema=schema)
+    options = {"id": {"ndv": 1000, "fpp": 0.001}}
+    path = write_file(
+        tmp_path / "a.parquet", rows, row_group_size=1000, bloom_filter_options=options
+    )
+    table = LocalTable(str(tmp_path), TableSchema(schema))
+    rules = MergeRules(("id",))
+    wanted = pa.table([pa.array([spelled(one) for one in (5001, 7000, 9001)], kind)], ["id"])
+    changes = change_set(Source(wanted, "changes"), schema, rules)
+    found = find_hits(table, inventory([path]), Matcher(changes, [], rules))
+    assert found.routed.row_groups >= 3
+    assert (found.read.row_groups, found.hit.rows) == (1, 1)
 
 
 def test_keys_of_several_columns_are_ruled_out_together(tmp_path: Path) -> None:
