@@ -113,17 +113,22 @@ class Partition:
         return "/".join(f"{name}={text}" for name, text in texts)
 
     def directories(self, columns: Sequence[PartitionColumn]) -> tuple[str, ...]:
-        """Return the directories that its new files go to, below the table's."""
+        """Return the directories that its new files go to, below the table's.
+
+        There are readers that take the values from there: null and empty text stay apart.
+        """
         pairs = zip(columns, self.values, strict=True)
-        return tuple(
-            f"{_escape(column.physical_name)}={_escape(value or _NULL_DIRECTORY)}"
+        texts = (
+            (column.physical_name, _NULL_DIRECTORY if value is None else value)
             for column, value in pairs
         )
+        return tuple(f"{_escape(name)}={_escape(text)}" for name, text in texts)
 
 
 def _escape(text: str) -> str:
-    # Two dots beside an encoded slash would climb for whoever decodes the path.
-    text = text.replace("..", "__")
+    if "/" in text or "\\" in text:
+        # Two dots beside an encoded slash would climb for whoever decodes the path.
+        text = text.replace("..", "__")
     return _ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", text)
 
 

@@ -130,3 +130,19 @@ def test_directories_and_labels_of_people() -> None:
         "day=__HIVE_DEFAULT_PARTITION__",
     )
     assert partition.label(columns) == "k=a b/c%/day=null"
+
+
+@pytest.mark.parametrize(
+    ("value", "directory"),
+    [
+        (None, "col-7=__HIVE_DEFAULT_PARTITION__"),
+        ("", "col-7="),
+        ("..", "col-7=.."),
+        ("a..b", "col-7=a..b"),
+        ("../a", "col-7=__%2Fa"),
+        ("..\\a", "col-7=__%5Ca"),
+    ],
+)
+def test_directories_tell_values_apart_and_lead_nowhere(value: str | None, directory: str) -> None:
+    assert Partition((value,)).directories([column(pa.string())]) == (directory,)
+    assert ROOT.child(directory, "x.parquet").is_within(ROOT)
