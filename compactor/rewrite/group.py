@@ -12,6 +12,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from catalog.model import FileSlice, Inventory
+from compactor.errors import VerificationError
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.fingerprint import digest_batch
 from compactor.rewrite.fitting import Patch
@@ -30,7 +31,7 @@ from compactor.rewrite.task import (
     RowDigest,
     Spliced,
 )
-from compactor.rewrite.verify import check_digests, check_rows, read_back
+from compactor.rewrite.verify import check_digests, check_inputs, check_rows, read_back
 from compactor.rewrite.write import ROW_GROUP_BYTES_MAX, Destination, RollingWriter, WrittenFile
 from compactor.splicing import SpliceLimits
 
@@ -271,7 +272,11 @@ def _prove(task: RewriteTask, writer: RollingWriter, inputs: RowDigest) -> RowDi
     schema_expected = writer.parquet_schema()
     outputs = EMPTY_DIGEST
     for file in writer.files:
-        outputs += read_back(task.table, file, schema_expected, task.proof) or EMPTY_DIGEST
+        try:
+            outputs += read_back(task.table, file, schema_expected, task.proof) or EMPTY_DIGEST
+        except VerificationError:
+            check_inputs(task.table, task.files)
+            raise
     if task.proof is not Proof.FULL:
         return None
     check_digests(inputs=inputs, outputs=outputs)

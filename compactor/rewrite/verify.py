@@ -78,6 +78,20 @@ def read_back(
         raise VerificationError(f"an output cannot be read back: {error}") from error
 
 
+def check_inputs(table: TableFiles, files: Inventory) -> None:
+    """Open every input: copied bytes go unread until the output is, and an input is to be named.
+
+    Raises:
+        CatalogError: one of them cannot be opened.
+    """
+    for file in files.slices():
+        location = table.locate(file.path)
+        with open_parquet(
+            table.storage, location, name=file.path, size_bytes=file.size_bytes, reads_ahead=False
+        ):
+            pass
+
+
 def _check_footer(metadata: pq.FileMetaData, file: WrittenFile, schema_expected: str) -> None:
     found = tuple(group.num_rows for group in row_groups(metadata))
     if found != file.row_groups or metadata.num_rows != file.row_count:

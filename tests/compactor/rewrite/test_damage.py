@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,10 @@ from compactor.rewrite import group as group_module
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.input import open_parquet
-from compactor.rewrite.task import RowDigest
+from compactor.rewrite.task import Proof, RowDigest
 from compactor.rewrite.verify import check_digests, check_rows, digest_slices, read_back
 from compactor.rewrite.write import WrittenFile
+from compactor.splicing import SpliceLimits
 from tests.compactor.rewrite.tables import (
     LocalTable,
     described,
@@ -215,6 +217,23 @@ def test_damage_after_writing_is_found_on_reading_back(tmp_path: Path) -> None:
     Path(output.path).write_bytes(raw)
     with pytest.raises(VerificationError, match="cannot be read back"):
         read_back(table, written, schema, task.proof)
+
+
+def test_an_input_whose_damage_shows_in_the_copy_is_named(tmp_path: Path) -> None:
+    paths = [
+        write_file(tmp_path / f"{start}.parquet", rows(100, start), write_statistics=False)
+        for start in (0, 100)
+    ]
+    raw = Path(paths[1]).read_bytes()
+    # The name of the column as its chunk has it, which nobody needs for copying.
+    at = raw.rindex(b"text")
+    Path(paths[1]).write_bytes(raw[:at] + b"\x80" + raw[at + 1 :])
+    limits = SpliceLimits(0, 0, 1 << 40, 4096, 8 * MIB, keeps_layout=False)
+    table = local_table(tmp_path)
+    for proof in Proof:
+        with pytest.raises(CorruptTableError, match=r"100\.parquet cannot be read as Parquet"):
+            rewrite_group(replace(make_task(table, paths, proof=proof), splice=limits))
+        assert output_files(table) == []
 
 
 def test_arithmetic_and_digests() -> None:
