@@ -272,6 +272,7 @@ class Runtime(Protocol):
         Raises:
             Infeasible: `memory`, `cpus` or labels exceed what this runtime can ever grant.
             TaskError: The function or an argument cannot be pickled.
+            TypeError: An amount is no integer, or a ref is that of another runtime.
             Cancelled: The runtime was shut down.
         """
         ...

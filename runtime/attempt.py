@@ -3,9 +3,10 @@
 import re
 import traceback
 from collections.abc import Callable, Iterator
+from operator import index
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from runtime.api import Outcome, Resources, Segments
+from runtime.api import Key, Outcome, Resources, Segments
 from runtime.errors import Cancelled, Lost, OutOfMemory, RuntimeFailure, TaskError, in_mib
 from runtime.memory import Meter, Usage
 from runtime.serialization import Encoded, decode, encode, in_memory
@@ -33,10 +34,11 @@ def run_attempt(
     meter.start()
     try:
         result = body()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the task raised is its result
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever the task raised is its result
         # The frames hold the task's tables: let go of them before anything else is allocated.
-        text = "".join(traceback.format_exception(error))
-        traceback.clear_frames(error.__traceback__)
+        text = _unwound(error)
         usage = meter.stop(mapped_bytes)
         return Ended(None, _failure(error, text, granted_bytes, usage), usage)
     return Ended(result, None, meter.stop(mapped_bytes))
@@ -57,17 +59,21 @@ def outcome_of(failure: RuntimeFailure | None) -> Outcome:
             return "failed"
 
 
-def required(memory: int | None, cpus: int | Resources, returns: int | None) -> Resources:
+def required(
+    memory: int | None, cpus: int | Resources, returns: int | None, *, key: Key | None
+) -> Resources:
     """Return what a task asks for.
 
     Raises:
+        TypeError: An amount is no integer, or the key is no pair of texts.
         ValueError: The request makes no sense.
     """
-    if returns is not None and returns < 1:
+    if returns is not None and index(returns) < 1:
         raise ValueError(f"returns must be at least 1, not {returns}")
-    if isinstance(cpus, Resources):
-        return Resources(cpus.cpus, cpus.memory_bytes or memory or 0, cpus.labels)
-    return Resources(cpus, memory or 0)
+    if key is not None and not (isinstance(key, tuple) and list(map(type, key)) == [str, str]):
+        raise TypeError(f"a key is (table, operation), not {key!r}")
+    wanted = cpus if isinstance(cpus, Resources) else Resources(cpus)
+    return Resources(index(wanted.cpus), index(wanted.memory_bytes or memory or 0), wanted.labels)
 
 
 def as_segments(value: Any, returns: int | None) -> Any:
@@ -92,7 +98,9 @@ def encode_for_task(value: object, *, what: str) -> Encoded:
     """
     try:
         return encode(value)
-    except Exception as error:  # pickling runs the value's own code, which may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # pickling runs the value's own code, which may raise anything
         raise TaskError(f"cannot ship {what}: {_one_line(error)}", cause=error) from error
 
 
@@ -104,11 +112,22 @@ def rebuild(load: Callable[[], R]) -> R:
     """
     try:
         return load()
-    except (RuntimeFailure, MemoryError):
+    except (RuntimeFailure, MemoryError, KeyboardInterrupt):
         raise
-    except Exception as error:  # unpickling runs the value's own code, which may raise anything
+    except BaseException as error:  # unpickling runs the value's own code: it may raise anything
         message = f"the result cannot be rebuilt here: {_one_line(error)}"
         raise TaskError(message, cause=error) from error
+
+
+def rebuild_failure(load: Callable[[], object]) -> RuntimeFailure:
+    """Rebuild the failure of a task, or say why that cannot be done here."""
+    try:
+        failure = load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the exception's own class may raise anything
+        return TaskError(f"the task failed, and its error cannot be rebuilt here: {error}")
+    return failure if isinstance(failure, RuntimeFailure) else TaskError(str(failure))
 
 
 def name_of(fn: object) -> str:
@@ -127,6 +146,18 @@ def _failure(error: BaseException, text: str, granted_bytes: int, usage: Usage) 
             used_bytes=usage.anonymous_peak_bytes,
         )
     return TaskError(_one_line(error), cause=_portable(error), remote_traceback=text)
+
+
+def _unwound(error: BaseException) -> str:
+    """Return the traceback as text, and let go of what its frames hold."""
+    if isinstance(error, RuntimeFailure):
+        return ""  # that of an input, which brings its own
+    try:
+        text = "".join(traceback.format_exception(error))
+        traceback.clear_frames(error.__traceback__)
+    except Exception:  # noqa: BLE001 - a broken exception must not hide the failure
+        return "(no traceback)"
+    return text
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -149,7 +180,7 @@ def _portable(error: BaseException) -> BaseException:
     """Return the exception as the driver will see it: rebuilt, or its text where it cannot be."""
     try:
         copy = decode(in_memory(encode(error)))
-    except Exception:  # noqa: BLE001 - the exception's own pickling may raise anything
+    except BaseException:  # noqa: BLE001 - the exception's own pickling may raise anything
         return RuntimeError(_one_line(error))
     return copy if isinstance(copy, BaseException) else RuntimeError(_one_line(error))
 
@@ -157,6 +188,6 @@ def _portable(error: BaseException) -> BaseException:
 def _one_line(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure
+    except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the failure
         text = "(no text)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

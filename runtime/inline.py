@@ -8,6 +8,7 @@ import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from typing import Any, TypeVar, cast
 
 from runtime.api import (
@@ -168,7 +169,7 @@ class InlineRuntime(Runtime):
         returns: int | None = None,
     ) -> Any:
         """See `Runtime.submit`; the task has ended when this returns."""
-        wanted = required(memory, cpus, returns)
+        wanted = required(memory, cpus, returns, key=key)
         self._check(wanted)
         function = _ship(fn, what=f"the function {name_of(fn)}")
         inputs = [_argument(arg) for arg in args]
@@ -199,17 +200,18 @@ class InlineRuntime(Runtime):
         self, refs: Sequence[Ref[T]], count: int = 1, timeout_seconds: float | None = None
     ) -> tuple[list[Ref[T]], list[Ref[T]]]:
         """See `Runtime.wait`: everything has ended."""
-        return list(refs), []
+        return [_own(ref) for ref in refs], []
 
     def actor(self, cls: Callable[..., object], *args: object, memory: int | None = None) -> Actor:
         """See `Runtime.actor`: the object lives in this process."""
-        self._check(Resources(1, memory or 0))
+        self._check(Resources(1, index(memory or 0)))
         shipped = _ship(cls, what=f"the class {name_of(cls)}")
         inputs = [_argument(arg) for arg in args]
         return _InlineActor(self, lambda: decode(shipped)(*(each.value() for each in inputs)))
 
     def cancel(self, ref: Ref[object]) -> bool:
         """See `Runtime.cancel`: everything has ended."""
+        _own(ref)
         return False
 
     def profile(self, ref: Ref[object]) -> Profile | None:

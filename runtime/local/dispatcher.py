@@ -17,15 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.api import Profile, Resources, Stats
-from runtime.errors import (
-    Cancelled,
-    Infeasible,
-    Lost,
-    OutOfMemory,
-    RuntimeFailure,
-    TaskError,
-    in_mib,
-)
+from runtime.attempt import rebuild_failure
+from runtime.errors import Cancelled, Infeasible, Lost, OutOfMemory, RuntimeFailure, in_mib
 from runtime.ledger import Ledger
 from runtime.local.account import Account
 from runtime.local.crew import Crew
@@ -275,7 +268,8 @@ class Dispatcher:
 
     def _answered(self, crew: Crew, seat: Seat, done: Done) -> None:
         task = seat.tasks.popleft()
-        failure = None if done.failure is None else _decoded(done.failure)
+        told = done.failure
+        failure = None if told is None else rebuild_failure(lambda: decode(told))
         self.placing.learn(task, done.usage.duration_seconds)
         profile = self._account.record(task, failure, done)
         if not seat.tasks and not (task.is_cancelled or task.is_overrun):
@@ -460,11 +454,3 @@ def _why(task: LocalTask, how: str) -> RuntimeFailure:
             used_bytes=task.seen_bytes,
         )
     return Lost(f"{name} lost its worker in attempt {task.attempt}: {how}")
-
-
-def _decoded(parts: tuple[bytes, ...]) -> RuntimeFailure:
-    try:
-        failure = decode(parts)
-    except Exception as error:  # noqa: BLE001 - classes of the task's exception run code of theirs
-        return TaskError(f"the task failed, and its error cannot be rebuilt here: {error}")
-    return failure if isinstance(failure, RuntimeFailure) else TaskError(str(failure))

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import index
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,7 +78,7 @@ class LocalRuntime(Runtime):
         returns: int | None = None,
     ) -> Any:
         """See `Runtime.submit`."""
-        wanted = required(memory, cpus, returns)
+        wanted = required(memory, cpus, returns, key=key)
         self._check(wanted, self._total)
         segments = [None] if returns is None else range(returns)
         refs = tuple(LocalRef[Any](next(self._ids), segment) for segment in segments)
@@ -126,7 +127,7 @@ class LocalRuntime(Runtime):
 
     def actor(self, cls: Callable[..., object], *args: object, memory: int | None = None) -> Actor:
         """See `Runtime.actor`."""
-        granted_bytes = memory or BASE_BYTES
+        granted_bytes = index(memory or BASE_BYTES)
         left_bytes = self._total.memory_bytes - self._dispatcher.placing.actor_bytes
         self._check(Resources(1, granted_bytes), replace(self._total, memory_bytes=left_bytes))
         state = ActorState(next(self._ids), next(self._ids), granted_bytes)

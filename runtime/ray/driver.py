@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED
 from concurrent.futures import wait as wait_for
 from dataclasses import replace
+from operator import index
 from typing import Any, TypeVar, cast
 
 import ray
@@ -75,7 +76,7 @@ class RayRuntime(Runtime):
         returns: int | None = None,
     ) -> Any:
         """See `Runtime.submit`."""
-        request = required(memory, cpus, returns)
+        request = required(memory, cpus, returns, key=key)
         self._check(request)
         results = tuple(Result() for _ in range(returns or 1))
         self._post(
@@ -124,7 +125,7 @@ class RayRuntime(Runtime):
 
     def actor(self, cls: Callable[..., object], *args: object, memory: int | None = None) -> Actor:
         """See `Runtime.actor`."""
-        granted_bytes = memory or BASE_BYTES
+        granted_bytes = index(memory or BASE_BYTES)
         self._check(Resources(1, granted_bytes), for_actor=True)
         state = ActorState(granted_bytes)
         self.call_actor(state, START, self._functions.shipped(cls), args)

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.api import Segments
-from runtime.errors import RuntimeFailure, TaskError
+from runtime.attempt import rebuild_failure
+from runtime.errors import RuntimeFailure
 from runtime.serialization import Buffer, decode, encode, in_memory
 
 IN_STREAM_BYTES_MAX = 4 << 10
@@ -76,11 +77,7 @@ def unpack(payload: Payload, segment: int | None = None) -> Any:
 
 def failure_of(payload: Payload) -> RuntimeFailure:
     """Rebuild a failure."""
-    try:
-        failure = _value(payload.segments[0])
-    except Exception as error:  # noqa: BLE001 - classes of the task's exception run code of theirs
-        return TaskError(f"the task failed, and its error cannot be rebuilt here: {error}")
-    return failure if isinstance(failure, RuntimeFailure) else TaskError(str(failure))
+    return rebuild_failure(lambda: _value(payload.segments[0]))
 
 
 def _parts(value: object) -> tuple[Bytes, ...]:

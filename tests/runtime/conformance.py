@@ -1,6 +1,7 @@
 """What every backend does alike: subclass `RuntimeConformance` with a `rt` fixture."""
 
 import copy
+import os
 import pickle
 import threading
 
@@ -11,6 +12,8 @@ import pytest
 import runtime
 from runtime.shuffle import Shuffle, shuffle
 from tests.runtime import tasks
+
+HOSTILE = ("leaves", "cannot_be_pickled", "exits")
 
 
 class RuntimeConformance:
@@ -33,6 +36,40 @@ class RuntimeConformance:
     def test_refuses_refs_inside_containers(self, rt):
         with pytest.raises(runtime.TaskError, match="a Ref can only be an argument"):
             rt.submit(tasks.add, [rt.put(1)], [2])
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            {"cpus": 1.5},
+            {"memory": 1.5},
+            {"memory": float("nan")},
+            {"memory": "1"},
+            {"returns": 1.5},
+            {"cpus": runtime.Resources(1, 0.5)},
+            {"key": "orders"},
+            {"key": ["orders", "rewrite"]},
+            {"key": ("orders", 1)},
+        ],
+    )
+    def test_refuses_what_is_no_amount_or_key(self, rt, wanted):
+        with pytest.raises(TypeError):
+            rt.submit(abs, -1, **wanted)
+        with pytest.raises(TypeError):
+            rt.actor(tasks.Counter, 1, memory=1.5)
+        assert rt.get(rt.submit(abs, -1, memory=np.int64(1 << 28), cpus=np.int64(1))) == 1
+
+    @pytest.mark.parametrize("place", ["raised", "returned"])
+    @pytest.mark.parametrize(
+        "name", ["leaves", "cannot_be_looked_at", "cannot_be_pickled", "exits"]
+    )
+    def test_hostile_exceptions_and_results(self, rt, name, place):
+        ref = rt.submit(tasks.hostile, name, place, os.getpid(), retry=runtime.Retry(1))
+        if (name, place) == ("leaves", "returned"):
+            assert isinstance(rt.get(ref), tasks.Leaves)
+        else:
+            with pytest.raises(runtime.TaskError):
+                rt.get(ref)
+        assert rt.get(rt.submit(abs, -1)) == 1
 
     def test_deep_chain(self, rt):
         ref = rt.put(0)

@@ -258,3 +258,40 @@ def values_by_key(table):
     for key, value in zip(table["k"].to_pylist(), table["v"].to_pylist(), strict=True):
         found.setdefault(key, []).append(value)
     return found
+
+
+class Leaves(BaseException):
+    pass
+
+
+class CannotBePickledError(Exception):
+    def __reduce__(self):
+        raise SystemExit(3)
+
+
+class ExitsError(Exception):
+    """Ends the driver where it is rebuilt."""
+
+    def __init__(self, driver):
+        super().__init__(driver)
+        self.driver = driver
+
+    def __reduce__(self):
+        return _exits, (self.driver,)
+
+
+def _exits(driver):
+    if os.getpid() == driver:
+        raise SystemExit(5)
+    return ExitsError(driver)
+
+
+def hostile(name, place, driver):
+    value = {
+        "leaves": Leaves,
+        "cannot_be_pickled": CannotBePickledError,
+        "exits": lambda: ExitsError(driver),
+    }[name]()
+    if place == "returned":
+        return value
+    raise value
