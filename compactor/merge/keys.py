@@ -36,10 +36,13 @@ class Keys:
     Attributes:
         columns: their values in comparable form.
         hashes: 64 bits of each.
+        is_exact: whether keys are equal when their hashes are: one number of up to 64 bits, never
+            null, goes through hashing one to one.
     """
 
     columns: tuple[Comparable, ...]
     hashes: Hashes
+    is_exact: bool = False
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -47,11 +50,14 @@ class Keys:
 
     def take(self, rows: Rows) -> Keys:
         """Return the keys of some of the rows."""
-        return Keys(tuple(one.take(rows) for one in self.columns), self.hashes[rows])
+        columns = tuple(one.take(rows) for one in self.columns)
+        return Keys(columns, self.hashes[rows], self.is_exact)
 
     def equal(self, rows: Rows, other: Keys, other_rows: Rows) -> Flags:
         """Tell for pairs of rows, one of these and one of other keys, which are equal."""
         found: Flags = self.hashes[rows] == other.hashes[other_rows]
+        if self.is_exact and other.is_exact:
+            return found
         for left, right in zip(self.columns, other.columns, strict=True):
             found &= equal_values(left.take(rows), right.take(other_rows))
         return found
@@ -61,7 +67,11 @@ def keys_of(rows: pa.Table | pa.RecordBatch, names: Sequence[str]) -> Keys:
     """Return the keys of rows that are in the table's types."""
     columns = columns_of(rows, names)
     hashed = [_hash(column) for column in columns]
-    return Keys(columns, mix(combine(hashed, rows.num_rows, seed=0)))
+    return Keys(columns, mix(combine(hashed, rows.num_rows, seed=0)), _is_one_to_one(columns))
+
+
+def _is_one_to_one(columns: Sequence[Comparable]) -> bool:
+    return len(columns) == 1 and columns[0].numbers is not None and columns[0].is_null is None
 
 
 def columns_of(rows: pa.Table | pa.RecordBatch, names: Sequence[str]) -> tuple[Comparable, ...]:
@@ -146,9 +156,10 @@ def grouped(keys: Keys) -> Groups:
     by_hash = Key(Comparable(keys.hashes, None, None))
     rows = sort_permutation([by_hash])
     hashes = keys.hashes[rows]
-    is_alike = hashes[1:] == hashes[:-1]
-    places = np.flatnonzero(is_alike)
-    is_same = keys.equal(rows[places], keys, rows[places + 1])
+    places = np.flatnonzero(hashes[1:] == hashes[:-1])
+    is_same = np.ones(len(places), np.bool_)
+    if not keys.is_exact:
+        is_same = keys.equal(rows[places], keys, rows[places + 1])
     if not is_same.all():
         # Different keys of one hash may lie mixed: what was compared says nothing of the others.
         rows = sort_permutation([by_hash, *(Key(_without_noise(one)) for one in keys.columns)])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from compactor.errors import ChangesRefusedError
 from compactor.merge import keys
+from compactor.merge.buckets import buckets, thinned
 from compactor.merge.changes import ChangeSet, Source, change_set, joined
 from compactor.merge.completing import filled
 from compactor.merge.deletes import KeyedDeletes, buried, keyed_deletes
@@ -133,6 +134,25 @@ def test_deletes_keyed_on_any_columns_act_on_earlier_rows_only(
 
 
 @RELAXED
+@given(data=st.data(), lacking=st.booleans(), timed=st.booleans(), count=st.integers(1, 5))
+def test_buckets_and_batches_that_are_thinned_give_what_the_whole_gives(
+    data: st.DataObject, lacking: bool, timed: bool, count: int
+) -> None:
+    schema, base, files = data.draw(cases(lacking=lacking and not timed))
+    order_by = ("at",) if timed else ()
+    rules = MergeRules(drawn.key_of(schema), order_by, op_column="op", is_event_time=timed)
+    sets = [change_set(source, schema, rules) for source, _ in files]
+    expected = latest(joined(sets), rules, schema)
+    together = joined([thinned(one, rules, schema) for one in sets])
+    parts = buckets(together, rules, count=count)
+    assert len(parts) == count
+    assert sum(map(len, parts)) == len(together)
+    found = joined([latest(part, rules, schema) for part in parts])
+    assert model.as_bag(merged(base, found, rules)) == model.as_bag(merged(base, expected, rules))
+    assert len(found) == len(expected)
+
+
+@RELAXED
 @given(data=st.data(), bits=st.sampled_from([0, 1, 2]))
 def test_collisions_of_hashes_never_make_two_keys_one(data: st.DataObject, bits: int) -> None:
     schema, base, files = data.draw(cases(lacking=True))
@@ -142,6 +162,7 @@ def test_collisions_of_hashes_never_make_two_keys_one(data: st.DataObject, bits:
     with pytest.MonkeyPatch.context() as patch:
         mask = ~np.uint64(0) << np.uint64(64 - bits) if bits else np.uint64(0)
         patch.setattr(keys, "mix", lambda hashes: hashes & mask)
+        patch.setattr(keys, "_is_one_to_one", lambda columns: False)
         assert model.as_bag(merged(base, changes, rules)) == model.as_bag(expected)
 
 
