@@ -29,7 +29,7 @@ test: $(READY) ## the quick test suite
 	$(BIN)/pytest -m "not slow and not ray"
 
 test-slow: $(READY) judges ## long races, thousands of files, crashes upon crashes
-	$(BIN)/pytest -m "slow and not ray and not interop and not rgw"
+	$(BIN)/pytest -m "slow and not ray and not interop and not rgw and not postgres"
 
 interop: $(READY) judges ## every other engine on our tables and we on theirs: Spark, DuckDB, Polars, deltalake
 	$(BIN)/pytest -m interop

@@ -17,12 +17,25 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
 )
 
 # Raised with every change of what follows, with a step in `migrations` that brings stores along.
 SCHEMA_VERSION = 2
 
 METADATA = MetaData()
+
+
+class Words(TypeDecorator[str]):
+    """Text for people: PostgreSQL knows no character 0, which values and messages may contain."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: object) -> str | None:
+        """Write the character as it is written in programs."""
+        return value.replace("\0", "\\0") if value else value
+
 
 VERSION = Table("compactor_schema", METADATA, Column("version", Integer, primary_key=True))
 
@@ -54,7 +67,7 @@ JOBS = Table(
     Column("table_name", Text, nullable=False),
     Column("format", Text, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("reason", Text, nullable=False, default=""),
+    Column("reason", Words, nullable=False, default=""),
     Column("proof", String(16), nullable=False),
     Column("fence", BigInteger, nullable=False),
     Column("snapshot_before", Text, nullable=False),
@@ -83,7 +96,7 @@ GROUPS = Table(
     Column("job_id", String(64), primary_key=True),
     Column("group_id", String(128), primary_key=True),
     Column("position", Integer, nullable=False),
-    Column("partition", Text, nullable=False),
+    Column("partition", Words, nullable=False),
     Column("input_files", Integer, nullable=False),
     Column("input_bytes", BigInteger, nullable=False),
     Column("state", String(16), nullable=False),
@@ -91,7 +104,7 @@ GROUPS = Table(
     Column("attempt_id", String(256), nullable=False),
     Column("output_bytes", BigInteger, nullable=False),
     Column("batch_id", String(128), nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", Words, nullable=False),
 )
 
 ATTEMPTS = Table(
@@ -103,7 +116,7 @@ ATTEMPTS = Table(
     Column("number", Integer, nullable=False),
     Column("state", String(16), nullable=False),
     Column("result", Text),
-    Column("error", Text, nullable=False, default=""),
+    Column("error", Words, nullable=False, default=""),
     Column("cpu_seconds", Float, nullable=False, default=0.0),
     Column("predicted_bytes", BigInteger, nullable=False, default=0),
     Column("granted_bytes", BigInteger, nullable=False, default=0),
@@ -122,7 +135,7 @@ BATCHES = Table(
     Column("state", String(16), nullable=False),
     Column("group_ids", Text, nullable=False),
     Column("snapshot", Text),
-    Column("reason", Text, nullable=False, default=""),
+    Column("reason", Words, nullable=False, default=""),
     Column("started_at_ms", BigInteger, nullable=False),
     Column("finished_at_ms", BigInteger),
     Index("batches_of_job", "job_id", "number"),

@@ -243,3 +243,40 @@ def test_what_was_copied_is_told(own_catalog: DemoCatalog) -> None:
     assert report["splice"]["reasons"] == []
     assert "Copied as they are: " in call("jobs", "show", report["job"]).stdout
     assert call_json("plan", own_catalog.clicks, "--effort", "bytes")["groups"] == []
+
+
+def kill_a_run(target: str) -> None:
+    """Begin a run and kill it when its first group is written."""
+    killed = subprocess.run(
+        [sys.executable, "-m", "compactor.cli.main", "run", target],
+        cwd=ROOT,
+        env={**os.environ, "COMPACT_FAILPOINT": "result-journaled"},
+        capture_output=True,
+        timeout=60,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+def test_what_a_job_taken_up_does_not_heed_is_named(orders: Table) -> None:
+    kill_a_run("demo.sales.orders")
+    flags = ("--effort", "deep", "--verify", "full", "--workers", "1")
+    run = call("run", "demo.sales.orders", *flags)
+    [warning] = [line for line in run.stderr.splitlines() if line.startswith("warning: job ")]
+    assert "goes on as it was planned: `--effort`, `--verify` will count from the next" in warning
+    assert " · resumed" in run.stdout
+
+
+def test_jobs_are_forgotten_some_time_after_their_end(
+    orders: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_a_run("demo.sales.orders")
+    old = call_json("run", "demo.web.clicks")["job"]
+    monkeypatch.setenv("COMPACT_STORE__HISTORY", "0")
+    call_json("run", "demo.web.clicks")
+    assert call_json("jobs", "show", old)["job"] == old
+    monkeypatch.setenv("COMPACT_STORE__HISTORY", "0.001s")
+    call_json("run", "demo.web.clicks")
+    [left] = call_json("jobs", "list")["jobs"]
+    assert (left["table"], left["state"]) == ("demo.sales.orders", "rewriting")
+    assert call_json("run", "demo.sales.orders")["is_resumed"]
+    assert call_json("jobs", "list")["jobs"] == []

@@ -17,6 +17,7 @@ FILES_PER_PARTITION = 3
 ROWS_PER_FILE = 40
 DELETED = (0, 7, 39)
 POLICY = Policy(min_input_files=2)
+STORE_URL = "store.url"
 FORMATS = ("iceberg", "delta")
 
 
@@ -59,5 +60,7 @@ def rows_of(number: int, schema: pa.Schema) -> pa.Table:
 
 
 def open_jobs(directory: Path) -> JobStore:
-    """Open the job store beside the table."""
-    return open_store(f"sqlite:///{directory}/state/jobs.db")
+    """Open the job store beside the table, or the one that it names."""
+    named = directory / STORE_URL
+    url = named.read_text() if named.exists() else f"sqlite:///{directory}/state/jobs.db"
+    return open_store(url)

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from compactor.jobs.compaction import plan_table
-from compactor.jobs.failpoints import VARIABLE, Failpoint
-from compactor.jobs.journal import Journal
-from compactor.jobs.state import GroupState, JobState
+from compactor.jobs.failpoints import Failpoint
+from compactor.jobs.state import JobState
 from tests.compactor.jobs.crashes import COMMIT_ANSWERED, COMMIT_STAGED
 from tests.compactor.jobs.driver import INTERRUPTED, INTERRUPTED_TWICE
-from tests.compactor.jobs.lake import FORMATS, PARTITIONS, POLICY, Lake, lake_of, open_jobs
+from tests.compactor.jobs.killing import Driven, kill_and_finish
+from tests.compactor.jobs.lake import FORMATS, PARTITIONS, lake_of, open_jobs
 
-ROOT = Path(__file__).resolve().parents[3]
-_DONE = {GroupState.WRITTEN, GroupState.COMMITTING, GroupState.COMMITTED}
 # Places that only a second crash reaches, behind the one that leads there.
 _LEADS_TO = {
     Failpoint.DISCARD_BEGUN: Failpoint.ATTEMPT_SUBMITTED,
@@ -60,41 +51,11 @@ THOROUGH = [
 ]
 
 
-@dataclass(frozen=True)
-class Driven:
-    """A table, and the command that compacts it."""
-
-    kind: str
-    directory: Path
-    lake: Lake
-
-    def drive(self, failpoint: str = "") -> subprocess.CompletedProcess[str]:
-        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        command = [sys.executable, "-m", "tests.compactor.jobs.driver"]
-        return subprocess.run(
-            [*command, str(self.directory), "local", self.kind],
-            env={**os.environ, "PYTHONPATH": paths, VARIABLE: failpoint},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-
 @pytest.fixture
 def driven(tmp_path: Path, kind: str) -> Driven:
     lake = lake_of(kind, tmp_path)
     lake.make()
     return Driven(kind, tmp_path, lake)
-
-
-def done_groups(directory: Path) -> dict[str, int]:
-    """Return the attempts of the groups that need no rewriting any more, by group."""
-    with open_jobs(directory) as store:
-        unfinished = [job for job in store.jobs() if not job.state.is_final]
-        if not unfinished:
-            return {}
-        groups = Journal(store, unfinished[0].job).groups()
-        return {group.group_id: group.attempts for group in groups if group.state in _DONE}
 
 
 def named(value: str | list[str]) -> str:
@@ -112,32 +73,6 @@ def test_a_job_that_is_killed_again_and_again_is_finished(
     driven: Driven, crashes: list[str]
 ) -> None:
     kill_and_finish(driven, crashes)
-
-
-def kill_and_finish(driven: Driven, crashes: list[str]) -> None:
-    lake = driven.lake
-    before = lake.contents()
-    for failpoint in crashes:
-        killed = driven.drive(failpoint)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
-        assert lake.contents() == before
-    done = done_groups(driven.directory)
-    finished = driven.drive()
-    assert finished.returncode == 0, finished.stderr
-    answer: dict[str, Any] = json.loads(finished.stdout)
-
-    assert lake.contents() == before
-    assert lake.orphans() == []
-    assert answer["report"]["status"] == JobState.SUCCEEDED
-    assert answer["report"]["verified"]
-    assert not set(done) & set(answer["started"]), "a finished group was rewritten"
-    table = lake.open()
-    assert table.inventory(table.snapshot()).file_count == PARTITIONS
-    assert not plan_table(table, POLICY, now_ms=0).groups
-    with open_jobs(driven.directory) as store:
-        assert all(job.state is JobState.SUCCEEDED for job in store.jobs())
-        committed = sum(job.groups_committed for job in store.jobs())
-    assert committed == PARTITIONS, "a group was committed twice, or by nobody"
 
 
 @pytest.mark.parametrize("kind", FORMATS)
