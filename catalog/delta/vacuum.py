@@ -77,9 +77,11 @@ class Vacuum:
             UnsupportedTableError: they are to be kept for less than the table says.
             CatalogError: the table cannot be read, or its storage refuses.
         """
+        # What is written from here on stays: versions that follow the one that is read may name it.
+        started = time.time()
         segment, state = self.target.load()
         seconds = _retention_seconds(state, order)
-        cutoff_ms = int((time.time() - seconds) * 1000)
+        cutoff_ms = int((started - seconds) * 1000)
         kept = self._kept(segment, cutoff_ms)
         found = self._removed(segment, cutoff_ms) if self.is_lite else self._listed(cutoff_ms)
         candidates = _unknown_to(kept, found)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from catalog.delta.intervals import interval_seconds
+from catalog.delta.log import LogSegment
+from catalog.delta.state import TableState
 from catalog.delta.vacuum import RETENTION, Vacuum, is_removable
 from catalog.errors import UnsupportedTableError
 from catalog.upkeep import UpkeepOrder, UpkeepResult
@@ -251,3 +253,19 @@ def test_a_table_within_the_directory_is_left_alone(lake: DeltaLake) -> None:
     assert not orphan.exists()
     assert len(list(inner.directory.rglob("*.parquet"))) == 8
     assert inner.rows() == rows
+
+
+def test_what_is_committed_while_it_runs_is_live_whatever_the_retention(
+    lake: DeltaLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = lake.table
+    load = table.load
+
+    def overtaken(version: int | None = None) -> tuple[LogSegment, TableState]:
+        loaded = load(version)
+        lake.append(range(100, 110))
+        return loaded
+
+    monkeypatch.setattr(table, "load", overtaken)
+    Vacuum(table).run(NOW)
+    assert [row[0] for row in lake.rows()][-10:] == [*range(100, 110)]
