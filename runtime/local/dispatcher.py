@@ -13,7 +13,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from runtime.api import Profile, Resources, Stats
@@ -29,7 +28,7 @@ from runtime.local.protocol import Done
 from runtime.local.refs import LocalRef, settle
 from runtime.local.session import Session
 from runtime.local.splitting import become_join, parts_of, splitting
-from runtime.local.store import Stored
+from runtime.local.store import Stored, remove
 from runtime.local.task import ActorState, LocalTask, Seat
 from runtime.memory import available_bytes
 from runtime.scheduler import escalated, overrun
@@ -306,7 +305,7 @@ class Dispatcher:
             self.end_actor(actor, Lost(f"the actor's worker, {how}"))
 
     def _charge(self, task: LocalTask, how: str) -> None:
-        Path(task.stored_at).unlink(missing_ok=True)
+        remove(task.stored_at)
         failure = _why(task, how)
         profile = self._account.record(task, failure, None)
         if not self._retry(task, failure):

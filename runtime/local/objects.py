@@ -68,7 +68,11 @@ class ObjectStore:
     def hold(self, stored: Stored) -> SharedFile:
         """Take over the file of an object."""
         file = SharedFile(stored, self._freed_bytes)
+        is_on_disk = not os.path.exists(stored.path)  # noqa: PTH110 - per object
         with self._lock:
+            if is_on_disk:  # shared memory was full
+                self.spilled_bytes += file.resident_bytes
+                file.resident_bytes = 0
             self._resident_bytes += file.resident_bytes
             self._oldest.append(weakref.ref(file))
         return file

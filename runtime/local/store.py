@@ -140,21 +140,19 @@ def encode_result(value: object) -> tuple[list[Encoded], bool]:
 def pack(segments: Sequence[Encoded], path: str, *, is_list: bool = False) -> Packed:
     """Make an object of encoded values; a large one is written to `path`.
 
+    Where shared memory is full it is written to where spilled ones lie.
+
     Raises:
-        OSError: The store is full. Nothing is left behind.
+        OSError: The store is full, and so is the disk. Nothing is left behind.
     """
     size_bytes = sum(encoded.size_bytes for encoded in segments)
     if size_bytes <= INLINE_BYTES_MAX:
         return Inline(tuple(tuple(in_memory(encoded)) for encoded in segments), is_list)
-    try:
-        return Stored(path, _write(segments, path), is_list)
-    except BaseException as error:
-        Path(path).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise OSError(
-                error.errno, f"the object store is full ({size_bytes} bytes wanted)", path
-            ) from error
-        raise
+    for place in (path, spilled_path(path)):
+        bounds = _write_whole(segments, place)
+        if bounds is not None:
+            return Stored(path, bounds, is_list)
+    raise OSError(errno.ENOSPC, f"the object store is full ({size_bytes} bytes wanted)", path)
 
 
 def unpack(piece: Piece) -> Any:
@@ -281,6 +279,17 @@ def _parts(whole: memoryview, spans: Sequence[PartSpan]) -> Iterator[Buffer]:
             yield memoryview(codec.decompress(part, decompressed_size=span.raw_bytes))
         else:
             yield part
+
+
+def _write_whole(segments: Sequence[Encoded], path: str) -> bytes | None:
+    """Write a file, all of it or none; None where there is no room."""
+    try:
+        return _write(segments, path)
+    except BaseException as error:
+        Path(path).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return None
+        raise
 
 
 def _write(segments: Sequence[Encoded], path: str) -> bytes:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 import runtime
+from runtime.local import session
 from runtime.local.session import Session
 from tests.runtime import tasks
 from tests.runtime.worker_conformance import wait_until
@@ -236,6 +237,55 @@ class TestObjects:
         for _ in range(2):
             with pytest.raises(runtime.TaskError, match="cannot load"):
                 rt.get(rt.submit(fn))
+
+
+@pytest.fixture
+def small_memory(tmp_path, monkeypatch):
+    """Shared memory of 4 MiB, of its own."""
+    path = tmp_path / "memory"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(path)]
+    if os.getuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    monkeypatch.setattr(session, "SHARED_MEMORY", path)
+    monkeypatch.setattr(session, "SHARED_MEMORY_BYTES_MIN", 1 << 20)
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+class TestFullMemory:
+    def test_sends_objects_to_disk(self, small_memory, tmp_path):
+        with runtime.connect(
+            "local", workers=2, memory_bytes=2 << 30, spill_directory=tmp_path
+        ) as rt:
+            tables = [tasks.make_table(200_000 + i) for i in range(5)]
+            refs = [rt.put(table) for table in tables]
+            refs += [rt.submit(tasks.make_table, table.num_rows) for table in tables]
+            assert [table.equals(tables[i % 5]) for i, table in enumerate(rt.get(refs))] == [
+                True
+            ] * 10
+            assert rt.get([rt.submit(tasks.total, ref) for ref in refs[5:]])
+            stats = rt.stats()
+            assert 0 < stats.object_bytes < 4 << 20 < stats.spilled_bytes
+            on_disk = Path(rt._session.directory, "spill")
+            assert len(list(on_disk.iterdir())) >= 8
+            refs.clear()
+            wait_until(lambda: not list(on_disk.iterdir()) and not files_of(rt))
+            assert rt.stats().object_bytes == 0
+        assert list(tmp_path.iterdir()) == [small_memory]
+        assert list(small_memory.iterdir()) == []
+
+    def test_and_a_full_disk_are_an_error_of_the_task(self, small_memory):
+        with runtime.connect(
+            "local", workers=2, memory_bytes=2 << 30, spill_directory=small_memory
+        ) as rt:
+            for _ in range(2):
+                with pytest.raises(runtime.TaskError, match="the object store is full"):
+                    rt.get(rt.submit(tasks.make_table, 1_000_000))
+                with pytest.raises(OSError, match="the object store is full"):
+                    rt.put(tasks.make_table(1_000_000))
+            assert files_of(rt) == []
+            assert rt.get(rt.submit(tasks.make_table, 100_000)).num_rows == 100_000
 
 
 class TestSessions:
