@@ -84,7 +84,7 @@ class Policy:
     order: Order = Order.FILES_DESCENDING
     effort: Effort = Effort.BALANCED
     splice_row_group_bytes_min: int = 2 * MIB
-    splice_chunk_bytes_min: int = 32 * 1024
+    splice_chunk_bytes_min: int = 128 * 1024
     splice_row_groups_max: int = 4096
     splice_footer_bytes_max: int = 8 * MIB
     strategy: Strategy = Strategy.BINPACK

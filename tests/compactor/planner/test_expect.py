@@ -41,8 +41,8 @@ def planned(files: list[File], policy: Policy, *deletes: Delete, leaves: int = 1
     [
         (3 * MIB, 10, Effort.BALANCED, Rung.SPLICE),
         (1 * MIB, 10, Effort.BALANCED, Rung.TRANSCODE),
-        (3 * MIB, 100, Effort.BALANCED, Rung.TRANSCODE),
-        (4 * MIB, 100, Effort.BALANCED, Rung.SPLICE),
+        (12 * MIB, 100, Effort.BALANCED, Rung.TRANSCODE),
+        (13 * MIB, 100, Effort.BALANCED, Rung.SPLICE),
         (1 * MIB, 100, Effort.BYTES, Rung.SPLICE),
         (30 * MIB, 10, Effort.DEEP, Rung.TRANSCODE),
     ],
