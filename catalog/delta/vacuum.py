@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -43,6 +44,9 @@ _OURS = re.compile(r".+\.parquet|deletion_vector_[0-9a-f-]{36}\.bin")
 _UNFINISHED = re.compile(
     r"\.(?:\d{20}\..+|deletion_vector_.+\.bin|_last_checkpoint)\.[0-9a-f]{16}\.(?:part|tmp)"
 )
+# How coarse times of files are: by the ticks of the kernel, and in stores that tell whole seconds.
+_TICK_MS = 10
+_SECOND_MS = 1000
 _BATCH = 4096
 _EXAMPLES = 20
 _T = TypeVar("_T")
@@ -129,7 +133,7 @@ class Vacuum:
         root, known = self.target.paths.root, dict[str, bool]()
         for info in self.target.storage.list(root):
             path = info.location.relative_to(root)
-            is_old = info.modified_at.timestamp() * 1000 < cutoff_ms
+            is_old = _latest_ms(info.modified_at) < cutoff_ms
             if is_old and is_removable(path) and not self._is_of_another_table(path, known):
                 yield path, info.size_bytes
 
@@ -170,6 +174,12 @@ class Vacuum:
             if version is not None and version <= first:
                 data = self.target.storage.read(info.location)
                 yield from tombstones_of(parse_commit(data, name=info.location.name))
+
+
+def _latest_ms(modified_at: datetime) -> float:
+    """Return the last moment that a time of the store can stand for, in ms since the epoch."""
+    grain_ms = _TICK_MS if modified_at.microsecond else _SECOND_MS
+    return modified_at.timestamp() * 1000 + grain_ms
 
 
 def is_removable(path: str) -> bool:

@@ -53,7 +53,7 @@ def data_files(lake: DeltaLake) -> set[str]:
 def test_replaced_files_are_removed(lake: DeltaLake, is_lite: bool) -> None:
     before, inputs = lake.rows(), data_files(lake)
     lake.table.commit(plan_all(lake.table))
-    time.sleep(0.01)
+    time.sleep(0.05)
     told = run(lake, replace(NOW, is_dry_run=True), is_lite=is_lite)
     assert inputs <= data_files(lake)
     sizes = sum(Path(path).stat().st_size for path in inputs)
@@ -101,7 +101,7 @@ def test_live_deletion_vectors_are_never_removed(tmp_path: Path) -> None:
         assert lake.rows() == before
         assert len(list(lake.directory.glob("*.bin"))) == 2
     lake.table.commit(plan_all(lake.table))
-    time.sleep(0.01)
+    time.sleep(0.05)
     run(lake)
     assert list(lake.directory.glob("*.bin")) == []
     assert lake.rows() == before
@@ -131,7 +131,7 @@ def test_the_retention_of_the_table_counts(tmp_path: Path) -> None:
     lake = DeltaLake(tmp_path, configuration={**WITH_VECTORS, RETENTION: "interval 0 seconds"})
     fill(lake)
     lake.table.commit(plan_all(lake.table))
-    time.sleep(0.01)
+    time.sleep(0.05)
     assert run(lake, UpkeepOrder()).files == 6
 
 
@@ -160,7 +160,7 @@ def test_old_change_files_are_removed_and_what_is_hidden_or_foreign_is_not(lake:
 def test_a_lite_vacuum_also_takes_what_a_checkpoint_has_forgotten(lake: DeltaLake) -> None:
     inputs = data_files(lake)
     lake.table.commit(plan_all(lake.table))
-    time.sleep(0.01)
+    time.sleep(0.05)
     lake.peer.create_checkpoint()
     checkpoint = next((lake.directory / "_delta_log").glob("*.checkpoint.parquet"))
     assert checkpoint.exists()
