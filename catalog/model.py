@@ -36,6 +36,8 @@ DATA_FILES = pa.schema(
         # last changed its rows. Rows that store their own have that instead.
         pa.field("first_row_id", pa.int64()),
         pa.field("row_version", pa.int64()),
+        # Whether the format holds the file in an order that packing would undo; null for unknown.
+        pa.field("is_clustered", pa.bool_()),
         # Rows of the delete files table that apply to this file.
         pa.field("deletes", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
     ]
@@ -374,6 +376,19 @@ class OutputFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """A curve through the space of some columns: rows along it are close in all of them.
+
+    Attributes:
+        kind: `zorder` or `hilbert`.
+        fields: the columns.
+    """
+
+    kind: str
+    fields: tuple[SortField, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Rewrite:
     """The replacement of the file slices of one file group by new files.
 
@@ -386,6 +401,7 @@ class Rewrite:
             that of `files`.
         keeps_order: whether the rows of `added`, one file after the other, come in the order of
             those of `files`: then deletes that come meanwhile can be carried over to them.
+        curve: the curve that the rows of `added` lie along; None for none.
     """
 
     group_id: str
@@ -394,6 +410,7 @@ class Rewrite:
     rows_dropped: int
     sort_order: tuple[SortField, ...] = ()
     keeps_order: bool = False
+    curve: Curve | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,20 @@ Specification: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#actions
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from catalog.delta.actions import Add
+from catalog.delta.clustering import cube_marks, order_parameters
 from catalog.delta.deletion_vectors import DeletionVector
 from catalog.delta.properties import is_set
 from catalog.delta.protocol import features_of, has_in_commit_timestamps, tracks_rows
 from catalog.delta.state import ROW_TRACKING_DOMAIN, TableState
 from catalog.errors import CorruptTableError
+from catalog.model import Curve
 
 OPERATION = "OPTIMIZE"
 # What a removed file keeps of what was said when it was added.
@@ -60,11 +63,13 @@ class Replacement:
         removed: the inputs.
         added: the outputs.
         live_rows: rows that readers see in the inputs, and must see in the outputs.
+        curve: what the rows of the outputs lie along; None for nothing.
     """
 
     removed: tuple[Add, ...]
     added: tuple[NewFile, ...]
     live_rows: int
+    curve: Curve | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ def compose(
             for one in replacements
             for add in one.removed
         ),
-        *_adds(head, replacements),
+        *_adds(head, replacements, author),
         _txn(head, author, now_ms),
     ]
     return lines(actions)
@@ -161,8 +166,7 @@ def _commit_info(
         "operation": OPERATION,
         "operationParameters": {
             "predicate": "[]",
-            "zOrderBy": "[]",
-            "clusterBy": "[]",
+            **order_parameters(head, next((one.curve for one in replacements), None)),
             "auto": "false",
         },
         "readVersion": author.read_version,
@@ -213,12 +217,15 @@ def remove_action(add: Add, now_ms: int, *, is_data_change: bool) -> dict[str, A
     return action
 
 
-def _adds(head: TableState, replacements: Sequence[Replacement]) -> Iterator[dict[str, Any]]:
+def _adds(
+    head: TableState, replacements: Sequence[Replacement], author: Author
+) -> Iterator[dict[str, Any]]:
     """Yield the added files, and how far ids of rows are given out by them."""
     next_row_id = _next_row_id(head) if assigns_row_ids(head) else None
     for one in replacements:
+        marks = cube_marks(head, one.curve, cube_id=_cube_id(one, author))
         for file in one.added:
-            action = _add(file, one.removed[0].partition_values)
+            action = _add(file, one.removed[0].partition_values) | marks
             if next_row_id is not None:
                 action |= {"baseRowId": next_row_id, "defaultRowCommitVersion": head.version + 1}
                 next_row_id += file.row_count
@@ -241,6 +248,12 @@ def _add(file: NewFile, partition_values: Mapping[str, str | None]) -> dict[str,
     if file.deletion_vector is not None:
         action["deletionVector"] = vector_json(file.deletion_vector)
     return action
+
+
+def _cube_id(replacement: Replacement, author: Author) -> str:
+    """Name the cube that the outputs of a group are: whenever the commit is tried, the same."""
+    first = replacement.added[0].path if replacement.added else ""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{author.commit_id} {first}"))
 
 
 def _txn(head: TableState, author: Author, now_ms: int) -> dict[str, Any]:

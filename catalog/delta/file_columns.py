@@ -30,6 +30,8 @@ FILES = pa.schema(
         pa.field("row_version", pa.int64()),
         pa.field("vector_bytes", pa.int64()),
         pa.field("vector_rows", pa.int64()),
+        # Null where it was not asked for.
+        pa.field("is_clustered", pa.bool_()),
     ]
 )
 _LABEL = pa.dictionary(pa.int32(), pa.string())
@@ -43,6 +45,9 @@ _VECTOR = pa.struct(
         pa.field("cardinality", pa.int64()),
     ]
 )
+# The tag of files that were put in order together, by whoever did it.
+CUBE_TAG = "ZCUBE_ID"
+_CUBE = pa.struct([pa.field(CUBE_TAG, pa.string())])
 # Where writers put it; a search further on could find a column of this name.
 _ROW_COUNT_BYTES = 64
 _ROW_COUNT = r'^\s*\{\s*"numRecords"\s*:\s*(?P<rows>\d{1,18})\s*[,}]'
@@ -55,10 +60,12 @@ class FileColumns:
     Attributes:
         paths: where its files may lie.
         partitions: physical names of its partition columns.
+        reads_cubes: whether it matters which files are clustered.
     """
 
     paths: Paths
     partitions: tuple[str, ...]
+    reads_cubes: bool = False
 
     @property
     def schema(self) -> pa.Schema:
@@ -74,6 +81,7 @@ class FileColumns:
             [
                 pa.field("path", pa.string()),
                 *([pa.field("partitionValues", values)] if self.partitions else []),
+                *([pa.field("tags", _CUBE)] if self.reads_cubes else []),
                 pa.field("size", pa.int64()),
                 pa.field("modificationTime", pa.int64()),
                 pa.field("stats", pa.string()),
@@ -112,20 +120,30 @@ class FileColumns:
             _counts(adds, "defaultRowCommitVersion"),
             _counts(vectors, "sizeInBytes"),
             _counts(vectors, "cardinality"),
+            self._is_clustered(adds),
             *(self._partition(adds, name) for name in self.partitions),
         ]
         return pa.table(columns, schema=self.schema)
 
+    def _is_clustered(self, adds: pa.StructArray) -> pa.BooleanArray:
+        """Tell which files belong to a cube."""
+        if not self.reads_cubes:
+            return pa.nulls(len(adds), pa.bool_())
+        return _entry(child(adds, "tags"), CUBE_TAG).is_valid()
+
     def _partition(self, adds: pa.StructArray, name: str) -> pa.DictionaryArray:
         """Return the texts of a partition column."""
-        values = child(adds, "partitionValues")
-        if isinstance(values.type, pa.MapType):
-            found = pc.map_lookup(values, pa.scalar(name, values.type.key_type), "first")
-        else:
-            found = child(values, name, pa.string())
-        texts = found.cast(pa.string()).dictionary_encode()
+        texts = _entry(child(adds, "partitionValues"), name).dictionary_encode()
         _checked(texts.dictionary, name)
         return texts.cast(_LABEL)
+
+
+def _entry(values: pa.Array, name: str) -> pa.StringArray:
+    """Return the value of a key from maps, which JSON holds as objects."""
+    if isinstance(values.type, pa.MapType):
+        found = pc.map_lookup(values, pa.scalar(name, values.type.key_type), "first")
+        return found.cast(pa.string())
+    return child(values, name, pa.string())
 
 
 def partition_name(position: int) -> str:

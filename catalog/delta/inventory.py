@@ -61,6 +61,7 @@ class Assembly:
         columns = {
             **{name: files[name] for name in ("path", "size_bytes", "first_row_id", "row_version")},
             "row_count": self._row_counts(files, map_function),
+            "is_clustered": files["is_clustered"],
             "partition_key": keys,
             "partition": labels,
             "sequence_number": pc.fill_null(files["modified_ms"], 0),

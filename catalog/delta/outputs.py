@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from catalog.delta.clustering import clustering_columns
 from catalog.delta.contents import NewFile
 from catalog.delta.paths import Paths
 from catalog.delta.state import TableState
@@ -39,6 +40,7 @@ class OutputDescriber:
             json.loads(metadata.schema_text)["fields"],
             metadata.configuration,
             partition_columns=metadata.partition_columns,
+            always=clustering_columns(state),
         )
         return OutputDescriber(paths, schema, columns)
 

@@ -104,7 +104,8 @@ class Proposals:
         removed = tuple(live[path] for path in rewrite.files.files["path"].to_pylist())
         deleted = (add.deletion_vector.cardinality for add in removed if add.deletion_vector)
         added = tuple(self._new_file(output.path, vectors) for output in rewrite.added)
-        return Replacement(removed, added, live_rows=rewrite.files.row_count - sum(deleted))
+        live_rows = rewrite.files.row_count - sum(deleted)
+        return Replacement(removed, added, live_rows=live_rows, curve=rewrite.curve)
 
     def _new_file(self, path: str, vectors: CarriedVectors) -> NewFile:
         file, vector = self.outputs[path], vectors.by_path.get(path)

@@ -71,9 +71,7 @@ FEATURES: Mapping[str, Feature] = {
     "rowTracking": _handled("ids and versions of rows are kept in the rewritten files"),
     "inCommitTimestamp": _handled("commits carry their time, later than the one before"),
     "v2Checkpoint": _handled("checkpoints are read with their sidecars"),
-    "clustering": _tolerated(
-        "files stay grouped as they are; clustering may be left to its engine"
-    ),
+    "clustering": _handled("clustered files stay, or are clustered anew and marked as such"),
     "vacuumProtocolCheck": _tolerated("whoever cleans up must have read the protocol; we have"),
     "checkpointProtection": _tolerated("only the removal of old commits is restricted"),
     "materializePartitionColumns": _handled("outputs hold the partition columns, too"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -56,6 +56,7 @@ def stats_columns(
     configuration: Mapping[str, str],
     *,
     partition_columns: Sequence[str] = (),
+    always: Collection[Path] = (),
 ) -> tuple[StatsColumn, ...]:
     """Choose the columns that the table wants statistics of.
 
@@ -63,23 +64,30 @@ def stats_columns(
         fields: of the table's schema, as its JSON has them.
         configuration: properties of the table.
         partition_columns: logical names; they are not in data files.
+        always: physical names of columns that it cannot do without.
     """
-    leaves = [
-        leaf
-        for field in fields
-        if field["name"] not in partition_columns
-        for leaf in _leaves(field, (), ())
-    ]
+    leaves = leaf_columns([one for one in fields if one["name"] not in partition_columns])
     named = configuration.get("delta.dataSkippingStatsColumns")
     if named is not None:
         wanted = [_names(one) for one in _listed(named)]
         return tuple(
             column
             for logical, column in leaves
-            if any(tuple(map(str.lower, logical))[: len(name)] == name for name in wanted)
+            if column.path in always
+            or any(tuple(map(str.lower, logical))[: len(name)] == name for name in wanted)
         )
     count = _count(configuration.get("delta.dataSkippingNumIndexedCols"))
-    return tuple(column for _, column in (leaves if count == _ALL else leaves[:count]))
+    indexed = len(leaves) if count == _ALL else count
+    return tuple(
+        column
+        for place, (_, column) in enumerate(leaves)
+        if place < indexed or column.path in always
+    )
+
+
+def leaf_columns(fields: Sequence[Mapping[str, Any]]) -> list[tuple[Path, StatsColumn]]:
+    """Return the columns of a schema by their logical names; lists and maps are one each."""
+    return [leaf for field in fields for leaf in _leaves(field, (), ())]
 
 
 def file_stats(footer: Any, columns: Sequence[StatsColumn]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from catalog.delta.clustering import clustering_columns, wanted_order
 from catalog.delta.file_columns import FileColumns
 from catalog.delta.files import DeltaFiles
 from catalog.delta.inventory import Assembly
@@ -111,7 +113,8 @@ class DeltaTable:
         segment, state = self._at(snapshot)
         columns = self._columns(state)
         names = tuple(column.physical_name for column in columns.partitions)
-        reader = FileColumns(self._paths, names)
+        is_clustered = bool(clustering_columns(state))
+        reader = FileColumns(self._paths, names, reads_cubes=is_clustered)
         files = read_files(self._storage, segment, reader, map_function)
         assembly = Assembly(self._storage, self._paths, columns.partitions)
         return assembly.inventory(files, map_function)
@@ -130,7 +133,10 @@ class DeltaTable:
         return DeltaFiles(
             storage=self._storage,
             schema=columns.schema,
-            layout=file_layout(state.metadata.configuration),
+            layout=replace(
+                file_layout(state.metadata.configuration),
+                sort_order=wanted_order(state, columns.schema.arrow),
+            ),
             paths=self._paths,
             partitions=columns.partitions,
             tracks_rows=tracks_rows(state.protocol, state.metadata),

@@ -43,6 +43,7 @@ def assemble(parts: Sequence[ManifestPart], written_at_ms: Mapping[int, int]) ->
         "written_at_ms": _times(files["snapshot_id"], written_at_ms),
         "first_row_id": pa.nulls(files.num_rows, pa.int64()),
         "row_version": pa.nulls(files.num_rows, pa.int64()),
+        "is_clustered": pa.nulls(files.num_rows, pa.bool_()),
         "deletes": attach(files, deletes),
     }
     return Inventory(

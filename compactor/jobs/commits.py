@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 
 from catalog.errors import CatalogError, CommitConflictError, CommitUnknownError
-from catalog.model import Commit, CommitResult, Rewrite, SortField
+from catalog.model import Commit, CommitResult, Curve, Rewrite, SortField
 from catalog.table import Table
 from compactor import __version__
 from compactor.clustering import Strategy
@@ -43,6 +43,7 @@ def make_commit(
             rows_dropped=results[group.group_id].rows_dropped,
             sort_order=_sort_order(plan.cluster),
             keeps_order=plan.cluster is None,
+            curve=_curve(plan.cluster),
         )
         for group in plan.groups
         if group.group_id in results
@@ -59,6 +60,12 @@ def _sort_order(cluster: ClusterPlan | None) -> tuple[SortField, ...]:
     """Return the order of columns that rows are in; along a curve they are in none."""
     is_sorted = cluster is not None and cluster.clustering.strategy is Strategy.SORT
     return cluster.clustering.fields if cluster is not None and is_sorted else ()
+
+
+def _curve(cluster: ClusterPlan | None) -> Curve | None:
+    if cluster is None or not cluster.clustering.strategy.is_curve:
+        return None
+    return Curve(cluster.clustering.strategy.value, cluster.clustering.fields)
 
 
 def commit_batch(table: Table, commit: Commit) -> Happened:

@@ -70,6 +70,7 @@ class FileColumns:
         partition_labels: the partitions as people read them.
         paths: path per file, one Arrow array.
         links: the delete files that apply.
+        is_clustered: whether the format holds the file in an order.
     """
 
     size_bytes: Ints
@@ -81,6 +82,7 @@ class FileColumns:
     partition_labels: pa.Array
     paths: pa.Array
     links: DeleteLinks
+    is_clustered: Flags
 
     @property
     def partition_count(self) -> int:
@@ -112,6 +114,7 @@ def read_columns(inventory: Inventory) -> FileColumns:
         partition_labels=one_array(files["partition"]).take(pa.array(first)).dictionary_decode(),
         paths=one_array(files["path"]),
         links=_read_links(inventory, files),
+        is_clustered=pc.fill_null(files["is_clustered"], False).to_numpy(),
     )
 
 

@@ -28,7 +28,7 @@ _REPLAN = "make a new plan: compact plan --out FILE"
 # Known to change without the file changing: its snapshot expires.
 _IGNORED_COLUMN = "written_at_ms"
 # Columns that most tables have nothing in.
-_SELDOM = ("first_row_id", "row_version")
+_SELDOM = ("first_row_id", "row_version", "is_clustered")
 
 
 class _Header(msgspec.Struct):
@@ -39,7 +39,7 @@ class _Header(msgspec.Struct):
 class _Files(msgspec.Struct):
     """Columns of `DATA_FILES` but the partition, which is the group's.
 
-    Row ids and versions are left out when no file has any.
+    Row ids, versions and what is clustered are left out when no file has any.
     """
 
     path: list[str]
@@ -50,6 +50,7 @@ class _Files(msgspec.Struct):
     deletes: list[list[int]]
     first_row_id: list[int | None] | None = None
     row_version: list[int | None] | None = None
+    is_clustered: list[bool | None] | None = None
 
 
 class _DeleteFiles(msgspec.Struct):

@@ -258,5 +258,6 @@ def _stay_words(policy: Policy) -> Mapping[int, str]:
         Stay.TOO_RECENT: f"written less than {format_duration(policy.min_age_seconds)} ago",
         Stay.TOO_FEW: f"fewer than {policy.min_input_files} small files",
         Stay.NOTHING_TO_GAIN: "nothing to gain",
+        Stay.CLUSTERED: "clustered, and left to strategies that put rows in order",
         Stay.OVER_BUDGET: f"over the limit of {format_size(policy.max_job_bytes or 0)} per job",
     }

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from compactor.clustering import Strategy
 from compactor.planner.columns import FileColumns, Flags, Floats
 from compactor.planner.policy import FileSizes, Policy
 
@@ -51,6 +52,7 @@ class Stay(IntEnum):
     TOO_FEW = 4
     NOTHING_TO_GAIN = 5
     OVER_BUDGET = 6
+    CLUSTERED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,9 @@ def find_barred(columns: FileColumns, policy: Policy, now_ms: int) -> Needs:
     if policy.min_age_seconds > 0:
         newest_ms = now_ms - policy.min_age_seconds * 1000
         barred[columns.written_at_ms > newest_ms] = Stay.TOO_RECENT
+    if policy.strategy is Strategy.BINPACK:
+        # Packed with others it would be in no order any more.
+        barred[columns.is_clustered] = Stay.CLUSTERED
     if policy.files:
         barred[~_matches(columns.paths, policy.files)] = Stay.FILE_NOT_SELECTED
     if policy.partitions:

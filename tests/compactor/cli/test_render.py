@@ -36,6 +36,7 @@ def inventory(partition: str, files: int, deletes: int) -> Inventory:
             "written_at_ms": [0] * files,
             "first_row_id": [None] * files,
             "row_version": [None] * files,
+            "is_clustered": [None] * files,
             "deletes": [list(range(deletes))] + [[]] * (files - 1),
         },
         schema=DATA_FILES,

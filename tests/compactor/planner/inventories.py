@@ -40,6 +40,7 @@ class File:
     deletes: tuple[str, ...] = ()
     first_row_id: int | None = None
     row_version: int | None = None
+    is_clustered: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def inventory_of(files: Sequence[File], deletes: Sequence[Delete] = ()) -> Inven
         "written_at_ms": [file.written_at_ms for file in files],
         "first_row_id": [file.first_row_id for file in files],
         "row_version": [file.row_version for file in files],
+        "is_clustered": [file.is_clustered for file in files],
         "deletes": [[numbers[name] for name in file.deletes] for file in files],
     }
     delete_columns = {
@@ -102,6 +104,7 @@ def read_files(inventory: Inventory) -> tuple[list[File], list[Delete]]:
             written_at_ms=row["written_at_ms"],
             first_row_id=row["first_row_id"],
             row_version=row["row_version"],
+            is_clustered=row["is_clustered"],
             deletes=tuple(names[number] for number in row["deletes"]),
         )
         for row in inventory.files.to_pylist()

@@ -1,0 +1,122 @@
+"""Liquid clustering: what a table is clustered by, and what marks the files that are.
+
+Files that were put in order together are a cube. Tags and provider are spelled as the reference
+writer spells them: by these it tells what it need not touch, and what belongs together.
+
+Specification: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#clustered-table
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from catalog.delta.file_columns import CUBE_TAG
+from catalog.delta.protocol import features_of
+from catalog.delta.state import TableState
+from catalog.delta.stats import Path, leaf_columns
+from catalog.errors import CorruptTableError
+from catalog.model import Curve, SortField, field_id
+
+CLUSTERING_DOMAIN = "delta.clustering"
+_FEATURE = "clustering"
+_PROVIDER = "liquid"
+# What needs no quotes in the reference writer's SQL.
+_PLAIN_NAME = re.compile(r"(?!\d+$)\w+", re.ASCII)
+
+
+def clustering_columns(state: TableState) -> tuple[Path, ...]:
+    """Return the physical names of the columns that a table is clustered by; empty for none.
+
+    Raises:
+        CorruptTableError: what the table says of them cannot be read.
+    """
+    text = state.domain_metadata.get(CLUSTERING_DOMAIN)
+    if text is None or _FEATURE not in features_of(state.protocol):
+        return ()
+    try:
+        columns = json.loads(text)["clusteringColumns"]
+        return tuple(_path(column) for column in columns)
+    except (ValueError, KeyError, TypeError, RecursionError) as fault:
+        raise CorruptTableError(f"the domain {CLUSTERING_DOMAIN} is malformed") from fault
+
+
+def wanted_order(state: TableState, schema: pa.Schema) -> tuple[SortField, ...]:
+    """Return the columns that a table is clustered by as terms of an order."""
+    return tuple(SortField(_id_of(schema, path), path) for path in clustering_columns(state))
+
+
+def cube_marks(head: TableState, curve: Curve | None, *, cube_id: str) -> dict[str, Any]:
+    """Return what marks an added file as clustered; nothing unless it is as the table wants it.
+
+    Args:
+        head: the version that the file is added to.
+        curve: what its rows lie along.
+        cube_id: of the cube that it belongs to.
+    """
+    if curve is None or not _is_wanted(head, curve):
+        return {}
+    tags = {
+        CUBE_TAG: cube_id,
+        "ZCUBE_ZORDER_BY": _json(_names(head, curve)),
+        "ZCUBE_ZORDER_CURVE": curve.kind,
+    }
+    return {"tags": tags, "clusteringProvider": _PROVIDER}
+
+
+def order_parameters(head: TableState, curve: Curve | None) -> Mapping[str, str]:
+    """Return how a commit says what its files were ordered by."""
+    names = _json([] if curve is None else _names(head, curve))
+    is_clustered = curve is not None and _is_wanted(head, curve)
+    return {
+        "zOrderBy": "[]" if is_clustered else names,
+        "clusterBy": names if is_clustered else "[]",
+    }
+
+
+def _is_wanted(head: TableState, curve: Curve) -> bool:
+    return tuple(field.path for field in curve.fields) == clustering_columns(head)
+
+
+def _path(column: Any) -> Path:
+    if not isinstance(column, list) or not column:
+        raise TypeError(f"{column!r} is no column")
+    return tuple(map(_text, column))
+
+
+def _text(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} is no name")
+    return name
+
+
+def _names(head: TableState, curve: Curve) -> list[str]:
+    """Return the logical names of the columns of a curve."""
+    fields = json.loads(head.metadata.schema_text)["fields"]
+    logical = {column.path: names for names, column in leaf_columns(fields)}
+    return [".".join(map(_quoted, logical.get(field.path, field.path))) for field in curve.fields]
+
+
+def _json(names: list[str]) -> str:
+    return json.dumps(names, separators=(",", ":"), ensure_ascii=False)
+
+
+def _quoted(name: str) -> str:
+    return name if _PLAIN_NAME.fullmatch(name) else "`" + name.replace("`", "``") + "`"
+
+
+def _id_of(schema: pa.Schema, path: Path) -> int:
+    """Return the id of a column; 0 where there is none, which whoever orders by it finds out."""
+    fields: Any = schema
+    found: Any = None
+    for name in path:
+        place = -1 if fields is None else fields.get_field_index(name)
+        if place < 0:
+            return 0
+        found = fields.field(place)
+        fields = found.type if pa.types.is_struct(found.type) else None
+    return field_id(found) or 0
