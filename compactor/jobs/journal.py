@@ -141,8 +141,12 @@ class Journal:
 
     @staticmethod
     def begin(store: JobStore, plan: Plan, start: JobStart) -> Journal:
-        """Record a new job with its whole plan."""
-        with store.transaction() as connection:
+        """Record a new job with its whole plan.
+
+        Raises:
+            JobFailedError: the claim was lost, or the store failed; nothing was recorded.
+        """
+        with _claimed(store, start.job_id, start.fence) as connection:
             now = now_ms(connection)
             connection.execute(insert(JOBS).values(_job_row(plan, start, now)))
             recorded = {"job_id": start.job_id, "plan": encode_plan(plan)}
@@ -158,7 +162,7 @@ class Journal:
         Raises:
             JobFailedError: the claim was lost, or the store failed; nothing was recorded.
         """
-        with self._step() as connection:
+        with _claimed(self._store, self.job_id, self._fence) as connection:
             now = now_ms(connection)
             _record_fact(connection, step.happened, now)
             _record_groups(connection, self.job_id, step.changed)
@@ -169,13 +173,13 @@ class Journal:
 
     def discarded(self, attempt_id: str) -> None:
         """Record that every file of an attempt is gone."""
-        with self._step() as connection:
+        with _claimed(self._store, self.job_id, self._fence) as connection:
             _change_attempt(connection, attempt_id, {"state": DISCARDED})
 
     def finish(self, status: JobState, reason: str, report: JobReport | None) -> None:
         """Record the end of the job; without a report when it is given up."""
         encoded = None if report is None else _json(report)
-        with self._step() as connection:
+        with _claimed(self._store, self.job_id, self._fence) as connection:
             now = now_ms(connection)
             connection.execute(
                 update(JOBS)
@@ -237,19 +241,6 @@ class Journal:
         with self._store.transaction() as connection:
             return [_batch(row) for row in connection.execute(query)]
 
-    @contextmanager
-    def _step(self) -> Iterator[Connection]:
-        """Write in a transaction that nobody can take the table over in."""
-        claim = select(LEASES.c.fence).where(LEASES.c.job_id == self.job_id)
-        with self._store.transaction() as connection:
-            fence = connection.execute(claim.with_for_update(read=True)).scalar()
-            if fence is None or fence != self._fence:
-                raise JobFailedError(
-                    f"lost the claim on the table: another process took over job {self.job_id}",
-                    hint="this process was held up for too long; the other one goes on",
-                )
-            yield connection
-
     def _record_action(self, connection: Connection, action: Action, now: int) -> None:
         match action:
             case Start():
@@ -272,6 +263,20 @@ class Journal:
                     "started_at_ms": now,
                 }
                 connection.execute(insert(BATCHES).values(values))
+
+
+@contextmanager
+def _claimed(store: JobStore, job_id: str, fence: int | None) -> Iterator[Connection]:
+    """Write in a transaction that nobody can take the job's table over in."""
+    claim = select(LEASES.c.fence).where(LEASES.c.job_id == job_id).with_for_update(read=True)
+    with store.transaction() as connection:
+        held = connection.execute(claim).scalar()
+        if held is None or held != fence:
+            raise JobFailedError(
+                f"lost the claim on the table of job {job_id}: another process took over",
+                hint="this process was held up for too long; `compact jobs list` shows the other",
+            )
+        yield connection
 
 
 def _job_row(plan: Plan, start: JobStart, now: int) -> dict[str, Any]:

@@ -79,6 +79,19 @@ def test_a_store_of_an_earlier_version_is_brought_up_to_date(
             assert (held.job_id, held.is_resumable, held.fence) == (JOB, True, 2)
 
 
+def test_a_program_of_before_that_still_runs_can_go_on(old_store: Path) -> None:
+    with closing(sqlite3.connect(old_store)) as running, running:
+        open_store(f"sqlite:///{old_store}").close()
+        running.execute(
+            "INSERT INTO attempts (attempt_id, job_id, group_id, number, state, error,"
+            " cpu_seconds, granted_bytes, peak_memory_bytes, started_at_ms)"
+            " VALUES ('new', ?, '0002', 2, 'running', '', 0, 0, 0, 1)",
+            (JOB,),
+        )
+    with open_store(f"sqlite:///{old_store}") as store:
+        assert "new" in {attempt.attempt_id for attempt in Journal(store, JOB).attempts()}
+
+
 def test_a_step_that_fails_leaves_the_store_as_it_was(
     old_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
