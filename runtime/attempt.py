@@ -1,8 +1,11 @@
 """Runs one attempt of a task and says how it ended: the same on every backend."""
 
+import os
 import re
+import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from operator import index
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -42,6 +45,24 @@ def run_attempt(
         usage = meter.stop(mapped_bytes)
         return Ended(None, _failure(error, text, granted_bytes, usage), usage)
     return Ended(result, None, meter.stop(mapped_bytes))
+
+
+def call(fn: Callable[..., object], inputs: Sequence[object]) -> object:
+    """Call the function of a task in a worker, whose next task finds its own standard streams.
+
+    A copy of the process that the task forked ends here, unheard.
+    """
+    pid, streams = os.getpid(), (sys.stdout, sys.stderr)
+    try:
+        return fn(*inputs)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            # Closed by the task or by the reader, or something that the task put there.
+            with suppress(Exception):
+                stream.flush()
+        if os.getpid() != pid:
+            os._exit(0)
+        sys.stdout, sys.stderr = streams
 
 
 def outcome_of(failure: RuntimeFailure | None) -> Outcome:

@@ -11,12 +11,12 @@ import sys
 import threading
 import time
 from _thread import start_new_thread
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from runtime.attempt import as_segments, run_attempt
+from runtime.attempt import as_segments, call, run_attempt
 from runtime.local.protocol import FUNCTIONS_MAX, Done, Hello, Inbox, Task, send
 from runtime.local.session import has_ended, remove_session
 from runtime.local.store import (
@@ -138,7 +138,6 @@ def _serve(fd: int, tokens_fd: int, inbox: Inbox) -> None:
             except BlockingIOError:
                 break  # the driver took the rest back
             done = _run(task, functions, meter)
-            _flush()
             answers.add(done._replace(retained_bytes=done.retained_bytes - start_bytes))
         answers.send()
 
@@ -170,24 +169,13 @@ def _body(task: Task, functions: _Functions) -> _Result:
         fn = functions.get(task.function_id)
         inputs = [unpack_argument(argument) for argument in task.inputs]
         input_rows = rows_of(inputs)
-        value = as_segments(_call(fn, inputs[0] if task.is_spread else inputs), task.returns)
+        value = as_segments(call(fn, inputs[0] if task.is_spread else inputs), task.returns)
         del inputs
         segments, is_list = encode_result(value)
         output_rows = rows_of(value.values if is_list else value)
         return _Result(pack(segments, task.stored_at, is_list=is_list), input_rows, output_rows)
     finally:
         unlimit_private_memory()
-
-
-def _call(fn: Callable[..., object], inputs: Sequence[object]) -> object:
-    """Call the task's function; a copy of this process that it forked ends here, unheard."""
-    pid = os.getpid()
-    try:
-        return fn(*inputs)
-    finally:
-        if os.getpid() != pid:
-            _flush()
-            os._exit(0)
 
 
 def use_cpus(cpus: int) -> None:
@@ -223,10 +211,3 @@ def _die_with_driver(fd: int, driver_fd: int, session: str) -> None:
             remove_session(session)
     finally:
         os._exit(0)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        # Closed by the task or by the reader, or something that the task put there.
-        with suppress(Exception):
-            stream.flush()

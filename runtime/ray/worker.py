@@ -4,13 +4,12 @@ Ray does not enforce what a task was granted. The same limit and the same measur
 machine do; how the attempt ended is returned as a value, so that the errors are the same too.
 """
 
-import contextlib
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from runtime.api import Segments
-from runtime.attempt import Ended, as_segments, run_attempt
+from runtime.attempt import Ended, as_segments, call, run_attempt
 from runtime.errors import TaskError
 from runtime.local.worker import use_cpus
 from runtime.memory import (
@@ -150,7 +149,6 @@ def _run(
         )
     finally:
         _is_running = False
-        _flush()
     return _answer(ended, work.returns or 1)
 
 
@@ -184,7 +182,7 @@ def _body(
         _import_like_driver(work.paths)
         args = [_argument(wanted, payloads) for wanted in work.wanted]
         input_rows = rows_of(args)
-        value = as_segments(function()(*(args[0] if work.is_spread else args)), work.returns)
+        value = as_segments(call(function(), args[0] if work.is_spread else args), work.returns)
         del args
         output_rows = rows_of(list(value.values) if isinstance(value, Segments) else value)
         if work.returns is not None:
@@ -210,9 +208,3 @@ def _function(work: Work, function: Payload) -> Callable[..., object]:
 
 def _import_like_driver(paths: tuple[str, ...]) -> None:
     sys.path += [path for path in paths if path not in sys.path]
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # closed by the task
-            stream.flush()

@@ -11,7 +11,7 @@ import pytest
 
 import runtime
 from tests.runtime import tasks
-from tests.runtime.ray_clusters import cluster
+from tests.runtime.ray_clusters import ENVIRONMENT, cluster
 
 pytestmark = pytest.mark.ray
 
@@ -118,7 +118,7 @@ class TestJoined:
     def test_what_may_be_used_can_be_less_than_there_is(self, address):
         with runtime.connect(address, workers=1, memory_bytes=300 << 20) as rt:
             assert rt.stats().total == runtime.Resources(1, 300 << 20)
-            with pytest.raises(runtime.Infeasible, match=f"at most {300 << 20} bytes"):
+            with pytest.raises(runtime.Infeasible, match=r"at most 300\.0 MiB"):
                 rt.submit(tasks.nothing, memory=400 << 20)
             refs = [rt.submit(tasks.sleep_then, 0.05, i) for i in range(6)]
             while rt.wait(refs, 6, 0.01)[1]:
@@ -161,3 +161,18 @@ class TestOwn:
         driver.communicate(timeout=10)
         assert len(pids) > 3
         wait_until_gone(pids, 30)
+
+
+def test_a_full_store_is_an_error_and_passes(monkeypatch):
+    """Ray takes the disk for full as soon as it is asked to spill."""
+    monkeypatch.setitem(ENVIRONMENT, "RAY_local_fs_capacity_threshold", "0")
+    with (
+        cluster({"num_cpus": 2, "memory": 1 << 30}) as started,
+        runtime.connect(f"ray://{started.address}") as rt,
+    ):
+        refs = [rt.put(tasks.make_table(5_000_000)) for _ in range(2)]
+        with pytest.raises(OSError, match="the object store is full"):
+            refs.append(rt.put(tasks.make_table(10_000_000)))
+        assert rt.get(refs[0]).num_rows == 5_000_000
+        refs.clear()
+        assert rt.get(rt.submit(tasks.add, 1, rt.put(2))) == 3

@@ -3,6 +3,8 @@
 Subclass `WorkerConformance` with the fixtures of `RuntimeConformance`.
 """
 
+import os
+import sys
 import time
 
 import numpy as np
@@ -71,6 +73,28 @@ class WorkerConformance:
         rt.wait([died])
         assert rt.get(neighbour) == "fine"
         assert rt.profile(neighbour).attempt == 1
+
+    @pytest.mark.parametrize("ends_well", [True, False])
+    def test_a_copy_of_the_worker_is_not_heard(self, rt, ends_well):
+        def fork():
+            if os.fork() == 0:
+                if not ends_well:
+                    raise ValueError("the child")
+                return tasks.make_table(100_001)
+            os.wait()
+            return tasks.make_table(100_000)
+
+        assert rt.get(rt.submit(fork)).num_rows == 100_000
+        assert rt.get(rt.submit(abs, -1)) == 1
+
+    def test_streams_that_a_task_puts_in_place_go_with_it(self, rt):
+        def drop():
+            sys.stdout = None
+            sys.stderr = 5
+
+        for _ in range(2):
+            assert rt.get(rt.submit(drop, retry=runtime.Retry(1))) is None
+            assert rt.get([rt.submit(tasks.speak, "spoken") for _ in range(4)]) == ["spoken"] * 4
 
     def test_an_actor_dies_with_its_worker(self, rt):
         actor = rt.actor(tasks.Counter, 1)
