@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import provenance
 from benchmarks.compactions import Load, Ran, read, run
 from compactor.jobs.priors import PRIORS
 from runtime.simulation.figures import Books, Figures
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = evaluate(ran, workers=chosen.workers)
     chosen.output.mkdir(parents=True, exist_ok=True)
     base = chosen.output / "runtime-memory"
-    document = {"commit": _commit(), **dataclasses.asdict(result)}
+    document = {"commit": provenance.commit(), **dataclasses.asdict(result)}
     base.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     text = markdown(result)
     base.with_suffix(".md").write_text(text, encoding="utf-8")
@@ -240,13 +240,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _commit() -> str:
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return told.stdout.strip()
 
 
 if __name__ == "__main__":

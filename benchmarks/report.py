@@ -6,12 +6,12 @@ import dataclasses
 import json
 import platform
 import statistics
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks import provenance
 from benchmarks.cases import GIB, Case
 from benchmarks.measure import Measurement
 
@@ -58,11 +58,8 @@ class CaseResult:
 
 def document(results: Sequence[CaseResult]) -> dict[str, object]:
     """Return everything that was measured, with the machine and the versions it holds for."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
     return {
-        "commit": commit.stdout.strip(),
+        "commit": provenance.commit(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "versions": {name: version(name) for name in LIBRARIES},

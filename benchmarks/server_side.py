@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks import provenance
 from benchmarks.measure import measure
 from catalog.location import Location
 from tests.acceptance.bucket_table import TARGET, BucketLake, append_file, make_bucket_lake
@@ -163,12 +163,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     runs = [run for server in SERVERS for run in run_server(server, chosen)]
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
     chosen.output.mkdir(parents=True, exist_ok=True)
     document = {
-        "commit": commit.stdout.strip(),
+        "commit": provenance.commit(),
         "processors": os.cpu_count(),
         "runs": [asdict(run) for run in runs],
     }

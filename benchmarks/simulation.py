@@ -11,11 +11,11 @@ import argparse
 import dataclasses
 import json
 import statistics
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import provenance
 from benchmarks.placement import SLOT_GIB_SCARCE, Rate, measure
 from runtime.simulation.cluster import Faults, Outcome, Simulation
 from runtime.simulation.figures import Figures
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lines = "\n".join(placement_line(title, rate) for title, rate in rates.items())
     text = markdown(results, runs) + "\n" + lines
     document = {
-        "commit": _commit(),
+        "commit": provenance.commit(),
         "grants": {t: _flat(rows) for t, rows in results.items()},
         "clusters": {title: _flat(outcomes) for title, outcomes in runs.items()},
         "placement": {title: dataclasses.asdict(rate) for title, rate in rates.items()},
@@ -197,13 +197,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _flat(rows: dict[str, Figures] | dict[str, Outcome]) -> dict[str, dict[str, object]]:
     return {name: dataclasses.asdict(row) for name, row in rows.items()}
-
-
-def _commit() -> str:
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return told.stdout.strip()
 
 
 if __name__ == "__main__":
