@@ -265,12 +265,17 @@ class Journal:
                 connection.execute(insert(BATCHES).values(values))
 
 
+# Made once: every step of every job asks this.
+_CLAIM = (
+    select(LEASES.c.fence).where(LEASES.c.job_id == bindparam("of_job")).with_for_update(read=True)
+)
+
+
 @contextmanager
 def _claimed(store: JobStore, job_id: str, fence: int | None) -> Iterator[Connection]:
     """Write in a transaction that nobody can take the job's table over in."""
-    claim = select(LEASES.c.fence).where(LEASES.c.job_id == job_id).with_for_update(read=True)
     with store.transaction() as connection:
-        held = connection.execute(claim).scalar()
+        held = connection.execute(_CLAIM, {"of_job": job_id}).scalar()
         if held is None or held != fence:
             raise JobFailedError(
                 f"lost the claim on the table of job {job_id}: another process took over",

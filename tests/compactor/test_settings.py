@@ -178,6 +178,7 @@ def test_the_documented_file_is_the_defaults(home: Path) -> None:
     assert documented.policy("lake.sales.t").min_age_seconds == 900
     assert documented.run == defaults.run
     assert documented.runtime.url == defaults.runtime.url
+    assert documented.store.history_seconds == defaults.store.history_seconds
     sections = tomllib.loads(text)
     for section, keys in _SECTIONS.items():
         patterns = {name for name, value in sections[section].items() if isinstance(value, dict)}
