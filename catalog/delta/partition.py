@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 from pyarrow import types
@@ -27,6 +28,9 @@ Values = tuple[str | None, ...]
 _NULL_DIRECTORY = "__HIVE_DEFAULT_PARTITION__"
 # As Hive: what a file system or a URI might take for something else.
 _ESCAPED = re.compile(r"""[\x00-\x1f\x7f"#%'*/:=?\\{}\[\]^ <>|&;$!`~+@,()]""")
+_SLASH = re.compile(r"[/\\]")
+_DOTS = frozenset((".", ".."))
+_DECODINGS_MAX = 5
 _ZONED = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})$")
 _TRUTHS = {"true": True, "false": False}
 
@@ -125,10 +129,21 @@ class Partition:
         return tuple(f"{_escape(name)}={_escape(text)}" for name, text in texts)
 
 
+def _leads_elsewhere(text: str) -> bool:
+    """Whether dots beside a slash would be steps for whoever decodes a path, be it too often."""
+    for _ in range(_DECODINGS_MAX):
+        segments = _SLASH.split(text)
+        if len(segments) > 1 and not _DOTS.isdisjoint(segments):
+            return True
+        text, before = unquote(text), text
+        if text == before:
+            return False
+    return True
+
+
 def _escape(text: str) -> str:
-    if "/" in text or "\\" in text:
-        # Two dots beside an encoded slash would climb for whoever decodes the path.
-        text = text.replace("..", "__")
+    if _leads_elsewhere(text):
+        text = text.replace(".", "_").replace("%", "_")
     return _ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", text)
 
 

@@ -141,6 +141,10 @@ def test_directories_and_labels_of_people() -> None:
         ("a..b", "col-7=a..b"),
         ("../a", "col-7=__%2Fa"),
         ("..\\a", "col-7=__%5Ca"),
+        ("a/./b", "col-7=a%2F_%2Fb"),
+        ("a/%2e/b", "col-7=a%2F_2e%2Fb"),
+        ("a%2F.%2Fb", "col-7=a_2F__2Fb"),
+        ("a/b.txt", "col-7=a%2Fb.txt"),
     ],
 )
 def test_directories_tell_values_apart_and_lead_nowhere(value: str | None, directory: str) -> None:
