@@ -9,14 +9,13 @@ Specification: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#actions
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from catalog.delta.actions import Add
-from catalog.delta.clustering import cube_marks, order_parameters
+from catalog.delta.clustering import cube_id, cube_marks, order_parameters
 from catalog.delta.deletion_vectors import DeletionVector
 from catalog.delta.properties import is_set
 from catalog.delta.protocol import features_of, has_in_commit_timestamps, tracks_rows
@@ -70,6 +69,11 @@ class Replacement:
     added: tuple[NewFile, ...]
     live_rows: int
     curve: Curve | None = None
+
+    @property
+    def partition_values(self) -> Mapping[str, str | None]:
+        """The values that the inputs share: of those that name most of the columns."""
+        return max((add.partition_values for add in self.removed), key=len)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +227,10 @@ def _adds(
     """Yield the added files, and how far ids of rows are given out by them."""
     next_row_id = _next_row_id(head) if assigns_row_ids(head) else None
     for one in replacements:
-        marks = cube_marks(head, one.curve, cube_id=_cube_id(one, author))
+        paths = [file.path for file in one.added]
+        marks = cube_marks(head, one.curve, cube_id=cube_id(author.commit_id, paths))
         for file in one.added:
-            action = _add(file, one.removed[0].partition_values) | marks
+            action = _add(file, one.partition_values) | marks
             if next_row_id is not None:
                 action |= {"baseRowId": next_row_id, "defaultRowCommitVersion": head.version + 1}
                 next_row_id += file.row_count
@@ -250,12 +255,6 @@ def _add(file: NewFile, partition_values: Mapping[str, str | None]) -> dict[str,
     return action
 
 
-def _cube_id(replacement: Replacement, author: Author) -> str:
-    """Name the cube that the outputs of a group are: whenever the commit is tried, the same."""
-    first = replacement.added[0].path if replacement.added else ""
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{author.commit_id} {first}"))
-
-
 def _txn(head: TableState, author: Author, now_ms: int) -> dict[str, Any]:
     """Return the transaction that tells which version the commit became."""
     name = app_id(author.commit_id)
@@ -276,9 +275,9 @@ def _require_equal_rows(replacement: Replacement) -> None:
 
 
 def _require_one_partition(replacement: Replacement) -> None:
-    """Refuse inputs of several partitions; the log spells null as null or as empty text."""
+    """Refuse inputs of several partitions; the log spells null as null, as empty text, or not."""
     found = {
-        tuple(sorted((name, value or "") for name, value in add.partition_values.items()))
+        tuple(sorted((name, value) for name, value in add.partition_values.items() if value))
         for add in replacement.removed
     }
     if len(found) != 1:

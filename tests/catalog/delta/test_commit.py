@@ -314,3 +314,15 @@ def test_files_of_two_partitions_cannot_become_one(lake: DeltaLake) -> None:
     with pytest.raises(CorruptTableError, match="2 partitions"):
         lake.table.commit(commit)
     assert lake.table.snapshot() == snapshot
+
+
+def test_a_null_that_the_log_leaves_out_is_a_null(lake: DeltaLake) -> None:
+    lake.append([0, 1], part=None)
+    first = next(iter(lake.paths()))
+    lake.append([2, 3], part=None)
+    unnamed = {**lake.add_of(first), "partitionValues": {}}
+    lake.commit([{"remove": lake.remove_of(first)}, {"add": unnamed}])
+    assert lake.table.commit(plan_all(lake.table)).conflicts == ()
+    (added,) = all_of(last_commit(lake), "add")
+    assert added["partitionValues"] == {"part": None}
+    assert [row[:2] for row in lake.rows()] == [(one, None) for one in range(4)]
