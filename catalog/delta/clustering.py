@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -50,6 +51,11 @@ def wanted_order(state: TableState, schema: pa.Schema) -> tuple[SortField, ...]:
     return tuple(SortField(_id_of(schema, path), path) for path in clustering_columns(state))
 
 
+def cube_id(commit_id: str, paths: Sequence[str]) -> str:
+    """Name the cube that a commit makes of some files: however often it is tried, the same."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, "\n".join((commit_id, *paths))))
+
+
 def cube_marks(head: TableState, curve: Curve | None, *, cube_id: str) -> dict[str, Any]:
     """Return what marks an added file as clustered; nothing unless it is as the table wants it.
 
@@ -62,7 +68,7 @@ def cube_marks(head: TableState, curve: Curve | None, *, cube_id: str) -> dict[s
         return {}
     tags = {
         CUBE_TAG: cube_id,
-        "ZCUBE_ZORDER_BY": _json(_names(head, curve)),
+        "ZCUBE_ZORDER_BY": _spelled(head, curve),
         "ZCUBE_ZORDER_CURVE": curve.kind,
     }
     return {"tags": tags, "clusteringProvider": _PROVIDER}
@@ -70,12 +76,10 @@ def cube_marks(head: TableState, curve: Curve | None, *, cube_id: str) -> dict[s
 
 def order_parameters(head: TableState, curve: Curve | None) -> Mapping[str, str]:
     """Return how a commit says what its files were ordered by."""
-    names = _json([] if curve is None else _names(head, curve))
-    is_clustered = curve is not None and _is_wanted(head, curve)
-    return {
-        "zOrderBy": "[]" if is_clustered else names,
-        "clusterBy": names if is_clustered else "[]",
-    }
+    if curve is not None and _is_wanted(head, curve):
+        return {"zOrderBy": "[]", "clusterBy": _spelled(head, curve)}
+    names = [] if curve is None else [".".join(name) for name in _names(head, curve)]
+    return {"zOrderBy": _json(names), "clusterBy": "[]"}
 
 
 def _is_wanted(head: TableState, curve: Curve) -> bool:
@@ -94,11 +98,16 @@ def _text(name: Any) -> str:
     return name
 
 
-def _names(head: TableState, curve: Curve) -> list[str]:
+def _names(head: TableState, curve: Curve) -> list[Path]:
     """Return the logical names of the columns of a curve."""
     fields = json.loads(head.metadata.schema_text)["fields"]
     logical = {column.path: names for names, column in leaf_columns(fields)}
-    return [".".join(map(_quoted, logical.get(field.path, field.path))) for field in curve.fields]
+    return [logical.get(field.path, field.path) for field in curve.fields]
+
+
+def _spelled(head: TableState, curve: Curve) -> str:
+    """Return the columns of a curve as a table's clustering columns are spelled: with quotes."""
+    return _json([".".join(map(_quoted, name)) for name in _names(head, curve)])
 
 
 def _json(names: list[str]) -> str:

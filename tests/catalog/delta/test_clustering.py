@@ -39,7 +39,7 @@ def test_only_the_very_columns_of_the_table_are_marked(lake: LiquidLake) -> None
     state = lake.table.load()[1]
     turned = Curve("zorder", WANTED[::-1])
     assert cube_marks(state, turned, cube_id="x") == {}
-    assert order_parameters(state, turned)["zOrderBy"] == '["`my place`.zip","id"]'
+    assert order_parameters(state, turned)["zOrderBy"] == '["my place.zip","id"]'
     assert cube_marks(state, None, cube_id="x") == {}
 
 
