@@ -2,7 +2,8 @@
 
 Copying costs a fiftieth of encoding, but keeps row groups as small as they were. What a scan pays
 for that is decided by the bytes of a column chunk: about 5 % of its time at 150 KiB, for a single
-column a third at 80 KiB and half as much again at 40 KiB; and a footer with too many of them is slow to open whatever is read.
+column a third at 80 KiB and half as much again at 40 KiB; and a footer with too many of them is
+slow to open whatever is read.
 """
 
 from __future__ import annotations
