@@ -31,10 +31,13 @@ MIB = 1 << 20
 # Runs of a table that only teach, where the rule is looked at without its cold start.
 WARM_AFTER_ROUNDS = 1
 
+_Granted = tuple[SimulatedTask, int]
+
 HEAD = "| | U | p_oom | jobs_hit | lost_time | wastage |\n|---|---:|---:|---:|---:|---:|\n"
 HEAD_SHAPES = (
     "| table | tasks | input, MiB | peak, MiB: least / median / largest |"
-    " process, share of peaks |\n|---|---:|---:|---:|---:|\n"
+    " process, share of peaks | U | granted too much, MiB, mean | peak / grant, largest |\n"
+    "|---|---:|---:|---:|---:|---:|---:|---:|\n"
 )
 
 
@@ -60,6 +63,9 @@ class ShapeFigures:
 
     Attributes:
         process_share: Of the peaks, by duration, what the smallest task takes as well.
+        utilisation: Of first grants.
+        over_grant_bytes_mean: What they exceed the peaks by.
+        peak_of_grant_largest: Beyond 1, a first attempt was granted too little.
     """
 
     table: str
@@ -69,6 +75,9 @@ class ShapeFigures:
     peak_bytes_median: int
     peak_bytes_largest: int
     process_share: float
+    utilisation: float
+    over_grant_bytes_mean: float
+    peak_of_grant_largest: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,7 @@ def evaluate(ran: Ran, *, workers: int, seed: int = 1) -> Result:
         rules=rules,
         as_it_ran=_granted(tasks, ran.grants),
         warm=_warm(ran.jobs, seed, workers),
-        shapes=tuple(_shapes(tasks)),
+        shapes=tuple(_shapes(tasks, _first_grants(ran.jobs, workers))),
     )
 
 
@@ -124,15 +133,28 @@ def _warm(jobs: Sequence[Job], seed: int, workers: int) -> Figures:
     return replay_jobs(later, rule, seed=seed, wave_tasks=workers)
 
 
-def _shapes(tasks: Sequence[SimulatedTask]) -> list[ShapeFigures]:
-    by_table: dict[str, list[SimulatedTask]] = {}
-    for task in tasks:
-        by_table.setdefault(task.key[0], []).append(task)
+def _first_grants(jobs: Sequence[Job], workers: int) -> list[int]:
+    """Return what our rule grants the first attempt of each task, in order."""
+    rule, granted = Predicted(PRIORS), list[int]()
+    for job in jobs:
+        for start in range(0, len(job), workers):
+            wave = job[start : start + workers]
+            granted += [round(rule.rates(t.key).grant_bytes(t.base_bytes)) for t in wave]
+            for task in wave:
+                rule.learn(task)
+    return granted
+
+
+def _shapes(tasks: Sequence[SimulatedTask], grants: Sequence[int]) -> list[ShapeFigures]:
+    by_table: dict[str, list[_Granted]] = {}
+    for task, granted_bytes in zip(tasks, grants, strict=True):
+        by_table.setdefault(task.key[0], []).append((task, granted_bytes))
     least = min(task.peak_bytes for task in tasks)
     return [_shape(table, own, least) for table, own in by_table.items()]
 
 
-def _shape(table: str, tasks: Sequence[SimulatedTask], process_bytes: int) -> ShapeFigures:
+def _shape(table: str, own: Sequence[_Granted], process_bytes: int) -> ShapeFigures:
+    tasks = [task for task, _ in own]
     peaks = sorted(task.peak_bytes for task in tasks)
     useful = sum(task.peak_bytes * task.duration_seconds for task in tasks)
     seconds = sum(task.duration_seconds for task in tasks)
@@ -144,6 +166,9 @@ def _shape(table: str, tasks: Sequence[SimulatedTask], process_bytes: int) -> Sh
         peak_bytes_median=int(statistics.median(peaks)),
         peak_bytes_largest=peaks[-1],
         process_share=process_bytes * seconds / useful,
+        utilisation=useful / sum(granted * task.duration_seconds for task, granted in own),
+        over_grant_bytes_mean=statistics.fmean(granted - t.peak_bytes for t, granted in own),
+        peak_of_grant_largest=max(task.peak_bytes / granted for task, granted in own),
     )
 
 
@@ -172,7 +197,8 @@ def _shape_row(shape: ShapeFigures) -> str:
     shown = " / ".join(f"{peak / MIB:.0f}" for peak in peaks)
     return (
         f"| {shape.table} | {shape.tasks} | {shape.file_bytes_median / MIB:.1f} |"
-        f" {shown} | {shape.process_share:.2f} |\n"
+        f" {shown} | {shape.process_share:.2f} | {shape.utilisation:.2f} |"
+        f" {shape.over_grant_bytes_mean / MIB:.0f} | {shape.peak_of_grant_largest:.2f} |\n"
     )
 
 

@@ -2,9 +2,10 @@
 
 A base is what a task is expected to take: the process, which is the same for all tasks, and data.
 What is learned is y = ln(data held / data expected): the ratio varies far less than the peak, and
-the process has no part in it. Beliefs about a (table, operation) are shrunk towards those about
-the operation on all tables, so a new table is granted what the operation usually needs, and its
-first attempts replace that guess.
+the process has no part in it. What tasks of a key hold beside their data differs a little from
+the process: a line through their peaks tells by how much. Beliefs about a (table, operation) are
+shrunk towards those about the operation on all tables, so a new table is granted what the
+operation usually needs, and its first attempts replace that guess.
 
 An operation may name the version of the engine that runs it, as `rewrite@26.0`: each version is a
 key of its own, and what was known of the one before is where the next one starts.
@@ -15,6 +16,7 @@ rest of it. Rates multiply the data of a base: `mean` for the expected peak, `sp
 deviation (both for pooled admission), `grant` to cover all but the rarest attempts.
 """
 
+import functools
 import math
 import statistics
 from collections import defaultdict
@@ -28,9 +30,15 @@ from runtime.api import Key
 BASE_BYTES = 150 << 20
 """An interpreter with its libraries: the least that a task is thought to need."""
 
-PROCESS_BYTES = 32 << 20
+PROCESS_BYTES = 44 << 20
 """The part of a base that is the process: it does not grow with the data. Measured: 33 MiB in a
-worker with Arrow before its first task. What is loaded later counts as data."""
+worker with Arrow before its first task, 36 to 50 once Parquet's reader and writer are at work."""
+
+BESIDE_BYTES_MAX = 16 << 20
+"""By so much may the process of a key be another one."""
+
+MARGIN_BYTES = 12 << 20
+"""Granted beside data that is next to nothing: three deviations of what allocators keep."""
 
 DATA_SHARE_MIN = 1 / 8
 """Of a base that is hardly more than a process, so much is data."""
@@ -58,7 +66,13 @@ _WITHIN_SD, _WITHIN_WEIGHT, _SD_MIN = 0.08, 4, 0.04
 _CLIP_MADS, _MAD_TO_SD, _BETWEEN_VARIANCE_MIN = 4.0, 1.48, 0.01
 
 # What is as small as this is lost beside the process.
-_RATIO_MIN = 0.5
+_RATIO_MIN = 0.3
+
+# Deviations from the line through the peaks of a key: in MiB, and as a share of the data; and
+# those of what is held beside the data, in MiB, and of its slope, while no attempt is known.
+_LINE_SD_MIB, _LINE_SD_SHARE = 4.0, 0.1
+_BESIDE_SD_MIB, _SLOPE, _SLOPE_SD = 4.0, 0.9, 0.3
+_MIB = 1 << 20
 
 # A new version of an engine rarely moves a table's ratio by more than a fifth.
 _VERSION_VARIANCE = 0.04
@@ -73,12 +87,63 @@ class Observation(NamedTuple):
     peak_bytes: int
     base_bytes: int
 
-    @property
-    def log_ratio(self) -> float:
-        """The logarithm of the data held, by the data expected."""
+    def log_ratio(self, beside_bytes: float = 0.0) -> float:
+        """Return the logarithm of the data held, by the data expected.
+
+        Args:
+            beside_bytes: Held beside the data and the usual process.
+        """
         data = max(1.0, data_bytes(self.base_bytes))
-        held = self.peak_bytes - (self.base_bytes - data)
+        held = self.peak_bytes - (self.base_bytes - data) - beside_bytes
         return math.log(max(held / data, _RATIO_MIN))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line through peaks by their data, in MiB and without the process: weighted sums.
+
+    Attributes:
+        weight: Of all.
+        data: Sum of the data.
+        squares: Sum of its squares.
+        held: Sum of what was held.
+        products: Sum of data by what was held.
+    """
+
+    weight: float = 0.0
+    data: float = 0.0
+    squares: float = 0.0
+    held: float = 0.0
+    products: float = 0.0
+
+    def through(self, seen: Observation) -> "Line":
+        """Return the line that takes one more attempt into account."""
+        expected = data_bytes(seen.base_bytes)
+        held = (seen.peak_bytes - (seen.base_bytes - expected)) / _MIB
+        data = expected / _MIB
+        weight = 1 / (_LINE_SD_MIB**2 + (_LINE_SD_SHARE * data) ** 2)
+        return Line(
+            weight=self.weight + weight,
+            data=self.data + weight * data,
+            squares=self.squares + weight * data**2,
+            held=self.held + weight * held,
+            products=self.products + weight * data * held,
+        )
+
+    def faded(self, share: float) -> "Line":
+        """Return the line with its attempts counting as this share of what they did."""
+        sums = self.weight, self.data, self.squares, self.held, self.products
+        return Line(*(share * one for one in sums))
+
+    @property
+    def beside_bytes(self) -> float:
+        """What is held where there is no data, beside the usual process."""
+        weight = self.weight + _BESIDE_SD_MIB**-2
+        squares = self.squares + _SLOPE_SD**-2
+        products = self.products + _SLOPE * _SLOPE_SD**-2
+        determinant = weight * squares - self.data**2
+        found = (squares * self.held - self.data * products) / determinant * _MIB
+        return min(max(found, -BESIDE_BYTES_MAX), BESIDE_BYTES_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +156,7 @@ class Belief:
         variance: Variance of y.
         first_mean: Mean of y in its first wave, which is what a new table looks like.
         data_bytes: The usual data, for the weights of those to come.
+        line: Through the peaks: what is held beside the data.
     """
 
     count: float = 0.0
@@ -98,6 +164,7 @@ class Belief:
     variance: float = 0.0
     first_mean: float = 0.0
     data_bytes: float = 0.0
+    line: Line = Line()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +195,21 @@ class Rates(NamedTuple):
         spread: For its deviation.
         grant: For what covers all but the rarest attempts.
         process_bytes: The part of a base that is not multiplied.
+        beside_bytes: Held beside a base, or less than it.
+        margin_bytes: Of the grant where there is next to no data.
     """
 
     mean: float = 1.0
     spread: float = 0.0
     grant: float = 1.0
     process_bytes: int = 0
+    beside_bytes: int = 0
+    margin_bytes: int = 0
 
     def mean_bytes(self, base_bytes: float) -> float:
         """Return the expected peak for a base."""
-        return base_bytes + (self.mean - 1) * data_bytes(base_bytes, self.process_bytes)
+        data = data_bytes(base_bytes, self.process_bytes)
+        return max(0.0, base_bytes + self.beside_bytes + (self.mean - 1) * data)
 
     def spread_bytes(self, base_bytes: float) -> float:
         """Return the deviation of the peak for a base."""
@@ -145,7 +217,9 @@ class Rates(NamedTuple):
 
     def grant_bytes(self, base_bytes: float) -> float:
         """Return the grant for a base."""
-        return base_bytes + (self.grant - 1) * data_bytes(base_bytes, self.process_bytes)
+        data = data_bytes(base_bytes, self.process_bytes)
+        above = math.hypot(self.margin_bytes, (self.grant - self.mean) * data)
+        return self.mean_bytes(base_bytes) + math.copysign(above, self.grant - self.mean)
 
 
 AS_ASKED = Rates()
@@ -166,15 +240,12 @@ def learn(belief: Belief, wave: Sequence[Observation]) -> Belief:
     They are clipped to 4 deviations first: one hot key must not inflate everybody's grant. They
     count by their bytes: a one-row increment teaches nothing about a large one.
     """
-    ratios = [seen.log_ratio for seen in wave]
     data = [data_bytes(seen.base_bytes) for seen in wave]
     usual_bytes = max(belief.data_bytes, statistics.fmean(data), 1.0)
     weights = [min(1.0, max(_WEIGHT_MIN, size / usual_bytes)) for size in data]
-    middle = _median(ratios, weights)
-    mad = max(_SD_MIN, _MAD_TO_SD * _median([abs(y - middle) for y in ratios], weights))
-    reach = _CLIP_MADS * mad
-    clipped = [min(max(y, middle - reach), middle + reach) for y in ratios]
     past, added = min(belief.count, ATTEMPTS_REMEMBERED), math.fsum(weights)
+    line = _line(belief, wave, weights)
+    clipped = _clipped([seen.log_ratio(line.beside_bytes) for seen in wave], weights)
     mean = (belief.mean * past + _dot(clipped, weights)) / (past + added)
     spread = _dot([(y - mean) ** 2 for y in clipped], weights)
     return Belief(
@@ -183,7 +254,25 @@ def learn(belief: Belief, wave: Sequence[Observation]) -> Belief:
         variance=(belief.variance * past + spread) / (past + added),
         first_mean=belief.first_mean if belief.count else mean,
         data_bytes=(belief.data_bytes * past + _dot(data, weights)) / (past + added),
+        line=line,
     )
+
+
+def _line(belief: Belief, wave: Sequence[Observation], weights: Sequence[float]) -> Line:
+    """Return the line through what is remembered and a wave, its hot attempts left out."""
+    ratios = [seen.log_ratio(belief.line.beside_bytes) for seen in wave]
+    usual = _clipped(ratios, weights)
+    calm = [seen for seen, y, most in zip(wave, ratios, usual, strict=True) if y <= most]
+    is_full = belief.count >= ATTEMPTS_REMEMBERED
+    share = ATTEMPTS_REMEMBERED / (ATTEMPTS_REMEMBERED + len(wave)) if is_full else 1.0
+    return functools.reduce(Line.through, calm, belief.line.faded(share))
+
+
+def _clipped(ratios: Sequence[float], weights: Sequence[float]) -> list[float]:
+    middle = _median(ratios, weights)
+    mad = max(_SD_MIN, _MAD_TO_SD * _median([abs(y - middle) for y in ratios], weights))
+    reach = _CLIP_MADS * mad
+    return [min(max(y, middle - reach), middle + reach) for y in ratios]
 
 
 def prior(first_means: Iterable[float], known: Prior | None = None) -> Prior:
@@ -217,6 +306,8 @@ def rates(belief: Belief, prior: Prior) -> Rates:
         spread=math.exp(mean) * math.expm1(deviation),
         grant=math.exp(mean + sigmas * deviation),
         process_bytes=PROCESS_BYTES,
+        beside_bytes=round(belief.line.beside_bytes),
+        margin_bytes=MARGIN_BYTES,
     )
 
 

@@ -6,7 +6,6 @@ better where they exist.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from catalog.model import FileLayout
@@ -15,12 +14,10 @@ from compactor.planner.policy import GIB, MIB
 from compactor.planner.width import UNKNOWN_WIDTH, RowWidth
 
 # Private memory of a worker that copies: Arrow and its Parquet reader and writer loaded.
-_PROCESS_BYTES = 58 * MIB
+_PROCESS_BYTES = 44 * MIB
 # A row group is collected decoded; beside it are the pages of one column, as they were read and as
 # they are encoded, and what allocators keep; but it is often cut smaller than it may be.
 _ROW_GROUP_COPIES = 1.0
-# Share by which the decoded size of a group is off.
-_DECODED_ERROR = 0.2
 # The file that is read, up to so much of it, and a batch of its rows.
 _READ_BYTES_MAX = 8 * MIB
 _ARROW_EXPANSION = 5.3
@@ -126,22 +123,9 @@ def _transcoding_bytes(size: GroupSize, layout: FileLayout, width: RowWidth) -> 
     rows, read_bytes = max(1, size.kept_rows), size.input_bytes - size.spliced_bytes
     row_bytes = width.of(size.output_bytes / rows)
     encoded_rows = rows * read_bytes / max(1, size.input_bytes)
-    held_bytes = min(
-        layout.row_group_rows_max * row_bytes,
-        _row_group_bytes(encoded_rows * row_bytes, layout.row_group_size_bytes),
-    )
+    row_group_rows = min(encoded_rows, layout.row_group_rows_max)
+    held_bytes = min(row_group_rows * row_bytes, layout.row_group_size_bytes)
     return _PROCESS_BYTES + _ROW_GROUP_COPIES * held_bytes + min(read_bytes, _READ_BYTES_MAX)
-
-
-def _row_group_bytes(decoded_bytes: float, limit_bytes: int) -> float:
-    """Return the decoded size of a row group: rows that are too many for one are divided evenly.
-
-    How many pieces that makes is not sure where their size is an estimate: the worst is assumed.
-    """
-    if decoded_bytes <= limit_bytes * (1 + _DECODED_ERROR):
-        return min(decoded_bytes, limit_bytes)
-    sizes = (decoded_bytes * (1 + error) for error in (-_DECODED_ERROR, 0, _DECODED_ERROR))
-    return max(size / math.ceil(size / limit_bytes) for size in sizes)
 
 
 def _requests(size: GroupSize) -> int:

@@ -16,6 +16,8 @@ SHARE_MIN = 0.9
 SHARE_MAX = 1.8
 # A file is ended rather than filled up by a row group of less than this share of its size.
 _TAIL_SHARE = 0.04
+# The last row group of a file has at least so much of the size of the others.
+_TAIL_ROW_GROUP_SHARE = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,18 @@ def row_group_bytes(
     if total > target_bytes and not measured:
         # One row group must not overfill the file before the ratio is known.
         return max(1.0, min(limit_bytes, room / 2))
-    pieces = math.ceil(room / limit_bytes)
-    if count == 1 and pieces <= 1:
+    if count == 1 and room <= limit_bytes:
         return limit_bytes
-    return max(1.0, room / max(1, pieces))
+    return max(1.0, _without_tail(room, limit_bytes))
+
+
+def _without_tail(room_bytes: float, limit_bytes: int) -> float:
+    """Return the size of the next row group: the limit, but what is left of a file is not tiny.
+
+    Row groups of even size would make what a worker holds jump between the limit and half of it,
+    by what nobody knows before the rows are read.
+    """
+    tail_bytes = _TAIL_ROW_GROUP_SHARE * limit_bytes
+    if room_bytes >= limit_bytes + tail_bytes:
+        return limit_bytes
+    return room_bytes if room_bytes <= limit_bytes else room_bytes - tail_bytes

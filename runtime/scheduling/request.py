@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from runtime.api import Key
-from runtime.predictor import DATA_SHARE_MIN, GRANT_SIGMAS, Rates, data_bytes
+from runtime.predictor import DATA_SHARE_MIN, GRANT_SIGMAS, Rates
 
 POOL_SIGMAS = GRANT_SIGMAS
 """Deviations of the pooled sum that a node keeps free: as safe as a single grant is."""
@@ -82,10 +82,9 @@ def need(cpus: int, base_bytes: float, *, rates: Rates, cap_bytes: int) -> Need:
 
     What is predicted to need more than the largest node gets all of it, to fail there or not.
     """
-    data = data_bytes(base_bytes, rates.process_bytes)
-    mean_bytes = math.ceil(base_bytes + (rates.mean - 1) * data)
-    spread_bytes = math.ceil(rates.spread * data)
-    granted_bytes = min(math.ceil(base_bytes + (rates.grant - 1) * data), cap_bytes)
+    mean_bytes = math.ceil(rates.mean_bytes(base_bytes))
+    spread_bytes = math.ceil(rates.spread_bytes(base_bytes))
+    granted_bytes = min(math.ceil(rates.grant_bytes(base_bytes)), cap_bytes)
     if mean_bytes + POOL_SIGMAS * spread_bytes + 1 > cap_bytes:
         mean_bytes, spread_bytes = _capped(mean_bytes, spread_bytes, cap_bytes)
     return Need(cpus, mean_bytes, spread_bytes, granted_bytes)
@@ -106,6 +105,7 @@ def base_limit(rates: Rates, room_bytes: int, variance: int) -> float:
     A base is a process and data, or data by a fixed share where it is small.
     """
     process_bytes, share = rates.process_bytes, DATA_SHARE_MIN
+    room_bytes -= rates.beside_bytes
     if not process_bytes:
         return _data_limit(rates, room_bytes, variance)
     small = Rates(1 + share * (rates.mean - 1), share * rates.spread)

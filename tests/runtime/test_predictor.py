@@ -32,7 +32,7 @@ def test_a_cold_key_is_granted_what_is_usual():
     cold = predict(Belief(), Prior(), GIB)
     # ln 2 between tables, sd sqrt(.25 + .08 ** 2), 2.5 of them.
     assert cold.granted_bytes == pytest.approx(
-        PROCESS_BYTES + DATA * 2 * math.exp(2.5 * math.sqrt(0.2564)), rel=1e-6
+        PROCESS_BYTES + DATA * 2 * math.exp(2.5 * math.sqrt(0.2564)), rel=1e-5
     )
     assert cold.predicted_bytes == pytest.approx(
         PROCESS_BYTES + DATA * 2 * math.exp(0.2564 / 2), rel=1e-6
@@ -49,6 +49,32 @@ def test_the_process_is_not_multiplied():
         prediction = predictor.predict(("t", "rewrite"), PROCESS_BYTES + data * mib)
         assert prediction.predicted_bytes == pytest.approx(PROCESS_BYTES + 2 * data * mib, rel=0.03)
         assert prediction.granted_bytes < PROCESS_BYTES + 3.1 * data * mib
+
+
+@pytest.mark.parametrize("beside", [-8, 8])
+def test_what_is_held_beside_the_data_is_learned(beside):
+    """A key whose worker has loaded more than others, or less."""
+    predictor, mib = Predictor({"rewrite": Prior(0.0, 0.02)}), 1 << 20
+    for data in (10, 20, 40, 80) * 10:
+        base = PROCESS_BYTES + data * mib
+        seen = Observation(base + beside * mib, base)
+        granted = predictor.predict(("t", "rewrite"), base).granted_bytes
+        predictor.observe(("t", "rewrite"), seen)
+    assert predictor.rates(("t", "rewrite")).beside_bytes / mib == pytest.approx(beside, abs=2)
+    assert seen.peak_bytes < granted < seen.peak_bytes + 40 * mib
+
+
+def test_a_line_forgets():
+    mib = 1 << 20
+    wave = [
+        Observation(PROCESS_BYTES + 2 * mib * size, PROCESS_BYTES + mib * size)
+        for size in (20, 30, 40, 50, 60, 70, 80, 90)
+    ]
+    belief = Belief()
+    for _ in range(100):
+        belief = learn(belief, wave)
+    assert belief.line.weight < 1.1 * ATTEMPTS_REMEMBERED / 16
+    assert abs(belief.line.beside_bytes) < 4 * mib
 
 
 @given(st.integers(0, 1 << 40), st.integers(0, 1 << 40))
@@ -83,8 +109,9 @@ def test_the_variance_of_a_key_shows_in_its_grant():
 def test_an_outlier_is_clipped():
     calm = learn(Belief(), wave([0.0] * 15 + [0.16]))
     hot = learn(Belief(), wave([0.0] * 15 + [5.0]))
-    assert hot.mean == pytest.approx(calm.mean)
-    assert hot.variance == pytest.approx(calm.variance)
+    assert hot.mean == pytest.approx(calm.mean, abs=1e-3)
+    assert hot.variance == pytest.approx(calm.variance, abs=1e-3)
+    assert abs(hot.line.beside_bytes) < 1 << 20
 
 
 def test_a_change_is_believed_after_about_as_many_attempts_as_are_remembered():
@@ -146,7 +173,7 @@ def test_any_history_gives_finite_rates(waves):
     predictor = Predictor()
     for some in waves:
         predictor.learn(("t", "x"), some)
-    mean, spread, grant, _ = predictor.rates(("t", "x"))
+    mean, spread, grant, *_ = predictor.rates(("t", "x"))
     assert 0 < mean < math.inf
     assert 0 <= spread < math.inf
     assert 0 < grant < math.inf
@@ -180,4 +207,4 @@ def test_a_new_engine_starts_from_what_the_one_before_needed():
 
 
 def test_without_a_key_a_base_is_taken_at_its_word():
-    assert Predictor().rates(None) == (1.0, 0.0, 1.0, 0)
+    assert Predictor().rates(None) == (1.0, 0.0, 1.0, 0, 0, 0)

@@ -59,8 +59,7 @@ def test_copying_is_far_cheaper() -> None:
     (spliced,) = planned(files, Policy()).groups
     (encoded,) = planned(files, Policy(effort=Effort.DEEP)).groups
     assert spliced.price.cpu_seconds_estimate < encoded.price.cpu_seconds_estimate / 10
-    # Footers may tell another story than sizes do.
-    assert spliced.price.memory_bytes_estimate == encoded.price.memory_bytes_estimate
+    assert spliced.price.memory_bytes_estimate < encoded.price.memory_bytes_estimate / 3
 
 
 def test_deletes_touch_row_groups() -> None:
