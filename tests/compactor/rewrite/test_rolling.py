@@ -73,6 +73,17 @@ def test_files_are_near_the_target_and_none_is_small(
         assert len(files) <= 2
 
 
+@given(st.floats(0.05, 20))
+def test_row_groups_are_as_large_as_can_be_and_none_is_tiny(row_groups: float) -> None:
+    limit = 128 * MIB
+    stored = row_groups * limit / 4
+    _, groups = simulate(
+        stored, target=1 << 40, written_per_stored=1.0, decoded_per_stored=4.0, limit=limit
+    )
+    assert max(groups) >= min(row_groups, 0.874) * limit
+    assert min(groups) >= min(row_groups, 0.124) * limit
+
+
 @given(st.floats(SHARE_MAX, 10_000))
 def test_even_files_are_within_the_share(targets: float) -> None:
     count = file_count(targets * MIB, MIB)
