@@ -81,7 +81,9 @@ class LocalRuntime(Runtime):
         wanted = required(memory, cpus, returns, key=key)
         self._check(wanted, self._total)
         segments = [None] if returns is None else range(returns)
-        refs = tuple(LocalRef[Any](next(self._ids), segment) for segment in segments)
+        refs = tuple(
+            LocalRef[Any](next(self._ids), segment, owner=self._session) for segment in segments
+        )
         self._post(
             LocalTask(
                 refs=refs,
@@ -101,7 +103,7 @@ class LocalRuntime(Runtime):
     def put(self, value: T) -> Ref[T]:
         """See `Runtime.put`."""
         self._check(_NOTHING, self._total)
-        ref: LocalRef[T] = LocalRef(next(self._ids))
+        ref: LocalRef[T] = LocalRef(next(self._ids), owner=self._session)
         stored = self._pack(value, what="the value")
         ref.hold(stored.packed, stored.file)
         self._dispatcher.objects.require_room(self._total.memory_bytes)
@@ -110,7 +112,7 @@ class LocalRuntime(Runtime):
 
     def get(self, refs: Any, timeout_seconds: float | None = None) -> Any:
         """See `Runtime.get`."""
-        wanted = [_own(refs)] if isinstance(refs, Ref) else [_own(ref) for ref in refs]
+        wanted = [self._own(refs)] if isinstance(refs, Ref) else [self._own(ref) for ref in refs]
         if not wait_for(wanted, len(wanted), timeout_seconds):
             pending = sum(not ref.has_ended for ref in wanted)
             raise TimeoutError(f"{pending} of {len(wanted)} tasks have not ended in time")
@@ -121,9 +123,9 @@ class LocalRuntime(Runtime):
         self, refs: Sequence[Ref[T]], count: int = 1, timeout_seconds: float | None = None
     ) -> tuple[list[Ref[T]], list[Ref[T]]]:
         """See `Runtime.wait`."""
-        wanted = [_own(ref) for ref in refs]
+        wanted = [self._own(ref) for ref in refs]
         wait_for(wanted, min(count, len(wanted)), timeout_seconds)
-        return parted(refs, lambda ref: _own(ref).has_ended)
+        return parted(refs, lambda ref: self._own(ref).has_ended)
 
     def actor(self, cls: Callable[..., object], *args: object, memory: int | None = None) -> Actor:
         """See `Runtime.actor`."""
@@ -138,7 +140,7 @@ class LocalRuntime(Runtime):
     def call_actor(self, state: ActorState, method: str, args: Sequence[object]) -> Ref[object]:
         """Queue a call of an actor of this runtime."""
         self._check(_NOTHING, self._total)
-        ref: LocalRef[object] = LocalRef(next(self._ids))
+        ref: LocalRef[object] = LocalRef(next(self._ids), owner=self._session)
         self._post(self._call(state, ref, in_worker.call, [method, *args]))
         return ref
 
@@ -167,7 +169,7 @@ class LocalRuntime(Runtime):
 
     def cancel(self, ref: Ref[object]) -> bool:
         """See `Runtime.cancel`; returns when the task is sure not to run any more."""
-        wanted = _own(ref)
+        wanted = self._own(ref)
         task = wanted.task
         if task is None or wanted.has_ended:
             return False
@@ -177,7 +179,7 @@ class LocalRuntime(Runtime):
 
     def profile(self, ref: Ref[object]) -> Profile | None:
         """See `Runtime.profile`."""
-        return _own(ref).profile
+        return self._own(ref).profile
 
     def stats(self) -> Stats:
         """See `Runtime.stats`."""
@@ -191,6 +193,12 @@ class LocalRuntime(Runtime):
         self._session.close()
         self._is_closed = True
         atexit.unregister(self.shutdown)
+
+    def _own(self, ref: Ref[T]) -> LocalRef[T]:
+        found: LocalRef[T] = own(ref, LocalRef)
+        if found.owner is not self._session:
+            raise TypeError(f"{ref!r} was not made by this runtime")
+        return found
 
     def _check(self, request: Resources, node: Resources) -> None:
         if self._is_closed:
@@ -211,9 +219,9 @@ class LocalRuntime(Runtime):
 
     def _argument(self, arg: object) -> Input:
         if isinstance(arg, Ref):
-            return RefArgument(_own(arg))
+            return RefArgument(self._own(arg))
         if isinstance(arg, Gather):
-            return Gathered([_own(ref) for ref in arg.refs], arg.segment, frees=arg.frees)
+            return Gathered([self._own(ref) for ref in arg.refs], arg.segment, frees=arg.frees)
         return self._pack(arg, what=f"an argument of type {type(arg).__qualname__}")
 
     def _ship(self, fn: Callable[..., object]) -> ShippedFunction:
@@ -243,7 +251,3 @@ class _LocalActor:
     def stop(self) -> None:
         """See `Actor.stop`."""
         self._runtime.stop_actor(self._state)
-
-
-def _own(ref: Ref[T]) -> LocalRef[T]:
-    return own(ref, LocalRef)

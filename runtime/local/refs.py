@@ -20,8 +20,8 @@ T = TypeVar("T")
 class LocalRef(Ref[T]):
     """A value in the pipe's or the store's form, or why there is none.
 
-    `dependents` and `task` belong to the dispatcher's thread; the rest is written once, by
-    `settle`, before `has_ended` is.
+    `owner` is the session of the runtime that handed it out; `dependents` and `task` belong to
+    the dispatcher's thread; the rest is written once, by `settle`, before `has_ended` is.
     """
 
     __slots__ = (
@@ -31,13 +31,21 @@ class LocalRef(Ref[T]):
         "failure",
         "file",
         "has_ended",
+        "owner",
         "packed",
         "task",
         "waiters",
     )
 
-    def __init__(self, id: int, segment: int | None = None) -> None:  # noqa: A002 - as in Ref
+    def __init__(
+        self,
+        id: int,  # noqa: A002 - as in Ref
+        segment: int | None = None,
+        *,
+        owner: object = None,
+    ) -> None:
         super().__init__(id)
+        self.owner = owner
         self.has_ended = False
         self.packed: Packed | None = None
         self.file: SharedFile | None = None

@@ -168,6 +168,17 @@ class TestObjects:
         assert profile.anonymous_peak_bytes < 100 * MIB
         assert profile.hwm_bytes > 128 * MIB
 
+    def test_are_those_of_one_runtime(self, rt):
+        with runtime.connect("local", workers=1) as other:
+            refs = [other.put(1), other.submit(abs, -1)]
+            for ref in refs:
+                for use in (rt.get, rt.cancel, rt.profile, lambda ref: rt.submit(abs, ref)):
+                    with pytest.raises(TypeError, match="was not made by this runtime"):
+                        use(ref)
+                with pytest.raises(TypeError, match="was not made by this runtime"):
+                    rt.wait([ref])
+            assert other.get(refs) == [1, 1]
+
     def test_hold_no_descriptors(self, rt):
         refs = [rt.put(tasks.make_table(20_000)) for _ in range(50)]
         before = len(list(Path("/proc/self/fd").iterdir()))
