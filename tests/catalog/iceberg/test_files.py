@@ -286,7 +286,13 @@ def test_identity_values_become_scalars_of_their_columns(tmp_path: Path, is_null
     gone = SpecField(2001, "g", 99, "identity", "")
     spec = Spec(4, (*fields, bucket, gone))
     files = IcebergFiles(
-        files.storage, files.schema, files.layout, files.confinement, files.placement, (spec,)
+        files.storage,
+        files.schema,
+        files.layout,
+        files.confinement,
+        files.placement,
+        (spec,),
+        4,
     )
     key = encode_key(4, [*values.values(), 3, "dropped"])
     found = files.fillings(FileSlice("p", 1, 1, key, 1, ()))
@@ -338,7 +344,7 @@ def test_only_the_files_asked_for_are_looked_up(tmp_path: Path) -> None:
     part = inventory.take(np.array([paths.index(two.file_path)]))
     storage = files.storage.metered()
     asked = IcebergFiles(
-        storage, files.schema, files.layout, files.confinement, files.placement, files.specs
+        storage, files.schema, files.layout, files.confinement, files.placement, files.specs, 0
     )
 
     assert list(asked.selections(part)) == [two.file_path]
@@ -445,6 +451,7 @@ def test_paths_are_confined() -> None:
         Confinement((prefix,)),
         Placement(prefix.child("data"), is_hashed=False, has_partitions=True),
         (Spec(0, ()),),
+        0,
     )
 
     assert str(files.locate("s3a://bucket/t/data/x")) == "s3a://bucket/t/data/x"

@@ -275,8 +275,10 @@ def test_jobs_are_forgotten_some_time_after_their_end(
     call_json("run", "demo.web.clicks")
     assert call_json("jobs", "show", old)["job"] == old
     monkeypatch.setenv("COMPACT_STORE__HISTORY", "0.001s")
-    call_json("run", "demo.web.clicks")
-    [left] = call_json("jobs", "list")["jobs"]
+    last = call_json("run", "demo.web.clicks")["job"]
+    # Whether a job outlives its own last millisecond is nobody's matter.
+    [left] = [one for one in call_json("jobs", "list")["jobs"] if one["job"] != last]
     assert (left["table"], left["state"]) == ("demo.sales.orders", "rewriting")
-    assert call_json("run", "demo.sales.orders")["is_resumed"]
-    assert call_json("jobs", "list")["jobs"] == []
+    resumed = call_json("run", "demo.sales.orders")
+    assert resumed["is_resumed"]
+    assert {one["job"] for one in call_json("jobs", "list")["jobs"]} <= {resumed["job"]}
