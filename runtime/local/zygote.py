@@ -17,10 +17,12 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from runtime.local import worker
-from runtime.local.session import has_ended, remove_session
+from runtime.local.session import SPILL, has_ended, remove_session
 
 FORK, REAP, END = range(3)
 REQUEST = struct.Struct("<qq")
@@ -33,6 +35,8 @@ def main(fd: int, session: str, modules: Sequence[str]) -> None:
     # ^C reaches the whole group, and the driver decides. It was blocked until here.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # Temporary files of tasks go with the session: a worker that is killed removes none itself.
+    tempfile.tempdir = str(Path(session, SPILL).resolve())
     for name in modules:
         importlib.import_module(name)
     gc.collect()

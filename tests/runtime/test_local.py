@@ -3,6 +3,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -475,3 +476,18 @@ def test_an_interpreter_that_cannot_be_started_fails_the_task(
     failure = pytest.raises(runtime.Lost, match="no worker could be started")
     with runtime.connect("local", workers=1) as rt, failure:
         rt.get(rt.submit(abs, -1, retry=runtime.Retry(1)), 20)
+
+
+def leave_a_temporary_file() -> str:
+    descriptor, path = tempfile.mkstemp()
+    os.close(descriptor)
+    return path
+
+
+def test_temporary_files_of_tasks_go_with_the_session(tmp_path: Path) -> None:
+    with runtime.connect("local", workers=1, spill_directory=tmp_path) as rt:
+        path = Path(rt.get(rt.submit(leave_a_temporary_file)))
+        assert path.is_relative_to(tmp_path)
+        assert path.exists()
+
+    assert list(tmp_path.iterdir()) == []
