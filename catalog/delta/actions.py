@@ -299,8 +299,8 @@ def _names(value: object) -> frozenset[str] | None:
     return frozenset(map(_text, value)) if isinstance(value, list) else None
 
 
-def _pairs(value: object) -> list[tuple[Any, Any]]:
+def _pairs(value: Any) -> list[tuple[Any, Any]]:
     """Return the entries of a map, also as Arrow hands it out: a list of pairs."""
     if value is None:
         return []
-    return list(value.items()) if isinstance(value, Mapping) else list(value)  # type: ignore[call-overload]
+    return list(value.items()) if isinstance(value, Mapping) else list(value)

@@ -161,7 +161,7 @@ class Composition:
             is_completing = True
             self._complete(upload_id, sent)
             self._check_length()
-        except BaseException:
+        except BaseException:  # interruptions too: parts of an upload that is left cost money
             self._undo(upload_id, is_completing=is_completing)
             raise
         finally:
@@ -212,7 +212,7 @@ class Composition:
                 for one in sending:
                     if one in done:
                         one.result()
-            except BaseException:
+            except BaseException:  # interruptions too: the others must not send on
                 self._given_up.set()
                 for one in sending:
                     one.cancel()

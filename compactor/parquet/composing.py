@@ -38,7 +38,7 @@ def compose_splice(storage: Storage, plan: SplicePlan, tail: bytes, target: Loca
     try:
         check_end(storage, plan, tail, target)
         check_copies(storage, plan, target)
-    except BaseException:
+    except BaseException:  # interruptions too: nobody knows of the output yet
         with suppress(CatalogError):
             storage.delete([target])
         raise

@@ -75,7 +75,7 @@ def write_splice(storage: Storage, plan: SplicePlan, output_location: Location) 
     _write(storage, plan, tail, output_location)
     try:
         check_copies(storage, plan, output_location)
-    except BaseException:
+    except BaseException:  # interruptions too: nobody knows of the output yet
         with suppress(CatalogError):
             storage.delete([output_location])
         raise

@@ -282,8 +282,7 @@ def _joined(storage: Storage, pieces: Sequence[WrittenFile], location: Location)
     done = write_splice(storage, plan_splice(sources), location)
     try:
         storage.delete([one.location for one in pieces])
-    except BaseException:
-        # Nobody knows of the output yet.
+    except BaseException:  # interruptions too: nobody knows of the output yet
         with suppress(CatalogError):
             storage.delete([location])
         raise
@@ -299,7 +298,7 @@ class EncodedFile:
         self._row_groups: list[int] = []
         try:
             self._writer = encoding.open_writer(sink, row_group_rows=row_group_rows)
-        except BaseException:
+        except BaseException:  # interruptions too: nothing would end the output
             sink.abort()
             raise
 

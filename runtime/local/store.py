@@ -285,7 +285,7 @@ def _write_whole(segments: Sequence[Encoded], path: str) -> bytes | None:
     """Write a file, all of it or none; None where there is no room."""
     try:
         return _write(segments, path)
-    except BaseException as error:
+    except BaseException as error:  # interruptions too: half a file is no object
         Path(path).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _FULL:
             return None

@@ -115,7 +115,7 @@ def join(address: str) -> Connection:
         raise _refusal(address, error) from error
     try:
         _require_likeness()
-    except BaseException:
+    except BaseException:  # interruptions too: nobody else would end the connection
         ray.shutdown()
         raise
     return Connection(is_ours=True)

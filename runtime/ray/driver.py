@@ -258,7 +258,7 @@ def open_ray(address: str, limit: Resources, *, started: Resources, ledger: Ledg
     connection = cluster.join(place) if place else cluster.start(started)
     try:
         return RayRuntime(connection, limit, ledger)
-    except BaseException:
+    except BaseException:  # interruptions too: nobody else would end the connection
         cluster.leave(connection)
         raise
 

@@ -62,6 +62,4 @@ class Lake:
         put = refusing(
             Storage.put_if_absent, Failpoint.BATCH_ABSENT, AccessDeniedError("no commits today")
         )
-        Storage.put_if_absent = dying_after(  # type: ignore[method-assign]
-            dying_before(put, COMMIT_STAGED), COMMIT_ANSWERED
-        )
+        Storage.put_if_absent = dying_after(dying_before(put, COMMIT_STAGED), COMMIT_ANSWERED)

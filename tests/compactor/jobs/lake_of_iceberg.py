@@ -51,10 +51,10 @@ class Lake:
         return unreferenced_files(sql_catalog(self.directory).load_table("ns.t"))
 
     def arm(self) -> None:
-        MetastoreCatalog._write_metadata = staticmethod(  # type: ignore[method-assign]
+        MetastoreCatalog._write_metadata = staticmethod(
             dying_after(MetastoreCatalog._write_metadata, COMMIT_STAGED)
         )
         commit = refusing(
             SqlCatalog.commit_table, Failpoint.BATCH_ABSENT, ForbiddenError("no commits today")
         )
-        SqlCatalog.commit_table = dying_after(commit, COMMIT_ANSWERED)  # type: ignore[method-assign]
+        SqlCatalog.commit_table = dying_after(commit, COMMIT_ANSWERED)

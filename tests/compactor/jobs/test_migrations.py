@@ -96,7 +96,7 @@ def test_a_step_that_fails_leaves_the_store_as_it_was(
     old_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(connection: object) -> None:
-        migrations._to_2(connection)  # type: ignore[arg-type]
+        migrations._to_2(connection)
         raise OSError("the disk is gone")
 
     monkeypatch.setattr(migrations, "_STEPS", (fail,))
