@@ -87,16 +87,6 @@ class Health:
         return self.small_files / max(self.files, 1)
 
     @property
-    def deleted_row_ratio(self) -> float:
-        """Share of the stored rows that are deleted."""
-        return self.deleted_rows_estimate / max(self.rows, 1)
-
-    @property
-    def delete_files_per_file(self) -> float:
-        """Delete files per data file."""
-        return self.delete_files / max(self.files, 1)
-
-    @property
     def files_per_partition(self) -> float:
         """Data files per partition on average."""
         return self.files / max(self.partitions, 1)
