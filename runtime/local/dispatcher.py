@@ -58,8 +58,11 @@ class Dispatcher:
         self._sampled_seconds = 0.0
         self._is_stopped = self._is_ended = False
         self._crew: Crew | None = None
+        self._has_crew = threading.Event()
         self._thread = threading.Thread(target=self._run, name="runtime", daemon=True)
         self._thread.start()
+        # From here on the session has somebody who removes it, however this process ends.
+        self._has_crew.wait()
 
     # ------------------------------------------------------------ from other threads
 
@@ -172,7 +175,10 @@ class Dispatcher:
     def _run(self) -> None:
         # Workers inherit the mask; they unblock it once they ignore the signal.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        self._crew = crew = Crew(self._session, self._mailbox.fd)
+        try:
+            self._crew = crew = Crew(self._session, self._mailbox.fd)
+        finally:
+            self._has_crew.set()
         try:
             while not self._is_stopped:
                 self._listen(crew)
