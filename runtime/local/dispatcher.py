@@ -9,7 +9,6 @@ it (both in `placing`). Then it sits with a worker. A call of an
 actor waits for its inputs in the actor's own line.
 """
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -50,19 +49,16 @@ class Dispatcher:
     ) -> None:
         self.objects = ObjectStore(session, lambda: self.post(_nothing))
         self._total = total
-        self._session = session
         self._ids = ids
         self._mailbox = Mailbox()
         self.placing = Placing(total, ledger=ledger, objects=self.objects)
         self._account = Account(ledger)
         self._sampled_seconds = 0.0
         self._is_stopped = self._is_ended = False
-        self._crew: Crew | None = None
-        self._has_crew = threading.Event()
+        # From here on the session has somebody who removes it, however this process ends.
+        self._crew = Crew(session, self._mailbox.fd)
         self._thread = threading.Thread(target=self._run, name="runtime", daemon=True)
         self._thread.start()
-        # From here on the session has somebody who removes it, however this process ends.
-        self._has_crew.wait()
 
     # ------------------------------------------------------------ from other threads
 
@@ -77,12 +73,12 @@ class Dispatcher:
 
     def stats(self) -> Stats:
         """Return the state of this moment; numbers may be of neighbouring moments."""
-        running = 0 if self._crew is None else self._crew.running
+        running = self._crew.running
         is_ended, account = self._is_ended, self._account
         return Stats(
             total=self._total,
             granted=Resources(0, 0) if is_ended else self.placing.granted,
-            workers=0 if self._crew is None else self._crew.size,
+            workers=self._crew.size,
             queued=max(0, len(account.unended) - running),
             running=running,
             finished=account.finished,
@@ -124,7 +120,7 @@ class Dispatcher:
             return
         for part in task.parts:
             self.cancel(part)
-        seat = None if self._crew is None else self._crew.seat_of(task)
+        seat = self._crew.seat_of(task)
         if seat is not None and task is not seat.tasks[0]:
             for other in seat.take_back():
                 self.placing.add(other)
@@ -173,20 +169,14 @@ class Dispatcher:
     # ------------------------------------------------------------ the loop
 
     def _run(self) -> None:
-        # Workers inherit the mask; they unblock it once they ignore the signal.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._crew = crew = Crew(self._session, self._mailbox.fd)
-        finally:
-            self._has_crew.set()
         try:
             while not self._is_stopped:
-                self._listen(crew)
+                self._listen(self._crew)
                 self._mailbox.take()
-                self._place(crew)
-                self._sample(crew)
+                self._place(self._crew)
+                self._sample(self._crew)
         finally:
-            self._end_all(crew)
+            self._end_all(self._crew)
 
     def _listen(self, crew: Crew) -> None:
         with self._mailbox.asleep():

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from runtime.local.protocol import FUNCTIONS_MAX, Done, Hello, Inbox, Task, send
@@ -47,8 +47,6 @@ def workers_max() -> int:
 
 class Zygote:
     """The process that workers are forked from; started anew should it die.
-
-    It inherits the signal mask of the calling thread: SIGINT is blocked there.
 
     Args:
         session: The directory that it removes if this process is killed.
@@ -209,13 +207,24 @@ def _start(fd: int, session: str) -> "subprocess.Popen[bytes]":
         "PYTHONPATH": os.pathsep.join(paths),
     }
     modules = [name for name in PRELOADED if name in sys.modules]
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "runtime.local.zygote", str(fd), session, *modules],
-        stdin=subprocess.DEVNULL,
-        stdout=_standard_error(),
-        pass_fds=(fd,),
-        env=environment,
-    )
+    with _interrupts_blocked():
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "runtime.local.zygote", str(fd), session, *modules],
+            stdin=subprocess.DEVNULL,
+            stdout=_standard_error(),
+            pass_fds=(fd,),
+            env=environment,
+        )
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Have a child begin with SIGINT blocked: it unblocks the signal once it ignores it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _standard_error() -> int:
