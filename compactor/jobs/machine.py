@@ -156,7 +156,7 @@ class JobMachine:
 
     def _judge_failures(self, fact: Broke) -> Iterator[Action]:
         failures = self._count(GroupState.FAILED)
-        if fact.stops_job:
+        if fact.stops_job or self._limits.is_atomic:
             yield from self._stop(fact.error)
         elif failures > self._limits.failures_max and not self._stop_reason:
             self._stop_reason = f"{failures} groups failed, the last with: {fact.error}"
@@ -197,6 +197,8 @@ class JobMachine:
         self._move(replace(group, state=GroupState.DROPPED, reason=fact.reason))
         if group.state is GroupState.WRITTEN:
             yield self._discard(fact.group_id, group.attempt_id)
+        if self._limits.is_atomic:
+            yield from self._stop(fact.reason)
 
     def _stop(self, reason: str) -> Iterator[Action]:
         self._stop_reason = self._stop_reason or reason
@@ -221,6 +223,7 @@ class JobMachine:
         if batch:
             yield self._commit(batch)
         elif not running:
+            yield from self._abandon()
             yield self._finish()
 
     def _start_waiting(self) -> Iterator[Action]:
@@ -239,6 +242,8 @@ class JobMachine:
 
     def _next_batch(self, *, is_idle: bool) -> list[GroupProgress]:
         written = self._in(GroupState.WRITTEN)
+        if self._limits.is_atomic:
+            return written if len(written) == len(self._groups) else []
         size_bytes = sum(group.output_bytes for group in written)
         is_full = (
             len(written) >= self._limits.commit_groups_max
@@ -253,6 +258,13 @@ class JobMachine:
             self._move(replace(group, state=GroupState.COMMITTING, batch_id=batch_id))
         self._move_job(JobState.COMMITTING)
         return CommitBatch(batch_id, self._batches, tuple(group.group_id for group in batch))
+
+    def _abandon(self) -> Iterator[Discard]:
+        """Give up what is written and will not be committed, because it would be a part only."""
+        for group in self._in(GroupState.WRITTEN):
+            reason = self._stop_reason or "another group of the same changes was lost"
+            self._move(replace(group, state=GroupState.DROPPED, reason=reason))
+            yield self._discard(group.group_id, group.attempt_id)
 
     def _commit_again(self) -> Iterator[CommitAgain]:
         for batch_id in {group.batch_id: None for group in self._in(GroupState.COMMITTING)}:

@@ -109,6 +109,8 @@ class Limits:
 
     Attributes:
         batch_attempts_max: tries at the commit of the same groups before they are given up.
+        is_atomic: whether all groups are committed together or none: a merge of changes that were
+            in the table in part would be neither before nor after them.
     """
 
     attempts_max: int = 3
@@ -117,6 +119,7 @@ class Limits:
     commit_bytes_max: int = 1 << 36
     failures_max: int = 10
     batch_attempts_max: int = 3
+    is_atomic: bool = False
 
 
 # ---------------------------------------------------------------------------------------- facts

@@ -79,7 +79,10 @@ class World:
                 self.discard(attempt_id)
             case CommitBatch():
                 assert self.batch is None, "two commits at once"
-                assert len(action.group_ids) <= self.limits.commit_groups_max
+                most = len(self.machine.groups)
+                assert len(action.group_ids) <= max(
+                    self.limits.commit_groups_max, most * self.limits.is_atomic
+                )
                 assert action.batch_id not in self.truths, "a batch id was used twice"
                 self.batch = action
                 self.batches += 1
@@ -108,6 +111,9 @@ class World:
             self.truths[batch.batch_id] = None
             return
         kept = [group_id for group_id in batch.group_ids if self.random.random() < 0.8]
+        if self.limits.is_atomic:
+            assert len(batch.group_ids) == len(self.machine.groups), "a part of the changes"
+            kept = list(batch.group_ids) if self.random.random() < 0.8 else []
         dropped = tuple((gid, "conflict") for gid in batch.group_ids if gid not in kept)
         self.truths[batch.batch_id] = Settled(batch.batch_id, tuple(kept), dropped)
         self.in_table.update(self.machine.group(group_id).attempt_id for group_id in kept)
@@ -168,6 +174,7 @@ limits = st.builds(
     commit_groups_max=st.integers(1, 6),
     commit_bytes_max=st.integers(1, 500),
     failures_max=st.integers(0, 4),
+    is_atomic=st.booleans(),
 )
 
 
@@ -197,6 +204,7 @@ def judge(world: World, end: Finish) -> None:
     assert max(world.in_table.values(), default=1) == 1, "committed twice"
     assert {group.attempt_id for group in committed} == set(world.in_table)
     assert set(world.files) == set(world.in_table), "files were left behind"
+    assert not world.limits.is_atomic or len(committed) in (0, len(world.machine.groups))
     if len(committed) == len(world.machine.groups):
         assert end.status is JobState.SUCCEEDED
     else:
@@ -233,6 +241,19 @@ def test_too_many_failures_end_the_job_early() -> None:
         JobState.FAILED, "2 groups failed, the last with: corrupt-table: bad page"
     )
     assert machine.group("g5").state is GroupState.WAITING
+
+
+def test_one_failed_group_ends_a_merge_and_what_is_written_of_it_is_discarded() -> None:
+    machine, _ = begun(3, Limits(in_flight_max=2, is_atomic=True, commit_groups_max=1))
+    assert machine.handle(Written("g0", "job-g0-1", 10)) == [Start("g2", "job-g2-1", 1)]
+    actions = machine.handle(Broke("g1", "job-g1-1", "bad page", is_retryable=False))
+    assert actions == [Cancel("job-g2-1"), Discard("g1", "job-g1-1")]
+    actions = machine.handle(Broke("g2", "job-g2-1", "cancelled", is_retryable=True))
+    assert actions == [
+        Discard("g2", "job-g2-1"),
+        Discard("g0", "job-g0-1"),
+        Finish(JobState.FAILED, "bad page"),
+    ]
 
 
 def test_a_full_disk_stops_everything_at_once() -> None:
