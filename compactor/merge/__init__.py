@@ -1,7 +1,7 @@
 """Change data merged into keyed tables: what changed, where it is stored, and what it becomes.
 
 The way of a merge, each step a module: `sources` and `changes` read (by `rules`, `kinds` and
-`conforming`), `deletes` and `latest` leave one change per key (`keys`), `finding` looks for the
+`conforming`), `deletes` and `latest` leave one change per key (`keys`, `index`), `finding` looks for the
 stored rows (`bounds`, `routing`, `filtering`, `matching`), `outcome` settles what goes and what
 comes, `completing` makes whole rows, `tasks` divides them by partition, `group` writes.
 """

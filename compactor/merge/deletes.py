@@ -25,7 +25,8 @@ from compactor.merge.changes import (
     together,
 )
 from compactor.merge.conforming import conformed
-from compactor.merge.keys import Flags, KeyIndex, Keys, grouped, keys_of
+from compactor.merge.index import KeyIndex, last_of_each
+from compactor.merge.keys import Flags, Keys, keys_of
 from compactor.merge.kinds import DELETE
 from compactor.merge.rules import MergeRules, Mode, check_columns
 
@@ -133,8 +134,7 @@ def _hits(changes: ChangeSet, deletes: KeyedDeletes) -> Flags:
     ranks_of_changes, ranks_of_deletes = ranks[: len(changes)], ranks[len(changes) :]
     in_turn = np.argsort(ranks_of_deletes)
     keys = deletes.keys().take(in_turn)
-    groups = grouped(keys)
-    last = groups.rows[groups.ends]
+    last = last_of_each(keys)
     found = KeyIndex(keys.take(last)).find(changes.keys(deletes.columns))
     is_hit: Flags = found >= 0
     is_hit[is_hit] = ranks_of_changes[is_hit] < ranks_of_deletes[in_turn][last][found[is_hit]]

@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from compactor.rewrite.cluster.comparable import Comparable, comparable
-from compactor.rewrite.cluster.permutation import Key, sort_permutation
 from compactor.rewrite.fingerprint import Hashes, combine, hash_array, mix
 
 Rows = npt.NDArray[np.int64]
@@ -58,8 +57,12 @@ class Keys:
         found: Flags = self.hashes[rows] == other.hashes[other_rows]
         if self.is_exact and other.is_exact:
             return found
+        places = np.flatnonzero(found)
+        rows, other_rows = rows[places], other_rows[places]
+        is_same = np.ones(len(places), np.bool_)
         for left, right in zip(self.columns, other.columns, strict=True):
-            found &= equal_values(left.take(rows), right.take(other_rows))
+            is_same &= equal_values(left.take(rows), right.take(other_rows))
+        found[places] = is_same
         return found
 
 
@@ -129,79 +132,3 @@ def equal_values(left: Comparable, right: Comparable) -> Flags:
 
 def _nulls(column: Comparable) -> Flags:
     return np.zeros(len(column), np.bool_) if column.is_null is None else column.is_null
-
-
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """Rows put together by their keys.
-
-    Attributes:
-        rows: all rows, those of one key next to each other and in their order.
-        starts: where in `rows` each key begins.
-    """
-
-    rows: Rows
-    starts: Rows
-
-    @property
-    def ends(self) -> Rows:
-        """Where in `rows` the last row of each key is."""
-        return np.append(self.starts, len(self.rows))[1:] - 1
-
-
-def grouped(keys: Keys) -> Groups:
-    """Put rows of the same key together."""
-    if not len(keys):
-        return Groups(np.empty(0, np.int64), np.empty(0, np.int64))
-    by_hash = Key(Comparable(keys.hashes, None, None))
-    rows = sort_permutation([by_hash])
-    hashes = keys.hashes[rows]
-    places = np.flatnonzero(hashes[1:] == hashes[:-1])
-    is_same = np.ones(len(places), np.bool_)
-    if not keys.is_exact:
-        is_same = keys.equal(rows[places], keys, rows[places + 1])
-    if not is_same.all():
-        # Different keys of one hash may lie mixed: what was compared says nothing of the others.
-        rows = sort_permutation([by_hash, *(Key(_without_noise(one)) for one in keys.columns)])
-        places = np.arange(len(rows) - 1)
-        is_same = keys.equal(rows[places], keys, rows[places + 1])
-    is_first = np.ones(len(rows), np.bool_)
-    is_first[places[is_same] + 1] = False
-    return Groups(rows, np.flatnonzero(is_first))
-
-
-def _without_noise(column: Comparable) -> Comparable:
-    """Return texts of which nulls have no bytes, so that nulls are tied."""
-    if column.texts is None or column.is_null is None:
-        return column
-    return Comparable(None, pc.fill_null(column.texts, b""), column.is_null)
-
-
-class KeyIndex:
-    """Finds rows by their keys."""
-
-    def __init__(self, keys: Keys) -> None:
-        """Prepare to look among `keys`, each of which is there once."""
-        self._order = sort_permutation([Key(Comparable(keys.hashes, None, None))])
-        self._keys = keys
-        self._hashes = keys.hashes[self._order]
-        # About eight places for each key: what finds none there need not be searched for.
-        self._shift = np.uint64(64 - min(26, max(8, (8 * len(keys)).bit_length())))
-        self._is_taken = np.zeros(1 << (64 - int(self._shift)), np.bool_)
-        self._is_taken[self._hashes >> self._shift] = True
-
-    def find(self, keys: Keys) -> Rows:
-        """Return, for each of some other keys, which row has it; -1 where none has."""
-        found = np.full(len(keys), -1, np.int64)
-        rows = np.flatnonzero(self._is_taken[keys.hashes >> self._shift])
-        places = np.searchsorted(self._hashes, keys.hashes[rows])
-        while len(rows):
-            inside = places < len(self._hashes)
-            rows, places = rows[inside], places[inside]
-            agree = self._hashes[places] == keys.hashes[rows]
-            rows, places = rows[agree], places[agree]
-            candidates = self._order[places]
-            is_same = keys.equal(rows, self._keys, candidates)
-            found[rows[is_same]] = candidates[is_same]
-            rows, places = rows[~is_same], places[~is_same] + 1
-        return found

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import SHAPE, ChangeSet, in_order
-from compactor.merge.keys import Flags, Groups, Rows, grouped
+from compactor.merge.index import Groups, grouped, last_of_each
+from compactor.merge.keys import Flags, Rows
 from compactor.merge.kinds import DELETE
 from compactor.merge.rules import MergeRules, Mode
 
@@ -41,12 +42,15 @@ def latest(changes: ChangeSet, rules: MergeRules, schema: pa.Schema) -> ChangeSe
         changes = changes.take(order)
     if rules.mode is Mode.APPEND or not len(changes):
         return changes
-    groups = grouped(changes.keys(rules.key))
-    last = groups.rows[groups.ends]
-    newest = np.argsort(last)
-    found = changes if len(last) == len(changes) else changes.take(last[newest])
-    if not changes.is_partial or len(last) == len(changes):
+    keys = changes.keys(rules.key)
+    last = last_of_each(keys)
+    if len(last) == len(changes):
+        return changes
+    found = changes.take(last)
+    if not changes.is_partial:
         return found
+    groups = grouped(keys)
+    newest = np.argsort(groups.rows[groups.ends])
     return _completed(changes, groups, found, newest=newest, schema=schema)
 
 

@@ -10,14 +10,13 @@ import pyarrow as pa
 
 from compactor.merge.changes import ORDER_BY, ChangeSet
 from compactor.merge.deletes import KeyedDeletes
+from compactor.merge.index import KeyIndex, last_of_each
 from compactor.merge.keys import (
     Flags,
-    KeyIndex,
     Keys,
     Rows,
     comparable_key,
     equal_values,
-    grouped,
     keys_of,
     whole,
 )
@@ -109,8 +108,7 @@ def _is_key(deletes: KeyedDeletes, rules: MergeRules) -> bool:
 
 
 def _once(keys: Keys) -> Keys:
-    groups = grouped(keys)
-    return keys.take(groups.rows[groups.starts])
+    return keys.take(last_of_each(keys))
 
 
 def _is_greater(left: pa.Array, right: pa.Array) -> Flags:

@@ -175,6 +175,9 @@ def _hash_bytes(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> 
     # A word begins at every byte.
     words = np.ndarray(len(data) + 1, "<u8", padded, strides=(1,))
     starts = offsets[:-1]
+    length = int(lengths[0]) if len(lengths) else 0
+    if 0 < length <= _STEPPED_BYTES_MAX and (lengths == length).all():
+        return _hash_alike(words, length, rows=len(lengths))
     hashes = lengths.astype(np.uint64) * _GOLDEN + _BYTES
     hashes = mix(hashes ^ _word(words, starts, lengths))
     stepped = np.minimum(lengths, _STEPPED_BYTES_MAX)
@@ -188,6 +191,21 @@ def _hash_bytes(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> 
         rest = data[starts[row] + _STEPPED_BYTES_MAX : offsets[row + 1]]
         digest = hashlib.blake2b(rest.tobytes(), digest_size=_WORD_BYTES).digest()
         hashes[row] ^= np.frombuffer(digest, np.uint64)[0]
+    return hashes
+
+
+def _hash_alike(words: Hashes, length: int, *, rows: int) -> Hashes:
+    """Return the same for stretches of one length, one behind the other, a block at a time."""
+    hashes = np.full(rows, length, np.uint64) * _GOLDEN + _BYTES
+    for first in range(0, rows, _ROWS_MAX):
+        found = hashes[first : first + _ROWS_MAX]
+        begin, end = first * length, (first + len(found) - 1) * length + 1
+        for done in range(0, length, _WORD_BYTES):
+            # Copied before anything else: arithmetic on words that are not aligned is slow.
+            word = words[begin + done : end + done : length].copy()
+            word &= _WORD_MASKS[min(length - done, _WORD_BYTES)]
+            found = mix(np.bitwise_xor(found, word, out=word))
+        hashes[first : first + _ROWS_MAX] = found
     return hashes
 
 

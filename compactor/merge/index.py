@@ -1,0 +1,144 @@
+"""Rows found by their keys: the last row of each key, rows put together, rows of other tables.
+
+All by tables of row numbers, whole columns at a time: the upper bits of a hash name a slot, a slot
+holds one row, and whoever finds another key there goes on to the next, smaller table with other
+bits. Keys are compared by value before they count as one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from compactor.merge.keys import Flags, Keys, Rows
+from compactor.rewrite.cluster.comparable import Comparable
+from compactor.rewrite.cluster.permutation import Key, sort_permutation
+from compactor.rewrite.fingerprint import Hashes, mix
+
+# Slots per key: with four, seven of eight keys are found in the first table.
+_SLOTS_PER_KEY = 4
+_SLOT_BITS_MIN, _SLOT_BITS_MAX = 8, 28
+# Each table leaves an eighth of the rows to the next: what is left by then has one hash.
+_TABLES_MAX = 16
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_WORD_BITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Rows put together by their keys.
+
+    Attributes:
+        rows: all rows, those of one key next to each other and in their order.
+        starts: where in `rows` each key begins.
+    """
+
+    rows: Rows
+    starts: Rows
+
+    @property
+    def ends(self) -> Rows:
+        """Where in `rows` the last row of each key is."""
+        return np.append(self.starts, len(self.rows))[1:] - 1
+
+
+def last_alike(keys: Keys) -> Rows:
+    """Return for each row the last one that has its key: itself where there is no later one."""
+    found = np.empty(len(keys), np.int64)
+    rows, hashes = np.arange(len(keys)), keys.hashes
+    for _ in range(_TABLES_MAX):
+        if not len(rows):
+            return found
+        slots = _slots(hashes, _slot_bits(len(rows)))
+        # Of several rows that are put into one slot, the last one stays.
+        last = _table(slots, rows, _slot_bits(len(rows)))[slots]
+        is_known = last == rows
+        others = np.flatnonzero(~is_known)
+        is_known[others] = keys.equal(rows[others], keys, last[others])
+        found[rows[is_known]] = last[is_known]
+        rows, hashes = rows[~is_known], _other_bits(hashes[~is_known])
+    found[rows] = rows[_last_alike_sorted(keys.take(rows))]
+    return found
+
+
+def last_of_each(keys: Keys) -> Rows:
+    """Return the last row of each key, ascending."""
+    return np.flatnonzero(last_alike(keys) == np.arange(len(keys)))
+
+
+def grouped(keys: Keys) -> Groups:
+    """Put rows of the same key together."""
+    last = last_alike(keys)
+    rows = sort_permutation([Key(Comparable(last.astype(np.uint64), None, None))])
+    names = last[rows]
+    return Groups(rows, np.flatnonzero(np.append(-1, names[:-1]) != names))
+
+
+def _last_alike_sorted(keys: Keys) -> Rows:
+    """Return the same as `last_alike`, by comparing values alone."""
+    rows = sort_permutation([Key(_without_noise(one)) for one in keys.columns])
+    is_last = np.append(~keys.equal(rows[:-1], keys, rows[1:]), True)
+    ends = np.flatnonzero(is_last)
+    found = np.empty(len(rows), np.int64)
+    found[rows] = rows[ends[np.cumsum(is_last) - is_last]]
+    return found
+
+
+def _without_noise(column: Comparable) -> Comparable:
+    """Return texts of which nulls have no bytes, so that nulls are tied."""
+    if column.texts is None or column.is_null is None:
+        return column
+    return Comparable(None, column.texts.fill_null(b""), column.is_null)
+
+
+def _slot_bits(keys: int) -> int:
+    return min(_SLOT_BITS_MAX, max(_SLOT_BITS_MIN, (_SLOTS_PER_KEY * keys).bit_length() - 1))
+
+
+def _slots(hashes: Hashes, bits: int) -> Rows:
+    found: Rows = (hashes >> np.uint64(_WORD_BITS - bits)).view(np.int64)
+    return found
+
+
+def _table(slots: Rows, rows: Rows, bits: int) -> npt.NDArray[np.int32]:
+    """Return the last of the rows that was put into each slot; -1 where there is none."""
+    table = np.full(1 << bits, -1, np.int32)
+    table[slots] = rows
+    return table
+
+
+def _other_bits(hashes: Hashes) -> Hashes:
+    """Return other hashes of the same keys."""
+    return mix(hashes + _ODD)
+
+
+class KeyIndex:
+    """Finds rows by their keys."""
+
+    def __init__(self, keys: Keys) -> None:
+        """Prepare to look among `keys`, each of which is there once."""
+        self._keys = keys
+        self._tables: list[npt.NDArray[np.int32]] = []
+        rows, hashes = np.arange(len(keys)), keys.hashes
+        while len(rows):
+            bits = _slot_bits(len(rows))
+            slots = _slots(hashes, bits)
+            table = _table(slots, rows, bits)
+            is_left = table[slots] != rows
+            rows, hashes = rows[is_left], _other_bits(hashes[is_left])
+            self._tables.append(table)
+
+    def find(self, keys: Keys) -> Rows:
+        """Return, for each of some other keys, which row has it; -1 where none has."""
+        found = np.full(len(keys), -1, np.int64)
+        rows, hashes = np.arange(len(keys)), keys.hashes
+        for table in self._tables:
+            there = table[_slots(hashes, len(table).bit_length() - 1)]
+            is_taken: Flags = there >= 0
+            rows, there, hashes = rows[is_taken], there[is_taken], hashes[is_taken]
+            is_same = keys.equal(rows, self._keys, there)
+            found[rows[is_same]] = there[is_same]
+            rows, hashes = rows[~is_same], _other_bits(hashes[~is_same])
+        return found
