@@ -99,6 +99,12 @@ class SnapshotNotFoundError(CatalogError):
     code = "snapshot-not-found"
 
 
+class HistoryError(CatalogError):
+    """What happened to a table since is not recorded, or no longer; nothing was read."""
+
+    code = "no-history"
+
+
 class CommitConflictError(CatalogError):
     """Other writers kept winning; nothing of this commit is in the table."""
 

@@ -93,6 +93,11 @@ def expand(pattern: str, properties: Mapping[str, str] | None = None) -> list[st
     return found
 
 
+def is_path(target: str) -> bool:
+    """Tell whether a target is the path or URI of something, not a name in a catalog."""
+    return _is_path(*_split(target))
+
+
 def _split(target: str) -> tuple[str, str]:
     forced = _FORCED.fullmatch(target)
     return (forced[1], forced[2]) if forced else ("", target)

@@ -121,7 +121,7 @@ def list_segment(storage: Storage, root: Location, version: int | None = None) -
         CorruptTableError: commits are missing between others, or parts of a checkpoint are.
     """
     log = root.child(LOG_DIRECTORY)
-    return select_segment(log, _files(storage, log), version)
+    return select_segment(log, list_log(storage, log), version)
 
 
 def select_segment(
@@ -239,7 +239,8 @@ def _is_complete(parts: Sequence[LogFile]) -> bool:
     return numbers == list(range(1, int(found["parts"]) + 1))
 
 
-def _files(storage: Storage, log: Location) -> Iterator[LogFile]:
+def list_log(storage: Storage, log: Location) -> Iterator[LogFile]:
+    """Yield the files right below the directory of a log."""
     depth = len(log.segments) + 1
     for info in storage.list(log):
         if len(info.location.segments) == depth:

@@ -18,6 +18,7 @@ from catalog.delta.replay import advance_state, read_files, read_state
 from catalog.delta.schema import Columns, read_columns
 from catalog.delta.state import TableState
 from catalog.errors import SnapshotNotFoundError, UnsupportedTableError
+from catalog.history import History
 from catalog.location import Confinement, Location
 from catalog.model import Commit, CommitResult, Inventory, Snapshot
 from catalog.storage import Storage
@@ -141,6 +142,12 @@ class DeltaTable:
             partitions=columns.partitions,
             tracks_rows=tracks_rows(state.protocol, state.metadata),
         )
+
+    def history(self, watermark: str | None, *, map_function: MapFunction = map) -> History:
+        """Return what happened after a watermark; without one, all rows that are there."""
+        from catalog.delta.history import read_history  # lazy: compaction needs none
+
+        return read_history(self, watermark, map_function)
 
     def commit(self, commit: Commit) -> CommitResult:
         """Replace the slices of every rewrite that is still valid against the current version."""

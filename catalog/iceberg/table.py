@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from catalog.errors import SnapshotNotFoundError, UnsupportedTableError
+from catalog.history import History
 from catalog.iceberg.catalogs import catalog_errors
 from catalog.iceberg.files import IcebergFiles, Placement
 from catalog.iceberg.inventory import assemble
@@ -150,6 +151,12 @@ class IcebergTable:
             specs=specs(metadata),
             spec_id=metadata.default_spec_id,
         )
+
+    def history(self, watermark: str | None, *, map_function: MapFunction = map) -> History:
+        """Return what happened after a watermark; without one, all rows that are there."""
+        from catalog.iceberg.history import read_history  # lazy: compaction needs none
+
+        return read_history(self, watermark, map_function)
 
     def commit(self, commit: Commit) -> CommitResult:
         """Replace the slices of every rewrite that is still valid against the current snapshot."""

@@ -1,93 +1,134 @@
-"""Changes out of a prefix of Parquet files, each of which is merged once.
+"""Where changes come from: what every source tells, and what is asked of it.
 
-The *watermark* is the name, below the prefix, of the last file that was merged. What comes later
-in the order of names is new. So whoever writes the changes must give files names that grow, as
-names that begin with a time or a number of fixed width do; a file that appears below the watermark
-is never seen. Files that begin with `.` or `_`, at any depth, are not data.
+A source knows what is new after a *watermark*, a text that it gave out itself. What is new comes in
+*parts*, each of which any process can read by itself and in any order: where its rows stand among
+the changes is in the rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import pyarrow as pa
 
-from catalog.location import Location
-from catalog.storage import Storage
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import Source
-from compactor.rewrite.input import open_parquet
+from compactor.merge.rules import MergeRules
 
-_SUFFIX = ".parquet"
+
+class Part(Protocol):
+    """A part of the changes; can be pickled, and holds no connection."""
+
+    @property
+    def row_count(self) -> int | None:
+        """Number of changes at most; None when it is not known."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes as stored, or in memory for rows that are there."""
+        ...
+
+    @property
+    def watermark(self) -> str | None:
+        """What may be recorded once this part and all before it are merged; None: nothing yet."""
+        ...
+
+    def read(self) -> Iterator[Source]:
+        """Yield the changes piece by piece.
+
+        Raises:
+            CatalogError: they cannot be read.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeFile:
-    """A file of changes.
+class Arrivals:
+    """What a source has beyond a watermark.
 
     Attributes:
-        name: below the prefix: what watermarks are made of.
-        location: where it is.
-        size_bytes: its length.
+        schema: the columns of all parts together.
+        parts: in their order.
+        watermark: what is recorded once all of them are merged; None where there is nothing to
+            record.
+        op_column: the column that says what each change does, where the source itself says it.
     """
 
-    name: str
-    location: Location
-    size_bytes: int
+    schema: pa.Schema
+    parts: tuple[Part, ...]
+    watermark: str | None
+    op_column: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to merge."""
+        return not self.parts
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all parts together."""
+        return sum(part.size_bytes for part in self.parts)
+
+    @property
+    def row_count(self) -> int | None:
+        """Number of changes at most; None when it is not known."""
+        counts = [part.row_count for part in self.parts]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
 
 
-def new_files(storage: Storage, prefix: Location, watermark: str | None) -> list[ChangeFile]:
-    """Return the files of changes after a watermark, in the order of their names.
+class ChangeSource(Protocol):
+    """Where changes come from."""
 
-    Args:
-        storage: where they are.
-        prefix: what they are below.
-        watermark: name of the last one that was merged; None when none was.
+    @property
+    def name(self) -> str:
+        """What watermarks are recorded under: equal however the source was spelled."""
+        ...
+
+    def arrivals(self, watermark: str | None) -> Arrivals:
+        """Return what is new after a watermark; everything without one.
+
+        Raises:
+            ChangesRefusedError, HistoryError: it cannot be told.
+            CatalogError: the source cannot be read.
+        """
+        ...
+
+
+def rules_for(arrivals: Arrivals, rules: MergeRules) -> MergeRules:
+    """Return the rules that changes are read by: a feed says itself what each change does.
 
     Raises:
-        ChangesRefusedError: a file is no Parquet file by its name: its changes would be lost.
-        AccessDeniedError, StorageError: they cannot be listed.
+        ChangesRefusedError: the rules cannot be followed with a feed.
     """
-    found = [
-        ChangeFile(one.location.relative_to(prefix), one.location, one.size_bytes)
-        for one in storage.list(prefix)
-    ]
-    data = [one for one in found if not any(part[:1] in "._" for part in one.name.split("/"))]
-    new = sorted(
-        (one for one in data if watermark is None or one.name > watermark),
-        key=lambda one: one.name,
-    )
-    strange = [one.name for one in new if not one.name.endswith(_SUFFIX)]
-    if strange:
+    if arrivals.op_column is None:
+        return rules
+    if rules.op_column not in (None, arrivals.op_column):
         raise ChangesRefusedError(
-            f"{prefix} has {strange[0]!r} among the changes, which is no {_SUFFIX} file",
-            hint="Only Parquet files are read; names that begin with . or _ are passed over.",
+            f"the changes are a feed, which says in {arrivals.op_column!r} what each does:"
+            f" {rules.op_column!r} cannot say it, too"
         )
-    return new
+    if rules.is_event_time:
+        raise ChangesRefusedError(
+            "a change feed has the rows before updates as well: by event time these could win",
+            hint="Order the feed by its stream, which is the order of the table's commits.",
+        )
+    return replace(rules, op_column=arrivals.op_column)
 
 
-def read_sources(storage: Storage, files: Sequence[ChangeFile], *, stream: int) -> Iterator[Source]:
-    """Yield the changes of some files, one by one.
-
-    Args:
-        storage: where they are.
-        files: in their order.
-        stream: the stream position that they share.
+def united(schemas: Iterator[pa.Schema]) -> pa.Schema:
+    """Return the columns of several sets of changes together.
 
     Raises:
-        CorruptTableError: one is no Parquet file.
-        ObjectNotFoundError, AccessDeniedError, StorageError: one cannot be read.
+        ChangesRefusedError: a column has types that are no kin.
     """
-    for number, file in enumerate(files):
-        yield Source(_rows(storage, file), str(file.location), stream, number)
-
-
-def _rows(storage: Storage, file: ChangeFile) -> pa.Table:
-    name = str(file.location)
-    with open_parquet(storage, file.location, name=name, size_bytes=file.size_bytes) as source:
-        columns = source.file.schema_arrow.names
-        groups = range(source.metadata.num_row_groups)
-        batches = [batch for group in groups for batch in source.batches(group, columns)]
-        schema = source.file.schema_arrow
-    return pa.Table.from_batches(batches, schema=schema)
+    some = [pa.schema([one.with_nullable(True) for one in schema]) for schema in schemas]
+    try:
+        return pa.unify_schemas(some, promote_options="permissive") if some else pa.schema([])
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ChangesRefusedError(
+            f"a column of the changes has types that are no kin: {error}"
+        ) from error

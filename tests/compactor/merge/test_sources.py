@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from catalog.errors import CorruptTableError
+from catalog.errors import CorruptTableError, TableNotFoundError
 from catalog.location import Location
 from catalog.storage import Storage
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import change_set, joined
 from compactor.merge.latest import latest
 from compactor.merge.rules import MergeRules
-from compactor.merge.sources import new_files, read_sources
+from compactor.merge.source_arrow import ArrowSource
+from compactor.merge.source_files import FileSource
+from compactor.merge.source_opening import open_source
+from compactor.merge.sources import Part
 from tests.compactor.rewrite.tables import with_ids
 
 SCHEMA = with_ids(pa.schema([("k", pa.int64()), ("v", pa.string())]))
@@ -27,40 +32,71 @@ def put(directory: Path, name: str, rows: pa.Table | None = None) -> None:
     pq.write_table(pa.table({"k": [1], "v": [name]}) if rows is None else rows, path)
 
 
+def source_of(directory: Path) -> FileSource:
+    return FileSource(Storage(), Location.parse(str(directory)))
+
+
+def names(source: FileSource, watermark: str | None) -> list[str | None]:
+    return [one.watermark for one in source.arrivals(watermark).parts]
+
+
 def test_what_comes_after_the_watermark_is_new(tmp_path: Path) -> None:
     for name in ("2026/02.parquet", "2026/01.parquet", "2026/10.parquet", "2027/01.parquet"):
         put(tmp_path, name)
     for name in ("_SUCCESS", "2026/.02.parquet.crc", "_tmp/x.parquet"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    prefix, storage = Location.parse(str(tmp_path)), Storage()
-    every = [one.name for one in new_files(storage, prefix, None)]
-    assert every == ["2026/01.parquet", "2026/02.parquet", "2026/10.parquet", "2027/01.parquet"]
-    assert [one.name for one in new_files(storage, prefix, "2026/02.parquet")] == every[2:]
-    assert new_files(storage, prefix, every[-1]) == []
-    assert new_files(storage, prefix.child("absent"), None) == []
+    source = source_of(tmp_path)
+    every = ["2026/01.parquet", "2026/02.parquet", "2026/10.parquet", "2027/01.parquet"]
+    assert names(source, None) == every
+    assert names(source, "2026/02.parquet") == every[2:]
+    nothing = source.arrivals(every[-1])
+    assert nothing.is_empty
+    assert nothing.watermark == every[-1]
+    assert source_of(tmp_path / "absent").arrivals(None).watermark is None
 
 
 def test_a_file_that_is_not_read_is_not_passed_over(tmp_path: Path) -> None:
     put(tmp_path, "1.parquet")
     (tmp_path / "2.csv").write_text("k,v\n1,x\n")
     with pytest.raises(ChangesRefusedError, match=r"2\.csv"):
-        new_files(Storage(), Location.parse(str(tmp_path)), None)
+        source_of(tmp_path).arrivals(None)
 
 
 def test_of_equal_keys_the_row_of_the_last_file_wins(tmp_path: Path) -> None:
     put(tmp_path, "b.parquet")
     put(tmp_path, "a.parquet")
     put(tmp_path, "empty.parquet", pa.table({"k": pa.array([], pa.int32())}))
-    storage, rules = Storage(), MergeRules(("k",))
-    files = new_files(storage, Location.parse(str(tmp_path)), None)
-    sets = [change_set(one, SCHEMA, rules) for one in read_sources(storage, files, stream=7)]
+    rules = MergeRules(("k",))
+    arrivals = source_of(tmp_path).arrivals(None)
+    assert (arrivals.row_count, arrivals.schema.names) == (2, ["k", "v"])
+    parts: list[Part] = pickle.loads(pickle.dumps(arrivals.parts))
+    sets = [change_set(one, SCHEMA, rules) for part in reversed(parts) for one in part.read()]
     assert latest(joined(sets), rules, SCHEMA).rows.to_pylist() == [{"k": 1, "v": "b.parquet"}]
 
 
 def test_a_file_that_is_no_parquet_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "1.parquet").write_bytes(b"no such thing")
-    storage = Storage()
-    files = new_files(storage, Location.parse(str(tmp_path)), None)
     with pytest.raises(CorruptTableError, match=r"1\.parquet"):
-        list(read_sources(storage, files, stream=0))
+        source_of(tmp_path).arrivals(None)
+
+
+@pytest.mark.parametrize("is_dataset", [False, True])
+def test_arrow_rows_are_merged_once_under_their_watermark(tmp_path: Path, is_dataset: bool) -> None:
+    put(tmp_path, "1.parquet")
+    put(tmp_path, "2.parquet")
+    rows = ds.dataset(tmp_path)
+    source = ArrowSource("api", rows if is_dataset else rows.to_table(), watermark="monday")
+    arrivals = source.arrivals("sunday")
+    assert [row for part in arrivals.parts for one in part.read() for row in one.rows.to_pylist()]
+    assert [one.file for part in arrivals.parts for one in part.read()][-1] == int(is_dataset)
+    assert arrivals.parts[-1].watermark == arrivals.watermark == "monday"
+    assert source.arrivals("monday").is_empty
+
+
+def test_a_path_without_a_table_is_a_prefix_of_files(tmp_path: Path) -> None:
+    put(tmp_path, "1.parquet")
+    source = open_source(str(tmp_path))
+    assert (source.name, source.arrivals(None).row_count) == (str(tmp_path), 1)
+    with pytest.raises(TableNotFoundError):
+        open_source("no.such.table")
