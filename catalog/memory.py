@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from catalog.changes import has_landed, operation_of, whole
 from catalog.conflicts import LiveFile, all_conflict, not_landed, split
 from catalog.errors import CorruptTableError, ObjectNotFoundError, SnapshotNotFoundError
 from catalog.location import Confinement, Location
@@ -25,8 +27,11 @@ from catalog.model import (
     DATA_FILES,
     DELETE_FILES,
     FIELD_ID_KEY,
+    ChangeScope,
     Commit,
+    CommitKind,
     CommitResult,
+    Conflict,
     FileLayout,
     FileSlice,
     Filling,
@@ -36,9 +41,11 @@ from catalog.model import (
     Selection,
     Snapshot,
     TableSchema,
+    Watermark,
     field_id,
     named_ids,
 )
+from catalog.outputs import distinct_outputs
 from catalog.partitioning import keys_of_rows
 from catalog.storage import Storage
 from catalog.table import MapFunction
@@ -119,6 +126,7 @@ class _State:
     files: Mapping[str, _File] = field(default_factory=dict)
     deletes: Mapping[str, _Deletes] = field(default_factory=dict)
     next_row_id: int = 0
+    watermarks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +189,7 @@ class MemoryTable:
     """
 
     format = "memory"
+    can_mark = True
 
     def __init__(
         self,
@@ -254,27 +263,79 @@ class MemoryTable:
             state = self._find(snapshot.snapshot_id)
         return MemoryFiles(Storage(), self._schema, self._layout, self._directory, state.deletes)
 
+    def check_change(self, scope: ChangeScope) -> None:
+        """Do nothing: it takes every change."""
+
+    def watermark(self, source: str) -> str | None:
+        """Return how far a source has been merged."""
+        with self._lock:
+            return self._states[-1].watermarks.get(source)
+
     def commit(self, commit: Commit) -> CommitResult:
         """Replace the slices of every rewrite that still stands against the current snapshot."""
         with self._lock:
             known = self._results.get(commit.commit_id)
             if known is not None:
                 return known
-            for rewrite in commit.rewrites:
-                self._verify(rewrite)
+            for output in distinct_outputs(commit):
+                self._verify_output(output)
             if not any(commit.base == state.snapshot for state in self._states):
                 reason = f"the snapshot {commit.base.snapshot_id} is no longer in its history"
                 return CommitResult(None, (), all_conflict(commit.rewrites, reason))
-            live = self._live()
-            standing, conflicts = split(commit.rewrites, live)
-            conflicts = not_landed(conflicts, commit.rewrites, live)
-            dropped = {conflict.group_id for conflict in conflicts}
-            groups = [one.group_id for one in commit.rewrites if one.group_id not in dropped]
-            if not groups:
-                return CommitResult(None, (), conflicts)
-            snapshot = self._replace(commit, standing) if standing else self._states[-1].snapshot
-            self._results[commit.commit_id] = CommitResult(snapshot, tuple(groups), conflicts)
-            return self._results[commit.commit_id]
+            if commit.kind is CommitKind.CHANGE:
+                result = self._change(commit)
+            else:
+                result = self._rewrite(commit)
+            if result.snapshot is not None:
+                self._results[commit.commit_id] = result
+            return result
+
+    def _rewrite(self, commit: Commit) -> CommitResult:
+        live = self._live()
+        standing, conflicts = split(commit.rewrites, live)
+        conflicts = not_landed(conflicts, commit.rewrites, live)
+        dropped = {conflict.group_id for conflict in conflicts}
+        groups = [one.group_id for one in commit.rewrites if one.group_id not in dropped]
+        if not groups:
+            return CommitResult(None, (), conflicts)
+        snapshot = self._replace(commit, standing) if standing else self._states[-1].snapshot
+        return CommitResult(snapshot, tuple(groups), conflicts)
+
+    def _change(self, commit: Commit) -> CommitResult:
+        if commit.is_empty:
+            return CommitResult(None, (), ())
+        added = {one.path: one for one in self._added_since(commit)}
+        groups = tuple(one.group_id for one in commit.rewrites)
+        if has_landed(commit, added):
+            return CommitResult(self._states[-1].snapshot, groups, ())
+        conflicts: tuple[Conflict, ...] = whole(commit, split(commit.rewrites, self._live())[1])
+        reason = self._why_changed(commit, added.values())
+        if reason and not conflicts:
+            conflicts = all_conflict(commit.rewrites, reason)
+        if reason or conflicts:
+            return CommitResult(None, (), conflicts)
+        return CommitResult(self._replace(commit, commit.rewrites), groups, ())
+
+    def _added_since(self, commit: Commit) -> list[_File]:
+        """Return the files with rows that were not in the base of a commit."""
+        at = next(at for at, one in enumerate(self._states) if one.snapshot == commit.base)
+        return [
+            file
+            for before, after in pairwise(self._states[at:])
+            if after.snapshot.operation != "replace"
+            for path, file in after.files.items()
+            if path not in before.files
+        ]
+
+    def _why_changed(self, commit: Commit, added: Iterable[_File]) -> str:
+        base = self._find(commit.base.snapshot_id).watermarks
+        for one in commit.watermarks:
+            if base.get(one.source) != self._states[-1].watermarks.get(one.source):
+                return f"the source {one.source} has been merged by another commit"
+        for file in added:
+            if commit.partitions is None or file.partition in commit.partitions:
+                return f"rows were added in {file.path}"
+        return ""
 
     def find_commit(self, commit: Commit) -> CommitResult | None:
         """Return what became of a commit; None when it never happened."""
@@ -307,12 +368,10 @@ class MemoryTable:
     def delete_rows(self, path: str, positions: Sequence[int]) -> str:
         """Delete rows of a data file by their positions; return the path of the deletes."""
         with self._lock:
-            deletes = _Deletes(
-                f"{path}.{self._next()}-deletes", path, np.asarray(positions), self._next()
-            )
-            every = {**self._states[-1].deletes, deletes.path: deletes}
-            self._advance("delete", replace(self._states[-1], deletes=every))
-        return deletes.path
+            number = self._next()
+            after = _with_deletes(self._states[-1], path, np.asarray(positions), number)
+            self._advance("delete", after)
+        return f"{path}.{number}-deletes"
 
     def remove(self, path: str) -> None:
         """Remove a data file with all its rows."""
@@ -339,14 +398,6 @@ class MemoryTable:
             for path, one in state.files.items()
         }
 
-    def _verify(self, rewrite: Rewrite) -> None:
-        for output in rewrite.added:
-            self._verify_output(output)
-        kept = rewrite.files.row_count - rewrite.rows_dropped
-        written = sum(output.row_count for output in rewrite.added)
-        if written != kept:
-            raise CorruptTableError(f"{written} rows were written, {kept} were to be kept")
-
     def _verify_output(self, output: OutputFile) -> None:
         location = Confinement((self._directory,)).parse(output.path)
         try:
@@ -365,14 +416,18 @@ class MemoryTable:
             raise CorruptTableError(f"the output {output.path} carries field ids")
 
     def _replace(self, commit: Commit, standing: Sequence[Rewrite]) -> Snapshot:
-        before = self._states[-1]
-        removed = {path for one in standing for path in one.files.files["path"].to_pylist()}
-        after = _without(before, removed)
+        before, number = self._states[-1], commit.base.sequence_number
+        removed = {path for one in standing for path in one.replaced.files["path"].to_pylist()}
+        after, operation = _without(before, removed), "replace"
+        if commit.kind is CommitKind.CHANGE:
+            number, operation = self._next(), operation_of(standing)
+            after = _with_watermarks(after, commit.watermarks)
         for rewrite in standing:
-            partition = rewrite.files.files["partition_key"][0].as_py()
             for output in rewrite.added:
-                after = self._with_file(after, output, partition, commit.base.sequence_number)
-        return self._advance("replace", after)
+                after = self._with_file(after, output, rewrite.target_key, number)
+            for path, selection in rewrite.marks.items():
+                after = _with_deletes(after, path, selection.dropped, number)
+        return self._advance(operation, after)
 
     def _with_file(
         self, state: _State, output: OutputFile, partition: str, sequence_number: int
@@ -411,6 +466,16 @@ class MemoryTable:
 
 def _applied(state: _State, path: str) -> list[str]:
     return [one.path for one in state.deletes.values() if one.target == path]
+
+
+def _with_deletes(state: _State, path: str, positions: _Positions, number: int) -> _State:
+    deletes = _Deletes(f"{path}.{number}-deletes", path, positions, number)
+    return replace(state, deletes={**state.deletes, deletes.path: deletes})
+
+
+def _with_watermarks(state: _State, watermarks: Iterable[Watermark]) -> _State:
+    new = {one.source: one.value for one in watermarks}
+    return replace(state, watermarks={**state.watermarks, **new})
 
 
 def _without(state: _State, paths: set[str]) -> _State:

@@ -7,8 +7,9 @@ one is being read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import cast
 
 import numpy as np
@@ -395,13 +396,19 @@ class Rewrite:
     Attributes:
         group_id: the group in its plan.
         files: the replaced slices exactly as planned; a slice that has changed since is a conflict.
-        added: the new files: rows of `files` less those their deletes drop.
-        rows_dropped: rows of `files` that their deletes drop.
+        added: the new files: rows of the replaced files less those that are dropped, and the rows
+            that come in.
+        rows_dropped: rows of the replaced files that are in no file of `added`, be it that their
+            deletes drop them or that a change does.
         sort_order: the order that the rows of every added file are in; empty when `added` keeps
             that of `files`.
         keeps_order: whether the rows of `added`, one file after the other, come in the order of
             those of `files`: then deletes that come meanwhile can be carried over to them.
         curve: the curve that the rows of `added` lie along; None for none.
+        rows_added: rows of `added` that no file of `files` held. Only a change has such rows.
+        marks: by path, those of `files` that stay in the table, and the rows they lose: live ones,
+            ascending. Only a change has marks, where `Table.can_mark`.
+        partition_key: of the added files where `files` is empty, as only a change has it.
     """
 
     group_id: str
@@ -411,6 +418,63 @@ class Rewrite:
     sort_order: tuple[SortField, ...] = ()
     keeps_order: bool = False
     curve: Curve | None = None
+    rows_added: int = 0
+    marks: Mapping[str, Selection] = field(default_factory=dict)
+    partition_key: str = ""
+
+    @property
+    def replaced(self) -> Inventory:
+        """The files that leave the table."""
+        if not self.marks:
+            return self.files
+        is_replaced = [path not in self.marks for path in self.files.files["path"].to_pylist()]
+        return self.files.take(np.flatnonzero(is_replaced))
+
+    @property
+    def target_key(self) -> str:
+        """The key of the partition of the added files."""
+        keys = self.files.files["partition_key"]
+        return keys[0].as_py() if len(keys) else self.partition_key
+
+
+class CommitKind(StrEnum):
+    """What a commit means for the rows of a table.
+
+    A rewrite leaves them as they are. Its groups are independent of each other: one may be dropped
+    and the others committed. A change is made as a whole or not at all, as if nothing had happened
+    since its base: it conflicts with whoever has added rows since, but for rewrites.
+    """
+
+    REWRITE = "rewrite"
+    CHANGE = "change"
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far a source of changes has been merged into a table.
+
+    Attributes:
+        source: names it; any text.
+        value: opaque; whoever merges compares it.
+    """
+
+    source: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeScope:
+    """What changes will do, as far as a table may object to it.
+
+    Attributes:
+        adds_rows: whether rows may come in.
+        removes_rows: whether rows may go.
+        lacking: names of the columns that some of the rows that come in are not given a value for.
+    """
+
+    adds_rows: bool
+    removes_rows: bool
+    lacking: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,14 +484,27 @@ class Commit:
     Attributes:
         commit_id: unique; written into the snapshot, so that the commit can be found again.
         base: the snapshot that the rewrites were planned from.
-        rewrites: independent of each other: one may be dropped and the others committed.
+        rewrites: what is replaced; a change that only records watermarks has none.
         properties: pairs recorded with the snapshot (job id, version of the program).
+        kind: what it means for the rows of the table.
+        watermarks: of a change, recorded together with it; it conflicts with a commit since its
+            base that has recorded another value for the same source.
+        partitions: of a change, keys of the partitions that the rows that it has looked for can be
+            in: rows that others add elsewhere are no conflict. None for everywhere.
     """
 
     commit_id: str
     base: Snapshot
     rewrites: tuple[Rewrite, ...]
     properties: tuple[tuple[str, str], ...] = ()
+    kind: CommitKind = CommitKind.REWRITE
+    watermarks: tuple[Watermark, ...] = ()
+    partitions: frozenset[str] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not self.rewrites and not self.watermarks
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,8 +520,8 @@ class CommitResult:
     """What became of a commit.
 
     Attributes:
-        snapshot: the new snapshot, or the one that the groups were found in; None when every group
-            was dropped, and so nothing committed.
+        snapshot: the new snapshot, or the one that the groups were found in; None when nothing was
+            committed: every group was dropped, or a watermark was no longer what it had been.
         committed: ids of the groups that are in the table now.
         conflicts: the others.
         warnings: what people should know of other writers of the table, a sentence each.

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.errors import CorruptTableError, ObjectNotFoundError
 from catalog.location import Confinement
-from catalog.model import Commit, OutputFile, Rewrite
+from catalog.model import Commit, CommitKind, OutputFile, Rewrite
 from catalog.storage import Storage
 
 # Footers are small and far away: a few requests in flight hide the latency.
@@ -35,9 +36,7 @@ def read_outputs(
         CorruptTableError: one is missing, short, or not what was announced; or a group's outputs
             do not hold the number of rows that its inputs keep.
     """
-    outputs = _distinct_outputs(commit)
-    for rewrite in commit.rewrites:
-        _require_row_arithmetic(rewrite)
+    outputs = distinct_outputs(commit)
 
     def one(output: OutputFile) -> tuple[str, Described]:
         try:
@@ -68,19 +67,43 @@ def _require(output: OutputFile, what: str, *, announced: int, found: int) -> No
         )
 
 
-def _distinct_outputs(commit: Commit) -> list[OutputFile]:
+def distinct_outputs(commit: Commit) -> list[OutputFile]:
+    """Return the outputs of a commit that agrees with itself.
+
+    Raises:
+        CorruptTableError: a group's outputs do not hold the number of rows that its inputs keep,
+            rows are marked that do not exist, or a file is named twice.
+    """
     outputs = [output for rewrite in commit.rewrites for output in rewrite.added]
     inputs = [path for one in commit.rewrites for path in one.files.files["path"].to_pylist()]
     paths = {output.path for output in outputs}
     if len(paths) != len(outputs) or not paths.isdisjoint(inputs):
         raise CorruptTableError(f"commit {commit.commit_id} names a file twice")
+    for rewrite in commit.rewrites:
+        if commit.kind is not CommitKind.CHANGE and (rewrite.rows_added or rewrite.marks):
+            raise CorruptTableError(f"group {rewrite.group_id} is no change, and changes rows")
+        _require_row_arithmetic(rewrite)
+        _require_marked_rows(rewrite)
     return outputs
 
 
 def _require_row_arithmetic(rewrite: Rewrite) -> None:
-    kept = rewrite.files.row_count - rewrite.rows_dropped
+    expected = rewrite.replaced.row_count - rewrite.rows_dropped + rewrite.rows_added
     written = sum(output.row_count for output in rewrite.added)
-    if written != kept:
+    if written != expected or min(rewrite.rows_dropped, rewrite.rows_added) < 0:
         raise CorruptTableError(
-            f"group {rewrite.group_id} wrote {written} rows where {kept} were to be kept"
+            f"group {rewrite.group_id} wrote {written} rows where there were to be {expected}"
         )
+
+
+def _require_marked_rows(rewrite: Rewrite) -> None:
+    if not rewrite.marks:
+        return
+    columns = rewrite.files.files.select(["path", "row_count"]).to_pydict()
+    row_counts = dict(zip(columns["path"], columns["row_count"], strict=True))
+    for path, selection in rewrite.marks.items():
+        rows = selection.dropped
+        if not len(rows) or rows[0] < 0 or rows[-1] >= row_counts.get(path, 0):
+            raise CorruptTableError(f"rows of {path} are marked that the group does not have")
+        if (np.diff(rows) <= 0).any():
+            raise CorruptTableError(f"the marked rows of {path} are not in order")

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from catalog.location import Location
 from catalog.model import (
+    ChangeScope,
     Commit,
     CommitResult,
     FileLayout,
@@ -124,8 +125,33 @@ class Table(Protocol):
         """Return the workers' side of the snapshot, with the table's current schema and layout."""
         ...
 
+    @property
+    def can_mark(self) -> bool:
+        """Whether a change may leave files in place and mark rows of them as deleted."""
+        ...
+
+    def check_change(self, scope: ChangeScope) -> None:
+        """Make sure that the table, read anew, takes a change; `commit` does so in any case.
+
+        Raises:
+            UnsupportedTableError: naming what it asks of writers and we do not do.
+        """
+        ...
+
+    def watermark(self, source: str) -> str | None:
+        """Return how far a source has been merged, read anew; None for not at all.
+
+        Raises:
+            CorruptTableError: it was recorded, and it cannot be told any more whether what it
+                stands for is still in the table.
+        """
+        ...
+
     def commit(self, commit: Commit) -> CommitResult:
         """Replace the slices of every rewrite that is still valid against the current snapshot.
+
+        A change is committed if all of its rewrites are, and if nobody but rewrites has added rows
+        since its base. Else all of its groups are conflicts.
 
         A lost reply is resolved by looking for the commit id before anything is retried. Called
         again with the same commit, by another process as well, it happens once: that is how to
@@ -134,6 +160,9 @@ class Table(Protocol):
         Raises:
             CommitConflictError: other writers kept winning until the attempts were used up.
             CommitUnknownError: it cannot be told whether the commit happened.
+            CorruptTableError: outputs or numbers of rows are not what was announced; nothing was
+                committed.
+            UnsupportedTableError: the table does not take the change; nothing was committed.
         """
         ...
 

@@ -33,7 +33,7 @@ from catalog.errors import (
     StorageError,
     UnsupportedTableError,
 )
-from catalog.model import Commit, CommitResult, Conflict
+from catalog.model import Commit, CommitKind, CommitResult, Conflict
 from catalog.outputs import read_outputs
 
 # A version takes a few milliseconds to make; writers of a busy table make one after the other.
@@ -48,6 +48,8 @@ def commit_rewrites(target: CommitTarget, commit: Commit) -> CommitResult:
         CommitUnknownError: it cannot be told whether the commit happened.
         CorruptTableError: an output is not what was announced; nothing was committed.
     """
+    if commit.kind is CommitKind.CHANGE:
+        raise UnsupportedTableError("changes of rows are not committed to such tables yet")
     heads = Heads(target, named_paths(commit))
     try:
         head = heads.read()

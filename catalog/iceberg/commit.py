@@ -47,7 +47,7 @@ from catalog.iceberg.outputs import OutputReader, schemas_since
 from catalog.iceberg.proposal import Proposals
 from catalog.iceberg.under_way import refuse_while_under_way
 from catalog.location import Confinement
-from catalog.model import Commit, CommitResult, Conflict
+from catalog.model import Commit, CommitKind, CommitResult, Conflict
 from catalog.storage import Storage
 
 # Answers of the catalog after which nothing is under way and trying again is of no use.
@@ -81,6 +81,8 @@ def commit_rewrites(target: CommitTarget, commit: Commit) -> CommitResult:
             that is not handled by now.
         CorruptTableError: an output is not what was announced; nothing was committed.
     """
+    if commit.kind is CommitKind.CHANGE:
+        raise UnsupportedTableError("changes of rows are not committed to such tables yet")
     try:
         table = target.load()
     except UnsupportedTableError as error:

@@ -44,7 +44,7 @@ def read_group(files: TableFiles, group: Inventory) -> tuple[pa.Table, int]:
     parts, dropped = [files.schema.arrow.empty_table()], 0
     for one in group.slices():
         rows = pq.ParquetFile(files.locate(one.path).path).read()
-        rows = _filled(files.schema, rows, files.fillings(one))
+        rows = filled(files.schema, rows, files.fillings(one))
         selection = selections.get(one.path, KEEP_ALL)
         mask = selection.kept(0, rows.num_rows)
         dropped += len(selection.dropped)
@@ -54,7 +54,7 @@ def read_group(files: TableFiles, group: Inventory) -> tuple[pa.Table, int]:
     return pa.concat_tables(parts), dropped
 
 
-def _filled(schema: TableSchema, rows: pa.Table, fillings: Mapping[int, Filling]) -> pa.Table:
+def filled(schema: TableSchema, rows: pa.Table, fillings: Mapping[int, Filling]) -> pa.Table:
     """Return all rows of a file as readers of the table see them, columns found by name."""
     columns = []
     for field in schema.arrow:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.memory import ROW_ID, ROW_VERSION, Features, MemoryTable
+from tests.catalog.changing import ChangedLineage, Changing
 from tests.catalog.conformance import Row, RowLineage, TableConformance, expected
 from tests.catalog.groups import pick, read_group
 
@@ -88,7 +89,16 @@ class TestMemoryTable(TableConformance):
         return MemoryLake(tmp_path, request.param)
 
 
-class TestRowLineage(RowLineage):
+class TestMemoryChanges(Changing):
+    @pytest.fixture(
+        params=[PLAIN, Features(has_row_lineage=True, partition_columns=frozenset({"part"}))],
+        ids=["plain", "row lineage"],
+    )
+    def lake(self, tmp_path: Path, request: pytest.FixtureRequest) -> MemoryLake:
+        return MemoryLake(tmp_path, request.param)
+
+
+class TestRowLineage(RowLineage, ChangedLineage):
     @pytest.fixture
     def lineage_lake(self, tmp_path: Path) -> MemoryLake:
         return MemoryLake(tmp_path, Features(has_row_lineage=True))
