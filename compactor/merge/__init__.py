@@ -1,7 +1,8 @@
 """Change data merged into keyed tables: what changed, where it is stored, and what it becomes.
 
 The way of a merge, each step a module: `sources` and `changes` read (by `rules`, `kinds` and
-`conforming`), `deletes` and `latest` leave one change per key (`keys`, `index`), `finding` looks for the
-stored rows (`bounds`, `routing`, `filtering`, `matching`), `outcome` settles what goes and what
-comes, `completing` makes whole rows, `tasks` divides them by partition, `group` writes.
+`conforming`), `deletes` and `latest` leave one change per key (`keys`, `index`), `finding` looks
+for the stored rows (`bounds`, `routing`, `filtering`, `matching`), `outcome` settles what goes and
+what comes, `completing` makes whole rows, `choice` decides how files lose rows, `tasks` divides the
+work by partition and size, `group` writes. `rounds` and `buckets` divide what memory does not hold.
 """

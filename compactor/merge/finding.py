@@ -14,6 +14,7 @@ import pyarrow as pa
 from catalog.model import FileSlice, Inventory, TableSchema
 from catalog.table import TableFiles
 from compactor.merge.bounds import ColumnBounds, column_bounds
+from compactor.merge.choice import Touched
 from compactor.merge.filtering import FilterProbe
 from compactor.merge.keys import Flags, Keys, Rows
 from compactor.merge.matching import Matched, Matcher
@@ -149,9 +150,26 @@ def _found_in(
     hits = _joined(_matches(source, np.flatnonzero(read).tolist(), matcher))
     if hits is None:
         return found
-    touched = np.unique(np.searchsorted(source.starts, hits.positions, side="right"))
-    hit = Stage(1, len(touched), len(hits.positions))
-    return replace(found, hits={file.path: hits}, hit=hit)
+    touched = _touched(file, source, hits.positions)
+    hit = Stage(1, touched.row_groups, len(hits.positions))
+    return replace(found, hits={file.path: replace(hits, touched=touched)}, hit=hit)
+
+
+def _touched(file: FileSlice, source: OpenSlice, positions: Rows) -> Touched:
+    """Tell how much of a file hits are in; its bytes are divided as the decoded ones are."""
+    metadata = source.source.metadata
+    groups = np.unique(np.searchsorted(source.starts, positions, side="right") - 1)
+    count = metadata.num_row_groups
+    shares = np.array([metadata.row_group(at).total_byte_size for at in range(count)], np.float64)
+    return Touched(
+        row_groups=len(groups),
+        row_groups_all=count,
+        rows=int(np.diff(source.starts)[groups].sum()),
+        stored_bytes=int(file.size_bytes * shares[groups].sum() / max(1.0, shares.sum())),
+        stored_bytes_all=file.size_bytes,
+        rows_all=file.row_count,
+        rows_dead=len(source.selection.dropped),
+    )
 
 
 def _stage(sizes: Rows, some: Flags) -> Stage:

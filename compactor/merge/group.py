@@ -8,7 +8,7 @@ their place in the order of the table.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -87,12 +87,15 @@ class MergeTask:
         clustering: the order that the rows of the group are put in; None to keep theirs, new ones
             last.
         memory_bytes: what sorting may take.
+        marks: by path, rows that go from files which stay: all files of the group, or none. Then
+            nothing is read, and only the rows that come in are written.
     """
 
     rewrite: RewriteTask
     replaced: Mapping[str, Selection]
     clustering: Clustering | None = None
     memory_bytes: int = 256 << 20
+    marks: Mapping[str, Selection] = field(default_factory=dict)
 
 
 def merge_group(task: MergeTask) -> RewriteResult:
@@ -102,6 +105,8 @@ def merge_group(task: MergeTask) -> RewriteResult:
         CatalogError, VerificationError: as `rewrite_group` raises them.
     """
     rewrite = replace(task.rewrite, table=Replacing(task.rewrite.table, task.replaced))
-    if task.clustering is None:
+    if task.marks:
+        rewrite = replace(rewrite, files=rewrite.files.take(np.empty(0, np.int64)))
+    if task.clustering is None or (task.marks and not rewrite.rows_added):
         return rewrite_group(rewrite)
     return cluster_group(rewrite, clustering=task.clustering, memory_bytes=task.memory_bytes)

@@ -8,6 +8,7 @@ bits. Keys are compared by value before they count as one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,8 +103,8 @@ def _slots(hashes: Hashes, bits: int) -> Rows:
     return found
 
 
-def _table(slots: Rows, rows: Rows, bits: int) -> npt.NDArray[np.int32]:
-    """Return the last of the rows that was put into each slot; -1 where there is none."""
+def _table(slots: Rows, rows: Rows, bits: int) -> npt.NDArray[Any]:
+    """Return the last of the rows put into each slot, as 32-bit numbers; -1 where there is none."""
     table = np.full(1 << bits, -1, np.int32)
     table[slots] = rows
     return table
@@ -120,7 +121,7 @@ class KeyIndex:
     def __init__(self, keys: Keys) -> None:
         """Prepare to look among `keys`, each of which is there once."""
         self._keys = keys
-        self._tables: list[npt.NDArray[np.int32]] = []
+        self._tables: list[npt.NDArray[Any]] = []
         rows, hashes = np.arange(len(keys)), keys.hashes
         while len(rows):
             bits = _slot_bits(len(rows))

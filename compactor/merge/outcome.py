@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from catalog.model import Selection
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import ChangeSet
+from compactor.merge.choice import UNTOUCHED, Touched
 from compactor.merge.keys import Flags, Rows
 from compactor.merge.kinds import DELETE
 from compactor.merge.matching import Matched
@@ -22,14 +23,16 @@ class Hits:
     Attributes:
         positions: where they stand in the file, ascending.
         matched: what happens to each.
+        touched: how much of the file they are in.
     """
 
     positions: Rows
     matched: Matched
+    touched: Touched = UNTOUCHED
 
     def take(self, rows: Rows | Flags) -> Hits:
         """Return some of the hits."""
-        return Hits(self.positions[rows], self.matched.take(rows))
+        return Hits(self.positions[rows], self.matched.take(rows), self.touched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Outcome:
             of the row that it replaces; -1 for those that are new.
         paths: the files with hits.
         stale: number of changes that are older than the stored row.
+        touched: per file that loses rows, how much of it is touched.
     """
 
     dropped: Mapping[str, Selection]
@@ -50,6 +54,7 @@ class Outcome:
     stored: tuple[Rows, Rows]
     paths: tuple[str, ...]
     stale: int
+    touched: Mapping[str, Touched] = field(default_factory=dict)
 
     @property
     def rows_dropped(self) -> int:
@@ -91,7 +96,8 @@ def settle(changes: ChangeSet, hits: Mapping[str, Hits]) -> Outcome:
     _check_fillable(changes, is_upsert & is_twice & ~is_stale)
     upserts = np.flatnonzero(is_upsert & ~is_stale)
     stored = file[upserts], position[upserts]
-    return Outcome(dropped, upserts, stored, tuple(hits), int(is_stale.sum()))
+    touched = {path: hits[path].touched for path in dropped}
+    return Outcome(dropped, upserts, stored, tuple(hits), int(is_stale.sum()), touched)
 
 
 def _repeats(rows: Rows) -> Flags:

@@ -1,22 +1,27 @@
-"""Tasks of a merge: one for each partition that loses or gains rows."""
+"""Tasks of a merge: for each partition that loses or gains rows, groups of bounded size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
-from catalog.model import Inventory
+from catalog.model import Inventory, Selection
 from catalog.table import TableFiles
 from compactor.clustering import Clustering
+from compactor.merge.choice import WriteMode, marked
 from compactor.merge.completing import as_stored
 from compactor.merge.group import MergeTask
 from compactor.merge.keys import Rows
 from compactor.merge.outcome import Outcome
 from compactor.rewrite.task import Proof, RewriteTask
 from compactor.splicing import SpliceLimits
+
+# Files that are written anew together, in targets of their size: enough for the last output, which
+# is smaller than the others, not to count; few enough for several workers to have some.
+_GROUP_TARGETS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class MergeOptions:
         proof: what is checked of each group.
         splice: which row groups may be copied as they are; None for none.
         clustering: the order of rows within a group; None to keep it.
+        write_mode: how rows that go are taken out of the table.
+        can_mark: whether the table takes deletes that are recorded beside data files.
     """
 
     attempt_id: str
@@ -36,6 +43,8 @@ class MergeOptions:
     proof: Proof
     splice: SpliceLimits | None = None
     clustering: Clustering | None = None
+    write_mode: WriteMode = WriteMode.AUTO
+    can_mark: bool = False
 
 
 def merge_tasks(
@@ -55,31 +64,120 @@ def merge_tasks(
 
     Raises:
         ChangesRefusedError: a required column cannot have a value.
-        UnsupportedTableError: a value cannot be told from another one in its partition.
+        UnsupportedTableError: a value cannot be told from another one in its partition, or the
+            table cannot record deletes as is asked for.
     """
+    staying = marked(
+        {path: (one, len(outcome.dropped[path].dropped)) for path, one in outcome.touched.items()},
+        options.write_mode,
+        can_mark=options.can_mark,
+        is_sorted=options.clustering is not None,
+    )
     touched = [path in outcome.dropped for path in files.files["path"].to_pylist()]
     files = files.take(np.flatnonzero(np.array(touched, np.bool_)))
     stored = as_stored(rows, table.schema)
+    maker = _Maker(table, outcome, options, staying)
     keys = [files.files["partition_key"].combine_chunks(), table.partition_keys(rows)]
     both = pa.concat_arrays([one.cast(pa.string()) for one in keys]).dictionary_encode()
     of_files, of_rows = np.split(np.asarray(both.indices), [files.file_count])
     parts = zip(_members(of_files, both), _members(of_rows, both), strict=True)
-    for number, (key, (some, members)) in enumerate(
-        zip(both.dictionary.to_pylist(), parts, strict=True)
-    ):
-        group = files.take(some)
-        rewrite = RewriteTask(
-            table=table,
-            partition_key=key,
-            files=group,
-            attempt_id=f"{options.attempt_id}-{number}",
-            target_file_size_bytes=options.target_file_size_bytes,
-            proof=options.proof,
-            splice=options.splice,
-            added=stored.take(pa.array(members)) if len(members) else None,
+    number = 0
+    for key, (some, members) in zip(both.dictionary.to_pylist(), parts, strict=True):
+        incoming = stored if len(members) == len(stored) else stored.take(pa.array(members))
+        for task in maker.of_partition(key, files.take(some), incoming):
+            name = f"{options.attempt_id}-{number}"
+            yield replace(task, rewrite=replace(task.rewrite, attempt_id=name))
+            number += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes tasks; `staying` are the paths of files that have deletes recorded for them."""
+
+    table: TableFiles
+    outcome: Outcome
+    options: MergeOptions
+    staying: frozenset[str]
+
+    def of_partition(self, key: str, files: Inventory, rows: pa.Table) -> Iterator[MergeTask]:
+        """Yield the tasks of one partition.
+
+        New rows go into the first group that is written anyhow, so that small files grow with
+        them; what is more than a group has room for comes in tasks of its own.
+        """
+        stays = np.array([path in self.staying for path in files.files["path"].to_pylist()], bool)
+        rewritten, marked_files = (
+            files.take(np.flatnonzero(~stays)),
+            files.take(np.flatnonzero(stays)),
         )
-        replaced = {path: outcome.dropped[path] for path in group.files["path"].to_pylist()}
-        yield MergeTask(rewrite, replaced, options.clustering)
+        parts = self._parts(rows, files)
+        first = next(parts, None)
+        if stays.any():
+            marks = {path: self.outcome.dropped[path] for path in _paths(marked_files)}
+            own = None if rewritten.file_count else first
+            yield self._task(key, marked_files, own, marks=marks)
+            first = first if rewritten.file_count else next(parts, None)
+        for group in self._groups(rewritten):
+            yield self._task(key, group, first)
+            first = next(parts, None)
+        while first is not None:
+            yield self._task(key, files.take(np.empty(0, np.int64)), first)
+            first = next(parts, None)
+
+    def _groups(self, files: Inventory) -> Iterator[Inventory]:
+        """Cut the files that are written anew into groups of about the same size."""
+        if not files.file_count:
+            return
+        ends = np.cumsum(files.files["size_bytes"].to_numpy())
+        room = _GROUP_TARGETS * self.options.target_file_size_bytes
+        count = max(1, round(ends[-1] / room))
+        numbers = ((ends - 1) * count // ends[-1]).astype(np.int64)
+        for some in np.split(np.arange(files.file_count), np.flatnonzero(np.diff(numbers)) + 1):
+            yield files.take(some)
+
+    def _parts(self, rows: pa.Table, files: Inventory) -> Iterator[pa.Table]:
+        """Cut new rows into what one task takes."""
+        if not len(rows):
+            return
+        row_bytes = files.size_bytes / files.row_count if files.row_count else _row_bytes(rows)
+        room = _GROUP_TARGETS * self.options.target_file_size_bytes
+        count = max(1, round(len(rows) * row_bytes / room))
+        size = -(-len(rows) // count)
+        for start in range(0, len(rows), size):
+            yield rows.slice(start, size)
+
+    def _task(
+        self,
+        key: str,
+        files: Inventory,
+        rows: pa.Table | None,
+        *,
+        marks: dict[str, Selection] | None = None,
+    ) -> MergeTask:
+        rewrite = RewriteTask(
+            table=self.table,
+            partition_key=key,
+            files=files,
+            attempt_id=self.options.attempt_id,
+            target_file_size_bytes=self.options.target_file_size_bytes,
+            proof=self.options.proof,
+            splice=self.options.splice,
+            added=rows,
+        )
+        if marks is not None:
+            return MergeTask(rewrite, {}, self.options.clustering, marks=marks)
+        replaced = {path: self.outcome.dropped[path] for path in _paths(files)}
+        return MergeTask(rewrite, replaced, self.options.clustering)
+
+
+def _paths(files: Inventory) -> list[str]:
+    found: list[str] = files.files["path"].to_pylist()
+    return found
+
+
+def _row_bytes(rows: pa.Table) -> float:
+    """Return what a row takes stored, about: half of what it takes in memory."""
+    return float(rows.nbytes / len(rows) / 2)
 
 
 def _members(codes: Rows, keys: pa.DictionaryArray) -> list[Rows]:

@@ -20,9 +20,10 @@ from catalog.table import TableFiles
 from compactor.clustering import Clustering, Strategy
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import ChangeSet, Source, change_set, changeable
+from compactor.merge.choice import WriteMode
 from compactor.merge.completing import completed
 from compactor.merge.finding import find_hits
-from compactor.merge.group import MergeTask, merge_group
+from compactor.merge.group import MergeTask, Replacing, merge_group
 from compactor.merge.latest import latest
 from compactor.merge.matching import Matcher
 from compactor.merge.outcome import settle
@@ -63,7 +64,8 @@ def merge(
     last = latest(changes, rules, changeable(table.schema))
     outcome = settle(last, find_hits(table, files, Matcher(last, [], rules)).hits)
     rows = completed(table, last, outcome, files)
-    wanted = MergeOptions("job-1-a", 512 * MIB, Proof.FULL, **options)
+    target = options.pop("target_file_size_bytes", 512 * MIB)
+    wanted = MergeOptions("job-1-a", target, Proof.FULL, **options)
     tasks = list(merge_tasks(table, files, outcome, rows, options=wanted))
     is_kept = [path not in outcome.dropped for path in files.files["path"].to_pylist()]
     return tasks, files.take(np.flatnonzero(is_kept))
@@ -80,11 +82,19 @@ def outputs_of(result: RewriteResult) -> Inventory:
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data(), lacking=st.booleans(), splice=st.sampled_from([None, EVERYTHING]))
+@given(
+    data=st.data(),
+    lacking=st.booleans(),
+    splice=st.sampled_from([None, EVERYTHING]),
+    mode=st.sampled_from(WriteMode),
+    target=st.sampled_from([600, 512 * MIB]),
+)
 def test_any_merge_gives_what_a_dictionary_gives(
     data: st.DataObject,
     lacking: bool,
     splice: SpliceLimits | None,
+    mode: WriteMode,
+    target: int,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     schema = data.draw(drawn.schemas())
@@ -103,7 +113,16 @@ def test_any_merge_gives_what_a_dictionary_gives(
     files = data.draw(drawn.files_of_changes(schema, lacking=lacking))
     rules = MergeRules(key, op_column="op")
     changes = data.draw(drawn.batched([source for source, _ in files], schema, rules))
-    tasks, kept = merge(table, inventory(paths), changes, rules, splice=splice)
+    tasks, kept = merge(
+        table,
+        inventory(paths),
+        changes,
+        rules,
+        splice=splice,
+        write_mode=mode,
+        can_mark=True,
+        target_file_size_bytes=target,
+    )
     results = [merge_group(pickle.loads(pickle.dumps(task))) for task in tasks]
     expected = model.merged(
         base.to_pylist(),
@@ -112,6 +131,11 @@ def test_any_merge_gives_what_a_dictionary_gives(
         key=key,
     )
     found = [row for result in results for row in rows_in(table, outputs_of(result))]
+    for task in tasks:
+        assert not (task.marks and task.replaced)
+        assert set(task.marks or task.replaced) == set(task.rewrite.files.files["path"].to_pylist())
+        if task.marks:
+            found += rows_in(Replacing(table, task.marks), task.rewrite.files)
     assert model.as_bag(found + rows_in(table, kept)) == model.as_bag(expected)
     for result in results:
         assert result.rows_read - result.rows_dropped + result.rows_added == result.rows_written
