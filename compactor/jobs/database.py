@@ -22,6 +22,8 @@ BUSY_TIMEOUT_SECONDS = 30
 # A server is waited for as long as this; less than a claim on a table outlives its last renewal.
 RECONNECT_SECONDS = 20.0
 _PAUSE_SECONDS, _PAUSE_MAX_SECONDS = 0.1, 2.0
+# Execution options of a connection that writes nothing: it need not wait for those that do.
+READING = {"is_reading": True}
 # A server that vanishes without a word is noticed, by libpq's own names; the URL may say otherwise.
 _LIBPQ = {
     "connect_timeout": 10,
@@ -93,9 +95,14 @@ def _sqlite(url: URL) -> Engine:
         url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "isolation_level": None}
     )
     event.listen(engine, "connect", _configure_sqlite)
-    # Transactions that read first and write later would otherwise fail under contention.
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # Transactions that read first and write later would otherwise fail under contention.
+    is_reading = connection.get_execution_options().get("is_reading", False)
+    connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
 
 
 def _private_file(path: Path) -> None:

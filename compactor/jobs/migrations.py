@@ -11,6 +11,7 @@ framework of migrations would be installed with every copy of the program to run
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy import (
     Column,
@@ -32,32 +33,50 @@ _LOCK = 0x636F6D70616374
 _NOTHING = 0
 
 
-def prepare(connection: Connection) -> int:
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Tables that have a version together, and the way from each earlier one.
+
+    Attributes:
+        metadata: the tables as they are now.
+        version_table: holds the version that a database has, in its only row.
+        version: the version of `metadata`.
+        steps: the first brings version 1 to 2, and so on.
+    """
+
+    metadata: MetaData
+    version_table: Table
+    version: int
+    steps: tuple[Callable[[Connection], None], ...]
+
+
+def prepare(connection: Connection, lineage: Lineage) -> int:
     """Make the tables, or change those of an earlier version; return the version they have then.
 
-    That is above `SCHEMA_VERSION` for tables of a later program, which are left as they are.
+    That is above the version of the lineage for tables of a later program, which are left as they
+    are.
 
     Raises:
         SQLAlchemyError: they cannot be made or changed; nothing was.
     """
-    version = _version(connection)
-    if version < SCHEMA_VERSION:
+    version = _version(connection, lineage.version_table)
+    if version < lineage.version:
         _exclude_others(connection)
-        version = _version(connection)
+        version = _version(connection, lineage.version_table)
     if version == _NOTHING:
-        METADATA.create_all(connection)
-        connection.execute(VERSION.insert().values(version=SCHEMA_VERSION))
-    elif version < SCHEMA_VERSION:
-        for step in _STEPS[version - 1 :]:
+        lineage.metadata.create_all(connection)
+        connection.execute(lineage.version_table.insert().values(version=lineage.version))
+    elif version < lineage.version:
+        for step in lineage.steps[version - 1 :]:
             step(connection)
-        connection.execute(update(VERSION).values(version=SCHEMA_VERSION))
-    return max(version, SCHEMA_VERSION)
+        connection.execute(update(lineage.version_table).values(version=lineage.version))
+    return max(version, lineage.version)
 
 
-def _version(connection: Connection) -> int:
-    if not connection.dialect.has_table(connection, VERSION.name):
+def _version(connection: Connection, table: Table) -> int:
+    if not connection.dialect.has_table(connection, table.name):
         return _NOTHING
-    version: int | None = connection.execute(select(VERSION.c.version)).scalar_one_or_none()
+    version: int | None = connection.execute(select(table.c.version)).scalar_one_or_none()
     return _NOTHING if version is None else version
 
 
@@ -86,4 +105,4 @@ _PLANS_OF_2 = Table(
     Column("job_id", String(64), primary_key=True),
     Column("plan", LargeBinary, nullable=False),
 )
-_STEPS: tuple[Callable[[Connection], None], ...] = (_to_2,)
+JOB_STORE = Lineage(METADATA, VERSION, SCHEMA_VERSION, steps=(_to_2,))

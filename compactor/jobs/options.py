@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compactor.planner.policy import GIB
-from compactor.rewrite.task import Proof
+from compactor.proof import Proof
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 
 from compactor.errors import JobFailedError, SettingsError
-from compactor.jobs.database import connect, make_engine
-from compactor.jobs.migrations import prepare
+from compactor.jobs.database import READING, connect, make_engine
+from compactor.jobs.migrations import JOB_STORE, Lineage, prepare
 from compactor.jobs.owner import Owner
 from compactor.jobs.schema import (
     ATTEMPTS,
@@ -22,7 +22,6 @@ from compactor.jobs.schema import (
     GROUPS,
     JOBS,
     LEASES,
-    SCHEMA_VERSION,
 )
 from compactor.jobs.state import GroupState, JobState
 
@@ -157,6 +156,22 @@ class JobStore:
                 hint="check the disk and `store.url`; the same command continues the job",
             ) from error
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Run statements that only read, all of them of one state, and keep no writer waiting.
+
+        Raises:
+            JobFailedError: the store cannot be read.
+        """
+        try:
+            with (
+                connect(self.engine).execution_options(**READING) as connection,
+                connection.begin(),
+            ):
+                yield connection
+        except SQLAlchemyError as error:
+            raise JobFailedError(f"the job store failed: {error.__cause__ or error}") from error
+
     def jobs(self, *, table: str | None = None, limit: int = 50) -> tuple[JobRecord, ...]:
         """Return the newest jobs, newest first, of one table or of all."""
         query = _jobs_query().order_by(JOBS.c.created_at_ms.desc(), JOBS.c.job_id.desc())
@@ -165,6 +180,21 @@ class JobStore:
         with self.transaction() as connection:
             now = now_ms(connection)
             return tuple(_job(row, now) for row in connection.execute(query.limit(limit)))
+
+    def has_lost_groups(self, table: str, *, jobs: int) -> bool:
+        """Whether any of the newest jobs of a table has lost a group to another writer."""
+        newest = (
+            select(JOBS.c.job_id)
+            .where(JOBS.c.table_name == table)
+            .order_by(JOBS.c.created_at_ms.desc())
+            .limit(jobs)
+        )
+        lost = select(GROUPS.c.group_id).where(
+            GROUPS.c.job_id.in_(newest.scalar_subquery()),
+            GROUPS.c.state == GroupState.DROPPED.value,
+        )
+        with self.transaction() as connection:
+            return connection.execute(lost.limit(1)).first() is not None
 
     def job(self, job_id: str) -> JobDetail | None:
         """Return one job by its id or an unambiguous beginning of it; None when there is none."""
@@ -179,8 +209,12 @@ class JobStore:
             return _detail(connection, exact[0])
 
 
-def open_store(url: str) -> JobStore:
+def open_store(url: str, lineages: Sequence[Lineage] = (JOB_STORE,)) -> JobStore:
     """Open the store at a SQLAlchemy URL; its tables are made, or brought up to date.
+
+    Args:
+        url: the database.
+        lineages: the tables that are wanted in it.
 
     Raises:
         SettingsError: the URL cannot be used, or the store belongs to a later program.
@@ -188,20 +222,21 @@ def open_store(url: str) -> JobStore:
     try:
         engine = make_engine(url)
         with engine.begin() as connection:
-            version = prepare(connection)
+            versions = [prepare(connection, lineage) for lineage in lineages]
     except (SQLAlchemyError, OSError, ImportError) as error:
         hint = "set `store.url` to a place that can be written to"
         if _is_damaged(error) and url.startswith("sqlite"):
             hint = "move the file away: a new one is made, without the history"
         message = f"cannot open the job store `{shown_url(url)}`: {error.__cause__ or error}"
         raise SettingsError(message, hint=hint) from error
-    if version > SCHEMA_VERSION:
-        engine.dispose()
-        raise SettingsError(
-            f"the job store `{shown_url(url)}` belongs to a later version of compact: its schema"
-            f" version is {version}, and this program knows {SCHEMA_VERSION} at most",
-            hint="upgrade compact, or use another `store.url`",
-        )
+    for version, lineage in zip(versions, lineages, strict=True):
+        if version > lineage.version:
+            engine.dispose()
+            raise SettingsError(
+                f"the job store `{shown_url(url)}` belongs to a later version of compact: its"
+                f" schema version is {version}, and this program knows {lineage.version} at most",
+                hint="upgrade compact, or use another `store.url`",
+            )
     return JobStore(engine)
 
 

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from compactor.clustering import CURVE_COLUMNS_MAX, SORT_COLUMNS_MAX, SortKey, Strategy
 from compactor.errors import SettingsError
+from compactor.sort_keys import CURVE_COLUMNS_MAX, SORT_COLUMNS_MAX, SortKey, Strategy
 from compactor.splicing import Effort, SpliceLimits
 
 # A group that fills at least one file is rolled into files of this share of the target size.

@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 
 import pyarrow as pa
 
 from catalog.model import Inventory, OutputFile
 from catalog.table import TableFiles
+from compactor.proof import Proof as Proof
 from compactor.splicing import SpliceLimits
 
 _BATCH_ROWS_MAX = 64 << 10
-
-
-class Proof(StrEnum):
-    """How a rewrite is proved before it may be committed."""
-
-    COUNTS = "counts"
-    FULL = "full"
 
 
 @dataclass(frozen=True, slots=True)

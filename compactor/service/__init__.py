@@ -1,1 +1,1 @@
-"""The service: schedules and hooks become jobs, one per table at a time, and each wait has a reason."""
+"""The service: schedules and hooks become jobs, one per table at a time; waits have reasons."""

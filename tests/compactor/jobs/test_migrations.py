@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,21 +93,18 @@ def test_a_program_of_before_that_still_runs_can_go_on(old_store: Path) -> None:
         assert "new" in {attempt.attempt_id for attempt in Journal(store, JOB).attempts()}
 
 
-def test_a_step_that_fails_leaves_the_store_as_it_was(
-    old_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_that_fails_leaves_the_store_as_it_was(old_store: Path) -> None:
     def fail(connection: object) -> None:
         migrations._to_2(connection)
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(migrations, "_STEPS", (fail,))
+    failing = replace(migrations.JOB_STORE, steps=(fail,))
     with closing(sqlite3.connect(old_store)) as connection:
         before = list(connection.iterdump())
     with pytest.raises(SettingsError, match="the disk is gone"):
-        open_store(f"sqlite:///{old_store}")
+        open_store(f"sqlite:///{old_store}", (failing,))
     with closing(sqlite3.connect(old_store)) as connection:
         assert list(connection.iterdump()) == before
-    monkeypatch.undo()
     open_store(f"sqlite:///{old_store}").close()
 
 
