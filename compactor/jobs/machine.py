@@ -90,6 +90,11 @@ class JobMachine:
         """Whether no further group is started."""
         return bool(self._stop_reason)
 
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Groups that have yet to be begun, or begun again."""
+        return tuple(self._ids[GroupState.WAITING])
+
     def group(self, group_id: str) -> GroupProgress:
         """Return one group."""
         return self._groups[group_id]

@@ -16,6 +16,7 @@ from catalog.table import Table
 from compactor.jobs.attempts import Attempts, Work
 from compactor.jobs.cleanup import Cleaner
 from compactor.jobs.commits import commit_batch, make_commit
+from compactor.jobs.contention import Lookout
 from compactor.jobs.events import OnEvent, ignore
 from compactor.jobs.failpoints import Failpoint, hit
 from compactor.jobs.interrupts import Interrupts
@@ -86,6 +87,7 @@ class RunningJob:
         stale_batches: batches of other processes, whose commits may have left files behind.
         warnings: what commits told of other writers of the table.
         judge: looks at every group that is not under way before the work begins.
+        lookout: looks at groups that wait while the work goes on.
         is_resumed: whether another process has begun it.
         is_given_up: whether nothing more of it is done than settling and cleaning.
     """
@@ -103,6 +105,7 @@ class RunningJob:
     stale_batches: Sequence[str] = ()
     warnings: set[str] = field(default_factory=set)
     judge: Judge | None = None
+    lookout: Lookout | None = None
     is_resumed: bool = False
     is_given_up: bool = False
 
@@ -140,6 +143,7 @@ class _Runner:
                 self._take(Happened(Stopped("interrupted")))
             for ended in self.attempts.wait(POLL_SECONDS):
                 hit(Failpoint.RESULT_RECEIVED)
+                self._drop_taken()
                 self._take(ended)
         self._delete_again()
         if isinstance(self._end, Finish):
@@ -158,6 +162,13 @@ class _Runner:
                 if reason:
                     self._take(Happened(Outdated(group.group_id, reason)))
         self._take(Happened(Began()))
+
+    def _drop_taken(self) -> None:
+        """Drop groups that others have done, before the end of an attempt makes them begin."""
+        machine, lookout = self._job.machine, self._job.lookout
+        if lookout is not None and not machine.is_stopping:
+            for group_id, reason in lookout.taken(machine.waiting).items():
+                self._take(Happened(Outdated(group_id, reason)))
 
     def _take(self, happened: Happened) -> None:
         """Take in one fact and everything that follows from it at once."""
