@@ -148,6 +148,7 @@ _SECTIONS: Sections = {
         "commit_size_max": Key("commit_bytes_max", Size),
         "failures_max": Key("failures_max", Count),
         "rounds_max": Key("rounds_max", Count),
+        "merge_attempts_max": Key("merge_attempts_max", Count),
     },
     "policy": {
         "target_file_size": Key("target_file_size_bytes", Size, "table"),

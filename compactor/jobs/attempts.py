@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from catalog.errors import AccessDeniedError, CatalogError, StorageFullError
 from catalog.table import TableFiles
@@ -18,6 +18,9 @@ from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.task import Proof, RewriteResult, RewriteTask
 from compactor.splicing import SpliceLimits
 from runtime import Infeasible, OutOfMemory, Ref, Retry, Runtime, RuntimeFailure, TaskError
+
+if TYPE_CHECKING:
+    from compactor.merge.group import MergeTask
 
 # A taken file name is refused, so every try needs an id of its own: the job tries again, not the
 # runtime.
@@ -42,6 +45,7 @@ class Work:
         proof: what is checked before an attempt may answer.
         splice: which row groups may be copied as they are; None for none.
         cluster: the order that rows are put in; None where they keep theirs.
+        merges: what is merged into each group of a plan that changes rows, by group.
     """
 
     table: str
@@ -50,6 +54,7 @@ class Work:
     proof: Proof
     splice: SpliceLimits | None = None
     cluster: ClusterPlan | None = None
+    merges: Mapping[str, MergeTask] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +77,12 @@ class Attempts:
 
     def start(self, start: Start, group: FileGroup) -> Happened | None:
         """Hand an attempt to the runtime; return its end if it was refused at once."""
-        task = RewriteTask(
-            table=self._work.files,
-            partition_key=group.partition_key,
-            files=group.files,
-            attempt_id=start.attempt_id,
-            target_file_size_bytes=self._work.target_file_size_bytes,
-            proof=self._work.proof,
-            splice=self._work.splice,
-        )
         wanted = self._memory_bytes.get(group.group_id, group.price.memory_bytes_estimate)
-        function, extra = self._function(wanted)
+        function, arguments = self._order(start, group, wanted)
         try:
             ref = self._runtime.submit(
                 function,
-                task,
-                *extra,
+                *arguments,
                 memory=min(wanted, self._memory_bytes_max),
                 key=(self._work.table, group.rung.value),
                 retry=_ONE_TRY,
@@ -97,17 +92,34 @@ class Attempts:
         self._running[ref] = _Running(start, group)
         return None
 
-    def _function(self, wanted_bytes: int) -> tuple[Callable[..., RewriteResult], tuple[Any, ...]]:
-        """Return what an attempt runs, and its arguments besides the task."""
+    def _order(
+        self, start: Start, group: FileGroup, wanted_bytes: int
+    ) -> tuple[Callable[..., RewriteResult], tuple[Any, ...]]:
+        """Return what an attempt runs, and its arguments."""
+        merge = self._work.merges.get(group.group_id)
+        if merge is not None:
+            from compactor.merge.group import merge_group  # lazy: only merges
+
+            rewrite = replace(merge.rewrite, attempt_id=start.attempt_id)
+            return merge_group, (replace(merge, rewrite=rewrite),)
+        task = RewriteTask(
+            table=self._work.files,
+            partition_key=group.partition_key,
+            files=group.files,
+            attempt_id=start.attempt_id,
+            target_file_size_bytes=self._work.target_file_size_bytes,
+            proof=self._work.proof,
+            splice=self._work.splice,
+        )
         cluster = self._work.cluster
         if cluster is None:
-            return rewrite_group, ()
+            return rewrite_group, (task,)
         from compactor.rewrite.cluster.group import cluster_group  # lazy: seldom
 
         # Sorting makes do with what is there: less memory means more ranges, and more on disk.
         missing_bytes = max(0, wanted_bytes - self._memory_bytes_max)
         memory_bytes = max(_SORT_MEMORY_MIN_BYTES, cluster.memory_bytes - missing_bytes)
-        return cluster_group, (cluster.clustering, memory_bytes)
+        return cluster_group, (task, cluster.clustering, memory_bytes)
 
     def wait(self, timeout_seconds: float) -> list[Happened]:
         """Return the attempts that have ended, after some time at the latest."""

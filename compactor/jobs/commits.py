@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 
 from catalog.errors import CatalogError, CommitConflictError, CommitUnknownError
-from catalog.model import Commit, CommitResult, Curve, Rewrite, SortField
+from catalog.model import Commit, CommitKind, CommitResult, Curve, Rewrite, SortField
 from catalog.table import Table
 from compactor import __version__
 from compactor.clustering import Strategy
@@ -35,6 +35,7 @@ def make_commit(
         job_id: recorded with the snapshot.
         fence: recorded with the snapshot.
     """
+    change = plan.change
     rewrites = tuple(
         Rewrite(
             group_id=group.group_id,
@@ -42,8 +43,11 @@ def make_commit(
             added=results[group.group_id].outputs,
             rows_dropped=results[group.group_id].rows_dropped,
             sort_order=_sort_order(plan.cluster),
-            keeps_order=plan.cluster is None,
+            keeps_order=plan.cluster is None and change is None,
             curve=_curve(plan.cluster),
+            rows_added=group.rows_added,
+            marks=group.marks,
+            partition_key=group.partition_key,
         )
         for group in plan.groups
         if group.group_id in results
@@ -53,7 +57,16 @@ def make_commit(
         ("compactor.fence", str(fence)),
         ("compactor.version", __version__),
     )
-    return Commit(batch_id, plan.snapshot, rewrites, properties)
+    if change is None:
+        return Commit(batch_id, plan.snapshot, rewrites, properties)
+    return Commit(
+        batch_id,
+        plan.snapshot,
+        rewrites,
+        properties,
+        kind=CommitKind.CHANGE,
+        watermarks=change.watermarks,
+    )
 
 
 def _sort_order(cluster: ClusterPlan | None) -> tuple[SortField, ...]:

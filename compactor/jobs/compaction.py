@@ -5,30 +5,34 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from catalog.errors import CommitUnknownError, LocationError, SnapshotNotFoundError
+from catalog.errors import LocationError, SnapshotNotFoundError
 from catalog.model import Inventory, Snapshot
 from catalog.table import MapFunction, Table, TableFiles
 from compactor.clustering import Strategy
 from compactor.errors import PlanStaleError
-from compactor.jobs.events import JobFinished, JobPlanned, JobStarted
+from compactor.jobs.contention import in_small_steps, scattered, start_workers, wait_a_while
+from compactor.jobs.events import JobPlanned
+from compactor.jobs.execution import execute
 from compactor.jobs.failpoints import Failpoint, hit
 from compactor.jobs.journal import JobStart, Journal
 from compactor.jobs.lease import Lease, claim
-from compactor.jobs.narration import Narrator
 from compactor.jobs.options import JobOptions
 from compactor.jobs.report import JobReport
 from compactor.jobs.resume import Ground, begin, take_up
-from compactor.jobs.runner import JobEnvironment, Judge, RunningJob, run
+from compactor.jobs.runner import JobEnvironment, Judge, RunningJob
 from compactor.jobs.spread import spread
 from compactor.jobs.staleness import outdated_groups
-from compactor.jobs.state import GroupState, JobState, Suspend
-from compactor.jobs.summary import Stopwatch, combine, summarise
+from compactor.jobs.state import JobState
+from compactor.jobs.summary import Stopwatch, combine
 from compactor.jobs.totals import TableTotals
 from compactor.planner.plan import Plan
 from compactor.planner.planfile import encode_plan
 from compactor.planner.planning import TableState, make_plan
 from compactor.planner.policy import Policy
 from compactor.planner.width import row_width
+
+# A table that none of so many jobs has lost a group of is left to its jobs.
+_JOBS_REMEMBERED = 3
 
 
 def plan_table(
@@ -97,7 +101,10 @@ def compact_table(
         session = _Session(table, lease, environment, options)
         reports = [report] if (report := session.finish_unfinished()) else []
         while not reports or _is_worth_another_round(reports, options):
+            if reports:
+                wait_a_while(reports[-1].seconds, len(reports))
             watch = Stopwatch.start()
+            session.prepare()
             plan, before = session.plan(policy)
             reports.append(session.run_new(plan, before, watch))
         return combine(reports)
@@ -132,6 +139,7 @@ class _Session:
         self._options = options
         self._ground = Ground(table, environment.store, lease, options)
         self._map = spread(environment.runtime)
+        self._is_contended = False
 
     def finish_unfinished(self, wanted: Plan | None = None) -> JobReport | None:
         """Finish the job found with the table; None when there was none or it could not go on.
@@ -150,7 +158,18 @@ class _Session:
         job = take_up(self._ground, giving_up=giving_up, map_function=self._map)
         report = self._run(job, watch)
         self._lease.next_job()
-        return None if job.is_given_up else report
+        # Changes that were merged on the way are no compaction yet.
+        return None if job.is_given_up or job.plan.change is not None else report
+
+    def prepare(self) -> None:
+        """Where other writers have lately taken groups away, work in small steps."""
+        store = self._environment.store
+        self._is_contended = store.has_lost_groups(self._table.name, jobs=_JOBS_REMEMBERED)
+        options = self._options
+        if self._is_contended:
+            options = in_small_steps(options, self._environment.runtime)
+            start_workers(self._environment.runtime)
+        self._ground = replace(self._ground, options=options)
 
     def plan(self, policy: Policy) -> tuple[Plan, TableTotals]:
         """Plan against the current snapshot."""
@@ -160,6 +179,7 @@ class _Session:
         now_ms = time.time_ns() // 1_000_000
         files = self._table.files(snapshot)
         plan = plan_snapshot(state, files, policy, now_ms=now_ms, map_function=self._map)
+        plan = scattered(plan, self._lease.job_id) if self._is_contended else plan
         return plan, TableTotals.of(inventory)
 
     def run_new(
@@ -204,27 +224,7 @@ class _Session:
         return self._table.inventory(snapshot, map_function=self._map)
 
     def _run(self, job: RunningJob, watch: Stopwatch) -> JobReport:
-        """Run a job to its end and record that.
-
-        Raises:
-            CommitUnknownError: it cannot go on before it knows what became of a commit.
-            JobFailedError: the job store does not answer.
-        """
-        emit = self._environment.on_event
-        emit(_started(job))
-        narrator = Narrator(job.journal.job_id, job.plan, emit)
-        end = run(job, self._environment.runtime, narrator)
-        if isinstance(end, Suspend):
-            raise CommitUnknownError(
-                f"job {job.journal.job_id} cannot tell what became of a commit: {end.reason}",
-                hint="nothing was removed; the same command looks the commit up and goes on",
-            )
-        hit(Failpoint.JOB_ENDING)
-        report = summarise(job, end, watch, map_function=self._map)
-        job.journal.finish(end.status, end.reason, report)
-        hit(Failpoint.JOB_ENDED)
-        emit(JobFinished(job.journal.job_id, end.status, end.reason))
-        return report
+        return execute(job, self._environment, watch, map_function=self._map)
 
 
 def table_state(table: Table, snapshot: Snapshot, inventory: Inventory) -> TableState:
@@ -258,16 +258,3 @@ def _is_worth_another_round(reports: list[JobReport], options: JobOptions) -> bo
     last = reports[-1]
     has_ended = last.status in (JobState.SUCCEEDED, JobState.CANCELLED)
     return not has_ended and last.groups.dropped > 0 and len(reports) < options.rounds_max
-
-
-def _started(job: RunningJob) -> JobStarted:
-    groups = job.machine.groups
-    is_open = (GroupState.WAITING, GroupState.REWRITING)
-    return JobStarted(
-        job=job.journal.job_id,
-        table=job.plan.table,
-        groups=len(groups),
-        input_bytes=sum(group.files.size_bytes for group in job.plan.groups),
-        groups_done=sum(group.state not in is_open for group in groups),
-        is_resumed=job.is_resumed,
-    )

@@ -33,10 +33,17 @@ class Failpoint(StrEnum):
     JOB_ENDED = "job-ended"
 
 
+class MergeFailpoint(StrEnum):
+    """Places that only merges pass, before their plan is journaled."""
+
+    CHANGES_READ = "changes-read"
+    CHANGES_MATCHED = "changes-matched"
+
+
 _passed: Counter[str] = Counter()
 
 
-def hit(place: Failpoint) -> None:
+def hit(place: Failpoint | MergeFailpoint) -> None:
     """Die here, without any clean-up, when the environment asks for it."""
     wanted = os.environ.get(VARIABLE)
     if not wanted:

@@ -22,6 +22,8 @@ class JobOptions:
         failures_max: failed groups after which no further group is started.
         rounds_max: how often groups lost to a conflict are planned and run, the first time
             included.
+        merge_attempts_max: how often changes are matched and written again because of commits of
+            other writers, the first time included.
     """
 
     proof: Proof = Proof.COUNTS
@@ -31,3 +33,4 @@ class JobOptions:
     commit_bytes_max: int = 64 * GIB
     failures_max: int = 10
     rounds_max: int = 3
+    merge_attempts_max: int = 10

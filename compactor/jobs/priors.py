@@ -13,4 +13,5 @@ PRIORS = {
     Rung.SPLICE.value: Prior(-0.2, 0.1),
     Rung.MIXED.value: Prior(-0.2, 0.1),
     Rung.TRANSCODE.value: Prior(-0.1, 0.02),
+    Rung.MERGE.value: Prior(-0.1, 0.1),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compactor.jobs.state import JobState
-from compactor.planner.plan import Touched
+from compactor.planner.plan import ChangePlan, Touched
 from compactor.rewrite.task import NOT_SPLICED, Spliced
 
 # Exit codes of the command line for a job that ended; 130 as for any interrupted process.
@@ -70,18 +70,23 @@ class JobReport:
         bytes_written: bytes of the files that they wrote.
         bytes_spliced: bytes moved without being decoded.
         bytes_kept: bytes of the data files that stay by reference.
-        rows_before: rows stored in `snapshot_before`, less those whose deletes were applied.
+        rows_before: rows stored in `snapshot_before`, less those whose deletes were applied; all
+            of them where changes were merged.
         rows_after: rows stored in `snapshot_after`.
         verified: every committed group has as many rows as its inputs had live ones, and so
             have the snapshots around each commit.
-        conflicts: groups lost to other writers' commits, those planned again included.
+        conflicts: groups lost to other writers' commits after work on them had begun, those planned
+            again included.
         cpu_seconds: CPU time of this process and of its workers.
         peak_memory_bytes: largest anonymous memory of any attempt.
         seconds: wall time.
         groups: groups by what became of them.
         problems: the groups that are not in the table.
         is_resumed: whether it went on with the work of a process that had died.
-        rows_dropped: rows that deletes had removed and that are no longer stored.
+        rows_dropped: rows that deletes or changes have removed and that are no longer stored.
+        rows_added: rows that changes have brought.
+        change: what was merged; None where nothing was to be. Nothing counts that is not in the
+            table.
         order: the order that rows were put in; None when they kept theirs.
         splice: more of `bytes_spliced`, and why the other row groups were encoded anew.
         warnings: what people should know of other writers of the table, a sentence each.
@@ -113,6 +118,8 @@ class JobReport:
     splice: Spliced = NOT_SPLICED
     order: OrderGain | None = None
     warnings: tuple[str, ...] = ()
+    rows_added: int = 0
+    change: ChangePlan | None = None
 
     @property
     def exit_code(self) -> int:

@@ -7,8 +7,9 @@ looked at. What was written and not committed is committed, not written again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from catalog.errors import ObjectNotFoundError, SnapshotNotFoundError
 from catalog.model import Inventory
@@ -31,6 +32,9 @@ from compactor.jobs.store import JobStore
 from compactor.planner.plan import Plan
 from compactor.rewrite.task import Proof, RewriteResult
 
+if TYPE_CHECKING:
+    from compactor.merge.group import MergeTask
+
 _IN_USE = frozenset((GroupState.WRITTEN, GroupState.COMMITTING, GroupState.COMMITTED))
 INTERRUPTED = "its process died"
 
@@ -52,19 +56,28 @@ class Ground:
     options: JobOptions
 
 
-def begin(ground: Ground, plan: Plan, start: JobStart) -> RunningJob:
-    """Record a new job."""
+def begin(
+    ground: Ground, plan: Plan, start: JobStart, *, merges: Mapping[str, MergeTask] | None = None
+) -> RunningJob:
+    """Record a new job.
+
+    Args:
+        ground: what it stands on.
+        plan: its plan.
+        start: what it begins with.
+        merges: what is merged into each of its groups, where it changes rows.
+    """
     journal = Journal.begin(ground.store, plan, start)
     files = ground.table.files(plan.snapshot)
     machine = JobMachine(
         start.job_id,
         [GroupProgress(group.group_id) for group in plan.groups],
-        limits=_limits(ground.options),
+        limits=_limits(ground.options, plan),
     )
     return RunningJob(
         table=ground.table,
         plan=plan,
-        work=_work(plan, files, start.proof),
+        work=replace(_work(plan, files, start.proof), merges=merges or {}),
         journal=journal,
         lease=ground.lease,
         machine=machine,
@@ -102,7 +115,7 @@ def take_up(ground: Ground, *, giving_up: str, map_function: MapFunction) -> Run
         journal=journal,
         lease=ground.lease,
         machine=JobMachine(
-            journal.job_id, groups, limits=_limits(ground.options), batches=len(batches)
+            journal.job_id, groups, limits=_limits(ground.options, plan), batches=len(batches)
         ),
         cleaner=Cleaner(files, live),
         results=results,
@@ -167,6 +180,9 @@ def _expired(table: Table, plan: Plan) -> str:
 def _judge(plan: Plan, live: Inventory, giving_up: str) -> Judge:
     if giving_up:
         return lambda group: giving_up
+    if plan.change is not None:
+        # The rows that were to come in died with the process; what it wrote can be committed.
+        return lambda group: INTERRUPTED if group.state is GroupState.WAITING else ""
     outdated = outdated_groups(plan.groups, live)
 
     def judge(group: GroupProgress) -> str:
@@ -181,11 +197,12 @@ def _work(plan: Plan, files: TableFiles, proof: Proof) -> Work:
     return Work(plan.table, files, target_bytes, proof, splice=plan.splice, cluster=plan.cluster)
 
 
-def _limits(options: JobOptions) -> Limits:
+def _limits(options: JobOptions, plan: Plan) -> Limits:
     return Limits(
         attempts_max=options.attempts_max,
         in_flight_max=options.in_flight_max,
         commit_groups_max=options.commit_groups_max,
         commit_bytes_max=options.commit_bytes_max,
         failures_max=options.failures_max,
+        is_atomic=plan.change is not None,
     )

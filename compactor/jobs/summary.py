@@ -13,8 +13,9 @@ from catalog.table import MapFunction
 from compactor.jobs.journal import SETTLED, Attempt, Batch
 from compactor.jobs.report import GroupCounts, GroupProblem, JobReport, OrderGain
 from compactor.jobs.runner import RunningJob
-from compactor.jobs.state import Finish, GroupProgress, GroupState
+from compactor.jobs.state import Finish, GroupProgress, GroupState, JobState
 from compactor.jobs.totals import CommittedBatch, TableTotals, TotalsCheck, check_totals
+from compactor.planner.plan import ChangeCounts, ChangePlan
 from compactor.rewrite.task import RewriteResult, merged_splices
 
 
@@ -46,6 +47,7 @@ def summarise(
     answers = _answers(groups, attempts)
     results = [attempt.result for attempt in attempts if attempt.result]
     rows_dropped = sum(answer.rows_dropped for answer in answers.values())
+    rows_added = sum(answer.rows_added for answer in answers.values())
     batches = [batch for batch in job.journal.batches() if batch.state == SETTLED]
     before = job.journal.before()
     totals = _check(job, _committed(batches, groups, answers), map_function)
@@ -63,11 +65,12 @@ def summarise(
         bytes_written=sum(result.bytes_written for result in results),
         bytes_spliced=sum(result.splice.copied_bytes for result in results),
         bytes_kept=job.plan.kept_bytes,
-        rows_before=before.rows - rows_dropped,
+        rows_before=before.rows - (0 if job.plan.change else rows_dropped),
         rows_after=totals.after.rows,
         rows_dropped=rows_dropped,
+        rows_added=rows_added,
         verified=totals.agrees,
-        conflicts=sum(group.state is GroupState.DROPPED for group in groups),
+        conflicts=sum(group.state is GroupState.DROPPED and group.attempts > 0 for group in groups),
         cpu_seconds=(
             time.process_time()
             - watch.cpu_seconds
@@ -83,7 +86,13 @@ def summarise(
         splice=merged_splices(result.splice for result in results),
         is_resumed=job.is_resumed,
         order=_order_gain(job, answers, map_function),
+        change=job.plan.change if end.status is JobState.SUCCEEDED else _undone(job.plan.change),
     )
+
+
+def _undone(change: ChangePlan | None) -> ChangePlan | None:
+    """Return what a merge looked at and did not bring into the table."""
+    return change and replace(change, watermarks=(), counts=ChangeCounts())
 
 
 def _order_gain(
@@ -111,7 +120,10 @@ def combine(rounds: Sequence[JobReport]) -> JobReport:
         last,
         snapshot_before=first.snapshot_before,
         files_before=first.files_before,
-        rows_before=first.rows_before - sum(one.rows_dropped for one in rounds[1:]),
+        rows_before=first.rows_before
+        - sum(one.rows_dropped for one in rounds[1:] if one.change is None),
+        rows_added=sum(one.rows_added for one in rounds),
+        change=_combined([one.change for one in rounds if one.change is not None]),
         rows_dropped=sum(one.rows_dropped for one in rounds),
         splice=merged_splices(one.splice for one in rounds),
         bytes_read=sum(one.bytes_read for one in rounds),
@@ -128,6 +140,16 @@ def combine(rounds: Sequence[JobReport]) -> JobReport:
         is_resumed=any(one.is_resumed for one in rounds),
         warnings=tuple(sorted({text for one in rounds for text in one.warnings})),
     )
+
+
+def _combined(changes: Sequence[ChangePlan]) -> ChangePlan | None:
+    """Add up what was merged one after the other."""
+    if not changes:
+        return None
+    watermarks = {mark.source: mark for one in changes for mark in one.watermarks}
+    counts = sum((one.counts for one in changes), ChangeCounts())
+    last = next((one for one in reversed(changes) if one.watermarks), changes[-1])
+    return replace(last, watermarks=tuple(watermarks.values()), counts=counts)
 
 
 def _first_to_last(first: OrderGain | None, last: OrderGain | None) -> OrderGain | None:
@@ -152,11 +174,13 @@ def _committed(
     answers: Mapping[str, RewriteResult],
 ) -> list[CommittedBatch]:
     dropped: Counter[str] = Counter()
+    added: Counter[str] = Counter()
     for group in groups:
         if group.group_id in answers:
             dropped[group.batch_id] += answers[group.group_id].rows_dropped
+            added[group.batch_id] += answers[group.group_id].rows_added
     return [
-        CommittedBatch(batch.snapshot, dropped[batch.batch_id])
+        CommittedBatch(batch.snapshot, dropped[batch.batch_id], added[batch.batch_id])
         for batch in batches
         if batch.snapshot
     ]

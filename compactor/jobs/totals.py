@@ -30,10 +30,17 @@ class TableTotals:
 
 @dataclass(frozen=True, slots=True)
 class CommittedBatch:
-    """What a commit did to the rows: `snapshot` is its own, `rows_dropped` what its groups lost."""
+    """What a commit did to the rows stored in data files.
+
+    Attributes:
+        snapshot: its own.
+        rows_dropped: what its groups lost.
+        rows_added: what came in.
+    """
 
     snapshot: Snapshot
     rows_dropped: int
+    rows_added: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +53,16 @@ class TotalsCheck:
 
 def result_mistake(group: FileGroup, result: RewriteResult, proof: Proof) -> str:
     """Say what is wrong with the answer of an attempt; empty when its arithmetic holds."""
-    stored_rows = group.files.row_count
+    stored_rows = _rows_to_read(group)
     output_rows = sum(output.row_count for output in result.outputs)
     if result.rows_read != stored_rows:
         return f"read {result.rows_read} rows where the table lists {stored_rows}"
-    if result.rows_read - result.rows_dropped != result.rows_written:
+    if result.rows_added != group.rows_added:
+        return f"took in {result.rows_added} rows where {group.rows_added} were to come"
+    if result.rows_read - result.rows_dropped + result.rows_added != result.rows_written:
+        added = f" and took in {result.rows_added}" if result.rows_added else ""
         return (
-            f"read {result.rows_read} rows, dropped {result.rows_dropped},"
+            f"read {result.rows_read} rows, dropped {result.rows_dropped}{added},"
             f" but wrote {result.rows_written}"
         )
     if output_rows != result.rows_written:
@@ -62,6 +72,15 @@ def result_mistake(group: FileGroup, result: RewriteResult, proof: Proof) -> str
     if result.digest is not None and result.digest.row_count != result.rows_written:
         return f"wrote {result.rows_written} rows, but proved {result.digest.row_count}"
     return ""
+
+
+def _rows_to_read(group: FileGroup) -> int:
+    """Return the rows stored in the files of a group; those that are marked stay unread."""
+    if not group.marks:
+        return group.files.row_count
+    files = group.files.files
+    rows = zip(files["path"].to_pylist(), files["row_count"].to_pylist(), strict=True)
+    return sum(count for path, count in rows if path not in group.marks)
 
 
 def check_totals(
@@ -91,9 +110,9 @@ def check_totals(
 
     agrees = True
     for start, run in _runs(batches):
-        rows_dropped = sum(batch.rows_dropped for batch in run)
+        gained = sum(batch.rows_added - batch.rows_dropped for batch in run)
         end = run[-1].snapshot.snapshot_id
-        agrees = agrees and totals(start).rows - rows_dropped == totals(end).rows
+        agrees = agrees and totals(start).rows + gained == totals(end).rows
     last = batches[-1].snapshot.snapshot_id if batches else base.snapshot_id
     return TotalsCheck(agrees, totals(last))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import pyarrow as pa
 
-from catalog.model import Inventory, Snapshot
+from catalog.model import Inventory, Selection, Snapshot, Watermark
 from compactor.clustering import Clustering
 from compactor.splicing import SpliceLimits
 
@@ -21,6 +22,7 @@ class Rung(StrEnum):
     MIXED = "splice+transcode"
     TRANSCODE = "transcode"
     CLUSTER = "cluster"
+    MERGE = "merge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class FileGroup:
         output_files_estimate: how many files it is expected to become.
         reason: why it is worth rewriting.
         price: what that costs.
+        rows_added: rows of a merge that come in beside those that survive.
+        marks: by path, rows that go from files which stay: deletes are recorded for them.
     """
 
     group_id: str
@@ -76,6 +80,8 @@ class FileGroup:
     output_files_estimate: int
     reason: str
     price: Price
+    rows_added: int = 0
+    marks: Mapping[str, Selection] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +145,80 @@ class ClusterPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeCounts:
+    """Changes by what they do to a table.
+
+    Attributes:
+        upserts: upserts as they were read.
+        deletes: deletes as they were read, those that are keyed on other columns included.
+        superseded: changes that a later one of the same key, or a later delete, made void.
+        inserted: rows with keys that the table did not have; all rows when they are appended.
+        updated: rows in place of stored ones.
+        deleted: stored rows that are gone and that no other replaces.
+        unchanged: changes that left the table as it was: deletes of keys that it did not have, and
+            what is older than the stored row by event time.
+    """
+
+    upserts: int = 0
+    deletes: int = 0
+    superseded: int = 0
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+
+    def __add__(self, other: ChangeCounts) -> ChangeCounts:
+        """Return the changes of both."""
+        return ChangeCounts(
+            self.upserts + other.upserts,
+            self.deletes + other.deletes,
+            self.superseded + other.superseded,
+            self.inserted + other.inserted,
+            self.updated + other.updated,
+            self.deleted + other.deleted,
+            self.unchanged + other.unchanged,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SearchStage:
+    """What was left to look at after one stage of the search for stored rows.
+
+    Attributes:
+        name: by what the others were ruled out.
+        files: data files.
+        row_groups: row groups of them.
+        rows: rows stored in these; in the last stage, those that changes hit.
+    """
+
+    name: str
+    files: int
+    row_groups: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePlan:
+    """What a plan has that brings changes into a table: it changes which rows there are.
+
+    Attributes:
+        watermarks: how far the sources of changes are merged once it is committed.
+        counts: the changes by what they do.
+        stages: how the stored rows were found.
+        row_groups_hit: row groups of the files that are rewritten in which a row goes.
+        row_groups_free: the other row groups of these files: they are copied if they can be.
+        files_marked: files that stay and have deletes recorded for them.
+    """
+
+    watermarks: tuple[Watermark, ...]
+    counts: ChangeCounts
+    stages: tuple[SearchStage, ...]
+    row_groups_hit: int = 0
+    row_groups_free: int = 0
+    files_marked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """An immutable decision; made from values alone, so equal inputs give equal plans.
 
@@ -153,6 +233,7 @@ class Plan:
         skipped: the files that would be candidates but for a reason.
         splice: which row groups may be copied as they are; None for none.
         cluster: the order that rows are put in; None where they keep theirs.
+        change: what it changes; None where all rows stay. Its groups stand or fall together.
     """
 
     table: str
@@ -165,6 +246,7 @@ class Plan:
     skipped: tuple[Skipped, ...]
     splice: SpliceLimits | None = None
     cluster: ClusterPlan | None = None
+    change: ChangePlan | None = None
 
     def totals(self) -> Totals:
         """Add up the groups."""

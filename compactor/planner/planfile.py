@@ -15,10 +15,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.model import DATA_FILES, DELETE_FILES, Inventory, Snapshot
+from catalog.model import DATA_FILES, DELETE_FILES, Inventory, Selection, Snapshot
 from compactor.errors import PlanFileError, PlanStaleError
 from compactor.planner.columns import Ints, one_array
-from compactor.planner.plan import ClusterPlan, FileGroup, Plan, Price, Rung, Skipped
+from compactor.planner.plan import (
+    ChangePlan,
+    ClusterPlan,
+    FileGroup,
+    Plan,
+    Price,
+    Rung,
+    Skipped,
+)
 from compactor.planner.slicing import constant_column, cut_groups
 from compactor.splicing import SpliceLimits
 
@@ -63,7 +71,7 @@ class _DeleteFiles(msgspec.Struct):
     target: list[str | None]
 
 
-class _Group(msgspec.Struct):
+class _Group(msgspec.Struct, omit_defaults=True):
     group_id: str
     partition_key: str
     partition: str
@@ -73,6 +81,8 @@ class _Group(msgspec.Struct):
     price: Price
     files: _Files
     delete_files: _DeleteFiles
+    rows_added: int = 0
+    marks: dict[str, list[int]] = {}
 
 
 class _PlanFile(msgspec.Struct):
@@ -88,6 +98,7 @@ class _PlanFile(msgspec.Struct):
     groups: list[_Group]
     splice: SpliceLimits | None = None
     cluster: ClusterPlan | None = None
+    change: ChangePlan | None = None
 
 
 def save_plan(plan: Plan) -> str:
@@ -123,6 +134,7 @@ def encode_plan(plan: Plan) -> bytes:
         groups=[_encode_group(group) for group in plan.groups],
         splice=plan.splice,
         cluster=plan.cluster,
+        change=plan.change,
     )
     return msgspec.json.encode(saved)
 
@@ -140,7 +152,7 @@ def decode_plan(data: str | bytes) -> Plan:
         groups = tuple(_decode_group(group) for group in saved.groups)
     except (msgspec.DecodeError, pa.ArrowException, ValueError, OverflowError) as error:
         raise PlanFileError(f"damaged plan file: {error}", hint=_REPLAN) from error
-    _require_consistent(groups)
+    _require_consistent(groups, may_be_empty=saved.change is not None)
     return Plan(
         table=saved.table,
         format=saved.format,
@@ -152,6 +164,7 @@ def decode_plan(data: str | bytes) -> Plan:
         skipped=tuple(saved.skipped),
         splice=saved.splice,
         cluster=saved.cluster,
+        change=saved.change,
     )
 
 
@@ -169,6 +182,8 @@ def _encode_group(group: FileGroup) -> _Group:
         price=group.price,
         files=_Files(**files.to_pydict()),
         delete_files=_DeleteFiles(**group.files.delete_files.to_pydict()),
+        rows_added=group.rows_added,
+        marks={path: one.dropped.tolist() for path, one in group.marks.items()},
     )
 
 
@@ -190,6 +205,8 @@ def _decode_group(saved: _Group) -> FileGroup:
         output_files_estimate=saved.output_files_estimate,
         reason=saved.reason,
         price=saved.price,
+        rows_added=saved.rows_added,
+        marks={path: Selection.of(np.array(rows)) for path, rows in saved.marks.items()},
     )
 
 
@@ -207,7 +224,7 @@ def _require_known(header: _Header) -> None:
         )
 
 
-def _require_consistent(groups: Sequence[FileGroup]) -> None:
+def _require_consistent(groups: Sequence[FileGroup], *, may_be_empty: bool) -> None:
     """Refuse what no plan can hold: a file in two groups, a delete file that is not there."""
     paths = [path for group in groups for path in group.files.files["path"].to_pylist()]
     ids = {group.group_id for group in groups}
@@ -215,7 +232,8 @@ def _require_consistent(groups: Sequence[FileGroup]) -> None:
         raise PlanFileError("damaged plan file: a group or file occurs twice", hint=_REPLAN)
     for group in groups:
         entries = pc.list_flatten(one_array(group.files.files["deletes"])).to_numpy()
-        if not group.files.file_count or not _within(entries, group.files.delete_files.num_rows):
+        is_empty = not (group.files.file_count or may_be_empty)
+        if is_empty or not _within(entries, group.files.delete_files.num_rows):
             raise PlanFileError(
                 f"damaged plan file: group {group.group_id} is incomplete", hint=_REPLAN
             )

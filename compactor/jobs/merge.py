@@ -1,0 +1,208 @@
+"""Merging changes into a table from end to end: claim it, read what is new, match, write, commit.
+
+Everything that is merged is committed at once, together with how far its sources were read. So a
+merge that died is either in the table as a whole, or is done again from what the table says; what
+it had written and not committed is committed where all of it is there, else removed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from catalog.model import Snapshot, TableSchema
+from catalog.table import MapFunction, Table
+from compactor.jobs.contention import wait_a_while
+from compactor.jobs.events import JobPlanned
+from compactor.jobs.execution import execute
+from compactor.jobs.failpoints import Failpoint, MergeFailpoint, hit
+from compactor.jobs.journal import JobStart, Journal
+from compactor.jobs.lease import Lease, claim
+from compactor.jobs.merge_changes import (
+    Arrived,
+    MergeRequest,
+    Reading,
+    find_arrivals,
+    read_changes,
+)
+from compactor.jobs.merge_planning import MergeGround, PlannedMerge, Writing, plan_changes
+from compactor.jobs.options import JobOptions
+from compactor.jobs.report import JobReport
+from compactor.jobs.resume import Ground, begin, take_up
+from compactor.jobs.runner import JobEnvironment
+from compactor.jobs.spread import spread
+from compactor.jobs.state import JobState
+from compactor.jobs.summary import Stopwatch, combine
+from compactor.jobs.totals import TableTotals
+from compactor.planner.plan import ChangeCounts, ChangePlan, Plan
+from runtime import Runtime
+
+_OTHER_PLAN = "changes are to be merged"
+
+
+def plan_merge(
+    table: Table, request: MergeRequest, *, writing: Writing, runtime: Runtime
+) -> PlannedMerge:
+    """Plan a merge into the current snapshot; nothing is written anywhere.
+
+    Raises:
+        ChangesRefusedError: the changes cannot be merged.
+        UnsupportedTableError: the table does not take them.
+        CatalogError: the table or a source cannot be read.
+    """
+    return _Planner(table, request, writing, runtime).plan()
+
+
+def merge_into(
+    table: Table,
+    request: MergeRequest,
+    *,
+    writing: Writing,
+    environment: JobEnvironment,
+    options: JobOptions,
+) -> JobReport:
+    """Merge what is new; what another writer's commit got in the way of is matched again.
+
+    An interrupted merge is finished first, or what it has left behind is removed.
+
+    Args:
+        table: the table.
+        request: where the changes come from, and how they are read.
+        writing: how files are written.
+        environment: what jobs work with.
+        options: limits of each job.
+
+    Raises:
+        ChangesRefusedError: the changes cannot be merged; nothing was written.
+        UnsupportedTableError: the table does not take them; nothing was written.
+        TableBusyError: another job of the same store works on the table.
+        CommitUnknownError: the outcome of a commit cannot be told, and the job was left
+            unfinished. The same call continues it.
+        JobFailedError: the job store does not answer; again, the same call continues the job.
+        CatalogError: the table or a source cannot be read.
+    """
+    planner = _Planner(table, request, writing, environment.runtime)
+    with claim(environment.store, table.name) as lease:
+        session = _Session(planner, lease, environment, options)
+        reports = [report] if (report := session.finish_unfinished()) else []
+        tried = 0
+        while tried == 0 or _is_worth_another_try(reports[-1], tried, options):
+            if tried:
+                wait_a_while(reports[-1].seconds, tried)
+            tried += 1
+            watch = Stopwatch.start()
+            reports.append(session.run_new(planner.plan(), watch))
+        return combine(reports)
+
+
+@dataclass(slots=True)
+class _Planner:
+    """Plans the same merge as often as it takes; reads changes again only where it must."""
+
+    table: Table
+    request: MergeRequest
+    writing: Writing
+    runtime: Runtime
+    _read: tuple[Arrived, TableSchema, Reading] | None = None
+
+    @property
+    def map(self) -> MapFunction:
+        """How catalog work is spread."""
+        return spread(self.runtime)
+
+    def plan(self) -> PlannedMerge:
+        """Plan against the current snapshot."""
+        snapshot = self.table.snapshot()
+        arrived = find_arrivals(self.table, self.request)
+        if arrived.is_empty:
+            return self._idle(snapshot)
+        ground = self._ground(snapshot)
+        reading = self._reading(arrived, ground.files.schema)
+        self.table.check_change(reading.scope)
+        hit(MergeFailpoint.CHANGES_READ)
+        planned = plan_changes(
+            ground, reading, arrived.watermarks, writing=self.writing, runtime=self.runtime
+        )
+        hit(MergeFailpoint.CHANGES_MATCHED)
+        return planned
+
+    def _ground(self, snapshot: Snapshot) -> MergeGround:
+        return MergeGround(
+            table=self.table.name,
+            format=self.table.format,
+            snapshot=snapshot,
+            inventory=self.table.inventory(snapshot, map_function=self.map),
+            files=self.table.files(snapshot),
+            can_mark=self.table.can_mark,
+        )
+
+    def _reading(self, arrived: Arrived, schema: TableSchema) -> Reading:
+        """Read the changes, unless they were read already for a try that was lost."""
+        if self._read is not None:
+            before, columns, reading = self._read
+            is_same = (before.since, before.watermarks) == (arrived.since, arrived.watermarks)
+            if is_same and columns.arrow.equals(schema.arrow, check_metadata=True):
+                return reading
+        reading = read_changes(self.request, arrived, schema)
+        self._read = arrived, schema, reading
+        return reading
+
+    def _idle(self, snapshot: Snapshot) -> PlannedMerge:
+        """Return the plan of a merge without anything new."""
+        inventory = self.table.inventory(snapshot, map_function=self.map)
+        files = self.table.files(snapshot)
+        sizes = self.writing.policy.file_sizes(files.layout.target_file_size_bytes)
+        plan = Plan(
+            table=self.table.name,
+            format=self.table.format,
+            snapshot=snapshot,
+            target_file_size_bytes=sizes.target_bytes,
+            groups=(),
+            kept_files=inventory.file_count,
+            kept_bytes=inventory.size_bytes,
+            skipped=(),
+            change=ChangePlan((), ChangeCounts(), ()),
+        )
+        return PlannedMerge(plan, TableTotals.of(inventory))
+
+
+class _Session:
+    """One claim on a table and the jobs that are run under it."""
+
+    def __init__(
+        self, planner: _Planner, lease: Lease, environment: JobEnvironment, options: JobOptions
+    ) -> None:
+        self._planner = planner
+        self._lease = lease
+        self._environment = environment
+        self._ground = Ground(planner.table, environment.store, lease, options)
+
+    def finish_unfinished(self) -> JobReport | None:
+        """Finish or give up the job found with the table; None unless changes were merged."""
+        if not self._lease.is_resumable:
+            return None
+        watch = Stopwatch.start()
+        recorded = Journal(self._environment.store, self._lease.job_id).plan()
+        giving_up = "" if recorded.change is not None else _OTHER_PLAN
+        job = take_up(self._ground, giving_up=giving_up, map_function=self._planner.map)
+        report = execute(job, self._environment, watch, map_function=self._planner.map)
+        self._lease.next_job()
+        is_merged = recorded.change is not None and report.status is JobState.SUCCEEDED
+        return report if is_merged else None
+
+    def run_new(self, planned: PlannedMerge, watch: Stopwatch) -> JobReport:
+        """Record a plan as a job and run it."""
+        job_id, plan = self._lease.job_id, planned.plan
+        self._environment.on_event(JobPlanned(job_id, plan))
+        start = JobStart(job_id, self._lease.fence, self._ground.options.proof, planned.before)
+        job = begin(self._ground, plan, start, merges=planned.merges)
+        hit(Failpoint.PLAN_JOURNALED)
+        report = execute(job, self._environment, watch, map_function=self._planner.map)
+        self._lease.next_job()
+        return report
+
+
+def _is_worth_another_try(last: JobReport, tried: int, options: JobOptions) -> bool:
+    """Whether a merge was lost to another writer's commit, and nothing else."""
+    has_ended = last.status in (JobState.SUCCEEDED, JobState.CANCELLED)
+    is_lost = last.groups.dropped > 0 and not last.groups.failed
+    return not has_ended and is_lost and tried < options.merge_attempts_max

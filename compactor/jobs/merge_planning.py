@@ -1,0 +1,301 @@
+"""The plan of a merge: what changes do to the files of one snapshot, at what price."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from catalog.model import Inventory, Snapshot, Watermark
+from catalog.table import TableFiles
+from compactor.jobs.merge_changes import Reading
+from compactor.jobs.merge_search import search
+from compactor.jobs.totals import TableTotals
+from compactor.merge.choice import WriteMode
+from compactor.merge.completing import completed
+from compactor.merge.finding import Found, Stage
+from compactor.merge.group import MergeTask
+from compactor.merge.kinds import DELETE
+from compactor.merge.matching import Matcher
+from compactor.merge.outcome import Outcome, settle
+from compactor.merge.rules import Mode
+from compactor.merge.tasks import MergeOptions, merge_tasks
+from compactor.planner.plan import ChangeCounts, ChangePlan, FileGroup, Plan, Rung, SearchStage
+from compactor.planner.policy import Policy
+from compactor.planner.price import GroupSize, price_group
+from compactor.planner.width import row_width
+from compactor.proof import Proof
+from compactor.rewrite.task import RewriteTask
+from compactor.splicing import Effort
+from runtime import Runtime
+
+# Beside an order of its own, what a worker holds of rows that come in: as they came, as they go.
+_ADDED_COPIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class MergeGround:
+    """What changes are merged into.
+
+    Attributes:
+        table: name of the table.
+        format: its format, for people.
+        snapshot: the snapshot that is looked at.
+        inventory: its files.
+        files: the workers' side of it.
+        can_mark: whether files may stay and have deletes recorded for them.
+    """
+
+    table: str
+    format: str
+    snapshot: Snapshot
+    inventory: Inventory
+    files: TableFiles
+    can_mark: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How a merge writes.
+
+    Attributes:
+        policy: the table owner's: sizes of files, and what is copied as it is.
+        proof: what is checked of each group.
+        mode: whether rows that go are left out of a copy or recorded as deleted.
+    """
+
+    policy: Policy
+    proof: Proof
+    mode: WriteMode = WriteMode.AUTO
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMerge:
+    """A plan, and what only this process has of it.
+
+    Attributes:
+        plan: it.
+        before: totals of the snapshot that it was made from.
+        merges: by group, what its task is.
+        reading: the changes; None where there are none.
+    """
+
+    plan: Plan
+    before: TableTotals
+    merges: Mapping[str, MergeTask] = field(default_factory=dict)
+    reading: Reading | None = None
+
+
+def plan_changes(
+    ground: MergeGround,
+    reading: Reading,
+    watermarks: tuple[Watermark, ...],
+    *,
+    writing: Writing,
+    runtime: Runtime,
+) -> PlannedMerge:
+    """Look for the rows that changes act on, and plan what becomes of them.
+
+    Args:
+        ground: what they are merged into.
+        reading: the changes.
+        watermarks: what is recorded with them.
+        writing: how files are written.
+        runtime: runs the search.
+
+    Raises:
+        ChangesRefusedError: the changes do not fit what is stored.
+        UnsupportedTableError: the table cannot take them as is asked for.
+        CatalogError: files cannot be read.
+    """
+    changes = reading.changes
+    matcher = Matcher(changes, reading.deletes, reading.rules)
+    found = search(runtime, ground.files, ground.inventory, matcher=matcher, table=ground.table)
+    outcome = settle(changes, found.hits)
+    rows = completed(ground.files, changes, outcome, ground.inventory)
+    sizes = writing.policy.file_sizes(ground.files.layout.target_file_size_bytes)
+    options = MergeOptions(
+        attempt_id="planned",
+        target_file_size_bytes=sizes.target_bytes,
+        proof=writing.proof,
+        splice=_copying(writing.policy).splice_limits(sizes),
+        write_mode=writing.mode,
+        can_mark=ground.can_mark,
+    )
+    tasks = list(merge_tasks(ground.files, ground.inventory, outcome, rows, options=options))
+    groups = tuple(_groups(ground, tasks, outcome))
+    plan = Plan(
+        table=ground.table,
+        format=ground.format,
+        snapshot=ground.snapshot,
+        target_file_size_bytes=sizes.target_bytes,
+        groups=groups or (_nothing_to_write(ground),),
+        kept_files=ground.inventory.file_count - sum(one.files.file_count for one in groups),
+        kept_bytes=ground.inventory.size_bytes - sum(one.files.size_bytes for one in groups),
+        skipped=(),
+        splice=options.splice,
+        change=_change(reading, watermarks, found=found, outcome=outcome, tasks=tasks),
+    )
+    merges = dict(zip((one.group_id for one in groups), tasks, strict=True))
+    merges = merges or {plan.groups[0].group_id: _idle(ground, writing.proof)}
+    return PlannedMerge(plan, TableTotals.of(ground.inventory), merges, reading)
+
+
+def _copying(policy: Policy) -> Policy:
+    """Return the policy under which every row group is copied that can be: sizes are for later."""
+    return policy if policy.effort is Effort.DEEP else replace(policy, effort=Effort.BYTES)
+
+
+def _groups(
+    ground: MergeGround, tasks: Sequence[MergeTask], outcome: Outcome
+) -> Iterator[FileGroup]:
+    labels = _labels(ground.inventory)
+    for number, task in enumerate(tasks, start=1):
+        rewrite = task.rewrite
+        size = _size(task, outcome)
+        price = price_group(size, rewrite.table.layout, row_width(rewrite.table.schema.arrow))
+        added_bytes = 0 if rewrite.added is None else _ADDED_COPIES * rewrite.added.nbytes
+        yield FileGroup(
+            group_id=f"{number:04d}",
+            partition_key=rewrite.partition_key,
+            partition=labels.get(rewrite.partition_key, rewrite.partition_key),
+            rung=Rung.MERGE,
+            files=rewrite.files,
+            output_files_estimate=size.output_files,
+            reason=_reason(task, outcome),
+            price=replace(
+                price, memory_bytes_estimate=price.memory_bytes_estimate + int(added_bytes)
+            ),
+            rows_added=rewrite.rows_added,
+            marks=task.marks,
+        )
+
+
+def _labels(inventory: Inventory) -> dict[str, str]:
+    """Return the partitions as people read them, by their keys."""
+    columns = inventory.files.select(["partition_key", "partition"]).group_by(
+        ["partition_key", "partition"]
+    )
+    found = columns.aggregate([]).to_pydict()
+    return dict(zip(found["partition_key"], found["partition"], strict=True))
+
+
+def _size(task: MergeTask, outcome: Outcome) -> GroupSize:
+    """Return what there is to do for a task; nothing is read of files that are marked."""
+    rewrite = task.rewrite
+    files = rewrite.files.take(np.empty(0, np.int64)) if task.marks else rewrite.files
+    touched = [outcome.touched[path] for path in files.files["path"].to_pylist()]
+    hit_bytes = sum(one.stored_bytes for one in touched)
+    free_bytes = sum(one.stored_bytes_all - one.stored_bytes for one in touched)
+    dropped = sum(len(one.dropped) for one in task.replaced.values())
+    stored = files.row_count
+    output_bytes = int(files.size_bytes * (1 - dropped / max(1, stored)) + rewrite.added_bytes)
+    return GroupSize(
+        files=files.file_count,
+        input_bytes=files.size_bytes,
+        delete_files=files.delete_files.num_rows,
+        delete_bytes=int(np.sum(files.delete_files["size_bytes"].to_numpy())),
+        delete_rows=int(np.sum(files.delete_files["row_count"].to_numpy())) + dropped,
+        output_bytes=output_bytes,
+        output_files=int(output_bytes > 0) and -(-output_bytes // rewrite.target_file_size_bytes),
+        spliced_bytes=0
+        if rewrite.splice is None
+        else files.size_bytes * free_bytes // max(1, hit_bytes + free_bytes),
+        kept_rows=max(0, stored - dropped) + rewrite.rows_added,
+    )
+
+
+def _reason(task: MergeTask, outcome: Outcome) -> str:
+    going = task.marks or task.replaced
+    words = []
+    if going:
+        rows = sum(len(one.dropped) for one in going.values())
+        words.append(f"{rows:,} rows {'marked as deleted' if task.marks else 'go'}")
+    if task.rewrite.rows_added:
+        words.append(f"{task.rewrite.rows_added:,} come")
+    return ", ".join(words)
+
+
+def _change(
+    reading: Reading,
+    watermarks: tuple[Watermark, ...],
+    *,
+    found: Found,
+    outcome: Outcome,
+    tasks: Sequence[MergeTask],
+) -> ChangePlan:
+    rewritten = [outcome.touched[path] for one in tasks for path in one.replaced]
+    return ChangePlan(
+        watermarks=watermarks,
+        counts=_counts(reading, found, outcome),
+        stages=tuple(
+            _stage(*pair)
+            for pair in (
+                ("stored", found.asked),
+                ("bounds", found.routed),
+                ("filters", found.read),
+                ("keys", found.hit),
+            )
+        ),
+        row_groups_hit=sum(one.row_groups for one in rewritten),
+        row_groups_free=sum(one.row_groups_all - one.row_groups for one in rewritten),
+        files_marked=sum(len(one.marks) for one in tasks),
+    )
+
+
+def _stage(name: str, stage: Stage) -> SearchStage:
+    return SearchStage(name, stage.files, stage.row_groups, stage.rows)
+
+
+def _counts(reading: Reading, found: Found, outcome: Outcome) -> ChangeCounts:
+    updated = int((outcome.stored[0] >= 0).sum())
+    effective = len(outcome.upserts) + _deletes_with_effect(reading, found)
+    is_append = reading.rules.mode is Mode.APPEND
+    return ChangeCounts(
+        upserts=reading.upserts,
+        deletes=reading.deleting,
+        superseded=reading.superseded,
+        inserted=len(outcome.upserts) - updated,
+        updated=updated,
+        deleted=outcome.rows_dropped - updated,
+        unchanged=0 if is_append else len(reading.changes) - effective,
+    )
+
+
+def _deletes_with_effect(reading: Reading, found: Found) -> int:
+    """Count the deletes by key that remove a stored row."""
+    is_hit, is_stale = np.zeros((2, len(reading.changes) + 1), np.bool_)
+    for hits in found.hits.values():
+        matched = hits.matched
+        is_hit[matched.change] = True
+        is_stale[matched.change[matched.is_newer]] = True
+    is_delete = reading.changes.kinds == DELETE
+    return int((is_delete & is_hit[:-1] & ~is_stale[:-1]).sum())
+
+
+def _nothing_to_write(ground: MergeGround) -> FileGroup:
+    """Return the one group of a merge that only records how far its sources were read."""
+    size = GroupSize(0, 0, 0, 0, 0, 0, 0)
+    return FileGroup(
+        group_id="0001",
+        partition_key="",
+        partition="",
+        rung=Rung.MERGE,
+        files=Inventory.empty(),
+        output_files_estimate=0,
+        reason="nothing changes",
+        price=price_group(size, ground.files.layout),
+    )
+
+
+def _idle(ground: MergeGround, proof: Proof) -> MergeTask:
+    rewrite = RewriteTask(
+        table=ground.files,
+        partition_key="",
+        files=Inventory.empty(),
+        attempt_id="planned",
+        target_file_size_bytes=1,
+        proof=proof,
+    )
+    return MergeTask(rewrite, {})
