@@ -1,0 +1,170 @@
+"""What the service asks of others: public hosts only, at the address that was looked at."""
+
+import ssl
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_address
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from compactor.service.outbound import (
+    ANSWER_BYTES_MAX,
+    Outbound,
+    OutboundFailedError,
+    OutboundRefusedError,
+)
+
+HOST = "hooks.example"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.seen.append((self.path, self.headers["Host"]))
+        answers = {
+            "/moved": (302, b""),
+            "/large": (200, b"x" * (ANSWER_BYTES_MAX + 1)),
+            "/missing": (404, b""),
+        }
+        status, body = answers.get(self.path, (200, b"content"))
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "/content")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+def write_certificate(path):
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+
+
+@pytest.fixture
+def server(tmp_path):
+    write_certificate(tmp_path / "both.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "both.pem")
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server.seen = []
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def outbound(tmp_path, server):
+    return Outbound(
+        private_hosts=frozenset({HOST}),
+        resolve=lambda host, port: ["127.0.0.1"],
+        authorities=str(tmp_path / "both.pem"),
+    )
+
+
+def url(server, path="/content"):
+    return f"https://{HOST}:{server.server_port}{path}"
+
+
+def test_the_certificate_is_that_of_the_name_and_the_connection_goes_to_the_address(
+    outbound, server
+):
+    assert outbound.get(url(server, "/content?a=b")) == b"content"
+    assert server.seen == [("/content?a=b", f"{HOST}:{server.server_port}")]
+
+
+def test_another_name_has_another_certificate(server, tmp_path):
+    outbound = Outbound(
+        frozenset({"other.example"}), lambda host, port: ["127.0.0.1"], str(tmp_path / "both.pem")
+    )
+    with pytest.raises(OutboundFailedError):
+        outbound.get(url(server).replace(HOST, "other.example"))
+
+
+def test_no_redirect_is_followed(outbound, server):
+    with pytest.raises(OutboundFailedError, match="302"):
+        outbound.get(url(server, "/moved"))
+    assert [path for path, _ in server.seen] == ["/moved"]
+
+
+def test_an_answer_has_an_end(outbound, server):
+    with pytest.raises(OutboundRefusedError, match="more than"):
+        outbound.get(url(server, "/large"))
+
+
+def test_other_answers_are_failures(outbound, server):
+    with pytest.raises(OutboundFailedError, match="404"):
+        outbound.get(url(server, "/missing"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "10.0.0.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "::1",
+        "fe80::1%eth0",
+        "fd00::1",
+        "::ffff:169.254.169.254",
+        "64:ff9b::a9fe:a9fe",
+        "2002:a9fe:a9fe::1",
+    ],
+)
+def test_no_request_goes_to_an_address_inside(address):
+    asked = []
+
+    def resolve(host, port):
+        asked.append(host)
+        return ["8.8.8.8", address]
+
+    with pytest.raises(OutboundRefusedError, match="not public"):
+        Outbound(resolve=resolve).get("https://innocent.example/")
+    assert asked == ["innocent.example"]
+    assert ip_address(address.partition("%")[0])
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://a.example/",
+        "file:///etc/passwd",
+        "https://u@a.example/",
+        "https://a:99999/",
+        "https:",
+    ],
+)
+def test_other_addresses_are_refused(address):
+    with pytest.raises(OutboundRefusedError):
+        Outbound(resolve=lambda host, port: ["8.8.8.8"]).get(address)
