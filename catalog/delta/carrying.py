@@ -24,6 +24,7 @@ from catalog.delta.deletion_vectors import (
 )
 from catalog.delta.paths import Paths
 from catalog.delta.remap import RewrittenFile, has_only_grown, remap
+from catalog.delta.standing import Standing
 from catalog.errors import CorruptTableError
 from catalog.location import Location
 from catalog.model import KEEP_ALL, FileSlice, Rewrite
@@ -50,7 +51,7 @@ class Carrier:
     planned: TableFiles
 
     def carried(
-        self, rewrite: Rewrite, live: Mapping[str, Add], grown: frozenset[str]
+        self, rewrite: Rewrite, live: Mapping[str, Add], found: Standing
     ) -> dict[str, Positions] | None:
         """Return the rows to be deleted from the outputs of a rewrite, by path.
 
@@ -59,19 +60,21 @@ class Carrier:
         Args:
             rewrite: its outputs keep the order of rows.
             live: its inputs by absolute location, as the head has them.
-            grown: which files may have lost rows.
+            found: which of them may have lost rows, or have been replaced.
 
         Raises:
             CorruptTableError: a deletion vector cannot be read.
         """
         slices = list(rewrite.files.slices())
-        touched = [row for row, one in enumerate(slices) if one.path in grown]
-        if not touched:
+        touched = [row for row, one in enumerate(slices) if one.path in found.grown]
+        if not touched and not any(one.path in found.replaced for one in slices):
             return {}
         before = self.planned.selections(rewrite.files.take(np.array(touched)))
         now = self._deleted([live[slices[row].path] for row in touched])
         inputs = [
-            _rewritten(one, before.get(one.path, KEEP_ALL).dropped, now.get(one.path))
+            _replaced(one)
+            if one.path in found.replaced
+            else _rewritten(one, before.get(one.path, KEEP_ALL).dropped, now.get(one.path))
             for one in slices
         ]
         if not all(map(has_only_grown, inputs)):
@@ -138,6 +141,12 @@ def vector_file(root: Location, commit_id: str, version: int) -> Location:
 
 def _identity(commit_id: str, version: int) -> bytes:
     return uuid.uuid5(_NAMESPACE, f"{commit_id}/{version}").bytes
+
+
+def _replaced(slice_: FileSlice) -> RewrittenFile:
+    """Return a file as if it held nothing but the rows it was planned with, all deleted now."""
+    rows = slice_.row_count - sum(delete.row_count for delete in slice_.deletes)
+    return RewrittenFile(rows, 0, np.empty(0, np.int64), np.arange(rows))
 
 
 def _rewritten(slice_: FileSlice, dropped: Positions, deleted: Positions | None) -> RewrittenFile:

@@ -59,14 +59,17 @@ def is_recorded(target: CommitTarget, commit: Commit) -> bool:
 
 
 def _groups_of(data: bytes, paths: Paths, commit: Commit) -> set[str]:
-    """Return the groups that the commit itself replaced."""
+    """Return the groups that the commit itself replaced.
+
+    Outputs tell, for no other commit adds them: inputs may have been replaced by others before.
+    """
     actions = parse_commit(data)
     added = set(paths.resolve_all(one.path for one in actions if isinstance(one, Add)))
     removed = set(paths.resolve_all(one.path for one in actions if isinstance(one, Remove)))
     return {
         one.group_id
         for one in commit.rewrites
-        if (_outputs(one) <= added and _inputs(one) <= removed)
+        if (_outputs(one) <= added if one.added else _inputs(one) <= removed)
     }
 
 

@@ -17,7 +17,7 @@ from catalog.delta.staleness import why_stale
 from catalog.delta.standing import carries_deletes, standing
 from catalog.delta.state import TableState
 from catalog.delta.stats import loosened
-from catalog.model import Commit, Conflict, Rewrite
+from catalog.model import Commit, CommitKind, Conflict, Rewrite
 
 _VERSION_PROPERTY = "compactor.version"
 _RESTORED = "rows that were deleted when it was planned are back"
@@ -63,10 +63,10 @@ class Proposals:
         if reason := why_stale(self.base, head.state):
             return _nothing(all_conflict(self.commit.rewrites, reason))
         live = head.live
-        found = standing(self.commit.rewrites, live, carries_deletes=carries_deletes(head.state))
-        carried = {
-            one.group_id: self.carrier.carried(one, live, found.grown) for one in found.rewrites
-        }
+        is_rewrite = self.commit.kind is CommitKind.REWRITE
+        carries = is_rewrite and carries_deletes(head.state)
+        found = standing(self.commit.rewrites, live, carries_deletes=carries)
+        carried = {one.group_id: self.carrier.carried(one, live, found) for one in found.rewrites}
         restored = (group for group, positions in carried.items() if positions is None)
         conflicts = (*found.conflicts, *(Conflict(group, _RESTORED) for group in restored))
         stand = [one for one in found.rewrites if carried[one.group_id] is not None]
@@ -101,10 +101,12 @@ class Proposals:
     def _replacement(
         self, rewrite: Rewrite, live: Mapping[str, Add], vectors: CarriedVectors
     ) -> Replacement:
-        removed = tuple(live[path] for path in rewrite.files.files["path"].to_pylist())
+        # What others have replaced is gone already; its rows are deleted from the outputs.
+        left = [one for one in rewrite.files.slices() if one.path in live]
+        removed = tuple(live[one.path] for one in left)
         deleted = (add.deletion_vector.cardinality for add in removed if add.deletion_vector)
         added = tuple(self._new_file(output.path, vectors) for output in rewrite.added)
-        live_rows = rewrite.files.row_count - sum(deleted)
+        live_rows = sum(one.row_count for one in left) - sum(deleted)
         return Replacement(removed, added, live_rows=live_rows, curve=rewrite.curve)
 
     def _new_file(self, path: str, vectors: CarriedVectors) -> NewFile:

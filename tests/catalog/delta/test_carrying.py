@@ -135,15 +135,69 @@ def test_a_table_without_vectors_gets_none(lake: DeltaLake) -> None:
     assert lake.rows() == before
 
 
-def test_a_rewritten_input_conflicts(lake: DeltaLake) -> None:
+def test_rows_of_a_replaced_input_are_deleted_from_the_outputs(lake: DeltaLake) -> None:
     files = fill(lake)
+    lake.delete({files["a"][0]: [7]})
     commit = ordered(plan_all(lake.table))
     lake.peer.delete("part = 'a' and id = 1")  # copy on write
-    lake.delete({files["b"][0]: [1]})
+    lake.delete({files["a"][2]: [4], files["b"][0]: [1]})
     before = lake.rows()
     result = lake.table.commit(commit)
-    assert (len(result.conflicts), len(result.committed)) == (1, 1)
+    assert (len(result.conflicts), len(result.committed)) == (0, 2)
+    vectors = [add["deletionVector"]["cardinality"] for add in adds(lake)]
+    assert sorted(vectors) == [1, 9 + 1]
+    removed = [one["remove"]["path"] for one in commits(lake.directory)[-1] if "remove" in one]
+    assert len(removed) == 2 + 3
     assert lake.rows() == before
+    assert lake.table.find_commit(commit) == result
+    lake.table.commit(plan_all(lake.table))
+    assert lake.rows() == before
+
+
+@pytest.mark.parametrize(("replaced", "conflicts"), [(1, 0), (2, 1), (3, 1)])
+def test_a_group_that_others_have_mostly_done_conflicts(
+    lake: DeltaLake, replaced: int, conflicts: int
+) -> None:
+    files = fill(lake, parts="a")["a"]
+    snapshot = lake.table.snapshot()
+    mine, theirs = (
+        make_commit(snapshot, in_order(lake, snapshot, some)) for some in (files, files[:replaced])
+    )
+    assert lake.table.commit(theirs).conflicts == ()
+    before = lake.rows()
+    result = lake.table.commit(mine)
+    assert len(result.conflicts) == conflicts
+    assert lake.rows() == before
+    assert lake.table.commit(mine).conflicts == result.conflicts
+    assert lake.rows() == before
+
+
+def test_a_replaced_input_of_which_rows_were_deleted_again(lake: DeltaLake) -> None:
+    """The vector that the plan knew of may be gone by now: it is not asked for."""
+    files = fill(lake, parts="a")["a"]
+    lake.delete({files[1]: [2, 3]})
+    commit = ordered(plan_all(lake.table))
+    lake.delete({files[1]: [5]})
+    lake.peer.delete("id = 11")
+    for path in lake.directory.glob("deletion_vector_*.bin"):
+        path.unlink()
+    before = lake.rows()
+    assert lake.table.commit(commit).conflicts == ()
+    assert lake.rows() == before
+
+
+def test_row_ids_survive_beside_a_replaced_input(tmp_path: Path) -> None:
+    lake = TrackedLake(tmp_path)
+    files = fill(lake, parts="a")["a"]
+    snapshot = lake.table.snapshot()
+    mine, theirs = (
+        make_commit(snapshot, in_order(lake, snapshot, some)) for some in (files, files[1:2])
+    )
+    assert lake.table.commit(theirs).conflicts == ()
+    before = lake.lineage()
+    assert lake.table.commit(mine).conflicts == ()
+    assert lake.lineage() == before
+    assert len(before) == 30
 
 
 def test_rows_that_came_back_conflict(lake: DeltaLake) -> None:
@@ -253,6 +307,33 @@ def test_readers_see_the_same_rows_whatever_was_deleted_when(
         assert lake.rows() == before
         # Nothing to carry rows over to when none was written: then nothing may have changed, too.
         assert (result.conflicts == ()) or not commit.rewrites[0].added
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), history=histories())
+def test_readers_see_the_same_rows_whatever_was_replaced_and_deleted(
+    data: st.DataObject,
+    history: tuple[int, list[dict[int, list[int]]], list[dict[int, list[int]]], list[int]],
+) -> None:
+    count, earlier, later, cuts = history
+    replaced = data.draw(st.sets(st.integers(0, count), max_size=count))
+    with tempfile.TemporaryDirectory() as directory:
+        lake = DeltaLake(Path(directory))
+        files = [lake.append(range(10 * one, 10 * one + 10)) for one in range(count + 1)]
+        for some in earlier:
+            if some:
+                lake.delete({files[number]: rows for number, rows in some.items()})
+        snapshot = lake.table.snapshot()
+        commit = make_commit(snapshot, in_order(lake, snapshot, files, cuts=cuts))
+        for number in replaced:
+            theirs = in_order(lake, lake.table.snapshot(), [files[number]])
+            lake.table.commit(make_commit(lake.table.snapshot(), theirs))
+        for some in later:
+            if left := some.keys() - replaced:
+                lake.delete({files[number]: some[number] for number in left})
+        before = lake.rows()
+        lake.table.commit(commit)
+        assert lake.rows() == before
 
 
 def test_the_real_rewriter_keeps_the_order_that_this_depends_on(lake: DeltaLake) -> None:
