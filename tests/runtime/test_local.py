@@ -312,9 +312,12 @@ class TestSessions:
 
 
 DRIVER = """
-import os, sys, time
+import os, signal, sys, time
 import runtime
 from tests.runtime import tasks
+
+# It is ignored in whatever a shell runs in the background, these tests included.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def by_value(x):
     return x + OFFSET
