@@ -37,9 +37,7 @@ def latest(changes: ChangeSet, rules: MergeRules, schema: pa.Schema) -> ChangeSe
             "changes that lack columns of the table cannot be merged by event time",
             hint="Give whole rows, or order by the stream.",
         )
-    order = in_order(changes.table, is_event_time=rules.is_event_time)
-    if not _is_sorted(order):
-        changes = changes.take(order)
+    changes = put_in_order(changes, rules)
     if rules.mode is Mode.APPEND or not len(changes):
         return changes
     keys = changes.keys(rules.key)
@@ -54,8 +52,10 @@ def latest(changes: ChangeSet, rules: MergeRules, schema: pa.Schema) -> ChangeSe
     return _completed(changes, groups, found, newest=newest, schema=schema)
 
 
-def _is_sorted(order: Rows) -> bool:
-    return np.array_equal(order, np.arange(len(order)))
+def put_in_order(changes: ChangeSet, rules: MergeRules) -> ChangeSet:
+    """Return changes from the oldest to the newest."""
+    order = in_order(changes.table, is_event_time=rules.is_event_time)
+    return changes if np.array_equal(order, np.arange(len(order))) else changes.take(order)
 
 
 @dataclass(frozen=True, slots=True)

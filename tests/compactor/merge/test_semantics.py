@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from compactor.errors import ChangesRefusedError
 from compactor.merge import keys
-from compactor.merge.buckets import buckets, thinned
 from compactor.merge.changes import ChangeSet, Source, change_set, joined
 from compactor.merge.completing import filled
 from compactor.merge.deletes import KeyedDeletes, buried, keyed_deletes
@@ -131,25 +130,6 @@ def test_deletes_keyed_on_any_columns_act_on_earlier_rows_only(
         is_append=mode is Mode.APPEND,
     )
     assert model.as_bag(merged(base, changes, rules, deletes)) == model.as_bag(expected)
-
-
-@RELAXED
-@given(data=st.data(), lacking=st.booleans(), timed=st.booleans(), count=st.integers(1, 5))
-def test_buckets_and_batches_that_are_thinned_give_what_the_whole_gives(
-    data: st.DataObject, lacking: bool, timed: bool, count: int
-) -> None:
-    schema, base, files = data.draw(cases(lacking=lacking and not timed))
-    order_by = ("at",) if timed else ()
-    rules = MergeRules(drawn.key_of(schema), order_by, op_column="op", is_event_time=timed)
-    sets = [change_set(source, schema, rules) for source, _ in files]
-    expected = latest(joined(sets), rules, schema)
-    together = joined([thinned(one, rules, schema) for one in sets])
-    parts = buckets(together, rules, count=count)
-    assert len(parts) == count
-    assert sum(map(len, parts)) == len(together)
-    found = joined([latest(part, rules, schema) for part in parts])
-    assert model.as_bag(merged(base, found, rules)) == model.as_bag(merged(base, expected, rules))
-    assert len(found) == len(expected)
 
 
 @RELAXED
