@@ -136,7 +136,7 @@ def job_id_beginning(at_ms: int) -> str:
 def _take(store: JobStore, table: str, owner: Owner) -> tuple[int, str, bool]:
     with store.transaction() as connection:
         # First of all: of two processes, the second one waits here until the first has its lease.
-        fence = _next_fence(connection, table)
+        fence = raise_fence(connection, table)
         now = now_ms(connection)
         held = connection.execute(select(LEASES).where(LEASES.c.table_name == table)).first()
         if held is not None:
@@ -179,7 +179,8 @@ _RAISE_FENCE = text(
 )
 
 
-def _next_fence(connection: Connection, table: str) -> int:
+def raise_fence(connection: Connection, table: str) -> int:
+    """Raise the fence of a table and return it; others wait until the transaction has ended."""
     connection.execute(_RAISE_FENCE, {"table_name": table})
     fence = select(FENCES.c.fence).where(FENCES.c.table_name == table)
     return int(connection.execute(fence).scalar_one())

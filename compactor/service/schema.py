@@ -98,6 +98,8 @@ TRIGGERS = Table(
     Column("rank_ms", BigInteger, nullable=False),
     Column("priority", Integer, nullable=False),
     Column("not_before_ms", BigInteger, nullable=False),
+    # Further triggers cannot put it off beyond this.
+    Column("latest_ms", BigInteger, nullable=False),
     Column("first_at_ms", BigInteger, nullable=False),
     Column("last_at_ms", BigInteger, nullable=False),
     Column("hints", Integer, nullable=False, default=1),
@@ -179,6 +181,7 @@ INSTANCES = Table(
     Column("pid", Integer, nullable=False),
     Column("started_at_ms", BigInteger, nullable=False),
     Column("seen_at_ms", BigInteger, nullable=False),
+    Column("jobs_max", Integer, nullable=False),
     Column("is_draining", Boolean, nullable=False, default=False),
 )
 
