@@ -21,6 +21,7 @@ COMMANDS = {
     "plan": "plan",
     "run": "run",
     "apply": "apply",
+    "merge": "merge",
     "verify": "verify",
     "upkeep": "upkeep",
     "jobs": "jobs",

@@ -21,7 +21,7 @@ def shared_options(function: F) -> F:
             "--json",
             is_flag=True,
             expose_value=False,
-            callback=_note("json"),
+            callback=note("json"),
             help="One JSON document on stdout.",
         ),
         click.option(
@@ -29,7 +29,7 @@ def shared_options(function: F) -> F:
             metavar="FILE",
             type=click.Path(path_type=Path, dir_okay=False),
             expose_value=False,
-            callback=_note("config"),
+            callback=note("config"),
             help="Read this configuration file and no other.",
         ),
         click.option(
@@ -37,7 +37,7 @@ def shared_options(function: F) -> F:
             "--quiet",
             is_flag=True,
             expose_value=False,
-            callback=_note("quiet"),
+            callback=note("quiet"),
             help="Only results and errors.",
         ),
         click.option(
@@ -45,14 +45,14 @@ def shared_options(function: F) -> F:
             "--verbose",
             count=True,
             expose_value=False,
-            callback=_note("verbose"),
+            callback=note("verbose"),
             help="Tell more; show tracebacks.",
         ),
         click.option(
             "--no-progress",
             is_flag=True,
             expose_value=False,
-            callback=_note("no_progress"),
+            callback=note("no_progress"),
             help="No progress report.",
         ),
     ]
@@ -71,12 +71,12 @@ def setting(
 ) -> Decorator[F]:
     """Return an option that overrides a setting; the settings check its value."""
 
-    def note(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    def keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
         if value is not None and value != ():
             Session.of(context).flags[key] = (flag, value)
 
     return click.option(
-        flag, metavar=metavar, help=help, multiple=multiple, expose_value=False, callback=note
+        flag, metavar=metavar, help=help, multiple=multiple, expose_value=False, callback=keep
     )
 
 
@@ -203,11 +203,11 @@ def runtime_options(function: F) -> F:
     return function
 
 
-def _note(name: str) -> Callable[[click.Context, click.Parameter, object], None]:
+def note(name: str) -> Callable[[click.Context, click.Parameter, object], None]:
     """Return a callback that takes a value to the session, wherever on the line it stands."""
 
-    def note(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    def keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
         if value:
             Session.of(context).given[name] = value
 
-    return note
+    return keep

@@ -34,7 +34,13 @@ def told_outcome(session: Session, report: JobReport, plan: Plan | None) -> int:
 
 def report_document(report: JobReport) -> dict[str, Any]:
     """Return the JSON document; its keys are a contract and are only ever added to."""
-    return {**asdict(report), "status": str(report.status)}
+    document = {**asdict(report), "status": str(report.status)}
+    del document["change"]
+    if report.change is None:
+        return document
+    from compactor.cli.render_merge import change_document
+
+    return {**document, **change_document(report.change)}
 
 
 def render_report(report: JobReport, plan: Plan | None = None) -> None:
@@ -48,6 +54,12 @@ def render_report(report: JobReport, plan: Plan | None = None) -> None:
 
 def summary(report: JobReport, plan: Plan | None = None) -> Iterator[str]:
     """Yield the lines of the summary; with the plan at hand they also say what was before."""
+    if report.change is not None:
+        from compactor.cli.render_merge import merge_summary
+
+        yield from merge_summary(report, report.change)
+        yield from _job_line(report)
+        return
     took = format_duration(report.seconds)
     groups = report.groups
     if not (groups.committed or groups.dropped or groups.failed or report.problems):
@@ -65,6 +77,10 @@ def summary(report: JobReport, plan: Plan | None = None) -> Iterator[str]:
     yield from _order_lines(report)
     if groups.committed and report.verified:
         yield f"Proved: {_rows(report)}"
+    yield from _job_line(report)
+
+
+def _job_line(report: JobReport) -> Iterator[str]:
     yield f"Job {report.job} · {' · '.join(_counts(report))}"
 
 
@@ -154,5 +170,7 @@ def _problems(report: JobReport) -> Iterator[str]:
         yield f"warning: {report.status}: {report.reason}"
     for warning in report.warnings:
         yield f"warning: {warning}"
-    if report.exit_code:
+    if report.exit_code and report.change is not None:
+        yield "hint: all of a merge is committed or nothing; the same command tries again"
+    elif report.exit_code:
         yield f"hint: what was committed stays; for the rest: compact run {report.table}"

@@ -25,7 +25,7 @@ def render_plan(console: Console, plan: Plan, *, shows_all: bool = False) -> Non
     console.print(title, style="bold", soft_wrap=True)
     if plan.groups or plan.skipped:
         console.print()
-        _render_partitions(console, plan, None if shows_all else _ROWS_MAX)
+        render_groups(console, plan, shows_all=shows_all)
     console.print()
     if not plan.groups:
         kept = format_count(plan.kept_files, "data file")
@@ -36,7 +36,9 @@ def render_plan(console: Console, plan: Plan, *, shows_all: bool = False) -> Non
         console.print(line, soft_wrap=True)
 
 
-def _render_partitions(console: Console, plan: Plan, rows_max: int | None) -> None:
+def render_groups(console: Console, plan: Plan, *, shows_all: bool) -> None:
+    """Print the groups of a plan by partition, and what is skipped."""
+    rows_max = None if shows_all else _ROWS_MAX
     columns = ("Partition", "Groups", "Data files", "Deletes", "Size", "After", "Why")
     table = grid(*columns, left=(0, -1))
     rows = [*_group_rows(plan.groups), *map(_skipped_row, plan.skipped)]

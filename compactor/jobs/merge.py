@@ -114,7 +114,7 @@ class _Planner:
         snapshot = self.table.snapshot()
         arrived = find_arrivals(self.table, self.request)
         if arrived.is_empty:
-            return self._idle(snapshot)
+            return self._idle(snapshot, arrived)
         ground = self._ground(snapshot)
         reading = self._reading(arrived, ground.files.schema)
         self.table.check_change(reading.scope)
@@ -146,7 +146,7 @@ class _Planner:
         self._read = arrived, schema, reading
         return reading
 
-    def _idle(self, snapshot: Snapshot) -> PlannedMerge:
+    def _idle(self, snapshot: Snapshot, arrived: Arrived) -> PlannedMerge:
         """Return the plan of a merge without anything new."""
         inventory = self.table.inventory(snapshot, map_function=self.map)
         files = self.table.files(snapshot)
@@ -160,7 +160,7 @@ class _Planner:
             kept_files=inventory.file_count,
             kept_bytes=inventory.size_bytes,
             skipped=(),
-            change=ChangePlan((), ChangeCounts(), ()),
+            change=ChangePlan(arrived.merged(self.request), ChangeCounts(), ()),
         )
         return PlannedMerge(plan, TableTotals.of(inventory))
 

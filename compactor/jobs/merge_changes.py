@@ -31,12 +31,14 @@ class MergeRequest:
         changes: where the changes come from; None when there are deletes only.
         deletes: where separate deletes come from.
         delete_by: names of the columns that these are keyed on; empty for the key.
+        evolves: whether columns that only the changes have are added to the table.
     """
 
     rules: MergeRules
     changes: ChangeSource | None = None
     deletes: ChangeSource | None = None
     delete_by: tuple[str, ...] = ()
+    evolves: bool = False
 
     @property
     def sources(self) -> tuple[ChangeSource, ...]:
@@ -69,6 +71,12 @@ class Arrived:
     def size_bytes(self) -> int:
         """Bytes of all that is new."""
         return sum(one.size_bytes for one in (self.changes, self.deletes) if one is not None)
+
+    def merged(self, request: MergeRequest) -> tuple[Watermark, ...]:
+        """Return how far the sources were merged before."""
+        names = (one.name for one in request.sources)
+        known = zip(names, self.since, strict=True)
+        return tuple(Watermark(name, value) for name, value in known if value is not None)
 
 
 @dataclass(frozen=True, slots=True)
