@@ -7,14 +7,18 @@ them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 from compactor.service.hints import Delivery, Hint
-from compactor.service.webhooks.request import WebhookMalformedError, WebhookRequest, decode
+from compactor.service.webhooks.request import (
+    WebhookMalformedError,
+    WebhookRequest,
+    decode,
+    identity,
+)
 from compactor.service.webhooks.secret_values import check_token
 
 EVENTS_MAX = 1000
@@ -47,12 +51,10 @@ class CloudEventsReceiver:
         """See `Receiver`."""
         check_token(request.headers, self.tokens)
         events = list(_events(request))
-        identity = hashlib.sha256()
-        for event in events:
-            identity.update(f"{event['source']}\0{event['id']}\n".encode())
+        names = [str(event[name]) for event in events for name in ("source", "id")]
         hints = (self._hint(event) for event in events)
         found = tuple(hint for hint in hints if hint is not None)
-        return Delivery(self.source, identity.hexdigest(), found)
+        return Delivery(self.source, identity(*names), found)
 
     def _hint(self, event: _Event) -> Hint | None:
         data = event.get("data")

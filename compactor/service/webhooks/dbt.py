@@ -11,7 +11,12 @@ from dataclasses import dataclass
 import msgspec
 
 from compactor.service.hints import Delivery, Hint
-from compactor.service.webhooks.request import WebhookRequest, WebhookUnverifiedError, decode
+from compactor.service.webhooks.request import (
+    WebhookRequest,
+    WebhookUnverifiedError,
+    decode,
+    identity,
+)
 from compactor.service.webhooks.secret_values import is_any_of, signatures
 
 
@@ -49,7 +54,7 @@ class DbtReceiver:
             )
             for target in targets
         )
-        return Delivery(self.source, f"{run.run_id}:{run.status}", hints)
+        return Delivery(self.source, identity(run.run_id, run.status), hints)
 
 
 class _Run(msgspec.Struct, frozen=True):

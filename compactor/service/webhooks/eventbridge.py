@@ -9,7 +9,12 @@ import msgspec
 
 from compactor.service.hints import Delivery, Hint
 from compactor.service.webhooks.objects import is_commit
-from compactor.service.webhooks.request import WebhookMalformedError, WebhookRequest, decode
+from compactor.service.webhooks.request import (
+    WebhookMalformedError,
+    WebhookRequest,
+    decode,
+    identity,
+)
 from compactor.service.webhooks.secret_values import check_token
 
 
@@ -95,7 +100,7 @@ def _id(event: BusEvent) -> str:
     else:
         tables = ",".join(what.changed_tables) or what.table
         parts = [event.id, event.time, what.database, tables, what.change]
-    return "/".join(parts)
+    return identity(*parts)
 
 
 def _of_object(event: BusEvent) -> Iterator[Hint]:

@@ -16,6 +16,7 @@ from compactor.service.webhooks.request import (
     WebhookRequest,
     WebhookUnverifiedError,
     decode,
+    identity,
 )
 from compactor.service.webhooks.secret_values import is_any_of
 
@@ -54,7 +55,7 @@ class HudiReceiver:
             job_id=None,
             reason=f"instant {message.commit_time} was reported",
         )
-        return Delivery(self.source, f"{message.base_path}@{message.commit_time}", (hint,))
+        return Delivery(self.source, identity(message.base_path, message.commit_time), (hint,))
 
 
 class _Callback(msgspec.Struct, frozen=True):

@@ -6,14 +6,18 @@ A gateway before the catalog, or the client itself, sends them to the very path 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from urllib.parse import unquote
 
 import msgspec
 
 from compactor.service.hints import Delivery, Hint
-from compactor.service.webhooks.request import WebhookMalformedError, WebhookRequest, decode
+from compactor.service.webhooks.request import (
+    WebhookMalformedError,
+    WebhookRequest,
+    decode,
+    identity,
+)
 from compactor.service.webhooks.secret_values import check_token
 
 _NAMESPACE_SEPARATOR = "\x1f"
@@ -41,7 +45,7 @@ class IcebergMetricsReceiver:
         target = f"{self.catalog}.{_table_of(request.path)}"
         report = decode(request.body, _Report)
         if report.kind != _COMMIT:
-            return Delivery(self.source, hashlib.sha256(request.body).hexdigest(), ())
+            return Delivery(self.source, identity(target, request.body.decode()), ())
         if report.snapshot_id is None:
             raise WebhookMalformedError("a report of a commit names no `snapshot-id`")
         hint = Hint(
@@ -52,7 +56,7 @@ class IcebergMetricsReceiver:
             job_id=report.metadata.get("compact.job-id"),
             reason=f"a commit ({report.operation or 'unknown operation'}) was reported",
         )
-        return Delivery(self.source, f"{target}@{report.snapshot_id}", (hint,))
+        return Delivery(self.source, identity(target, str(report.snapshot_id)), (hint,))
 
 
 class _Report(msgspec.Struct, frozen=True):

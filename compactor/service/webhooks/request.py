@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -72,6 +73,11 @@ class Receiver(Protocol):
             WebhookMalformedError: it cannot be read.
         """
         ...
+
+
+def identity(*parts: str) -> str:
+    """Return an id of bounded length that follows from what happened, whoever tells it again."""
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()
 
 
 def decode(body: bytes | str, kind: type[_Body]) -> _Body:

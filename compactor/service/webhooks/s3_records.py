@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote_plus
@@ -15,6 +14,7 @@ from compactor.service.webhooks.request import (
     WebhookRequest,
     WebhookUnverifiedError,
     decode,
+    identity,
 )
 from compactor.service.webhooks.secret_values import check_token, is_any_of
 
@@ -97,13 +97,13 @@ def delivery_of(source: str, event: S3Event) -> Delivery:
 
     Stores send a record again in another message.
     """
-    identity = hashlib.sha256()
+    parts: list[str] = []
     for record in event.records:
         entity = record.s3
-        parts = (entity.bucket.name, entity.object.key, entity.object.etag)
         moment = entity.object.sequencer or record.event_id or record.event_time
-        identity.update("\0".join((*parts, moment, record.event_name, "\n")).encode())
-    return Delivery(source, identity.hexdigest(), tuple(_hints(event)))
+        parts += [entity.bucket.name, entity.object.key, entity.object.etag, moment]
+        parts.append(record.event_name)
+    return Delivery(source, identity(*parts), tuple(_hints(event)))
 
 
 def _hints(event: S3Event) -> Iterator[Hint]:

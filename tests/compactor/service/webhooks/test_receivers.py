@@ -203,7 +203,10 @@ class TestHudi:
         delivery = self.receiver.receive(request(CALLBACK, hudi_callback_key=key))
         (hint,) = delivery.hints
         assert (hint.location, hint.operation) == ("s3://lake/orders", "deltacommit")
-        assert delivery.delivery_id == "s3://lake/orders@20261123000000000"
+        again = self.receiver.receive(request(CALLBACK, hudi_callback_key=key))
+        later = request({**CALLBACK, "commitTime": "20261123000000001"}, hudi_callback_key=key)
+        assert delivery.delivery_id == again.delivery_id
+        assert delivery.delivery_id != self.receiver.receive(later).delivery_id
 
     @pytest.mark.parametrize("key", [None, "", "wrong", DEFAULT_KEY.decode()])
     def test_other_keys_are_refused(self, key):
