@@ -10,7 +10,13 @@ from catalog.model import Inventory, Snapshot
 from catalog.table import MapFunction, Table, TableFiles
 from compactor.clustering import Strategy
 from compactor.errors import PlanStaleError
-from compactor.jobs.contention import in_small_steps, scattered, start_workers, wait_a_while
+from compactor.jobs.contention import (
+    in_small_steps,
+    scattered,
+    start_workers,
+    wait_a_while,
+    without_others,
+)
 from compactor.jobs.events import JobPlanned
 from compactor.jobs.execution import execute
 from compactor.jobs.failpoints import Failpoint, hit
@@ -32,7 +38,7 @@ from compactor.planner.policy import Policy
 from compactor.planner.width import row_width
 
 # A table that none of so many jobs has lost a group of is left to its jobs.
-_JOBS_REMEMBERED = 3
+_JOBS_REMEMBERED = 10
 
 
 def plan_table(
@@ -179,8 +185,14 @@ class _Session:
         now_ms = time.time_ns() // 1_000_000
         files = self._table.files(snapshot)
         plan = plan_snapshot(state, files, policy, now_ms=now_ms, map_function=self._map)
-        plan = scattered(plan, self._lease.job_id) if self._is_contended else plan
+        if self._is_contended:
+            plan = without_others(plan, inventory, self._our_jobs(), now_ms)
+            plan = scattered(plan, self._lease.job_id)
         return plan, TableTotals.of(inventory)
+
+    def _our_jobs(self) -> frozenset[str]:
+        jobs = self._environment.store.jobs(table=self._table.name, limit=_JOBS_REMEMBERED)
+        return frozenset(job.job for job in jobs)
 
     def run_new(
         self, plan: Plan, before: TableTotals, watch: Stopwatch, *, judge: Judge | None = None

@@ -9,12 +9,19 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from catalog.errors import CatalogError, SnapshotNotFoundError
+from catalog.model import Inventory
 from catalog.table import MapFunction
 from compactor.jobs.journal import SETTLED, Attempt, Batch
 from compactor.jobs.report import GroupCounts, GroupProblem, JobReport, OrderGain
 from compactor.jobs.runner import RunningJob
 from compactor.jobs.state import Finish, GroupProgress, GroupState, JobState
-from compactor.jobs.totals import CommittedBatch, TableTotals, TotalsCheck, check_totals
+from compactor.jobs.totals import (
+    CommittedBatch,
+    TableTotals,
+    TotalsCheck,
+    check_totals,
+    visible_rows,
+)
 from compactor.planner.plan import ChangeCounts, ChangePlan
 from compactor.rewrite.task import RewriteResult, merged_splices
 
@@ -189,13 +196,18 @@ def _committed(
 def _check(
     job: RunningJob, batches: Sequence[CommittedBatch], map_function: MapFunction
 ) -> TotalsCheck:
-    def totals_of(snapshot_id: str) -> TableTotals:
-        snapshot = job.table.snapshot(snapshot_id)
-        return TableTotals.of(job.table.inventory(snapshot, map_function=map_function))
+    def inventory(snapshot_id: str) -> Inventory:
+        return job.table.inventory(job.table.snapshot(snapshot_id), map_function=map_function)
 
     before = job.journal.before()
     try:
-        return check_totals(job.plan.snapshot, before, batches, totals_of=totals_of)
+        return check_totals(
+            job.plan.snapshot,
+            before,
+            batches,
+            totals_of=lambda snapshot_id: TableTotals.of(inventory(snapshot_id)),
+            visible_of=lambda snapshot_id: visible_rows(inventory(snapshot_id)),
+        )
     except SnapshotNotFoundError:
         # Expired behind our back: what cannot be looked at is not called verified.
         return TotalsCheck(agrees=False, after=before)

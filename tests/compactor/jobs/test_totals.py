@@ -89,6 +89,7 @@ def test_lost_rows_are_noticed_whoever_else_commits(
         TableTotals(files=1, rows=100),
         ours,
         totals_of=lambda snapshot_id: TableTotals(1, counts[snapshot_id]),
+        visible_of=lambda _: None,
     )
     assert check.agrees == (culprit is None)
     assert check.after.rows == (counts[ours[-1].snapshot.snapshot_id] if ours else 100)
