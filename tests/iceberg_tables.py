@@ -24,7 +24,8 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 
-from catalog.iceberg.row_delta import FILE_PATH_ID, POSITION_DELETES, RowDelta, commit_row_delta
+from catalog.iceberg.marking import FILE_PATH_ID, POSITION_DELETES
+from catalog.iceberg.row_delta import RowDelta, commit_row_delta
 
 NAMESPACE = "ns"
 

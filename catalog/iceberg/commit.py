@@ -1,4 +1,4 @@
-"""Commits rewrites to an Iceberg table as a `replace` snapshot, and answers for what it began.
+"""Commits rewrites and changes to an Iceberg table, and answers for what it began.
 
 Each attempt reads the current head, drops the groups that another commit has invalidated, writes a
 snapshot for the rest, and asks the catalog to swap it in provided that the head is still the same.
@@ -15,12 +15,13 @@ from typing import Protocol
 
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
-from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRef, SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import (
     AddSnapshotUpdate,
     AssertRefSnapshotId,
     AssertTableUUID,
+    SetPropertiesUpdate,
     SetSnapshotRefUpdate,
     TableRequirement,
     TableUpdate,
@@ -42,14 +43,20 @@ from catalog.iceberg.cleanup import remove_leftovers, remove_old_metadata
 from catalog.iceberg.commit_properties import pace
 from catalog.iceberg.file_io import StorageFileIO
 from catalog.iceberg.lookup import find, may_be_recorded, referenced_metadata
+from catalog.iceberg.marking import Marker, refuse_marks
 from catalog.iceberg.metadata import snapshot_value
 from catalog.iceberg.outputs import OutputReader, schemas_since
 from catalog.iceberg.proposal import Proposals
 from catalog.iceberg.under_way import refuse_while_under_way
+from catalog.iceberg.watermarks import as_properties
 from catalog.location import Confinement
-from catalog.model import Commit, CommitKind, CommitResult, Conflict
+from catalog.model import Commit, CommitResult, Conflict
+from catalog.model import Snapshot as SnapshotValue
 from catalog.storage import Storage
+from catalog.table import TableFiles
 
+# What the first snapshot of a table makes of its main branch; the number is not looked at.
+_NEW_BRANCH = SnapshotRef.model_validate({"snapshot-id": 0, "type": "branch"})
 # Answers of the catalog after which nothing is under way and trying again is of no use.
 _REFUSALS = (AccessDeniedError, TableNotFoundError, CorruptTableError)
 
@@ -68,6 +75,9 @@ class CommitTarget(Protocol):
     def load(self) -> Table:
         """Read the table anew from its catalog; raises the errors of `catalog.errors`."""
 
+    def files(self, snapshot: SnapshotValue) -> TableFiles:
+        """Return the workers' side of a snapshot."""
+
     def read(self) -> Table:
         """Do the same also where the table has what is not handled: to look, not to change."""
 
@@ -81,8 +91,6 @@ def commit_rewrites(target: CommitTarget, commit: Commit) -> CommitResult:
             that is not handled by now.
         CorruptTableError: an output is not what was announced; nothing was committed.
     """
-    if commit.kind is CommitKind.CHANGE:
-        raise UnsupportedTableError("changes of rows are not committed to such tables yet")
     try:
         table = target.load()
     except UnsupportedTableError as error:
@@ -91,13 +99,17 @@ def commit_rewrites(target: CommitTarget, commit: Commit) -> CommitResult:
     found = find(table.metadata, _io(target), commit)
     if found is not None:
         return found
-    if not commit.rewrites:
+    if commit.is_empty:
         return CommitResult(None, (), ())
     metadata = table.metadata
+    refuse_marks(commit, metadata)
     schemas = schemas_since(metadata, commit)
     reader = OutputReader(target.storage, target.confinement, schemas, metadata.properties)
     proposals = Proposals(
-        target.storage, target.confinement, commit=commit, outputs=reader.read(commit)
+        target.storage,
+        target.confinement,
+        marker=_marker(target, commit),
+        outputs=reader.read(commit),
     )
     return _Committer(target, commit, proposals).run(table)
 
@@ -121,13 +133,19 @@ def find_commit(target: CommitTarget, commit: Commit) -> CommitResult | None:
 
 
 def clean_commit(target: CommitTarget, commit: Commit) -> None:
-    """Remove metadata files that a commit left behind and that no snapshot refers to.
+    """Remove what a commit left behind and no snapshot refers to: metadata and delete files.
 
     Raises:
         CommitUnknownError: a request for it may still arrive; nothing was removed.
     """
     table = target.load()
     remove_leftovers(table, target.storage, confinement=target.confinement, commit=commit)
+    if not may_be_recorded(table.metadata, commit):
+        _marker(target, commit).remove()
+
+
+def _marker(target: CommitTarget, commit: Commit) -> Marker:
+    return Marker(target.storage, commit, target.files(commit.base).new_location)
 
 
 def _refuse_while_under_way(target: CommitTarget, table: Table, commit: Commit) -> None:
@@ -213,7 +231,7 @@ class _Committer:
 
     def _send(self, table: Table, snapshot: Snapshot) -> bool:
         """Ask the catalog for the swap; whether it said that it was done."""
-        requirements, updates = _request(table, snapshot)
+        requirements, updates = _request(table, snapshot, self._commit)
         self._is_unchecked = True
         try:
             response = table.catalog.commit_table(table, requirements, updates)
@@ -277,7 +295,11 @@ class _Committer:
             fault = self._last_fault or CatalogError("no answer came")
             raise _unknown(self._commit, fault) from fault
         self._tidy(None)
-        _refuse_while_under_way(self._target, self._target.load(), self._commit)
+        table = self._target.load()
+        _refuse_while_under_way(self._target, table, self._commit)
+        if not may_be_recorded(table.metadata, self._commit):
+            with suppress(CatalogError):
+                _marker(self._target, self._commit).remove()
 
     def _tidy(self, landed: Snapshot | None) -> None:
         """Remove what the attempts wrote, but for the one that landed.
@@ -309,9 +331,11 @@ def _translated(error: Exception) -> CatalogError:
 
 
 def _request(
-    table: Table, snapshot: Snapshot
+    table: Table, snapshot: Snapshot, commit: Commit
 ) -> tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]:
-    main = table.metadata.refs[MAIN_BRANCH]
+    main = table.metadata.refs.get(MAIN_BRANCH) or _NEW_BRANCH
+    watermarks = as_properties(commit.watermarks, snapshot)
+    properties = (SetPropertiesUpdate(updates=watermarks),) if watermarks else ()
     requirements = (
         AssertTableUUID(uuid=table.metadata.table_uuid),
         AssertRefSnapshotId(  # type: ignore[call-arg]  # names are as good as aliases
@@ -319,6 +343,7 @@ def _request(
         ),
     )
     updates = (
+        *properties,
         AddSnapshotUpdate(snapshot=snapshot),
         SetSnapshotRefUpdate(  # type: ignore[call-arg]
             ref_name=MAIN_BRANCH,

@@ -18,11 +18,10 @@ from pyiceberg.manifest import DataFile, DataFileContent
 from catalog.conflicts import LiveFile
 from catalog.errors import CorruptTableError
 from catalog.iceberg.head import Head, LiveEntry, partition_text
+from catalog.iceberg.marking import FILE_PATH_ID
 from catalog.location import Confinement
 from catalog.storage import Storage
 
-# Reserved field id of the column in position delete files, and its name.
-_FILE_PATH_ID = 2147483546
 _FILE_PATH = "file_path"
 
 
@@ -63,8 +62,8 @@ def single_target(delete_file: DataFile) -> str | None:
 
 def _bounds(delete_file: DataFile) -> tuple[bytes | None, bytes | None]:
     return (
-        (delete_file.lower_bounds or {}).get(_FILE_PATH_ID),
-        (delete_file.upper_bounds or {}).get(_FILE_PATH_ID),
+        (delete_file.lower_bounds or {}).get(FILE_PATH_ID),
+        (delete_file.upper_bounds or {}).get(FILE_PATH_ID),
     )
 
 

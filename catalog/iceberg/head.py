@@ -24,7 +24,7 @@ from catalog.errors import UnsupportedTableError
 from catalog.iceberg.entries import live_entries, manifests_of
 from catalog.iceberg.partition import decode_key, encode_key
 from catalog.iceberg.pruning import Values, may_hold
-from catalog.model import Commit
+from catalog.model import DATA_FILES, Commit
 
 # Manifests in flight at once: they hide the latency of storage, decoding holds one core anyway.
 _READERS = 4
@@ -75,7 +75,7 @@ class HeadReader:
     def __init__(self, io: FileIO, commit: Commit) -> None:
         self._io = io
         self._opened: dict[str, _Opened] = {}
-        files = [rewrite.files.files for rewrite in commit.rewrites]
+        files = [DATA_FILES.empty_table(), *(one.files.files for one in commit.rewrites)]
         table = pa.concat_tables(files).unify_dictionaries()
         self._replaced = frozenset(table["path"].to_pylist())
         self._keys = frozenset(table["partition_key"].unique().to_pylist())
@@ -87,18 +87,19 @@ class HeadReader:
             for rewrite in commit.rewrites
             for path in rewrite.files.delete_files["path"].to_pylist()
         )
-        sequence_numbers = table["sequence_number"].to_numpy()
+        numbers = table["sequence_number"].to_numpy()
         self._base_sequence_number = commit.base.sequence_number
-        self._sequence_numbers = (int(sequence_numbers.min()), int(sequence_numbers.max()))
+        self._sequence_numbers = (int(numbers.min()), int(numbers.max())) if len(numbers) else None
 
-    def read(self, metadata: TableMetadata, snapshot: Snapshot) -> Head:
-        """Read what the snapshot holds of the files of the commit.
+    def read(self, metadata: TableMetadata, snapshot: Snapshot | None) -> Head:
+        """Read what the snapshot holds of the files of the commit; None for an empty table.
 
         Raises:
             LocationError: a manifest lies outside of the table's prefixes.
             ObjectNotFoundError: a manifest is missing.
         """
-        manifests = tuple(filter(_has_live_files, manifests_of(snapshot, self._io)))
+        listed = manifests_of(snapshot, self._io) if snapshot else []
+        manifests = tuple(filter(_has_live_files, listed))
         touched = [one for one in manifests if self._is_touched(one, metadata)]
         data = [one for one in touched if one.content == ManifestContent.DATA]
         opened = self._open_all(filter(self._may_list_replaced, data))
@@ -162,6 +163,8 @@ class HeadReader:
         return bool(partitions) and may_hold(manifest, partition_kinds(metadata, spec), partitions)
 
     def _may_list_replaced(self, manifest: ManifestFile) -> bool:
+        if self._sequence_numbers is None:
+            return False
         least, greatest = self._sequence_numbers
         return (manifest.min_sequence_number or 0) <= greatest and (
             (manifest.sequence_number or 0) >= least

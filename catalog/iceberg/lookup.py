@@ -11,9 +11,10 @@ from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 from pyiceberg.table.snapshots import ancestors_of
 
 from catalog.iceberg.entries import all_entries, live_entries, manifests_of
-from catalog.iceberg.metadata import snapshot_value
+from catalog.iceberg.metadata import is_first, snapshot_value
 from catalog.iceberg.staging import committed_by, snapshot_id_of
-from catalog.model import Commit, CommitResult, Conflict, Rewrite
+from catalog.iceberg.watermarks import watermark_of
+from catalog.model import Commit, CommitKind, CommitResult, Conflict, Rewrite
 
 _DROPPED = "it was dropped when the others were committed"
 
@@ -29,7 +30,7 @@ def find(metadata: TableMetadata, io: FileIO, commit: Commit) -> CommitResult | 
         return _result(commit, snapshot, _groups_in(snapshot, io, commit))
     if is_unbroken(metadata, commit):
         return None
-    return _find_outputs(metadata, io, commit)
+    return _find_outputs(metadata, io, commit) or _find_watermarks(metadata, commit)
 
 
 def may_be_recorded(metadata: TableMetadata, commit: Commit) -> bool:
@@ -42,6 +43,8 @@ def may_be_recorded(metadata: TableMetadata, commit: Commit) -> bool:
 
 def _groups_in(snapshot: IcebergSnapshot, io: FileIO, commit: Commit) -> set[str]:
     """Return the groups that the commit's own snapshot replaced, or found replaced already."""
+    if commit.kind is CommitKind.CHANGE:
+        return {one.group_id for one in commit.rewrites}
     removed = _removed_by(snapshot, io)
     groups = {one.group_id for one in commit.rewrites if _inputs(one) <= removed}
     others = [one for one in commit.rewrites if one.group_id not in groups]
@@ -59,7 +62,9 @@ def _own_snapshot(metadata: TableMetadata, commit: Commit) -> IcebergSnapshot | 
 def is_unbroken(metadata: TableMetadata, commit: Commit) -> bool:
     """Whether the base is the current snapshot or an ancestor of it, with all between present."""
     wanted = commit.base.snapshot_id
-    lineage = ancestors_of(metadata.current_snapshot(), metadata)
+    lineage = list(ancestors_of(metadata.current_snapshot(), metadata))
+    if not wanted:  # the base is the table before its first snapshot
+        return not lineage or is_first(lineage[-1])
     return any(str(snapshot.snapshot_id) == wanted for snapshot in lineage)
 
 
@@ -75,9 +80,23 @@ def _find_outputs(metadata: TableMetadata, io: FileIO, commit: Commit) -> Commit
     for snapshot in sorted(later, key=lambda one: one.timestamp_ms, reverse=True):
         live = _live_in(snapshot, io, named=named, seen=seen)
         if any(_outputs(rewrite) & live for rewrite in commit.rewrites):
-            groups = {one.group_id for one in commit.rewrites if _seems_committed(one, live)}
+            is_whole = commit.kind is CommitKind.CHANGE
+            groups = {
+                one.group_id for one in commit.rewrites if is_whole or _seems_committed(one, live)
+            }
             return _result(commit, snapshot, groups)
     return None
+
+
+def _find_watermarks(metadata: TableMetadata, commit: Commit) -> CommitResult | None:
+    """Judge a change without outputs by its watermarks: they came into the table with it."""
+    head = metadata.current_snapshot()
+    is_recorded = bool(commit.watermarks) and all(
+        watermark_of(metadata, head, one.source) == one.value for one in commit.watermarks
+    )
+    if head is None or not is_recorded or any(one.added for one in commit.rewrites):
+        return None
+    return _result(commit, head, {one.group_id for one in commit.rewrites})
 
 
 def _named(rewrites: Iterable[Rewrite]) -> frozenset[str]:

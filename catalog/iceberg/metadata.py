@@ -116,6 +116,14 @@ def snapshot_value(snapshot: IcebergSnapshot) -> Snapshot:
     )
 
 
+def is_first(snapshot: IcebergSnapshot) -> bool:
+    """Whether nothing was in the table before a snapshot.
+
+    To lack a parent does not say so: clients take the parents away that they expire.
+    """
+    return snapshot.parent_snapshot_id is None and snapshot.sequence_number == 1
+
+
 def empty_snapshot(metadata: TableMetadata) -> Snapshot:
     """Return the state of a table that has never been written to."""
     return Snapshot(

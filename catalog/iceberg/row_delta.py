@@ -1,7 +1,6 @@
 """Deletes rows the way merge-on-read writers do: a snapshot that adds position delete files.
 
 PyIceberg reads such files and writes none, so its snapshot producer is extended here.
-Specification: https://iceberg.apache.org/spec/#position-delete-files
 """
 
 from __future__ import annotations
@@ -14,12 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pyiceberg.manifest import (
     DataFile,
-    DataFileContent,
-    FileFormat,
     ManifestEntry,
     ManifestEntryStatus,
     ManifestFile,
@@ -34,20 +29,8 @@ from pyiceberg.table.snapshots import (
 )
 from pyiceberg.table.update.snapshot import _SnapshotProducer
 
+from catalog.iceberg.marking import data_file, encode
 from catalog.iceberg.staging import DeleteManifestWriter
-
-# Reserved field ids of the specification.
-FILE_PATH_ID = 2147483546
-_POSITION_ID = 2147483545
-POSITION_DELETES = pa.schema(
-    [
-        pa.field(name, kind, False, {b"PARQUET:field_id": str(field_id).encode()})
-        for name, kind, field_id in (
-            ("file_path", pa.string(), FILE_PATH_ID),
-            ("pos", pa.int64(), _POSITION_ID),
-        )
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,32 +59,11 @@ def commit_row_delta(table: Table, delete_files: Sequence[DataFile]) -> None:
 
 
 def _write(table: Table, deletes: PositionDeletes) -> DataFile:
-    """Write rows ordered by path and position, as the specification demands."""
-    paths = sorted(deletes.positions)
-    counts = [len(deletes.positions[path]) for path in paths]
-    content = pa.table(
-        {
-            "file_path": np.repeat(np.array(paths, dtype=object), counts),
-            "pos": np.concatenate([deletes.positions[path] for path in paths]),
-        },
-        schema=POSITION_DELETES,
-    )
+    content = encode(deletes.positions)
     location = f"{table.location()}/data/{uuid.uuid4()}-deletes.parquet"
     with table.io.new_output(location).create() as sink:
-        pq.write_table(content, sink)
-    file = DataFile.from_args(
-        content=DataFileContent.POSITION_DELETES,
-        file_path=location,
-        file_format=FileFormat.PARQUET,
-        partition=deletes.like.partition,
-        record_count=content.num_rows,
-        file_size_in_bytes=len(table.io.new_input(location)),
-        lower_bounds={FILE_PATH_ID: paths[0].encode()},
-        upper_bounds={FILE_PATH_ID: paths[-1].encode()},
-        split_offsets=[4],
-    )
-    file.spec_id = deletes.like.spec_id
-    return file
+        sink.write(content)
+    return data_file(location, len(content), deletes.positions, like=deletes.like)
 
 
 class RowDelta(_SnapshotProducer["RowDelta"]):

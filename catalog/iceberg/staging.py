@@ -1,4 +1,4 @@
-"""A `replace` snapshot written out: manifests, the manifest list, and the summary.
+"""A snapshot of ours written out: manifests, the manifest list, and the summary.
 
 Names carry the commit's id, so that whatever a killed commit leaves behind can be told apart from
 everybody else's files and be removed.
@@ -20,6 +20,7 @@ from time import time_ns
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
     DataFile,
+    DataFileContent,
     ManifestContent,
     ManifestEntry,
     ManifestEntryStatus,
@@ -36,8 +37,9 @@ from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from catalog.iceberg.commit_properties import avro_codec, manifest_size_bytes
 from catalog.iceberg.entries import live_entries
 from catalog.iceberg.head import Head, LiveEntry, partition_text, schema_for
-from catalog.iceberg.summary import replace_summary
-from catalog.model import Commit
+from catalog.iceberg.summary import counted_summary
+from catalog.iceberg.watermarks import in_summary
+from catalog.model import Commit, CommitKind
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SNAPSHOT_ID_BITS = 63
@@ -48,12 +50,14 @@ class Changes:
     """What a snapshot changes in its parent.
 
     Attributes:
-        added: new data files.
+        added: new files, data and deletes alike.
         removed: files that leave, data and deletes alike.
+        operation: what it does to the rows of the table.
     """
 
     added: tuple[DataFile, ...]
     removed: tuple[LiveEntry, ...]
+    operation: Operation = Operation.REPLACE
 
 
 def snapshot_id_of(commit_id: str) -> int:
@@ -148,14 +152,18 @@ class Staging:
         return path
 
     def _summary(self, metadata: TableMetadata, changes: Changes) -> Summary:
-        properties = {**dict(self._commit.properties), COMMIT_ID: self._commit.commit_id}
-        counted = replace_summary(
+        properties = {
+            **dict(self._commit.properties),
+            **in_summary(self._commit.watermarks),
+            COMMIT_ID: self._commit.commit_id,
+        }
+        counted = counted_summary(
             metadata,
             added=changes.added,
             removed=[one.file for one in changes.removed],
             properties=properties,
         )
-        return Summary(operation=Operation.REPLACE, **counted)
+        return Summary(operation=changes.operation, **counted)
 
     def _manifests(self, table: Table, head: Head, changes: Changes) -> list[ManifestFile]:
         leaving: dict[str, set[str]] = {}
@@ -169,23 +177,37 @@ class Staging:
         return [*self._added(table, changes), *self._deleted(table, changes.removed), *carried]
 
     def _added(self, table: Table, changes: Changes) -> list[ManifestFile]:
-        # What is deleted later must hit the outputs as it would have hit the inputs.
-        number = self._commit.base.sequence_number if table.metadata.format_version > 1 else None
+        data = [one for one in changes.added if one.content == DataFileContent.DATA]
+        deletes = [one for one in changes.added if one.content != DataFileContent.DATA]
+        return [
+            *self._added_files(table, ManifestContent.DATA, data),
+            *self._added_files(table, ManifestContent.DELETES, deletes),
+        ]
 
+    def _added_files(
+        self, table: Table, content: ManifestContent, files: Sequence[DataFile]
+    ) -> list[ManifestFile]:
         def entries() -> list[ManifestEntry]:
             return [
                 ManifestEntry.from_args(
                     status=ManifestEntryStatus.ADDED,
                     snapshot_id=self.snapshot_id,
-                    sequence_number=number,
+                    sequence_number=self._sequence_number(table),
                     file_sequence_number=None,
                     data_file=file,
                 )
-                for file in changes.added
+                for file in files
             ]
 
-        key = ("added", frozenset(file.file_path for file in changes.added))
-        return self._write_once(table, ManifestContent.DATA, key=key, entries=entries)
+        key = ("added", frozenset(file.file_path for file in files))
+        return self._write_once(table, content, key=key, entries=entries)
+
+    def _sequence_number(self, table: Table) -> int | None:
+        """Return that of added files; None for the one that their snapshot is given."""
+        if self._commit.kind is CommitKind.CHANGE or table.metadata.format_version == 1:
+            return None
+        # What is deleted later must hit the outputs as it would have hit the inputs.
+        return self._commit.base.sequence_number
 
     def _deleted(self, table: Table, removed: Sequence[LiveEntry]) -> list[ManifestFile]:
         manifests: list[ManifestFile] = []

@@ -1,7 +1,7 @@
-"""The counters in the summary of a `replace` snapshot.
+"""The counters in the summary of a snapshot of ours.
 
-The library counts appends, overwrites and deletes only; what a rewrite adds and removes is counted
-as for an overwrite.
+The library counts appends, overwrites and deletes only; whatever we add and remove is counted as
+for an overwrite.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from catalog.iceberg.commit_properties import partition_summaries_max
 from catalog.iceberg.head import schema_for
 
 
-def replace_summary(
+def counted_summary(
     metadata: TableMetadata,
     *,
     added: Iterable[DataFile],

@@ -30,7 +30,7 @@ from catalog.iceberg.properties import (
 from catalog.iceberg.schema import arrow_schema, name_mapping
 from catalog.iceberg.sort_order import default_order
 from catalog.location import Confinement
-from catalog.model import Commit, CommitResult, Inventory, Snapshot, TableSchema
+from catalog.model import ChangeScope, Commit, CommitResult, Inventory, Snapshot, TableSchema
 from catalog.storage import Storage
 from catalog.table import MapFunction
 from catalog.upkeep import UpkeepOperation
@@ -171,6 +171,25 @@ class IcebergTable:
         return find_commit(self, commit)
 
     def clean_commit(self, commit: Commit) -> None:
+    @property
+    def can_mark(self) -> bool:
+        """Whether a change may mark rows: by position delete files, which version 1 has not."""
+        from catalog.iceberg.marking import can_mark  # lazy: readers need none
+
+        return can_mark(self.current().metadata)
+
+    def check_change(self, scope: ChangeScope) -> None:
+        """Make sure that the table takes a change: what it does not take is refused on loading."""
+        del scope
+        self.load()
+
+    def watermark(self, source: str) -> str | None:
+        """Return how far a source has been merged."""
+        from catalog.iceberg.watermarks import watermark_of  # lazy: readers need none
+
+        metadata = self.load().metadata
+        return watermark_of(metadata, metadata.current_snapshot(), source)
+
         """Remove metadata files that a commit left behind and that no snapshot refers to."""
         from catalog.iceberg.commit import clean_commit  # lazy: readers need none
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.catalog.changing import Changing
 from tests.catalog.conformance import TableConformance
 from tests.catalog.iceberg.lakes import IcebergLake, in_memory_catalog
 
@@ -26,3 +27,16 @@ class TestInMemoryCatalog(TableConformance):
     @pytest.fixture
     def lake(self, tmp_path: Path) -> IcebergLake:
         return IcebergLake(tmp_path, 2, in_memory_catalog(tmp_path))
+
+
+@pytest.mark.slow  # what is different from version 2 is tested by itself
+class TestChangesInFormatVersion1(Changing):
+    @pytest.fixture
+    def lake(self, tmp_path: Path) -> IcebergLake:
+        return IcebergLake(tmp_path, 1)
+
+
+class TestChangesInFormatVersion2(Changing):
+    @pytest.fixture
+    def lake(self, tmp_path: Path) -> IcebergLake:
+        return IcebergLake(tmp_path, 2)

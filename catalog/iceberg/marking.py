@@ -1,0 +1,155 @@
+"""Position delete files: what they look like, and those that a change of ours writes.
+
+A change writes one for each of its groups, under a name that follows from the commit and with a
+content that follows from it, too. So whoever commits it again finds the same file, and it can be
+removed by name when nothing came of the commit.
+
+Specification: https://iceberg.apache.org/spec/#position-delete-files
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.conversions import to_bytes
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.types import LongType
+
+from catalog.errors import ObjectExistsError, UnsupportedTableError
+from catalog.location import Location
+from catalog.model import Commit, Rewrite
+from catalog.storage import Storage
+
+# Reserved field ids of the specification.
+FILE_PATH_ID = 2147483546
+_POSITION_ID = 2147483545
+POSITION_DELETES = pa.schema(
+    [
+        pa.field(name, kind, False, {b"PARQUET:field_id": str(field_id).encode()})
+        for name, kind, field_id in (
+            ("file_path", pa.string(), FILE_PATH_ID),
+            ("pos", pa.int64(), _POSITION_ID),
+        )
+    ]
+)
+# The same with each path in memory once.
+_PATH_ONCE = POSITION_DELETES.field(0).with_type(pa.dictionary(pa.int32(), pa.string()))
+_SCHEMA = POSITION_DELETES.set(0, _PATH_ONCE)
+_Positions = npt.NDArray[np.int64]
+
+
+def can_mark(metadata: TableMetadata) -> bool:
+    """Whether a table may have delete files."""
+    return metadata.format_version > 1
+
+
+def refuse_marks(commit: Commit, metadata: TableMetadata) -> None:
+    """Refuse a change that marks rows in a table that has no delete files.
+
+    Raises:
+        UnsupportedTableError: it does.
+    """
+    if not can_mark(metadata) and any(one.marks for one in commit.rewrites):
+        raise UnsupportedTableError(
+            f"tables of format version {metadata.format_version} have no position deletes",
+            hint="rewrite the files instead, or upgrade the table to version 2",
+        )
+
+
+def encode(positions: Mapping[str, _Positions]) -> bytes:
+    """Return the delete file of ascending positions by path, in the order that is demanded."""
+    paths = sorted(positions, key=str.encode)
+    counts = [len(positions[path]) for path in paths]
+    numbers = pa.array(np.repeat(np.arange(len(paths), dtype=np.int32), counts))
+    columns = [
+        pa.DictionaryArray.from_arrays(numbers, pa.array(paths)),
+        np.concatenate([positions[path] for path in paths]),
+    ]
+    sink = BytesIO()
+    # Readers know the columns as plain text and numbers, whatever they were in memory.
+    pq.write_table(pa.table(columns, schema=_SCHEMA), sink, store_schema=False, compression="zstd")
+    return sink.getvalue()
+
+
+def data_file(
+    location: str, size_bytes: int, positions: Mapping[str, _Positions], *, like: DataFile
+) -> DataFile:
+    """Return the manifest form of a delete file.
+
+    Args:
+        location: its path.
+        size_bytes: its length.
+        positions: its content.
+        like: a data file of the partition that the deletes are filed under.
+    """
+    paths = sorted(path.encode() for path in positions)
+    count = sum(map(len, positions.values()))
+    least = min(int(some[0]) for some in positions.values())
+    greatest = max(int(some[-1]) for some in positions.values())
+    file = DataFile.from_args(
+        content=DataFileContent.POSITION_DELETES,
+        file_path=location,
+        file_format=FileFormat.PARQUET,
+        partition=like.partition,
+        record_count=count,
+        file_size_in_bytes=size_bytes,
+        value_counts={FILE_PATH_ID: count, _POSITION_ID: count},
+        null_value_counts={FILE_PATH_ID: 0, _POSITION_ID: 0},
+        # Equal bounds of the path scope the deletes to the one file.
+        lower_bounds={FILE_PATH_ID: paths[0], _POSITION_ID: to_bytes(LongType(), least)},
+        upper_bounds={FILE_PATH_ID: paths[-1], _POSITION_ID: to_bytes(LongType(), greatest)},
+        split_offsets=[4],
+    )
+    file.spec_id = like.spec_id
+    return file
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Writes the delete files of one change, each once.
+
+    Attributes:
+        storage: where they go.
+        commit: the change.
+        locate: where a new file of a partition belongs.
+    """
+
+    storage: Storage
+    commit: Commit
+    locate: Callable[[str, str], Location]
+    _written: dict[str, int] = field(default_factory=dict)
+
+    def file(self, number: int, like: DataFile) -> DataFile:
+        """Write the marks of a group by its number; `like` is a data file of its partition."""
+        rewrite = self.commit.rewrites[number]
+        positions = {path: one.dropped for path, one in rewrite.marks.items()}
+        location = self._location(number, rewrite)
+        if str(location) not in self._written:
+            self._written[str(location)] = self._write(location, positions)
+        return data_file(str(location), self._written[str(location)], positions, like=like)
+
+    def remove(self) -> None:
+        """Remove what this or another process has written for the commit, none of it in a table."""
+        self.storage.delete(self._locations())
+
+    def _locations(self) -> Iterator[Location]:
+        for number, rewrite in enumerate(self.commit.rewrites):
+            if rewrite.marks:
+                yield self._location(number, rewrite)
+
+    def _location(self, number: int, rewrite: Rewrite) -> Location:
+        return self.locate(rewrite.target_key, f"{self.commit.commit_id}-{number}-deletes.parquet")
+
+    def _write(self, location: Location, positions: Mapping[str, _Positions]) -> int:
+        # Whatever is there holds the same rows: it has the name of this commit.
+        with suppress(ObjectExistsError):
+            self.storage.put_if_absent(location, encode(positions))
+        return self.storage.size(location)
