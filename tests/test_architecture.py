@@ -20,6 +20,7 @@ CLASS_LINES_MAX = 400
 PARAMETERS_MAX = 5
 FUNCTION_LINES_MEDIAN = 10
 FUNCTION_LINES_P90 = 30
+GENERATED = "_pb2"
 FORBIDDEN_NAMES = {"utils", "util", "common", "misc", "helpers", "manager"}
 
 # Modules that decide and never act: values in, values out.
@@ -84,7 +85,8 @@ IMPURE_CALLS = {"open", "print", "input", "exec", "eval"}
 
 
 def sources(*roots: str) -> list[Path]:
-    found = itertools.chain.from_iterable((ROOT / root).rglob("*.py") for root in roots)
+    written = itertools.chain.from_iterable((ROOT / root).rglob("*.py") for root in roots)
+    found = (path for path in written if GENERATED not in path.name)
     return sorted(path for path in found if "__pycache__" not in path.parts)
 
 
