@@ -44,7 +44,7 @@ def open_table(target: str, properties: Mapping[str, str] | None = None) -> Tabl
     forced, rest = _split(target)
     if _is_path(forced, rest):
         return _open_path(target, rest, forced, properties or {})
-    catalog_name, *identifier = _name_parts(target, rest)
+    catalog_name, *identifier = name_parts(rest, shown=target)
     catalog = _catalogs().open_catalog(catalog_name, properties)
     from catalog.iceberg.table import IcebergTable  # lazy: half a second to import
 
@@ -80,7 +80,7 @@ def expand(pattern: str, properties: Mapping[str, str] | None = None) -> list[st
     forced, rest = _split(pattern)
     if not _WILD.search(rest) or _is_path(forced, rest):
         return [pattern]
-    first, *parts = _name_parts(pattern, rest)
+    first, *parts = name_parts(rest, shown=pattern)
     catalogs = [first]
     if _WILD.search(first):
         catalogs = [one for one in _catalogs().known_catalogs() if fnmatchcase(one, first)]
@@ -98,6 +98,32 @@ def is_path(target: str) -> bool:
     return _is_path(*_split(target))
 
 
+def is_named(target: str) -> bool:
+    """Whether a target is a name in a catalog, as opposed to a path or URI."""
+    return not _is_path(*_split(target))
+
+
+def name_parts(name: str, *, shown: str | None = None) -> list[str]:
+    """Split a name: the catalog, its namespaces, the table.
+
+    Args:
+        name: without a forced format.
+        shown: the target as it was given, for the message.
+
+    Raises:
+        TableNotFoundError: it names no table.
+    """
+    parts = name.split(".")
+    # Bytes that are no text come from the command line as letters that cannot be printed.
+    is_text = all(part.strip() and part.isprintable() for part in parts)
+    if len(parts) < _NAME_PARTS_MIN or not is_text:
+        raise TableNotFoundError(
+            f"`{shown or name}` names no table",
+            hint="write catalog.namespace.table, or the path of a table with a slash in it",
+        )
+    return parts
+
+
 def _split(target: str) -> tuple[str, str]:
     forced = _FORCED.fullmatch(target)
     return (forced[1], forced[2]) if forced else ("", target)
@@ -107,18 +133,6 @@ def _is_path(forced: str, text: str) -> bool:
     if forced in ("delta", "hudi") or "/" in text or text.startswith(("~", "file:")):
         return True
     return text.count(".") < _NAME_PARTS_MIN - 1 and Path(text).is_dir()
-
-
-def _name_parts(target: str, name: str) -> list[str]:
-    parts = name.split(".")
-    # Bytes that are no text come from the command line as letters that cannot be printed.
-    is_text = all(part.strip() and part.isprintable() for part in parts)
-    if len(parts) < _NAME_PARTS_MIN or not is_text:
-        raise TableNotFoundError(
-            f"`{target}` names no table",
-            hint="write catalog.namespace.table, or the path of a table with a slash in it",
-        )
-    return parts
 
 
 def _close(name: str, candidates: Iterable[str]) -> list[str]:

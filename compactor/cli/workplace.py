@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compactor.cli.progress import Watcher, told_progress
@@ -79,30 +77,9 @@ def connected(settings: RuntimeSettings) -> Runtime:
     Raises:
         SettingsError: there is no such runtime.
     """
-    from compactor.errors import SettingsError
-    from compactor.jobs.priors import PRIORS
-    from runtime import connect
-    from runtime.ledger import Experience
+    from compactor.connecting import connected as connected_runtime
 
-    try:
-        return connect(
-            settings.url,
-            workers=settings.workers,
-            memory_bytes=settings.memory_bytes,
-            profiles=Experience(_profiles(settings), PRIORS),
-        )
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
-
-
-def _profiles(settings: RuntimeSettings) -> Path | None:
-    """Return where profiles are kept; None where nothing can be: what is learned is a help only."""
-    try:
-        settings.profiles.parent.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    is_writable = os.access(settings.profiles.parent, os.W_OK)
-    return settings.profiles if is_writable else None
+    return connected_runtime(settings)
 
 
 @contextmanager

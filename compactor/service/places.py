@@ -36,6 +36,17 @@ def place_of_target(target: str) -> str:
     return place_of(bare) if "/" in bare else ""
 
 
+def place_of_head(head: str) -> str:
+    """Return the place of a table whose metadata lies at a head; empty for other heads.
+
+    Events tell of metadata that was written: it lies right below the table, as a rule.
+    """
+    directory, _, name = head.rpartition("/")
+    above, _, last = directory.rpartition("/")
+    is_usual = last == "metadata" and name.endswith(".metadata.json")
+    return place_of(above) if is_usual else ""
+
+
 def full_target(target: str) -> str:
     """Return a target in the form it is registered under: paths from the root on.
 

@@ -29,7 +29,7 @@ from compactor.jobs.owner import Owner
 from compactor.jobs.store import now_ms
 from compactor.service.config import Budget, ServiceOptions
 from compactor.service.due import day_begins_ms
-from compactor.service.schema import DELIVERIES, DUTIES, INSTANCES, TABLES, TRIGGERS
+from compactor.service.schema import DELIVERIES, DUTIES, INSTANCES, TABLES, TOTALS, TRIGGERS
 from compactor.service.waiting import Situation, Waiter, put_off_until
 
 # A claim that its process does not renew for so long is anybody's.
@@ -381,6 +381,7 @@ def _end(connection: Connection, row: Row[Any], outcome: Outcome, options: Servi
         update(TRIGGERS).where(TRIGGERS.c.trigger_id == row.trigger_id).values(values)
     )
     _note_on_table(connection, row.table_id, outcome, now)
+    _count(connection, row, state, outcome)
 
 
 def _state_after(row: Row[Any], outcome: Outcome, options: ServiceOptions) -> RowState:
@@ -429,6 +430,26 @@ def _note_on_table(connection: Connection, table_id: int, outcome: Outcome, now:
     if values:
         table = update(TABLES).where(TABLES.c.table_id == table_id)
         connection.execute(table.values(values))
+
+
+def _count(connection: Connection, row: Row[Any], state: RowState, outcome: Outcome) -> None:
+    """Add a try to the totals: its end by source, and what it took."""
+    ended = "retried" if state is RowState.PENDING else outcome.status
+    added = {
+        ("jobs", ended): 1.0,
+        ("first_tries", ended): 1.0 if row.attempts == 1 else 0.0,
+        ("bytes_moved", ""): float(outcome.bytes_moved),
+        ("cpu_seconds", ""): outcome.cpu_seconds,
+        ("job_seconds", ""): max(0, now_ms(connection) - row.claimed_at_ms) / 1000,
+        ("errors", outcome.error_class.value if outcome.error_class else ""): 1.0,
+    }
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(TOTALS)
+    statement = statement.on_conflict_do_update(
+        index_elements=["name", "label"], set_={"value": TOTALS.c.value + statement.excluded.value}
+    )
+    rows = [{"name": key[0], "label": key[1], "value": one} for key, one in added.items() if one]
+    connection.execute(statement, rows)
 
 
 def cancel(connection: Connection, trigger_id: int, reason: str) -> RowState | None:

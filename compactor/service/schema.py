@@ -117,7 +117,6 @@ TRIGGERS = Table(
     Column("process_started_at", Float),
     Column("claim_ends_ms", BigInteger),
     Column("claimed_at_ms", BigInteger),
-    Column("time_max_ms", BigInteger),
     Column("cancel_asked_ms", BigInteger),
     # What became of it.
     Column("job_id", String(64), nullable=False, default=""),
@@ -194,6 +193,15 @@ DUTIES = Table(
     Column("ends_at_ms", BigInteger, nullable=False, default=0),
     Column("done_at_ms", BigInteger, nullable=False, default=0),
     Column("result", Words, nullable=False, default=""),
+)
+
+# What all jobs together have done, for as long as the store lives: the history is pruned.
+TOTALS = Table(
+    "totals",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("label", String(64), primary_key=True),
+    Column("value", Float, nullable=False),
 )
 
 # Written once, never changed: who did what.

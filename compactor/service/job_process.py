@@ -1,0 +1,235 @@
+"""The child process of one job: takes up its claim, compacts the table, records how that ended.
+
+Usage: python -m compactor.service.job_process, with the order on stdin
+
+It needs no service while it works: the claim is renewed here, the end is recorded here, and whoever
+is gone by then finds it in the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from sqlalchemy import select, update
+
+from catalog.errors import CatalogError
+from catalog.open import open_table
+from catalog.table import Table
+from compactor.connecting import connected
+from compactor.errors import CompactorError, JobFailedError
+from compactor.jobs.compaction import compact_table
+from compactor.jobs.events import Event, JobStarted
+from compactor.jobs.owner import Owner
+from compactor.jobs.report import JobReport
+from compactor.jobs.retention import forget_old_jobs
+from compactor.jobs.runner import JobEnvironment
+from compactor.jobs.state import JobState
+from compactor.jobs.store import JobStore
+from compactor.service.looking import look_at
+from compactor.service.orders import JobOrder, Looked, decode
+from compactor.service.queue import (
+    CLAIM_SECONDS,
+    RENEWALS_PER_CLAIM,
+    ErrorClass,
+    Outcome,
+    finish,
+    renew,
+    take_up,
+)
+from compactor.service.schema import TRIGGERS
+from compactor.service.store import open_service_store
+from compactor.service.tables import note_look
+from runtime.errors import RuntimeFailure
+
+# How soon a request to cancel is seen.
+_WATCH_SECONDS = 1.0
+# The end of a job is worth waiting for a database that is away.
+_FINISH_SECONDS = 600.0
+_PAUSE_SECONDS = 2.0
+_FATAL = frozenset(
+    (
+        "table-not-found",
+        "access-denied",
+        "settings-refused",
+        "unsupported-table",
+        "location-refused",
+        "storage-full",
+    )
+)
+_POISON = frozenset(("corrupt-table", "verification-failed"))
+_LOG = logging.getLogger(__name__)
+
+
+class _Watch:
+    """Keeps the claim, and stops the job when it is lost, cancelled, or runs for too long."""
+
+    def __init__(self, store: JobStore, order: JobOrder) -> None:
+        self.is_cancelled = False
+        self.is_out_of_time = False
+        self.is_lost = False
+        self._store = store
+        self._order = order
+        self._ends_at = time.monotonic() + order.seconds_max
+        self._renewed_at = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_WATCH_SECONDS):
+            try:
+                self._look()
+            except JobFailedError as error:
+                # The claim ends by itself if this goes on.
+                _LOG.warning("the claim could not be renewed: %s", error)
+            if self.is_lost or self.is_cancelled or self.is_out_of_time:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        self.is_out_of_time = now > self._ends_at
+        if now - self._renewed_at > CLAIM_SECONDS / RENEWALS_PER_CLAIM:
+            with self._store.transaction() as connection:
+                self.is_lost = not renew(connection, self._order.claim)
+            self._renewed_at = now
+        is_row = TRIGGERS.c.trigger_id == self._order.claim.trigger_id
+        with self._store.reading() as connection:
+            asked = connection.execute(select(TRIGGERS.c.cancel_asked_ms).where(is_row)).scalar()
+        self.is_cancelled = asked is not None
+
+
+def run_order(order: JobOrder, store: JobStore) -> Outcome | None:
+    """Run an order under its claim and record how it ended; None when the claim was lost."""
+    with store.transaction() as connection:
+        if not take_up(connection, order.claim, Owner.current()):
+            return None
+    looked: list[Looked] = []
+    with _Watch(store, order) as watch:
+        outcome = _outcome(order, store, looked.append)
+    if watch.is_out_of_time and outcome.status == JobState.CANCELLED:
+        reason = f"stopped after {order.seconds_max:.0f}s, the most that a job may take"
+        outcome = replace(outcome, reason=reason, error_class=ErrorClass.RETRYABLE, status="failed")
+    elif outcome.status == JobState.CANCELLED and not watch.is_cancelled:
+        outcome = replace(outcome, is_interrupted=True)
+    _record(order, store, outcome, looked)
+    return outcome
+
+
+def _outcome(order: JobOrder, store: JobStore, on_look: Callable[[Looked], None]) -> Outcome:
+    try:
+        table = open_table(order.claim.target)
+        with connected(order.runtime) as runtime:
+            environment = JobEnvironment(runtime, store, _noting(order, store))
+            report = compact_table(table, order.policy, environment=environment, options=order.run)
+        _look_again(table, order, on_look)
+        return outcome_of(report)
+    except KeyboardInterrupt:
+        return Outcome("cancelled", reason="interrupted")
+    except (CatalogError, CompactorError, RuntimeFailure) as error:
+        _LOG.warning("the job failed", exc_info=error)
+        return Outcome("failed", class_of(error), f"{error.code}: {error}")
+    except Exception as error:  # noqa: BLE001 - whatever it is, the queue must know of it
+        _LOG.exception("the job failed by a defect")
+        return Outcome("failed", ErrorClass.RETRYABLE, f"{type(error).__name__}: {error}")
+
+
+def _look_again(table: Table, order: JobOrder, on_look: Callable[[Looked], None]) -> None:
+    """Look at the health that the job has left; without it the next sweep does."""
+    try:
+        on_look(look_at(table, order.policy, target=order.claim.target))
+    except CatalogError as error:
+        _LOG.warning("the table was not looked at after its job: %s", error)
+
+
+def _noting(order: JobOrder, store: JobStore) -> Callable[[Event], None]:
+    """Return a callback that tells the queue which job the row has become."""
+
+    def note(event: Event) -> None:
+        _LOG.info("%s", event)
+        if not isinstance(event, JobStarted):
+            return
+        is_row = TRIGGERS.c.trigger_id == order.claim.trigger_id
+        with store.transaction() as connection:
+            row = update(TRIGGERS).where(is_row, TRIGGERS.c.fence == order.claim.fence)
+            connection.execute(row.values(job_id=event.job))
+
+    return note
+
+
+def outcome_of(report: JobReport) -> Outcome:
+    """Return what a report means for the queue."""
+    has_committed = report.groups.committed > 0
+    outcome = Outcome(
+        status=str(report.status),
+        reason=report.reason,
+        job_id=report.job,
+        snapshot_id=report.snapshot_after if has_committed else "",
+        bytes_moved=report.bytes_read + report.bytes_written,
+        cpu_seconds=report.cpu_seconds,
+    )
+    if report.status is JobState.SUCCEEDED and not has_committed:
+        return replace(outcome, status="skipped", reason=report.reason or "nothing to rewrite")
+    if report.status in (JobState.PARTIAL, JobState.FAILED):
+        is_conflict = bool(report.problems) and all(one.is_conflict for one in report.problems)
+        kind = ErrorClass.CONFLICT if is_conflict else ErrorClass.RETRYABLE
+        reason = report.reason or "; ".join(one.reason for one in report.problems[:3])
+        return replace(outcome, error_class=kind, reason=reason)
+    return outcome
+
+
+def class_of(error: CatalogError | CompactorError | RuntimeFailure) -> ErrorClass:
+    """Return what an error means for the next try."""
+    told = error.__cause__ if isinstance(error, RuntimeFailure) and error.__cause__ else error
+    code = getattr(told, "code", error.code)
+    if code in _FATAL:
+        return ErrorClass.FATAL
+    if code in _POISON:
+        return ErrorClass.POISON
+    return ErrorClass.CONFLICT if code == "commit-conflict" else ErrorClass.RETRYABLE
+
+
+def _record(order: JobOrder, store: JobStore, outcome: Outcome, looked: list[Looked]) -> None:
+    """Record the end; a database that is away is waited for."""
+    gives_up_at = time.monotonic() + _FINISH_SECONDS
+    while True:
+        try:
+            with store.transaction() as connection:
+                if finish(connection, order.claim, outcome, order.options):
+                    for look in looked:
+                        note_look(connection, look)
+            forget_old_jobs(store, order.store.history_seconds)
+            return
+        except JobFailedError:
+            if time.monotonic() > gives_up_at:
+                raise
+        time.sleep(_PAUSE_SECONDS)
+
+
+def main() -> None:
+    """Run the order on stdin."""
+    # Before and after the rewriting, too, termination is an interrupt and no sudden death.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    order = decode(sys.stdin.buffer.read(), JobOrder)
+    with open_service_store(order.store.url) as store:
+        outcome = run_order(order, store)
+    _LOG.info("%s", outcome or "another process has taken the row: nothing was done")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""A child process of the service that looks at tables: one order on stdin, a line per answer.
+
+Usage: python -m compactor.service.look_process heads|health|find
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from catalog.errors import CatalogError
+from catalog.heads import KnownHead, changed_heads
+from catalog.open import expand
+from compactor.service.looking import look_into
+from compactor.service.orders import (
+    Changed,
+    FindOrder,
+    Found,
+    HeadsOrder,
+    HealthOrder,
+    decode,
+    encode,
+)
+
+
+def heads(order: bytes) -> Iterator[Changed]:
+    """Yield the tables that are not as they were."""
+    known = (KnownHead(*one) for one in decode(order, HeadsOrder).tables)
+    for seen in changed_heads(known):
+        trouble = f"{seen.error.code}: {seen.error}" if seen.error else ""
+        yield Changed(seen.target, seen.head, trouble, seen.is_missing)
+
+
+def health(order: bytes) -> Iterator[object]:
+    """Yield what is found in each table."""
+    for target, policy in decode(order, HealthOrder).tables:
+        yield look_into(target, policy)
+
+
+def find(order: bytes) -> Iterator[Found]:
+    """Yield the tables that fit each pattern."""
+    for pattern in decode(order, FindOrder).patterns:
+        try:
+            yield Found(pattern, tuple(expand(pattern)))
+        except CatalogError as error:
+            yield Found(pattern, trouble=f"{error.code}: {error}")
+
+
+_ANSWERS = {"heads": heads, "health": health, "find": find}
+
+
+def main(kind: str) -> None:
+    """Answer the order on stdin."""
+    for answer in _ANSWERS[kind](sys.stdin.buffer.read()):
+        sys.stdout.buffer.write(encode(answer))
+        # A child that is killed over one table has told of those before it.
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
