@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -12,6 +13,7 @@ from compactor.jobs.store import AttemptRecord, BatchRecord, GroupRecord, JobDet
 from compactor.service.rpc import api_pb2
 
 _Message = TypeVar("_Message", bound=Message)
+_STATES: dict[type, type[StrEnum]] = {JobRecord: JobState, GroupRecord: GroupState}
 _Record = TypeVar("_Record", JobRecord, GroupRecord, AttemptRecord, BatchRecord)
 
 
@@ -35,7 +37,7 @@ def to_job_detail(detail: JobDetail) -> api_pb2.JobDetail:
 
 def job_record(message: api_pb2.Job) -> JobRecord:
     """Return the record of a message."""
-    return _record(JobRecord, message, state=JobState(message.state))
+    return _record(JobRecord, message)
 
 
 def job_detail(message: api_pb2.JobDetail) -> JobDetail:
@@ -43,19 +45,18 @@ def job_detail(message: api_pb2.JobDetail) -> JobDetail:
     return JobDetail(
         job=job_record(message.job),
         report=message.report if message.HasField("report") else None,
-        groups=tuple(
-            _record(GroupRecord, one, state=GroupState(one.state)) for one in message.groups
-        ),
+        groups=tuple(_record(GroupRecord, one) for one in message.groups),
         attempts=tuple(_record(AttemptRecord, one) for one in message.attempts),
         batches=tuple(_record(BatchRecord, one) for one in message.batches),
     )
 
 
-def _record(kind: type[_Record], message: Message, **known: object) -> _Record:
-    values: dict[str, Any] = dict(known)
+def _record(kind: type[_Record], message: Message) -> _Record:
+    values: dict[str, Any] = {}
     for one in fields(kind):
-        if one.name not in values:
-            described = message.DESCRIPTOR.fields_by_name[one.name]
-            is_absent = described.has_presence and not message.HasField(one.name)
-            values[one.name] = None if is_absent else getattr(message, one.name)
+        described = message.DESCRIPTOR.fields_by_name[one.name]
+        is_absent = described.has_presence and not message.HasField(one.name)
+        values[one.name] = None if is_absent else getattr(message, one.name)
+    if kind in _STATES:
+        values["state"] = _STATES[kind](values["state"])
     return kind(**values)
