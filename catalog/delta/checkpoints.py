@@ -125,7 +125,7 @@ class PartReader:
 
     def _parquet(self, part: Part) -> Iterator[pa.Table]:
         with opened(self.storage, part) as file:
-            wanted = _wanted(file, reads_cubes=self.columns.reads_cubes)
+            wanted = _wanted(file, self.columns)
             if not wanted:
                 return
             for batch in batches(file, wanted, part):
@@ -138,20 +138,21 @@ class PartReader:
                     raise CorruptTableError(f"{part.location}: {fault}") from fault
 
 
-def _wanted(file: pq.ParquetFile, *, reads_cubes: bool) -> list[str]:
+def _wanted(file: pq.ParquetFile, columns: FileColumns) -> list[str]:
     """Return the columns to read; none when the part holds no files."""
     schema = file.schema_arrow
     if "add" not in schema.names or not pa.types.is_struct(schema.field("add").type):
         return []
-    found = [child.name for child in schema.field("add").type]
+    adds = schema.field("add").type
+    found = [child.name for child in adds]
     wanted = [f"add.{name}" for name in _FILE_FIELDS if name in found]
-    wanted += ["add.tags"] if reads_cubes and "tags" in found else []
+    wanted += columns.checkpoint_columns(adds)
     is_parsed, is_complete = _parsed_row_counts(file.metadata)
     if is_parsed:
         wanted.append(_PARSED_ROWS)
     if "stats" in found and not is_complete:
         wanted.append("add.stats")
-    return wanted
+    return list(dict.fromkeys(wanted))
 
 
 def _parsed_row_counts(metadata: pq.FileMetaData) -> tuple[bool, bool]:

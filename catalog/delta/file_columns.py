@@ -96,6 +96,11 @@ class FileColumns:
         """What is read of a `remove` in JSON."""
         return pa.struct([pa.field("path", pa.string()), pa.field("deletionVector", _VECTOR)])
 
+    def checkpoint_columns(self, adds: pa.StructType) -> list[str]:
+        """Name the columns of a checkpoint that are read besides those of every file."""
+        has_tags = self.reads_cubes and adds.get_field_index("tags") >= 0
+        return ["add.tags"] if has_tags else []
+
     def identities(self, actions: pa.StructArray) -> pa.Table:
         """Return path and vector of actions, none of which is null."""
         names = FILES.names[:2]

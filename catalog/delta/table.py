@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from catalog.delta.clustering import clustering_columns, wanted_order
+from catalog.delta.clustering import clustering_columns, known_names, wanted_order
 from catalog.delta.file_columns import FileColumns
 from catalog.delta.files import DeltaFiles
 from catalog.delta.inventory import Assembly
@@ -21,6 +21,7 @@ from catalog.errors import SnapshotNotFoundError, UnsupportedTableError
 from catalog.history import History
 from catalog.location import Confinement, Location
 from catalog.model import Commit, CommitResult, Inventory, Snapshot
+from catalog.routing import Routing
 from catalog.storage import Storage
 from catalog.table import MapFunction
 from catalog.upkeep import UpkeepOperation
@@ -133,7 +134,7 @@ class DeltaTable:
         columns = self._columns(state)
         return DeltaFiles(
             storage=self._storage,
-            schema=columns.schema,
+            schema=replace(columns.schema, known_as=known_names(state)),
             layout=replace(
                 file_layout(state.metadata.configuration),
                 sort_order=wanted_order(state, columns.schema.arrow),
@@ -142,6 +143,14 @@ class DeltaTable:
             partitions=columns.partitions,
             tracks_rows=tracks_rows(state.protocol, state.metadata),
         )
+
+    def routing(self, snapshot: Snapshot) -> Routing:
+        """Return what the log of a version tells of where rows are."""
+        from catalog.delta.routing import DeltaRouting  # lazy: compaction needs none
+
+        segment, state = self._at(snapshot)
+        columns = self._columns(state)
+        return DeltaRouting(self._storage, segment, self._paths, columns)
 
     def history(self, watermark: str | None, *, map_function: MapFunction = map) -> History:
         """Return what happened after a watermark; without one, all rows that are there."""

@@ -15,11 +15,13 @@ import bz2
 import json
 import struct
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from catalog.errors import CorruptTableError
+from catalog.iceberg.avro_pick import picker
 from catalog.iceberg.avro_read import (
     Read,
     Schema,
@@ -36,6 +38,7 @@ _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
 # Writers close a block after some 64 KB; a block that inflates beyond this is an attack.
 _BLOCK_BYTES_MAX = 1 << 28
+_NOTHING: Mapping[int, Sequence[int]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +74,28 @@ class AvroFile:
             codec = header.get("avro.codec", b"null").decode()
             return cls(name, schema, data, codec, at + _SYNC_BYTES)
 
-    def columns(self, wanted: Collection[int], *, raw: int = -1) -> dict[int, list[Any]]:
+    def columns(
+        self,
+        wanted: Collection[int],
+        *,
+        raw: int = -1,
+        picked: Mapping[int, Sequence[int]] = _NOTHING,
+    ) -> dict[int, list[Any]]:
         """Decode the wanted leaf fields of every record, by field id; absent ones have no entry.
 
         Args:
             wanted: ids of fields, also of records inside records.
             raw: id of a field to be returned as its encoded bytes, for `decode_record`.
+            picked: by the id of a map, the keys whose values are wanted: a tuple of them.
 
         Raises:
             CorruptTableError: the file does not decode.
         """
         found: dict[int, list[Any]] = {}
         with _Decoding(self.name):
-            steps = tuple(_record_steps(self.schema, frozenset(wanted), raw, found))
+            readers: dict[int, Callable[[Schema], Read]] = dict.fromkeys(wanted, reader)
+            readers |= {one: partial(picker, keys=keys) for one, keys in picked.items()}
+            steps = tuple(_record_steps(self.schema, readers, raw, found))
             for count, block in self._blocks():
                 at = 0
                 for _ in range(count):
@@ -187,17 +199,20 @@ def _inflate(codec: str, packed: bytes) -> bytes:
 
 
 def _record_steps(
-    record: Schema, wanted: frozenset[int], raw: int, found: dict[int, list[Any]]
+    record: Schema,
+    readers: Mapping[int, Callable[[Schema], Read]],
+    raw: int,
+    found: dict[int, list[Any]],
 ) -> Iterator[Step]:
     """Yield one step per field, in the order they are written; nested records are inlined."""
     for field in record["fields"]:
         field_id, kind = field["field-id"], field["type"]
         if field_id == raw:
             yield _keep_raw(skipper(kind), found.setdefault(field_id, []).append)
-        elif field_id in wanted:
-            yield _keep(reader(kind), found.setdefault(field_id, []).append)
+        elif field_id in readers:
+            yield _keep(readers[field_id](kind), found.setdefault(field_id, []).append)
         elif isinstance(kind, dict) and kind["type"] == "record":
-            yield from _record_steps(kind, wanted, raw, found)
+            yield from _record_steps(kind, readers, raw, found)
         else:
             yield skipper(kind)
 

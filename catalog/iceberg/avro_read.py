@@ -41,7 +41,7 @@ def reader(kind: Schema) -> Read:
     """Compile the function that reads values of a type."""
     name = type_name(kind)
     if name == "union":
-        return _read_union(tuple(reader(choice) for choice in kind))
+        return read_union(tuple(reader(choice) for choice in kind))
     if pair := map_types(kind):
         return read_map(reader(pair[0]), reader(pair[1]))
     if name == "array":
@@ -102,7 +102,9 @@ def _read_fixed(size: int) -> Read:
     return read
 
 
-def _read_union(choices: tuple[Read, ...]) -> Read:
+def read_union(choices: tuple[Read, ...]) -> Read:
+    """Make the reader of a union from those of its branches."""
+
     def read(block: bytes, at: int) -> tuple[Any, int]:
         choice = block[at]
         if choice & 1 or choice > 0x7F:

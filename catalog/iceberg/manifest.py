@@ -99,7 +99,7 @@ class ManifestReader:
             CorruptTableError: it cannot be read as a manifest list.
             LocationError: it lies outside of the table's prefixes.
         """
-        file = self._open(manifest_list)
+        file = self.open(manifest_list)
         columns = file.columns((*_MANIFEST, _MANIFEST_KEY_METADATA))
         count = len(_required(columns, _MANIFEST[0], manifest_list))
         if any(columns.get(_MANIFEST_KEY_METADATA, ())):
@@ -127,7 +127,7 @@ class ManifestReader:
             LocationError: it, or a file in it, lies outside of the table's prefixes.
             UnsupportedTableError: it holds a file that we do not handle.
         """
-        file = self._open(manifest.path)
+        file = self.open(manifest.path)
         extra = _DELETE_ENTRY if manifest.content == DELETES else ()
         columns = file.columns((*_ENTRY, _KEY_METADATA, *extra), raw=_PARTITION)
         live = np.asarray(_required(columns, _STATUS, manifest.path)) != _DELETED
@@ -143,7 +143,13 @@ class ManifestReader:
             return ManifestPart(table, DELETE_FILES_SCOPED.empty_table())
         return ManifestPart(FILES.empty_table(), _scoped(table, columns, live))
 
-    def _open(self, path: str) -> AvroFile:
+    def open(self, path: str) -> AvroFile:
+        """Open a manifest, or the list of them.
+
+        Raises:
+            CorruptTableError: it is no Avro file.
+            LocationError: it lies outside of the table's prefixes.
+        """
         return AvroFile.parse(path, self.storage.read(self.confinement.parse(path)))
 
     def _files(self, manifest: Manifest, file: AvroFile, columns: dict[int, list[Any]]) -> pa.Table:

@@ -31,11 +31,16 @@ def partition_keys(spec: Spec, rows: pa.Table) -> pa.Array:
         ]
         return encode_key(spec.spec_id, plain)
 
-    columns = [_values(field, rows) for field in spec.fields]
+    columns = [source_values(field, rows) for field in spec.fields]
     return keys_of_rows(columns, encode, rows=rows.num_rows)
 
 
-def _values(field: SpecField, rows: pa.Table) -> pa.Array:
+def source_values(field: SpecField, rows: pa.Table) -> pa.Array:
+    """Return the values that a partition field has for some rows.
+
+    Raises:
+        UnsupportedTableError: it is computed from a column that is no top-level one.
+    """
     if field.transform == "void":
         return pa.nulls(rows.num_rows, pa.int32())
     found = [one for one in rows.schema if field_id(one) == field.source_id]
