@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from compactor.merge.keys import Flags, Keys, Rows
+from compactor.merge.keys import Keys, Rows
 from compactor.rewrite.cluster.comparable import Comparable
 from compactor.rewrite.cluster.permutation import Key, sort_permutation
 from compactor.rewrite.fingerprint import Hashes, mix
@@ -25,6 +25,7 @@ _SLOT_BITS_MIN, _SLOT_BITS_MAX = 8, 28
 _TABLES_MAX = 16
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _WORD_BITS = 64
+_TAG_BITS, _TAKEN, _GOES_ON = np.uint64(0x3F), np.uint8(0x40), np.uint8(0x80)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,31 +116,61 @@ def _other_bits(hashes: Hashes) -> Hashes:
     return mix(hashes + _ODD)
 
 
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """One table of an index, in two arrays: the first is small, and answers nearly all.
+
+    Attributes:
+        tags: of each slot some bits of the key that has it, 0 when none has, and whether another
+            key had to go on to the next table.
+        rows: the row that has each slot.
+    """
+
+    tags: npt.NDArray[np.uint8]
+    rows: npt.NDArray[Any]
+
+    @property
+    def slot_bits(self) -> int:
+        """The number of slots, as a power of two."""
+        return len(self.tags).bit_length() - 1
+
+
 class KeyIndex:
     """Finds rows by their keys."""
 
     def __init__(self, keys: Keys) -> None:
         """Prepare to look among `keys`, each of which is there once."""
         self._keys = keys
-        self._tables: list[npt.NDArray[Any]] = []
+        self._levels: list[_Level] = []
         rows, hashes = np.arange(len(keys)), keys.hashes
         while len(rows):
             bits = _slot_bits(len(rows))
             slots = _slots(hashes, bits)
             table = _table(slots, rows, bits)
             is_left = table[slots] != rows
+            tags = np.zeros(1 << bits, np.uint8)
+            tags[slots] = _tags(hashes)
             rows, hashes = rows[is_left], _other_bits(hashes[is_left])
-            self._tables.append(table)
+            tags[slots[is_left]] |= _GOES_ON
+            self._levels.append(_Level(tags, table))
 
     def find(self, keys: Keys) -> Rows:
         """Return, for each of some other keys, which row has it; -1 where none has."""
         found = np.full(len(keys), -1, np.int64)
         rows, hashes = np.arange(len(keys)), keys.hashes
-        for table in self._tables:
-            there = table[_slots(hashes, len(table).bit_length() - 1)]
-            is_taken: Flags = there >= 0
-            rows, there, hashes = rows[is_taken], there[is_taken], hashes[is_taken]
-            is_same = keys.equal(rows, self._keys, there)
-            found[rows[is_same]] = there[is_same]
-            rows, hashes = rows[~is_same], _other_bits(hashes[~is_same])
+        for level in self._levels:
+            slots = _slots(hashes, level.slot_bits)
+            tags = level.tags[slots]
+            goes_on = tags >= _GOES_ON
+            places = np.flatnonzero(goes_on | (tags == _tags(hashes)))
+            there = level.rows[slots[places]]
+            is_same = keys.equal(rows[places], self._keys, there)
+            found[rows[places[is_same]]] = there[is_same]
+            places = places[~is_same & goes_on[places]]
+            rows, hashes = rows[places], _other_bits(hashes[places])
         return found
+
+
+def _tags(hashes: Hashes) -> npt.NDArray[np.uint8]:
+    """Return six bits of each hash, which are not those of its slot, and one that is set."""
+    return (hashes & _TAG_BITS).astype(np.uint8) | _TAKEN

@@ -21,7 +21,7 @@ class Hits:
     """The rows of one file that changes act on.
 
     Attributes:
-        positions: where they stand in the file, ascending.
+        positions: where they stand in the file, ascending, each once.
         matched: what happens to each.
         touched: how much of the file they are in.
     """
@@ -80,31 +80,25 @@ def settle(changes: ChangeSet, hits: Mapping[str, Hits]) -> Outcome:
     for one in hits.values():
         is_stale[one.matched.change[one.matched.is_newer]] = True
     file, position = np.full((2, len(changes)), -1, np.int64)
-    is_twice = np.zeros(len(changes), np.bool_)
+    is_twice, places = np.zeros(len(changes), np.bool_), np.empty(len(changes), np.int64)
     dropped = {}
     for number, (path, one) in enumerate(hits.items()):
         change = one.matched.change
         is_changed = (change >= 0) & ~is_stale[change]
         rows = change[is_changed]
         is_twice[rows[file[rows] >= 0]] = True
-        is_twice[rows[_repeats(rows)]] = True
+        places[rows] = np.arange(len(rows))
+        is_twice[rows[places[rows] != np.arange(len(rows))]] = True
         file[rows], position[rows] = number, one.positions[is_changed]
         selected = one.positions[is_changed | one.matched.is_deleted]
         if len(selected):
-            dropped[path] = Selection.of(selected)
+            dropped[path] = Selection(selected)
     is_stale, is_upsert = is_stale[:-1], changes.kinds != DELETE
     _check_fillable(changes, is_upsert & is_twice & ~is_stale)
     upserts = np.flatnonzero(is_upsert & ~is_stale)
     stored = file[upserts], position[upserts]
     touched = {path: hits[path].touched for path in dropped}
     return Outcome(dropped, upserts, stored, tuple(hits), int(is_stale.sum()), touched)
-
-
-def _repeats(rows: Rows) -> Flags:
-    """Tell which numbers were there before."""
-    is_first = np.zeros(len(rows), np.bool_)
-    is_first[np.unique(rows, return_index=True)[1]] = True
-    return ~is_first
 
 
 def _check_fillable(changes: ChangeSet, is_twice: Flags) -> None:
