@@ -31,6 +31,7 @@ from catalog.iceberg.schema import arrow_schema, name_mapping
 from catalog.iceberg.sort_order import default_order
 from catalog.location import Confinement
 from catalog.model import ChangeScope, Commit, CommitResult, Inventory, Snapshot, TableSchema
+from catalog.routing import Routing
 from catalog.storage import Storage
 from catalog.table import MapFunction
 from catalog.upkeep import UpkeepOperation
@@ -152,25 +153,24 @@ class IcebergTable:
             spec_id=metadata.default_spec_id,
         )
 
+    def routing(self, snapshot: Snapshot) -> Routing:
+        """Return what the metadata of a snapshot tell of where rows are."""
+        from catalog.iceberg.bounds import BoundsReader  # lazy: compaction needs none
+        from catalog.iceberg.routing import IcebergRouting
+
+        metadata = self._metadata_with(snapshot)
+        reader = ManifestReader(self.storage, self.confinement, specs(metadata))
+        found = self._find(metadata, snapshot.snapshot_id) if snapshot.snapshot_id else None
+        manifest_list = "" if found is None else found.manifest_list or ""
+        schema = arrow_schema(metadata.schema())
+        return IcebergRouting(BoundsReader(reader), manifest_list, schema)
+
     def history(self, watermark: str | None, *, map_function: MapFunction = map) -> History:
         """Return what happened after a watermark; without one, all rows that are there."""
         from catalog.iceberg.history import read_history  # lazy: compaction needs none
 
         return read_history(self, watermark, map_function)
 
-    def commit(self, commit: Commit) -> CommitResult:
-        """Replace the slices of every rewrite that is still valid against the current snapshot."""
-        from catalog.iceberg.commit import commit_rewrites  # lazy: readers need none
-
-        return commit_rewrites(self, commit)
-
-    def find_commit(self, commit: Commit) -> CommitResult | None:
-        """Return what became of a commit that was begun; None when it never happened."""
-        from catalog.iceberg.commit import find_commit  # lazy: readers need none
-
-        return find_commit(self, commit)
-
-    def clean_commit(self, commit: Commit) -> None:
     @property
     def can_mark(self) -> bool:
         """Whether a change may mark rows: by position delete files, which version 1 has not."""
@@ -190,6 +190,19 @@ class IcebergTable:
         metadata = self.load().metadata
         return watermark_of(metadata, metadata.current_snapshot(), source)
 
+    def commit(self, commit: Commit) -> CommitResult:
+        """Replace the slices of every rewrite that is still valid against the current snapshot."""
+        from catalog.iceberg.commit import commit_rewrites  # lazy: readers need none
+
+        return commit_rewrites(self, commit)
+
+    def find_commit(self, commit: Commit) -> CommitResult | None:
+        """Return what became of a commit that was begun; None when it never happened."""
+        from catalog.iceberg.commit import find_commit  # lazy: readers need none
+
+        return find_commit(self, commit)
+
+    def clean_commit(self, commit: Commit) -> None:
         """Remove metadata files that a commit left behind and that no snapshot refers to."""
         from catalog.iceberg.commit import clean_commit  # lazy: readers need none
 
