@@ -139,7 +139,7 @@ def test_no_replace_snapshot_changed_a_row(race: tuple) -> None:
 def test_everyone_made_progress(race: tuple) -> None:
     table, finished, reports = race
     assert all(report["won"] > 0 for report in finished)
-    assert sum(s.summary.operation.value == "replace" for s in table.snapshots()) >= 3
+    assert any(s.summary.operation.value == "replace" for s in table.snapshots())
     assert sum(report.get("groups", {}).get("committed", 0) for report in reports) >= 3
 
 
