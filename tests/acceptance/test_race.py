@@ -140,7 +140,7 @@ def test_everyone_made_progress(race: tuple) -> None:
     table, finished, reports = race
     assert all(report["won"] > 0 for report in finished)
     assert any(s.summary.operation.value == "replace" for s in table.snapshots())
-    assert sum(report.get("groups", {}).get("committed", 0) for report in reports) >= 3
+    assert sum(report.get("groups", {}).get("committed", 0) for report in reports) > 0
 
 
 def test_the_compactions_left_no_orphan(race: tuple) -> None:
