@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 # What ruled out the rows that are not in a stage of the search any more.
 _STAGES = {
     "stored": "stored",
-    "metadata": "left by partitions and file bounds",
-    "bounds": "left by row group bounds",
-    "filters": "left by Bloom filters",
+    "partitions": "left by partitions",
+    "files": "left by bounds of files",
+    "row groups": "left by bounds of row groups",
+    "filters": "left by filters",
     "keys": "hit",
 }
 
@@ -71,7 +72,7 @@ def _render_search(console: Console, change: ChangePlan) -> None:
         table.add_row(
             _STAGES.get(stage.name, stage.name),
             f"{stage.files:,}",
-            f"{stage.row_groups:,}",
+            "-" if stage.row_groups is None else f"{stage.row_groups:,}",
             f"{stage.rows:,}",
         )
     show(console, table)

@@ -7,24 +7,22 @@ it had written and not committed is committed where all of it is there, else rem
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from catalog.model import Snapshot, TableSchema
-from catalog.table import MapFunction, Table
+from catalog.table import Table
 from compactor.jobs.contention import wait_a_while
 from compactor.jobs.events import JobPlanned
 from compactor.jobs.execution import execute
 from compactor.jobs.failpoints import Failpoint, MergeFailpoint, hit
 from compactor.jobs.journal import JobStart, Journal
 from compactor.jobs.lease import Lease, claim
-from compactor.jobs.merge_changes import (
-    Arrived,
-    MergeRequest,
-    Reading,
-    find_arrivals,
-    read_changes,
+from compactor.jobs.merge_changes import MergeRequest, find_arrivals
+from compactor.jobs.merge_planning import (
+    MergeGround,
+    PlannedMerge,
+    Writing,
+    plan_changes,
+    plan_nothing,
 )
-from compactor.jobs.merge_planning import MergeGround, PlannedMerge, Writing, plan_changes
+from compactor.jobs.merge_rounds import ChangeRounds
 from compactor.jobs.options import JobOptions
 from compactor.jobs.report import JobReport
 from compactor.jobs.resume import Ground, begin, take_up
@@ -32,8 +30,6 @@ from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.spread import spread
 from compactor.jobs.state import JobState
 from compactor.jobs.summary import Stopwatch, combine
-from compactor.jobs.totals import TableTotals
-from compactor.planner.plan import ChangeCounts, ChangePlan, Plan
 from runtime import Runtime
 
 _OTHER_PLAN = "changes are to be merged"
@@ -84,85 +80,51 @@ def merge_into(
     with claim(environment.store, table.name) as lease:
         session = _Session(planner, lease, environment, options)
         reports = [report] if (report := session.finish_unfinished()) else []
-        tried = 0
-        while tried == 0 or _is_worth_another_try(reports[-1], tried, options):
+        tried, is_done = 0, False
+        while not is_done:
             if tried:
                 wait_a_while(reports[-1].seconds, tried)
-            tried += 1
             watch = Stopwatch.start()
-            reports.append(session.run_new(planner.plan(), watch))
+            planned = planner.plan()
+            report = session.run_new(planned, watch)
+            reports.append(report)
+            is_merged = report.status is JobState.SUCCEEDED
+            tried = 0 if is_merged else tried + 1
+            is_done = planned.is_last if is_merged else not _is_worth_a_try(report, tried, options)
         return combine(reports)
 
 
-@dataclass(slots=True)
 class _Planner:
-    """Plans the same merge as often as it takes; reads changes again only where it must."""
+    """Plans a merge round by round, and each round as often as it takes."""
 
-    table: Table
-    request: MergeRequest
-    writing: Writing
-    runtime: Runtime
-    _read: tuple[Arrived, TableSchema, Reading] | None = None
-
-    @property
-    def map(self) -> MapFunction:
-        """How catalog work is spread."""
-        return spread(self.runtime)
+    def __init__(
+        self, table: Table, request: MergeRequest, writing: Writing, runtime: Runtime
+    ) -> None:
+        self.table = table
+        self.map = spread(runtime)
+        self._request = request
+        self._writing = writing
+        self._runtime = runtime
+        self._rounds = ChangeRounds(request, runtime, table.name)
 
     def plan(self) -> PlannedMerge:
-        """Plan against the current snapshot."""
+        """Plan what is new against the current snapshot."""
         snapshot = self.table.snapshot()
-        arrived = find_arrivals(self.table, self.request)
-        if arrived.is_empty:
-            return self._idle(snapshot, arrived)
-        ground = self._ground(snapshot)
-        reading = self._reading(arrived, ground.files.schema)
-        self.table.check_change(reading.scope)
-        hit(MergeFailpoint.CHANGES_READ)
-        planned = plan_changes(
-            ground, reading, arrived.watermarks, writing=self.writing, runtime=self.runtime
-        )
-        hit(MergeFailpoint.CHANGES_MATCHED)
-        return planned
-
-    def _ground(self, snapshot: Snapshot) -> MergeGround:
-        return MergeGround(
-            table=self.table.name,
-            format=self.table.format,
+        arrived = find_arrivals(self.table, self._request)
+        ground = MergeGround(
+            table=self.table,
             snapshot=snapshot,
             inventory=self.table.inventory(snapshot, map_function=self.map),
             files=self.table.files(snapshot),
-            can_mark=self.table.can_mark,
         )
-
-    def _reading(self, arrived: Arrived, schema: TableSchema) -> Reading:
-        """Read the changes, unless they were read already for a try that was lost."""
-        if self._read is not None:
-            before, columns, reading = self._read
-            is_same = (before.since, before.watermarks) == (arrived.since, arrived.watermarks)
-            if is_same and columns.arrow.equals(schema.arrow, check_metadata=True):
-                return reading
-        reading = read_changes(self.request, arrived, schema)
-        self._read = arrived, schema, reading
-        return reading
-
-    def _idle(self, snapshot: Snapshot, arrived: Arrived) -> PlannedMerge:
-        """Return the plan of a merge without anything new."""
-        inventory = self.table.inventory(snapshot, map_function=self.map)
-        files = self.table.files(snapshot)
-        sizes = self.writing.policy.file_sizes(files.layout.target_file_size_bytes)
-        plan = Plan(
-            table=self.table.name,
-            format=self.table.format,
-            snapshot=snapshot,
-            target_file_size_bytes=sizes.target_bytes,
-            groups=(),
-            kept_files=inventory.file_count,
-            kept_bytes=inventory.size_bytes,
-            skipped=(),
-            change=ChangePlan(arrived.merged(self.request), ChangeCounts(), ()),
-        )
-        return PlannedMerge(plan, TableTotals.of(inventory))
+        if not arrived.news:
+            return plan_nothing(ground, arrived.merged, writing=self._writing)
+        changes = self._rounds.read(arrived, ground.files.schema)
+        self.table.check_change(changes.reading.scope)
+        hit(MergeFailpoint.CHANGES_READ)
+        planned = plan_changes(ground, changes, writing=self._writing, runtime=self._runtime)
+        hit(MergeFailpoint.CHANGES_MATCHED)
+        return planned
 
 
 class _Session:
@@ -201,8 +163,8 @@ class _Session:
         return report
 
 
-def _is_worth_another_try(last: JobReport, tried: int, options: JobOptions) -> bool:
+def _is_worth_a_try(last: JobReport, tried: int, options: JobOptions) -> bool:
     """Whether a merge was lost to another writer's commit, and nothing else."""
-    has_ended = last.status in (JobState.SUCCEEDED, JobState.CANCELLED)
     is_lost = last.groups.dropped > 0 and not last.groups.failed
-    return not has_ended and is_lost and tried < options.merge_attempts_max
+    is_ended = last.status is JobState.CANCELLED
+    return is_lost and not is_ended and tried < options.merge_attempts_max

@@ -10,16 +10,14 @@ import pyarrow as pa
 from catalog.model import ChangeScope, TableSchema, Watermark
 from catalog.table import Table
 from compactor.errors import ChangesRefusedError
+from compactor.merge.arriving import Placed, placed_parts
 from compactor.merge.changes import ChangeSet, Source, change_set, changeable, joined
 from compactor.merge.deletes import KeyedDeletes, buried, keyed_deletes
 from compactor.merge.kinds import DELETE
 from compactor.merge.latest import latest
+from compactor.merge.rounds import RoundMark, limited, mark_name
 from compactor.merge.rules import MergeRules, Mode
-from compactor.merge.source_files import ChangeFile
-from compactor.merge.sources import Arrivals, ChangeSource, Part, rules_for
-
-# More than any source has of files.
-_BEHIND = 1 << 30
+from compactor.merge.sources import Arrivals, ChangeSource, rules_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +45,54 @@ class MergeRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class News:
+    """What one source has that is new.
+
+    Attributes:
+        source: name of the source.
+        since: how far it was merged before; None for not at all.
+        arrivals: what is new.
+        mark: how far a merge of it in rounds has come that is not finished; None without one.
+    """
+
+    source: str
+    since: str | None
+    arrivals: Arrivals
+    mark: RoundMark | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Arrived:
     """What the sources of a merge have that is new.
 
     Attributes:
         changes: of the changes.
         deletes: of the separate deletes.
-        since: how far each source was merged before; None for not at all.
-        watermarks: what is recorded once all of it is merged.
     """
 
-    changes: Arrivals | None
-    deletes: Arrivals | None
-    since: tuple[str | None, ...]
-    watermarks: tuple[Watermark, ...]
+    changes: News | None
+    deletes: News | None
 
     @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to merge."""
-        return all(one is None or one.is_empty for one in (self.changes, self.deletes))
+    def news(self) -> tuple[News, ...]:
+        """What there is to merge."""
+        return tuple(one for one in self._sources if not one.arrivals.is_empty)
 
     @property
-    def size_bytes(self) -> int:
-        """Bytes of all that is new."""
-        return sum(one.size_bytes for one in (self.changes, self.deletes) if one is not None)
+    def merged(self) -> tuple[Watermark, ...]:
+        """How far the sources were merged before."""
+        known = ((one.source, one.since) for one in self._sources)
+        return tuple(Watermark(source, since) for source, since in known if since is not None)
 
-    def merged(self, request: MergeRequest) -> tuple[Watermark, ...]:
-        """Return how far the sources were merged before."""
-        names = (one.name for one in request.sources)
-        known = zip(names, self.since, strict=True)
-        return tuple(Watermark(name, value) for name, value in known if value is not None)
+    @property
+    def reached(self) -> tuple[Watermark, ...]:
+        """How far they are merged once all that is new is."""
+        known = ((one.source, one.arrivals.watermark) for one in self.news)
+        return tuple(Watermark(source, value) for source, value in known if value is not None)
+
+    @property
+    def _sources(self) -> tuple[News, ...]:
+        return tuple(one for one in (self.changes, self.deletes) if one is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,26 +129,37 @@ class Reading:
 def find_arrivals(table: Table, request: MergeRequest) -> Arrived:
     """Ask the sources of a merge what is new since what the table has.
 
+    A merge in rounds that is not finished goes on with what it began with.
+
     Raises:
         ChangesRefusedError: it cannot be told what is new.
         CatalogError: a source, or how far it was merged, cannot be read.
     """
-    since = {one.name: table.watermark(one.name) for one in request.sources}
-    found = {one.name: one.arrivals(since[one.name]) for one in request.sources}
-    if len(found) < len(request.sources):
+    if len({one.name for one in request.sources}) < len(request.sources):
         raise ChangesRefusedError("changes and deletes are the same files")
-    watermarks = tuple(
-        Watermark(name, one.watermark)
-        for name, one in found.items()
-        if one.watermark is not None and not one.is_empty
-    )
-    changes, deletes = request.changes, request.deletes
-    return Arrived(
-        None if changes is None else found[changes.name],
-        None if deletes is None else found[deletes.name],
-        tuple(since.values()),
-        watermarks,
-    )
+    arrived = Arrived(_news(table, request.changes), _news(table, request.deletes))
+    if not any(one.mark for one in arrived.news):
+        return arrived
+    return Arrived(_begun(arrived.changes), _begun(arrived.deletes))
+
+
+def _news(table: Table, source: ChangeSource | None) -> News | None:
+    if source is None:
+        return None
+    since = table.watermark(source.name)
+    arrivals = source.arrivals(since)
+    recorded = table.watermark(mark_name(source.name))
+    mark = None if recorded is None else RoundMark.parse(recorded)
+    if mark is None or not mark.is_open:
+        return News(source.name, since, arrivals)
+    return News(source.name, since, limited(arrivals, mark.until), mark)
+
+
+def _begun(news: News | None) -> News | None:
+    """Leave what is no part of the merge that goes on to the next one."""
+    if news is None or news.mark is not None:
+        return news
+    return replace(news, arrivals=replace(news.arrivals, parts=()))
 
 
 def read_changes(request: MergeRequest, arrived: Arrived, schema: TableSchema) -> Reading:
@@ -147,83 +174,74 @@ def read_changes(request: MergeRequest, arrived: Arrived, schema: TableSchema) -
         ChangesRefusedError: the changes cannot be merged into a table of these columns.
         CatalogError: they cannot be read.
     """
-    columns = changeable(schema)
-    rules = request.rules
-    if arrived.changes is not None and not arrived.changes.is_empty:
-        rules = rules_for(arrived.changes, rules)
+    columns, rules = changeable(schema), rules_of(request, arrived)
     rules.check(columns)
     # Told before anything is read, whatever the rows are.
-    deletes = _read_deletes(request, arrived, columns, rules)
-    found = [change_set(one, columns, rules) for one in _sources(arrived.changes, arrived.deletes)]
+    deletes = read_deletes(request, arrived, columns, rules)
+    found = [change_set(one, columns, rules) for one in _pieces(arrived.changes, arrived.deletes)]
     changes = joined(found) if found else _no_changes(columns, rules, deletes)
     is_delete = changes.kinds == DELETE
     count, deleting = len(changes), int(is_delete.sum())
-    by_key = [one for one in deletes if _is_by_key(one, rules)]
+    by_key = deletes if is_by_key(request, rules) else []
     last = latest(buried(changes, deletes, rules), rules, columns)
     return Reading(
         rules,
         last,
-        tuple(one for one in deletes if not _is_by_key(one, rules)),
+        () if by_key else tuple(deletes),
         upserts=count - deleting,
         deleting=deleting + sum(one.table.num_rows for one in deletes),
         superseded=count + sum(one.table.num_rows for one in by_key) - len(last),
     )
 
 
-def _is_by_key(deletes: KeyedDeletes, rules: MergeRules) -> bool:
-    return rules.mode is Mode.UPSERT and set(deletes.columns) == set(rules.key)
+def rules_of(request: MergeRequest, arrived: Arrived) -> MergeRules:
+    """Return the rules that changes are read by: a feed says itself what each change does."""
+    news = arrived.changes
+    is_new = news is not None and not news.arrivals.is_empty
+    return rules_for(news.arrivals, request.rules) if news and is_new else request.rules
 
 
-def _read_deletes(
+def is_by_key(request: MergeRequest, rules: MergeRules) -> bool:
+    """Tell whether separate deletes are changes like others: keyed on the key of the table."""
+    return rules.mode is Mode.UPSERT and set(request.delete_by or rules.key) == set(rules.key)
+
+
+def read_deletes(
     request: MergeRequest, arrived: Arrived, columns: pa.Schema, rules: MergeRules
 ) -> list[KeyedDeletes]:
-    if arrived.deletes is None:
+    """Read the separate deletes.
+
+    Raises:
+        ChangesRefusedError: a column that they are keyed on is missing, or has no meaning.
+        CatalogError: they cannot be read.
+    """
+    news = arrived.deletes
+    if news is None or news.arrivals.is_empty:
         return []
     names = request.delete_by or rules.key
-    missing = [name for name in names if name not in arrived.deletes.schema.names]
-    if missing and not arrived.deletes.is_empty:
+    missing = [name for name in names if name not in news.arrivals.schema.names]
+    if missing:
         raise ChangesRefusedError(
             f"the deletes have no column {', '.join(map(repr, missing))} to delete by",
             hint="Name the columns they are keyed on with --delete-key.",
         )
     plain = replace(rules, op_column=None)
-    pieces = _sources(arrived.deletes, arrived.changes, is_first=True)
+    pieces = _pieces(news, arrived.changes, is_first=True)
     return [keyed_deletes(one, columns, names, plain) for one in pieces]
 
 
-def _sources(
-    arrivals: Arrivals | None, others: Arrivals | None, *, is_first: bool = False
-) -> Iterator[Source]:
-    """Yield the pieces of a source, put in order with those of the other one.
-
-    Files are in the order of their names, whichever source has them.
-
-    Args:
-        arrivals: what is read.
-        others: what else there is.
-        is_first: whether files come before those of the same name of the other source, and pieces
-            of anything else before all of them.
-    """
-    if arrivals is None:
-        return
-    if others is None or others.is_empty:
-        for part in arrivals.parts:
-            yield from part.read()
-        return
-    ours, theirs = arrivals.parts, others.parts
-    if not all(isinstance(part, ChangeFile) for part in (*ours, *theirs)):
-        for part in ours:
-            for piece in part.read():
-                yield replace(piece, file=piece.file + (0 if is_first else _BEHIND))
-        return
-    ranks = {name: at for at, name in enumerate(sorted({*map(_name, ours), *map(_name, theirs)}))}
-    for part in ours:
-        number = 2 * ranks[_name(part)] + (not is_first)
-        yield from (replace(piece, file=number) for piece in part.read())
+def _pieces(news: News | None, others: News | None, *, is_first: bool = False) -> Iterator[Source]:
+    """Yield the pieces of a source, put in order with those of the other one."""
+    for part in parts_of(news, others, is_first=is_first):
+        yield from part.read()
 
 
-def _name(part: Part) -> str:
-    return part.watermark or ""
+def parts_of(news: News | None, others: News | None, *, is_first: bool = False) -> list[Placed]:
+    """Return the parts of a source, put in order with those of the other one."""
+    if news is None:
+        return []
+    beside = None if others is None else others.arrivals
+    return placed_parts(news.arrivals, beside, is_first=is_first)
 
 
 def _no_changes(

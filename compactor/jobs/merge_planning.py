@@ -8,17 +8,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from catalog.model import Inventory, Snapshot, Watermark
-from catalog.table import TableFiles
+from catalog.table import Table, TableFiles
 from compactor.jobs.merge_changes import Reading
+from compactor.jobs.merge_rounds import Round
 from compactor.jobs.merge_search import search
+from compactor.jobs.spread import spread
 from compactor.jobs.totals import TableTotals
+from compactor.merge.changes import changeable
 from compactor.merge.choice import WriteMode
 from compactor.merge.completing import completed
-from compactor.merge.finding import Found, Stage
+from compactor.merge.finding import Found
 from compactor.merge.group import MergeTask
 from compactor.merge.kinds import DELETE
 from compactor.merge.matching import Matcher
 from compactor.merge.outcome import Outcome, settle
+from compactor.merge.routing_files import Routed, Snapshotted, looked_for, route
 from compactor.merge.rules import Mode
 from compactor.merge.tasks import MergeOptions, merge_tasks
 from compactor.planner.plan import ChangeCounts, ChangePlan, FileGroup, Plan, Rung, SearchStage
@@ -32,6 +36,7 @@ from runtime import Runtime
 
 # Beside an order of its own, what a worker holds of rows that come in: as they came, as they go.
 _ADDED_COPIES = 2
+_STAGE_NAMES = {"table": "stored", "partitions": "partitions", "bounds": "files"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +44,16 @@ class MergeGround:
     """What changes are merged into.
 
     Attributes:
-        table: name of the table.
-        format: its format, for people.
+        table: the table.
         snapshot: the snapshot that is looked at.
         inventory: its files.
         files: the workers' side of it.
-        can_mark: whether files may stay and have deletes recorded for them.
     """
 
-    table: str
-    format: str
+    table: Table
     snapshot: Snapshot
     inventory: Inventory
     files: TableFiles
-    can_mark: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +80,24 @@ class PlannedMerge:
         before: totals of the snapshot that it was made from.
         merges: by group, what its task is.
         reading: the changes; None where there are none.
+        is_last: whether nothing that is new is left to be merged after it.
     """
 
     plan: Plan
     before: TableTotals
     merges: Mapping[str, MergeTask] = field(default_factory=dict)
     reading: Reading | None = None
+    is_last: bool = True
 
 
 def plan_changes(
-    ground: MergeGround,
-    reading: Reading,
-    watermarks: tuple[Watermark, ...],
-    *,
-    writing: Writing,
-    runtime: Runtime,
+    ground: MergeGround, merged: Round, *, writing: Writing, runtime: Runtime
 ) -> PlannedMerge:
     """Look for the rows that changes act on, and plan what becomes of them.
 
     Args:
         ground: what they are merged into.
-        reading: the changes.
-        watermarks: what is recorded with them.
+        merged: the changes.
         writing: how files are written.
         runtime: runs the search.
 
@@ -109,9 +106,11 @@ def plan_changes(
         UnsupportedTableError: the table cannot take them as is asked for.
         CatalogError: files cannot be read.
     """
-    changes = reading.changes
+    reading, changes = merged.reading, merged.reading.changes
+    routed = _routed(ground, reading, runtime)
     matcher = Matcher(changes, reading.deletes, reading.rules)
-    found = search(runtime, ground.files, ground.inventory, matcher=matcher, table=ground.table)
+    name = ground.table.name
+    found = search(runtime, ground.files, routed.files, matcher=matcher, table=name)
     outcome = settle(changes, found.hits)
     rows = completed(ground.files, changes, outcome, ground.inventory)
     sizes = writing.policy.file_sizes(ground.files.layout.target_file_size_bytes)
@@ -121,25 +120,54 @@ def plan_changes(
         proof=writing.proof,
         splice=_copying(writing.policy).splice_limits(sizes),
         write_mode=writing.mode,
-        can_mark=ground.can_mark,
+        can_mark=ground.table.can_mark,
     )
     tasks = list(merge_tasks(ground.files, ground.inventory, outcome, rows, options=options))
     groups = tuple(_groups(ground, tasks, outcome))
+    rewritten = [one for one in groups if not one.marks]
+    touched = [outcome.touched[path] for one in tasks for path in one.replaced]
     plan = Plan(
-        table=ground.table,
-        format=ground.format,
+        table=name,
+        format=ground.table.format,
         snapshot=ground.snapshot,
         target_file_size_bytes=sizes.target_bytes,
         groups=groups or (_nothing_to_write(ground),),
-        kept_files=ground.inventory.file_count - sum(one.files.file_count for one in groups),
-        kept_bytes=ground.inventory.size_bytes - sum(one.files.size_bytes for one in groups),
+        kept_files=ground.inventory.file_count - sum(one.files.file_count for one in rewritten),
+        kept_bytes=ground.inventory.size_bytes - sum(one.files.size_bytes for one in rewritten),
         skipped=(),
         splice=options.splice,
-        change=_change(reading, watermarks, found=found, outcome=outcome, tasks=tasks),
+        change=ChangePlan(
+            watermarks=merged.watermarks,
+            counts=_counts(reading, found, outcome),
+            stages=tuple(_stages(routed, found)),
+            row_groups_hit=sum(one.row_groups for one in touched),
+            row_groups_free=sum(one.row_groups_all - one.row_groups for one in touched),
+            files_marked=sum(len(one.marks) for one in tasks),
+        ),
     )
     merges = dict(zip((one.group_id for one in groups), tasks, strict=True))
     merges = merges or {plan.groups[0].group_id: _idle(ground, writing.proof)}
-    return PlannedMerge(plan, TableTotals.of(ground.inventory), merges, reading)
+    before = TableTotals.of(ground.inventory)
+    return PlannedMerge(plan, before, merges, reading, is_last=merged.is_last)
+
+
+def plan_nothing(
+    ground: MergeGround, watermarks: tuple[Watermark, ...], *, writing: Writing
+) -> PlannedMerge:
+    """Return the plan of a merge without anything new since its watermarks."""
+    sizes = writing.policy.file_sizes(ground.files.layout.target_file_size_bytes)
+    plan = Plan(
+        table=ground.table.name,
+        format=ground.table.format,
+        snapshot=ground.snapshot,
+        target_file_size_bytes=sizes.target_bytes,
+        groups=(),
+        kept_files=ground.inventory.file_count,
+        kept_bytes=ground.inventory.size_bytes,
+        skipped=(),
+        change=ChangePlan(watermarks, ChangeCounts(), ()),
+    )
+    return PlannedMerge(plan, TableTotals.of(ground.inventory))
 
 
 def _copying(policy: Policy) -> Policy:
@@ -217,35 +245,23 @@ def _reason(task: MergeTask, outcome: Outcome) -> str:
     return ", ".join(words)
 
 
-def _change(
-    reading: Reading,
-    watermarks: tuple[Watermark, ...],
-    *,
-    found: Found,
-    outcome: Outcome,
-    tasks: Sequence[MergeTask],
-) -> ChangePlan:
-    rewritten = [outcome.touched[path] for one in tasks for path in one.replaced]
-    return ChangePlan(
-        watermarks=watermarks,
-        counts=_counts(reading, found, outcome),
-        stages=tuple(
-            _stage(*pair)
-            for pair in (
-                ("stored", found.asked),
-                ("bounds", found.routed),
-                ("filters", found.read),
-                ("keys", found.hit),
-            )
-        ),
-        row_groups_hit=sum(one.row_groups for one in rewritten),
-        row_groups_free=sum(one.row_groups_all - one.row_groups for one in rewritten),
-        files_marked=sum(len(one.marks) for one in tasks),
-    )
+def _routed(ground: MergeGround, reading: Reading, runtime: Runtime) -> Routed:
+    """Rule out files by the metadata of the table."""
+    columns = changeable(ground.files.schema)
+    base = Snapshotted(ground.table, ground.snapshot, ground.inventory, columns)
+    wanted = looked_for(reading.changes, reading.deletes, reading.rules)
+    return route(base, wanted, map_function=spread(runtime))
 
 
-def _stage(name: str, stage: Stage) -> SearchStage:
-    return SearchStage(name, stage.files, stage.row_groups, stage.rows)
+def _stages(routed: Routed, found: Found) -> Iterator[SearchStage]:
+    """Yield what was left after each stage of the search; row groups are known of opened files."""
+    *before, last = routed.stages
+    for one in before:
+        yield SearchStage(_STAGE_NAMES[one.stage], one.files, None, one.row_count)
+    name = _STAGE_NAMES[last.stage]
+    yield SearchStage(name, last.files, found.asked.row_groups, last.row_count)
+    for name, stage in (("row groups", found.routed), ("filters", found.read), ("keys", found.hit)):
+        yield SearchStage(name, stage.files, stage.row_groups, stage.rows)
 
 
 def _counts(reading: Reading, found: Found, outcome: Outcome) -> ChangeCounts:

@@ -187,13 +187,13 @@ class SearchStage:
     Attributes:
         name: by what the others were ruled out.
         files: data files.
-        row_groups: row groups of them.
+        row_groups: row groups of them; None while no file has been opened.
         rows: rows stored in these; in the last stage, those that changes hit.
     """
 
     name: str
     files: int
-    row_groups: int
+    row_groups: int | None
     rows: int
 
 

@@ -18,7 +18,8 @@ from catalog.location import Location
 from catalog.memory import MemoryTable
 from catalog.storage import Storage
 from compactor.errors import ChangesRefusedError
-from compactor.jobs.events import Event, GroupFinished, JobPlanned
+from compactor.jobs import merge_rounds
+from compactor.jobs.events import BatchCommitted, Event, GroupFinished, JobPlanned
 from compactor.jobs.merge import merge_into, plan_merge
 from compactor.jobs.merge_changes import MergeRequest
 from compactor.jobs.merge_planning import Writing
@@ -132,7 +133,7 @@ def test_changes_are_merged_once_and_later_ones_when_they_come(world: World) -> 
     )
     assert [(one.name, one.files, one.rows) for one in report.change.stages] == [
         ("stored", 3, 30),
-        ("bounds", 1, 10),
+        ("row groups", 1, 10),
         ("filters", 1, 10),
         ("keys", 1, 2),
     ]
@@ -343,3 +344,43 @@ def test_what_cannot_be_merged_is_refused_before_anything_is_written(world: Worl
     assert world.rows() == old()
     with open_store(f"sqlite:///{world.directory}/jobs.db") as store:
         assert store.jobs() == ()
+
+
+class Killed(Exception):  # noqa: N818 - what ends a process
+    """Stands for the end of the driver: what an event's watcher raises ends the run."""
+
+
+def test_a_merge_in_rounds_goes_on_where_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merge_rounds, "rounds_needed", lambda *_: 4)
+    world.arrive("1.parquet", changes_of(range(5, 45), range(5)).drop_columns("op"))
+    world.arrive("2.parquet", changes_of(range(40, 60)).drop_columns("op"))
+    world.arrive("2.parquet", pa.table({"v": ["old 29", "new 5", "new 45"]}), "deletes")
+    rules = MergeRules(("id",))
+    request = MergeRequest(rules, world.source(), world.source("deletes"), delete_by=("v",))
+    expected = {n: f"new {n}" for n in range(60)}
+    del expected[5]
+    commits = []
+
+    def die(event: Event) -> None:
+        if isinstance(event, BatchCommitted):
+            commits.append(event)
+            if len(commits) == 2:
+                raise Killed
+
+    world.meanwhile = die
+    with pytest.raises(Killed):
+        world.merge(request)
+    assert 0 < len(set(world.rows().values()) & set(expected.values())) < len(expected)
+    assert world.table.watermark(world.source().name) is None
+    # What comes now waits until the rounds that were begun are done.
+    world.arrive("3.parquet", changes_of([5]).drop_columns("op"))
+    world.meanwhile = lambda event: None
+    report = world.merge(request)
+    assert (report.status, report.verified) == (JobState.SUCCEEDED, True)
+    assert world.rows() == expected
+    assert world.table.watermark(world.source().name) == "2.parquet"
+    assert world.merge(request).rows_added == 1
+    assert world.rows()[5] == "new 5"
+    assert world.orphans() == set()
