@@ -25,6 +25,7 @@ COMMANDS = {
     "verify": "verify",
     "upkeep": "upkeep",
     "jobs": "jobs",
+    "serve": "serve",
     "doctor": "doctor",
     "version": "version",
     "completion": "completion",

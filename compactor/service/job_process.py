@@ -25,7 +25,7 @@ from catalog.table import Table
 from compactor.connecting import connected
 from compactor.errors import CompactorError, JobFailedError
 from compactor.jobs.compaction import compact_table
-from compactor.jobs.events import Event, JobStarted
+from compactor.jobs.events import Event, JobPlanned, JobStarted
 from compactor.jobs.owner import Owner
 from compactor.jobs.report import JobReport
 from compactor.jobs.retention import forget_old_jobs
@@ -160,7 +160,8 @@ def _noting(order: JobOrder, store: JobStore) -> Callable[[Event], None]:
     """Return a callback that tells the queue which job the row has become."""
 
     def note(event: Event) -> None:
-        _LOG.info("%s", event)
+        if not isinstance(event, JobPlanned):  # it holds every file
+            _LOG.info("%s", event)
         if not isinstance(event, JobStarted):
             return
         is_row = TRIGGERS.c.trigger_id == order.claim.trigger_id
@@ -224,7 +225,9 @@ def main() -> None:
     """Run the order on stdin."""
     # Before and after the rewriting, too, termination is an interrupt and no sudden death.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("compactor").setLevel(logging.INFO)
+    _LOG.setLevel(logging.INFO)
     order = decode(sys.stdin.buffer.read(), JobOrder)
     with open_service_store(order.store.url) as store:
         outcome = run_order(order, store)

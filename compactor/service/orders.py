@@ -74,6 +74,38 @@ class FindOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanOrder:
+    """Plan the compaction of a table; nothing is touched.
+
+    Attributes:
+        target: the table.
+        policy: what is wanted.
+    """
+
+    target: str
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What was planned, or why it could not be.
+
+    Attributes:
+        plan: as the job store keeps it; empty with an error.
+        health: the health of the table, as JSON; empty with an error.
+        code: of the error; empty without one.
+        message: what went wrong.
+        hint: what to do next.
+    """
+
+    plan: bytes = b""
+    health: bytes = b""
+    code: str = ""
+    message: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Changed:
     """A table that is not as it was, or cannot be looked at.
 
@@ -135,7 +167,20 @@ class Found:
 
 def encode(value: object) -> bytes:
     """Return a value as one line."""
-    return msgspec.json.encode(value, enc_hook=str) + b"\n"
+    return msgspec.json.encode(value, enc_hook=_plain) + b"\n"
+
+
+def _plain(value: object) -> object:
+    """Write paths as text, and values of settings as what they are values of."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, tuple):
+        return tuple(value)
+    raise NotImplementedError(f"{type(value)} has no form as text")
 
 
 def decode(line: bytes, kind: type[_Value]) -> _Value:

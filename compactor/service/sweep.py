@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 
 from compactor.errors import JobFailedError, SettingsError
 from compactor.jobs.store import JobStore
@@ -144,7 +144,7 @@ class Sweeper:
             )
             query = query.order_by(TABLES.c.table_id).limit(_HEADS_MAX)
             with self._store.reading() as connection:
-                rows: Sequence[Row[Any]] = connection.execute(query).all()
+                rows: Sequence[Any] = connection.execute(query).all()
             if not rows:
                 return
             yield {row.target: _swept(row) for row in rows}

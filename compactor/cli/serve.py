@@ -1,0 +1,42 @@
+"""`compact serve`: the service, until a signal ends it."""
+
+from __future__ import annotations
+
+import click
+
+from compactor.cli.exits import ExitCode
+from compactor.cli.options import shared_options
+from compactor.cli.session import Session
+
+
+@click.command("serve")
+@click.option("--check", is_flag=True, help="Read the configuration, say what is wrong, and end.")
+@shared_options
+def command(check: bool) -> int:
+    """Compact registered tables: on schedules, when events tell of commits, when health asks.
+
+    Everything is configured in `compact.toml`: see `docs/service.md`. The first SIGINT or SIGTERM
+    lets running jobs end.
+    """
+    from compactor.service.app import opened, serve
+    from compactor.service.config import load_service_config
+
+    session = Session.of()
+    config = load_service_config(session.given.get("config"))
+    if check:
+        with opened(config) as service:
+            tables = len(service.config.table_rules)
+        session.tell(f"The configuration is good: {tables} entries of tables.")
+        return ExitCode.DONE
+    _log(session.verbosity)
+    serve(config)
+    return ExitCode.DONE
+
+
+def _log(verbosity: int) -> None:
+    """Write the log of the service to stderr."""
+    import logging
+
+    level = logging.DEBUG if verbosity > 1 else logging.INFO
+    shape = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    logging.basicConfig(level=level, format=shape, force=True)

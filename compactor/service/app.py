@@ -1,0 +1,197 @@
+"""All parts of one instance put together: opened in order, served, drained in reverse order."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+
+from compactor.errors import SettingsError
+from compactor.jobs.store import JobStore
+from compactor.service.auth import Authenticator
+from compactor.service.config import ServiceConfig
+from compactor.service.executor import Executor
+from compactor.service.http import Face, Hooks, make_app
+from compactor.service.intake import Intake
+from compactor.service.limits import RateLimit
+from compactor.service.outbound import Outbound
+from compactor.service.registry import Registry, check_rules
+from compactor.service.scheduler import Scheduler, new_instance
+from compactor.service.store import open_service_store
+from compactor.service.views import Views
+from compactor.service.webhooks.kinds import is_polled, make_queue, make_receiver
+from compactor.service.webhooks.request import Receiver
+from compactor.service.webhooks.sqs import Queue
+
+_PORT_MAX = 65_535
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts of one instance.
+
+    Attributes:
+        config: what it was told.
+        instance: its name.
+        store: where everything is kept.
+        registry: tables, policies, care.
+        intake: makes deliveries durable.
+        executor: runs jobs.
+        scheduler: decides when.
+        views: what can be told.
+        receivers: of hooks, by source.
+        queues: that are polled.
+        authenticator: who may ask.
+    """
+
+    config: ServiceConfig
+    instance: str
+    store: JobStore
+    registry: Registry
+    intake: Intake
+    executor: Executor
+    scheduler: Scheduler
+    views: Views
+    receivers: dict[str, Receiver]
+    queues: tuple[Queue, ...]
+    authenticator: Authenticator
+
+
+@contextmanager
+def opened(config: ServiceConfig) -> Iterator[Service]:
+    """Open all parts; nothing runs yet but the intake.
+
+    Raises:
+        SettingsError: something of the configuration cannot be.
+    """
+    authenticator = Authenticator.of(config.auth.values)
+    check_listen(config, authenticator)
+    receivers, queues = _sources(config)
+    with open_service_store(config.settings.store.url) as store:
+        registry = Registry(store, config)
+        check_rules(registry, config)
+        registry.apply_configuration()
+        instance = new_instance()
+        executor = Executor(store, config, registry, instance=instance)
+        with Intake(store, config.service) as intake:
+            yield Service(
+                config=config,
+                instance=instance,
+                store=store,
+                registry=registry,
+                intake=intake,
+                executor=executor,
+                scheduler=Scheduler(store, config, registry, executor, instance=instance),
+                views=Views(store, config.service, config.budget),
+                receivers=receivers,
+                queues=queues,
+                authenticator=authenticator,
+            )
+
+
+def serve(config: ServiceConfig) -> None:
+    """Serve until a signal ends it: no further job is begun then, and those that run are awaited.
+
+    Raises:
+        SettingsError: something of the configuration cannot be.
+    """
+    host, port = address_of(config.service.listen)
+    with opened(config) as service:
+        options = config.service
+        server = uvicorn.Server(
+            uvicorn.Config(
+                application(service),
+                host=host,
+                port=port,
+                loop="uvloop",
+                http="httptools",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ssl_certfile=options.tls_certificate,
+                ssl_keyfile=options.tls_key,
+            )
+        )
+        # The server raises what it has caught once more when it has ended: that ends nothing else.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _note_end)
+        server.run()
+
+
+def _note_end(number: int, _: object) -> None:
+    _LOG.info("ended by %s", signal.Signals(number).name)
+
+
+def application(service: Service) -> FastAPI:
+    """Return what is served over HTTP."""
+    hooks = Hooks(service.receivers, service.intake, RateLimit(service.config.service.rate_max))
+    face = Face(hooks, service.views, service.scheduler, service.authenticator)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(service.scheduler.start)
+        _LOG.info("instance %s serves %s", service.instance, service.config.service.listen)
+        yield
+        _LOG.info("instance %s ends: waiting for its jobs", service.instance)
+        await run_in_threadpool(service.scheduler.drain)
+
+    return make_app(face, lifespan)
+
+
+def check_listen(config: ServiceConfig, authenticator: Authenticator) -> None:
+    """Refuse to be reached from elsewhere without encryption and tokens.
+
+    Raises:
+        SettingsError: an address is none, or is not loopback and lacks either.
+    """
+    options = config.service
+    for name in ("listen", "grpc_listen"):
+        host, _ = address_of(getattr(options, name))
+        if _is_loopback(host):
+            continue
+        if options.tls_certificate is None or authenticator.is_open:
+            raise SettingsError(
+                f"service.{name} is `{getattr(options, name)}`, which others can reach, without"
+                " TLS and tokens",
+                hint="set service.tls_certificate, service.tls_key and [auth], or use 127.0.0.1",
+            )
+
+
+def address_of(listen: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT`.
+
+    Raises:
+        SettingsError: it is not that.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > _PORT_MAX:
+        raise SettingsError(f"`{listen}` is no address", hint="write `127.0.0.1:8460`")
+    return host.strip("[]"), int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _sources(config: ServiceConfig) -> tuple[dict[str, Receiver], tuple[Queue, ...]]:
+    receivers, queues = {}, []
+    fetch = Outbound().get
+    for name, section in config.webhooks.items():
+        if is_polled(name, section.values):
+            queues.append(make_queue(name, section.values))
+        else:
+            receivers[name] = make_receiver(name, section.values, fetch=fetch)
+    return receivers, tuple(queues)
