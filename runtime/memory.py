@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -87,10 +88,13 @@ def unlimit_private_memory() -> None:
 
 
 def release_unused() -> None:
-    """Hand memory that Arrow's allocator keeps for later back to the machine."""
+    """Hand memory that allocators keep for later back to the machine."""
     pyarrow = sys.modules.get("pyarrow")
     if pyarrow is not None:
         pyarrow.default_memory_pool().release_unused()
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
 
 
 class Meter:
@@ -162,6 +166,14 @@ class ArrowPools:
     def peak_bytes(self) -> int:
         """Return the most Arrow memory that the attempt held at once."""
         return int(self._kept[-1].max_memory()) if self._kept else 0
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], object] | None:
+    """Return what empties the C library's own heap, of those that can."""
+    import ctypes  # lazy: the first large task pays for it
+
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def _parse_statm(text: bytes) -> _Statm:

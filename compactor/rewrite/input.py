@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,15 +76,9 @@ class ParquetInput:
         Raises:
             CorruptTableError: a page cannot be decoded or fails its checksum, or rows are missing.
         """
-        rows = self.metadata.row_group(row_group).num_rows
         if not columns:
-            yield from _bare_batches(rows)
-            return
-        for batch in self._with_dictionaries(row_group, columns, dictionaries):
-            rows -= batch.num_rows
-            yield batch
-        if rows:
-            raise CorruptTableError(f"{self.name}: row group {row_group} lacks {rows} rows")
+            return _bare_batches(self.metadata.row_group(row_group).num_rows)
+        return self._with_dictionaries(row_group, columns, dictionaries)
 
     def _with_dictionaries(
         self, row_group: int, columns: Sequence[str], dictionaries: frozenset[str]
@@ -98,7 +93,9 @@ class ParquetInput:
             return
         misread = self._misread(row_group, first)
         if not misread:
-            yield first
+            found = [first]
+            del first
+            yield found.pop()
             yield from batches
             return
         reader = self._dictionaries(sorted(dictionaries - misread))
@@ -153,12 +150,18 @@ class ParquetInput:
                 columns=list(columns),
                 use_threads=False,
             )
+        rows = self.metadata.row_group(row_group).num_rows
+        found: list[pa.RecordBatch] = []
         while True:
             with decoding(self.name):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
+                found.extend(islice(batches, 1))
+            if not found:
+                break
+            rows -= found[0].num_rows
+            # Whoever takes a batch may let go of it before the next one is decoded.
+            yield found.pop()
+        if rows:
+            raise CorruptTableError(f"{self.name}: row group {row_group} lacks {rows} rows")
 
     def _hold(self, row_group: int, columns: Sequence[str]) -> None:
         """Fetch the columns of a row group together, unless the file is streamed."""

@@ -164,14 +164,20 @@ class OpenSlice:
     def _survivors(self, row_group: int, start: int) -> Iterator[tuple[Place, pa.RecordBatch]]:
         dictionaries = self._repeating(row_group, start)
         projection = self.projection.keeping(dictionaries)
-        for batch in self.source.batches(row_group, projection.columns, dictionaries=dictionaries):
+        batches = self.source.batches(row_group, projection.columns, dictionaries=dictionaries)
+
+        def surviving(batch: pa.RecordBatch) -> tuple[Place, pa.RecordBatch]:
+            nonlocal start
             kept = self.selection.kept(start, batch.num_rows)
             # The filter comes first: a dropped row may hold what the table no longer allows.
             survivors = batch if kept is None else batch.filter(pa.array(kept))
             place = Place(start, batch.num_rows, kept)
-            positions = pa.array(place.positions()) if self.projection.needs_positions else None
-            yield place, projection.apply(survivors, positions)
             start += batch.num_rows
+            positions = pa.array(place.positions()) if self.projection.needs_positions else None
+            return place, projection.apply(survivors, positions)
+
+        # Mapped, not looped over: nobody holds on to a batch whose survivors are on their way.
+        return map(surviving, batches)
 
     def _repeating(self, row_group: int, start: int) -> frozenset[str]:
         """Return the columns that stay dictionaries: none where a row is dropped."""

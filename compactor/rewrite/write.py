@@ -31,7 +31,7 @@ from compactor.rewrite.rolling import Progress, is_file_full, row_group_bytes
 
 MIB = 1 << 20
 # Bounds the memory of a worker: a row group is held decoded while it is collected and encoded.
-ROW_GROUP_BYTES_MAX = 160 * MIB
+ROW_GROUP_BYTES_MAX = 128 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +153,7 @@ class RollingWriter:
         self._progress = Progress(unread_bytes=stored_bytes, uncopied_bytes=copied_bytes)
         self._collected = _Collected()
         self._limit_bytes = 0.0
+        self._is_suited = False
         self._open: OpenFile | None = None
         self._pieces: list[WrittenFile] = []
         self._names_given = 0
@@ -239,9 +240,10 @@ class RollingWriter:
 
     def _adapt_encoding(self, batches: list[pa.RecordBatch]) -> None:
         """Withhold what would mislead readers, from here on: a file stays as it was begun."""
-        if self._open is None and not self.files:
-            self.encoding = self.encoding.suiting(batches)
-        encoding = self.encoding.sparing(batches)
+        # The first rows may come after row groups that were copied.
+        encoding = self.encoding if self._is_suited else self.encoding.suiting(batches)
+        self._is_suited = True
+        encoding = encoding.sparing(batches)
         if encoding != self.encoding:
             self._change_encoding(encoding)
 

@@ -327,15 +327,22 @@ def test_a_column_with_negative_zeros_has_no_dictionary_that_would_hide_them(
 
 
 def test_numbers_that_hardly_repeat_get_no_dictionary(tmp_path: Path) -> None:
-    schema = with_ids(
-        pa.schema([("few", pa.int64()), ("many", pa.float64()), ("text", pa.string())])
-    )
+    kinds = {
+        "few": pa.int64(),
+        "many": pa.float64(),
+        "text": pa.string(),
+        "lists": pa.list_(pa.float64()),
+        "maps": pa.map_(pa.int32(), pa.float64()),
+    }
+    schema = with_ids(pa.schema(kinds))
     count = 1_000
-    columns = [[n % 7 for n in range(count)], [n / 3 for n in range(count)], ["a"] * count]
-    rows = pa.table(columns, schema=schema)
+    thirds = [n / 3 for n in range(count)]
+    lists, maps = [[n, n + 0.5] for n in thirds], [[(n % 7, n / 3)] for n in range(count)]
+    columns = [[n % 7 for n in range(count)], thirds, ["a"] * count, lists, maps]
+    rows = pa.table([pa.array(c, t) for c, t in zip(columns, schema.types, strict=True)], schema)
     table = LocalTable(str(tmp_path), TableSchema(schema))
     rewrite_group(make_task(table, [write_file(tmp_path / "in.parquet", rows)]))
     (path,) = output_files(table)
     group = pq.read_metadata(path).row_group(0)
-    has_dictionary = [group.column(index).has_dictionary_page for index in range(3)]
-    assert has_dictionary == [True, False, True]
+    has_dictionary = [group.column(index).has_dictionary_page for index in range(6)]
+    assert has_dictionary == [True, False, True, False, True, False]

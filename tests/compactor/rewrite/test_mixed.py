@@ -200,6 +200,19 @@ def test_neighbours_that_are_small_are_encoded_together(tmp_path: Path) -> None:
     assert result.splice.reasons == ((ladder.SMALL, 4),)
 
 
+def test_numbers_that_hardly_repeat_get_no_dictionary_behind_what_is_copied(
+    tmp_path: Path,
+) -> None:
+    parts = [sample(0, 2_000), sample(2_000, 200), sample(2_200, 200)]
+    paths = [write(tmp_path / f"{n}.parquet", part) for n, part in enumerate(parts)]
+    table = LocalTable(str(tmp_path), TableSchema(SCHEMA), layout=LAYOUT)
+    rewrite(table, paths, replace(ANYTHING, row_group_bytes_min=12_000))
+    (path,) = output_files(table)
+    copied, encoded = map(pq.read_metadata(path).row_group, range(2))
+    assert copied.column(0).has_dictionary_page
+    assert not encoded.column(0).has_dictionary_page
+
+
 def test_a_lonely_small_row_group_stays_as_it_is(tmp_path: Path) -> None:
     paths = [
         write(tmp_path / f"{i}.parquet", sample(i, 2010), row_group_size=1000) for i in range(2)
