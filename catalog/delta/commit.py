@@ -1,4 +1,4 @@
-"""Commits rewrites to a Delta table, and answers for what it began.
+"""Commits rewrites and changes to a Delta table, and answers for what it began.
 
 Each attempt looks at the newest version, drops the groups that another commit has invalidated,
 carries deletes that came meanwhile over to the outputs of the others, and puts the next version
@@ -13,28 +13,35 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import numpy as np
+
 from catalog.attempts import Pace, attempts
 from catalog.conflicts import all_conflict
 from catalog.delta.carrying import Carrier, vector_file
+from catalog.delta.change_rules import refuse_change, refuse_marks, scope_of
 from catalog.delta.checkpoint import checkpoint_if_due
 from catalog.delta.contents import app_id
+from catalog.delta.deletion_vectors import Positions
 from catalog.delta.head import CommitTarget, Head, Heads, commit_location, named_paths
 from catalog.delta.lookup import find, is_recorded, snapshot_of
 from catalog.delta.outputs import OutputDescriber
 from catalog.delta.peers import warnings
-from catalog.delta.proposal import Proposal, Proposals
+from catalog.delta.proposal import Changing, Proposal, Proposals
+from catalog.delta.since import SinceReader
 from catalog.delta.staleness import why_stale
 from catalog.errors import (
     CatalogError,
     CommitConflictError,
     CommitUnknownError,
+    CorruptTableError,
     ObjectExistsError,
     SnapshotNotFoundError,
     StorageError,
     UnsupportedTableError,
 )
-from catalog.model import Commit, CommitKind, CommitResult, Conflict
+from catalog.model import KEEP_ALL, Commit, CommitKind, CommitResult, Conflict
 from catalog.outputs import read_outputs
+from catalog.table import TableFiles
 
 # A version takes a few milliseconds to make; writers of a busy table make one after the other.
 PACE = Pace(retries_max=100, wait_min_seconds=0.01, wait_max_seconds=2.0, timeout_seconds=600.0)
@@ -48,8 +55,6 @@ def commit_rewrites(target: CommitTarget, commit: Commit) -> CommitResult:
         CommitUnknownError: it cannot be told whether the commit happened.
         CorruptTableError: an output is not what was announced; nothing was committed.
     """
-    if commit.kind is CommitKind.CHANGE:
-        raise UnsupportedTableError("changes of rows are not committed to such tables yet")
     heads = Heads(target, named_paths(commit))
     try:
         head = heads.read()
@@ -60,8 +65,11 @@ def commit_rewrites(target: CommitTarget, commit: Commit) -> CommitResult:
     found = find(target, head, commit)
     if found is not None:
         return found
-    if not commit.rewrites:
+    if commit.is_empty:
         return CommitResult(None, (), ())
+    if commit.kind is CommitKind.CHANGE:
+        refuse_change(head.state, scope_of(commit))
+        refuse_marks(head.state, commit)
     try:
         proposals = _proposals(target, commit, head)
     except SnapshotNotFoundError:
@@ -108,7 +116,8 @@ def _proposals(target: CommitTarget, commit: Commit, head: Head) -> Proposals:
     version = int(commit.base.snapshot_id)
     base = head.state if version == head.state.version else target.load(version)[1]
     files = target.files(commit.base)
-    outputs = {}
+    since = SinceReader(target.storage, target.paths.root, version)
+    outputs, marked = {}, dict[str, Positions]()
     if not why_stale(base, head.state):
         outputs = read_outputs(
             commit,
@@ -116,7 +125,27 @@ def _proposals(target: CommitTarget, commit: Commit, head: Head) -> Proposals:
             confinement=target.paths.confinement,
             describe=OutputDescriber.of(base, files.schema, target.paths),
         )
-    return Proposals(commit, base, outputs, Carrier(target.storage, target.paths, files))
+        marked = _marked_rows(files, commit)
+    carrier = Carrier(target.storage, target.paths, files)
+    changing = Changing(since, marked, files.partitions)
+    return Proposals(commit, base, outputs, carrier=carrier, changing=changing)
+
+
+def _marked_rows(files: TableFiles, commit: Commit) -> dict[str, Positions]:
+    """Return all rows of the marked files that are deleted once the change is made.
+
+    Raises:
+        CorruptTableError: a deletion vector cannot be read, or has some of the rows already.
+    """
+    found = {}
+    for rewrite in commit.rewrites:
+        before = files.selections(rewrite.files) if rewrite.marks else {}
+        for path, selection in rewrite.marks.items():
+            deleted = before.get(path, KEEP_ALL).dropped
+            if np.isin(selection.dropped, deleted, assume_unique=True).any():
+                raise CorruptTableError(f"rows of {path} are marked that are deleted already")
+            found[path] = np.union1d(deleted, selection.dropped)
+    return found
 
 
 def _unknown(commit: Commit, cause: Exception) -> CommitUnknownError:

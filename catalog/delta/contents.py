@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from catalog.delta.actions import Add
-from catalog.delta.clustering import cube_id, cube_marks, order_parameters
+from catalog.delta.clustering import cube_id, cube_marks
 from catalog.delta.deletion_vectors import DeletionVector
 from catalog.delta.properties import is_set
-from catalog.delta.protocol import features_of, has_in_commit_timestamps, tracks_rows
+from catalog.delta.protocol import features_of, has_in_commit_timestamps
 from catalog.delta.state import ROW_TRACKING_DOMAIN, TableState
+from catalog.delta.stats import loosened, with_record_count
 from catalog.errors import CorruptTableError
 from catalog.model import Curve
 
-OPERATION = "OPTIMIZE"
 # What a removed file keeps of what was said when it was added.
 _KEPT = ("stats", "tags", "baseRowId", "defaultRowCommitVersion")
 
@@ -55,25 +55,78 @@ class NewFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Marked:
+    """A file that stays and loses rows.
+
+    Attributes:
+        file: as the head has it.
+        vector: all rows of it that are deleted, then.
+        row_count: rows stored in it; None to leave it to its statistics.
+    """
+
+    file: Add
+    vector: DeletionVector
+    row_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Replacement:
     """Files of one group as the head has them, and what takes their place.
 
     Attributes:
         removed: the inputs.
         added: the outputs.
-        live_rows: rows that readers see in the inputs, and must see in the outputs.
+        live_rows: rows that readers must see in the outputs: those that they see in the inputs,
+            but for what a change does to them.
         curve: what the rows of the outputs lie along; None for nothing.
+        marked: files that stay and lose rows.
+        rows_added: rows that come in.
+        rows_removed: rows that go, of the inputs and of the marked files.
+        partition: the values of the outputs where there are no other files.
     """
 
     removed: tuple[Add, ...]
     added: tuple[NewFile, ...]
     live_rows: int
     curve: Curve | None = None
+    marked: tuple[Marked, ...] = ()
+    rows_added: int = 0
+    rows_removed: int = 0
+    partition: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def partitions(self) -> tuple[Mapping[str, str | None], ...]:
+        """The values of each file that was there before."""
+        before = (*self.removed, *(one.file for one in self.marked))
+        return tuple(add.partition_values for add in before)
 
     @property
     def partition_values(self) -> Mapping[str, str | None]:
         """The values that the inputs share: of those that name most of the columns."""
-        return max((add.partition_values for add in self.removed), key=len)
+        return max(self.partitions, key=len, default=self.partition)
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What a commit says that it did.
+
+    Attributes:
+        operation: by its name in the history of a table.
+        parameters: of the operation.
+        metrics: of the operation.
+        isolation: what the commit was checked for.
+        is_data_change: whether readers see other rows.
+        keeps_row_ids: whether all rows that were there before have their ids, if they have others.
+        txns: applications whose transactions it is, besides its own.
+    """
+
+    operation: str
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, int]
+    isolation: str
+    is_data_change: bool
+    keeps_row_ids: bool
+    txns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +147,19 @@ class Author:
 
 
 def compose(
-    head: TableState, replacements: Sequence[Replacement], *, author: Author, now_ms: int
+    head: TableState,
+    replacements: Sequence[Replacement],
+    deed: Deed,
+    *,
+    author: Author,
+    now_ms: int,
 ) -> bytes:
     """Return the commit that follows a version.
 
     Args:
         head: the version that it follows.
         replacements: what it changes.
+        deed: what it says of that.
         author: who commits.
         now_ms: the time, in milliseconds since the epoch.
 
@@ -111,15 +170,20 @@ def compose(
     for one in replacements:
         _require_equal_rows(one)
         _require_one_partition(one)
+    is_change = deed.is_data_change
     actions = [
-        _commit_info(head, replacements, author=author, now_ms=now_ms),
+        _commit_info(head, deed, author=author, now_ms=now_ms),
         *(
-            {"remove": remove_action(add, now_ms, is_data_change=False)}
+            {"remove": remove_action(add, now_ms, is_data_change=is_change)}
             for one in replacements
-            for add in one.removed
+            for add in (*one.removed, *(marked.file for marked in one.marked))
         ),
-        *_adds(head, replacements, author),
-        _txn(head, author, now_ms),
+        *({"add": add_marked(marked)} for one in replacements for marked in one.marked),
+        *_adds(head, replacements, author, is_data_change=is_change),
+        *(
+            {"txn": {"appId": name, "version": head.version + 1, "lastUpdated": now_ms}}
+            for name in (*deed.txns, app_id(author.commit_id))
+        ),
     ]
     return lines(actions)
 
@@ -160,49 +224,25 @@ def assigns_row_ids(head: TableState) -> bool:
     return "rowTracking" in features_of(head.protocol) and not is_suspended
 
 
-def _commit_info(
-    head: TableState, replacements: Sequence[Replacement], *, author: Author, now_ms: int
-) -> dict[str, Any]:
+def _commit_info(head: TableState, deed: Deed, *, author: Author, now_ms: int) -> dict[str, Any]:
     stamp = commit_timestamp(head, now_ms)
     info: dict[str, Any] = {} if stamp is None else {"inCommitTimestamp": stamp}
     info |= {
         "timestamp": now_ms,
-        "operation": OPERATION,
-        "operationParameters": {
-            "predicate": "[]",
-            **order_parameters(head, next((one.curve for one in replacements), None)),
-            "auto": "false",
-        },
+        "operation": deed.operation,
+        "operationParameters": dict(deed.parameters),
         "readVersion": author.read_version,
-        "isolationLevel": "SnapshotIsolation",
+        "isolationLevel": deed.isolation,
         "isBlindAppend": False,
-        "operationMetrics": {name: str(value) for name, value in _metrics(replacements).items()},
+        "operationMetrics": {name: str(value) for name, value in deed.metrics.items()},
         "engineInfo": author.engine_info,
         "txnId": author.commit_id,
     }
     if author.note:
         info["userMetadata"] = author.note
     if assigns_row_ids(head):
-        is_kept = tracks_rows(head.protocol, head.metadata)
-        info["tags"] = {"delta.rowTracking.preserved": "true" if is_kept else "false"}
+        info["tags"] = {"delta.rowTracking.preserved": str(deed.keeps_row_ids).lower()}
     return {"commitInfo": info}
-
-
-def _metrics(replacements: Sequence[Replacement]) -> Mapping[str, int]:
-    removed = [add for one in replacements for add in one.removed]
-    added = [file for one in replacements for file in one.added]
-    sizes = sorted(file.size_bytes for file in added)
-    counts = {
-        "numRemovedFiles": len(removed),
-        "numRemovedBytes": sum(add.size_bytes for add in removed),
-        "numAddedFiles": len(added),
-        "numAddedBytes": sum(sizes),
-        "numDeletionVectorsRemoved": sum(add.deletion_vector is not None for add in removed),
-    }
-    if not sizes:
-        return counts
-    quartiles = {f"p{25 * one}FileSize": sizes[one * (len(sizes) - 1) // 4] for one in (1, 2, 3)}
-    return counts | {"minFileSize": sizes[0], **quartiles, "maxFileSize": sizes[-1]}
 
 
 def remove_action(add: Add, now_ms: int, *, is_data_change: bool) -> dict[str, Any]:
@@ -221,8 +261,22 @@ def remove_action(add: Add, now_ms: int, *, is_data_change: bool) -> dict[str, A
     return action
 
 
+def add_marked(marked: Marked) -> dict[str, Any]:
+    """Return the action by which a file stays and loses rows; all else of it stays as it is."""
+    stats = marked.file.stats
+    if marked.row_count is not None:
+        stats = with_record_count(stats, marked.row_count)
+    return {
+        **marked.file.raw,
+        **({} if stats is None else {"stats": loosened(stats)}),
+        "partitionValues": dict(marked.file.partition_values),
+        "dataChange": True,
+        "deletionVector": vector_json(marked.vector),
+    }
+
+
 def _adds(
-    head: TableState, replacements: Sequence[Replacement], author: Author
+    head: TableState, replacements: Sequence[Replacement], author: Author, *, is_data_change: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield the added files, and how far ids of rows are given out by them."""
     next_row_id = _next_row_id(head) if assigns_row_ids(head) else None
@@ -231,6 +285,7 @@ def _adds(
         marks = cube_marks(head, one.curve, cube_id=cube_id(author.commit_id, paths))
         for file in one.added:
             action = _add(file, one.partition_values) | marks
+            action["dataChange"] = is_data_change
             if next_row_id is not None:
                 action |= {"baseRowId": next_row_id, "defaultRowCommitVersion": head.version + 1}
                 next_row_id += file.row_count
@@ -247,18 +302,11 @@ def _add(file: NewFile, partition_values: Mapping[str, str | None]) -> dict[str,
         "partitionValues": dict(partition_values),
         "size": file.size_bytes,
         "modificationTime": file.modified_ms,
-        "dataChange": False,
         "stats": file.stats,
     }
     if file.deletion_vector is not None:
         action["deletionVector"] = vector_json(file.deletion_vector)
     return action
-
-
-def _txn(head: TableState, author: Author, now_ms: int) -> dict[str, Any]:
-    """Return the transaction that tells which version the commit became."""
-    name = app_id(author.commit_id)
-    return {"txn": {"appId": name, "version": head.version + 1, "lastUpdated": now_ms}}
 
 
 def _next_row_id(head: TableState) -> int:
@@ -277,10 +325,10 @@ def _require_equal_rows(replacement: Replacement) -> None:
 def _require_one_partition(replacement: Replacement) -> None:
     """Refuse inputs of several partitions; the log spells null as null, as empty text, or not."""
     found = {
-        tuple(sorted((name, value) for name, value in add.partition_values.items() if value))
-        for add in replacement.removed
+        tuple(sorted((name, value) for name, value in values.items() if value))
+        for values in replacement.partitions
     }
-    if len(found) != 1:
+    if len(found) > 1:
         raise CorruptTableError(f"files of {len(found)} partitions cannot become files of one")
 
 

@@ -25,6 +25,7 @@ from catalog.delta.actions import (
 from catalog.delta.actions import (
     Protocol as TableProtocol,
 )
+from catalog.delta.files import DeltaFiles
 from catalog.delta.json_actions import blocks
 from catalog.delta.log import LOG_DIRECTORY, CommitFile, LogSegment, commit_name
 from catalog.delta.named_adds import NamedAddReader, NamedAdds, only_live
@@ -34,7 +35,6 @@ from catalog.errors import CorruptTableError, ObjectNotFoundError
 from catalog.location import Location
 from catalog.model import Commit, Snapshot
 from catalog.storage import Storage
-from catalog.table import TableFiles
 
 # Far less than any commit is kept for before it may be cleaned from a log.
 _LISTING_SECONDS_MAX = 60.0
@@ -62,7 +62,7 @@ class CommitTarget(Protocol):
     def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
         """Return a version as the model has it."""
 
-    def files(self, snapshot: Snapshot) -> TableFiles:
+    def files(self, snapshot: Snapshot) -> DeltaFiles:
         """Return the workers' side of a version."""
 
 

@@ -21,7 +21,7 @@ from catalog.errors import (
     ObjectNotFoundError,
     SnapshotNotFoundError,
 )
-from catalog.model import Commit, CommitResult, Conflict, Rewrite, Snapshot
+from catalog.model import Commit, CommitKind, CommitResult, Conflict, Rewrite, Snapshot
 
 _DROPPED = "it was dropped when the others were committed"
 
@@ -31,6 +31,8 @@ def find(target: CommitTarget, head: Head, commit: Commit) -> CommitResult | Non
     version = head.state.txns.get(app_id(commit.commit_id))
     if version is None:
         return None
+    if commit.kind is CommitKind.CHANGE:
+        return _result(target, commit, version, groups={one.group_id for one in commit.rewrites})
     try:
         data = target.storage.read(commit_location(target.paths.root, version))
     except ObjectNotFoundError:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from catalog.delta.actions import CommitInfo
-from catalog.delta.contents import OPERATION
+from catalog.delta.deeds import OPTIMIZE
 
 _FAULTY_ENGINES = frozenset(("delta-rs:py-1.6.6",))
 
 
 def warnings(infos: Iterable[CommitInfo]) -> tuple[str, ...]:
     """Return a sentence for each faulty program that has compacted the table lately."""
-    engines = {one.engine_info for one in infos if one.operation == OPERATION}
+    engines = {one.engine_info for one in infos if one.operation == OPTIMIZE}
     return tuple(
         f"{engine} compacts this table, too: when it commits after another compaction of the same"
         " files, their rows are doubled; compare the table with `compact verify`, and leave"

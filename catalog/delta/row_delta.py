@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from catalog.delta.actions import Add
-from catalog.delta.contents import commit_timestamp, lines, remove_action, vector_json
+from catalog.delta.contents import Marked, add_marked, commit_timestamp, lines, remove_action
 from catalog.delta.deletion_vectors import (
     DeletionVector,
     Positions,
@@ -19,7 +18,6 @@ from catalog.delta.deletion_vectors import (
     read_vectors,
 )
 from catalog.delta.head import CommitTarget, Head, Heads, commit_location
-from catalog.delta.stats import loosened
 from catalog.errors import CommitConflictError
 
 _OPERATION = "DELETE"
@@ -87,15 +85,4 @@ def _actions(
     for path, vector in vectors.items():
         add = head.live[path]
         yield {"remove": remove_action(add, now_ms, is_data_change=True)}
-        yield {"add": _deleted_from(add, vector)}
-
-
-def _deleted_from(add: Add, vector: DeletionVector) -> dict[str, Any]:
-    stats = {} if add.stats is None else {"stats": loosened(add.stats)}
-    return {
-        **add.raw,
-        **stats,
-        "partitionValues": dict(add.partition_values),
-        "dataChange": True,
-        "deletionVector": vector_json(vector),
-    }
+        yield {"add": add_marked(Marked(add, vector))}

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 
 from catalog.conflicts import LiveFile, not_landed, split
 from catalog.delta.actions import Add
-from catalog.delta.properties import is_set
-from catalog.delta.protocol import features_of
-from catalog.delta.state import TableState
 from catalog.model import Conflict, FileSlice, Rewrite
 
 # A rewrite of which others have replaced more is not worth it: most of its outputs would be dead.
@@ -72,12 +69,6 @@ def standing(
     inputs = _inputs(stand)
     conflicts = not_landed(conflicts, rewrites, live.keys())
     return Standing(stand, conflicts, grown=grown & inputs, replaced=replaced & inputs)
-
-
-def carries_deletes(state: TableState) -> bool:
-    """Whether deletion vectors may be written to the table."""
-    is_on = is_set(state.metadata.configuration, "delta.enableDeletionVectors")
-    return is_on and "deletionVectors" in features_of(state.protocol)
 
 
 def _inputs(rewrites: Iterable[Rewrite]) -> frozenset[str]:

@@ -130,6 +130,17 @@ def loosened(stats: str) -> str:
     return _replaced(stats, "tightBounds", value=False)
 
 
+def with_record_count(stats: str | None, row_count: int) -> str:
+    """Return statistics that count rows, as they must where rows are deleted.
+
+    Raises:
+        CorruptTableError: they are no JSON object.
+    """
+    if record_count(stats) is not None:
+        return stats or ""
+    return _replaced(stats or "{}", "numRecords", value=row_count)
+
+
 def record_count(stats: str | None) -> int | None:
     """Return the rows that a file holds by its statistics, deleted ones included.
 

@@ -20,7 +20,7 @@ from catalog.delta.state import TableState
 from catalog.errors import SnapshotNotFoundError, UnsupportedTableError
 from catalog.history import History
 from catalog.location import Confinement, Location
-from catalog.model import Commit, CommitResult, Inventory, Snapshot
+from catalog.model import ChangeScope, Commit, CommitResult, Inventory, Snapshot
 from catalog.routing import Routing
 from catalog.storage import Storage
 from catalog.table import MapFunction
@@ -165,6 +165,25 @@ class DeltaTable:
         return commit_rewrites(self, commit)
 
     def find_commit(self, commit: Commit) -> CommitResult | None:
+    @property
+    def can_mark(self) -> bool:
+        """Whether a change may mark rows: where the table has deletion vectors on."""
+        from catalog.delta.change_rules import can_mark  # lazy: readers need none
+
+        return can_mark(self.current()[1])
+
+    def check_change(self, scope: ChangeScope) -> None:
+        """Make sure that the table takes a change: some features ask for what we do not do."""
+        from catalog.delta.change_rules import refuse_change  # lazy: readers need none
+
+        refuse_change(self.load()[1], scope)
+
+    def watermark(self, source: str) -> str | None:
+        """Return how far a source has been merged."""
+        from catalog.delta.watermarks import latest  # lazy: readers need none
+
+        return latest(self.load()[1].txns, source)[1]
+
         """Return what became of a commit that was begun; None when it never happened."""
         from catalog.delta.commit import find_commit  # lazy: readers need none
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.catalog.changing import ChangedLineage, Changing
 from tests.catalog.conformance import RowLineage, TableConformance
 from tests.catalog.delta.lakes import DeltaLake
 from tests.catalog.delta.tracked import TrackedLake
@@ -25,7 +26,13 @@ class TestDeltaWithoutVectors(TableConformance):
         return lake
 
 
-class TestRowTracking(RowLineage):
+class TestChanges(Changing):
+    @pytest.fixture
+    def lake(self, tmp_path: Path) -> DeltaLake:
+        return DeltaLake(tmp_path)
+
+
+class TestRowTracking(RowLineage, ChangedLineage):
     @pytest.fixture
     def lineage_lake(self, tmp_path: Path) -> TrackedLake:
         return TrackedLake(tmp_path)
