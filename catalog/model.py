@@ -226,6 +226,7 @@ class SortField:
         is_descending: whether large values come first.
         is_nulls_first: whether nulls come before all values, whatever the direction.
         transform: what the format computes of the column and orders by, in its own words.
+        known_as: the path that people know the column by, where it has another name in files.
     """
 
     field_id: int
@@ -233,11 +234,12 @@ class SortField:
     is_descending: bool = False
     is_nulls_first: bool = True
     transform: str = "identity"
+    known_as: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def name(self) -> str:
-        """The path with dots."""
-        return ".".join(self.path)
+        """The path with dots, as people know it."""
+        return ".".join(self.known_as or self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +291,8 @@ class TableSchema:
             ids, too; outputs carry none for them.
         ignores_field_ids: whether all columns are found by `name_mapping`, although outputs carry
             field ids: those in data files may be anything.
+        known_as: (path that people know, path in files) of all columns and of the fields of
+            structs; empty where these are the same.
     """
 
     arrow: pa.Schema
@@ -297,6 +301,7 @@ class TableSchema:
     unstored: frozenset[int] = frozenset()
     named: frozenset[int] = frozenset()
     ignores_field_ids: bool = False
+    known_as: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
 
     @property
     def stored(self) -> TableSchema:

@@ -54,6 +54,15 @@ class UpkeepOperation(Protocol):
         """Whether it is done when nothing is chosen."""
         ...
 
+    def check(self, order: UpkeepOrder) -> None:
+        """Refuse what cannot be done as it is ordered, before anything is done.
+
+        Raises:
+            UnsupportedTableError: the table does not allow it.
+            CatalogError: the table cannot be read.
+        """
+        ...
+
     def run(self, order: UpkeepOrder) -> UpkeepResult:
         """Do it.
 

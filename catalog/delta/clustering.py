@@ -48,7 +48,21 @@ def clustering_columns(state: TableState) -> tuple[Path, ...]:
 
 def wanted_order(state: TableState, schema: pa.Schema) -> tuple[SortField, ...]:
     """Return the columns that a table is clustered by as terms of an order."""
-    return tuple(SortField(_id_of(schema, path), path) for path in clustering_columns(state))
+    columns = clustering_columns(state)
+    names = _names(state, columns)
+    return tuple(
+        SortField(_id_of(schema, path), path, known_as=name)
+        for path, name in zip(columns, names, strict=True)
+    )
+
+
+def known_names(state: TableState) -> tuple[tuple[Path, Path], ...]:
+    """Return the logical and the physical name of each column; nothing where they are the same."""
+    pairs = tuple(
+        (logical, column.path)
+        for logical, column in leaf_columns(json.loads(state.metadata.schema_text)["fields"])
+    )
+    return pairs if any(logical != physical for logical, physical in pairs) else ()
 
 
 def cube_id(commit_id: str, paths: Sequence[str]) -> str:
@@ -78,12 +92,16 @@ def order_parameters(head: TableState, curve: Curve | None) -> Mapping[str, str]
     """Return how a commit says what its files were ordered by."""
     if curve is not None and _is_wanted(head, curve):
         return {"zOrderBy": "[]", "clusterBy": _spelled(head, curve)}
-    names = [] if curve is None else [".".join(name) for name in _names(head, curve)]
+    names = [] if curve is None else [".".join(name) for name in _names(head, _paths(curve))]
     return {"zOrderBy": _json(names), "clusterBy": "[]"}
 
 
 def _is_wanted(head: TableState, curve: Curve) -> bool:
-    return tuple(field.path for field in curve.fields) == clustering_columns(head)
+    return _paths(curve) == clustering_columns(head)
+
+
+def _paths(curve: Curve) -> tuple[Path, ...]:
+    return tuple(field.path for field in curve.fields)
 
 
 def _path(column: Any) -> Path:
@@ -98,16 +116,15 @@ def _text(name: Any) -> str:
     return name
 
 
-def _names(head: TableState, curve: Curve) -> list[Path]:
-    """Return the logical names of the columns of a curve."""
-    fields = json.loads(head.metadata.schema_text)["fields"]
-    logical = {column.path: names for names, column in leaf_columns(fields)}
-    return [logical.get(field.path, field.path) for field in curve.fields]
+def _names(head: TableState, columns: Sequence[Path]) -> list[Path]:
+    """Return the logical names of columns."""
+    logical = {physical: names for names, physical in known_names(head)}
+    return [logical.get(path, path) for path in columns]
 
 
 def _spelled(head: TableState, curve: Curve) -> str:
     """Return the columns of a curve as a table's clustering columns are spelled: with quotes."""
-    return _json([".".join(map(_quoted, name)) for name in _names(head, curve)])
+    return _json([".".join(map(_quoted, name)) for name in _names(head, _paths(curve))])
 
 
 def _json(names: list[str]) -> str:

@@ -10,6 +10,7 @@ Specification: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#partiti
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -27,8 +28,13 @@ Values = tuple[str | None, ...]
 
 _NULL_DIRECTORY = "__HIVE_DEFAULT_PARTITION__"
 # As Hive: what a file system or a URI might take for something else.
-_ESCAPED = re.compile(r"""[\x00-\x1f\x7f"#%'*/:=?\\{}\[\]^ <>|&;$!`~+@,()]""")
+_ESCAPED = re.compile(r"""[\x00-\x1f\x7f-\x9f\ud800-\udfff"#%'*/:=?\\{}\[\]^ <>|&;$!`~+@,()]""")
 _SLASH = re.compile(r"[/\\]")
+_BROKEN_ESCAPE = re.compile(r"%[0-9A-F]?$")
+# What file systems allow of a name, and of all directories together so that a key of S3 has room.
+_NAME_BYTES_MAX = 255
+_PATH_BYTES_MAX = 640
+_DIGEST_LENGTH = 16
 _DOTS = frozenset((".", ".."))
 _DECODINGS_MAX = 5
 _ZONED = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})$")
@@ -119,14 +125,27 @@ class Partition:
     def directories(self, columns: Sequence[PartitionColumn]) -> tuple[str, ...]:
         """Return the directories that its new files go to, below the table's.
 
-        There are readers that take the values from there: null and empty text stay apart.
+        There are readers that take the values from there: null and empty text stay apart. What is
+        too long for a name is cut: the log has the value, and a digest of it tells it from others.
         """
         pairs = zip(columns, self.values, strict=True)
         texts = (
             (column.physical_name, _NULL_DIRECTORY if value is None else value)
             for column, value in pairs
         )
-        return tuple(f"{_escape(name)}={_escape(text)}" for name, text in texts)
+        found = [f"{_escape(name)}={_escape(text)}" for name, text in texts]
+        longest = min(_NAME_BYTES_MAX, _PATH_BYTES_MAX // max(1, len(found)))
+        return tuple(_cut(name, longest) for name in found)
+
+
+def _cut(directory: str, bytes_max: int) -> str:
+    """Return the name of a directory, or its beginning and a digest where it is too long."""
+    data = directory.encode()
+    if len(data) <= bytes_max:
+        return directory
+    digest = hashlib.sha256(data).hexdigest()[:_DIGEST_LENGTH]
+    beginning = data[: bytes_max - _DIGEST_LENGTH - 1].decode(errors="ignore")
+    return f"{_BROKEN_ESCAPE.sub('', beginning)}-{digest}"
 
 
 def _leads_elsewhere(text: str) -> bool:
@@ -144,7 +163,11 @@ def _leads_elsewhere(text: str) -> bool:
 def _escape(text: str) -> str:
     if _leads_elsewhere(text):
         text = text.replace(".", "_").replace("%", "_")
-    return _ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", text)
+    return _ESCAPED.sub(_percent_encoded, text)
+
+
+def _percent_encoded(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode(errors="surrogatepass"))
 
 
 def _spell(value: Any) -> str:

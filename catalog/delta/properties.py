@@ -11,6 +11,8 @@ from catalog.model import FileLayout
 MIB = 1 << 20
 # What managed services tune tables below 2.5 TB to; the reference writer knows no default.
 _TARGET_BYTES = 256 * MIB
+# A smaller target is taken for this one: the footers of such files would outweigh their rows.
+TARGET_BYTES_MIN = MIB
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 # No store has an object of more digits.
 _SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?)i?b?", re.IGNORECASE | re.ASCII)
@@ -35,8 +37,9 @@ def file_layout(configuration: Mapping[str, str]) -> FileLayout:
     Raises:
         UnsupportedTableError: a property asks for what we cannot write.
     """
+    target_bytes = _size(configuration, "delta.targetFileSize", _TARGET_BYTES)
     return FileLayout(
-        target_file_size_bytes=_size(configuration, "delta.targetFileSize", _TARGET_BYTES),
+        target_file_size_bytes=max(TARGET_BYTES_MIN, target_bytes),
         row_group_size_bytes=_size(configuration, "delta.parquet.block.size", 128 * MIB),
         row_group_rows_max=MIB,
         page_size_bytes=_size(configuration, "delta.parquet.page.size", MIB),

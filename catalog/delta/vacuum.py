@@ -74,6 +74,10 @@ class Vacuum:
         """The full one: it finds all that the other does."""
         return not self.is_lite
 
+    def check(self, order: UpkeepOrder) -> None:
+        """Refuse to keep files for less than the table says, unless that is insisted on."""
+        _retention_seconds(self.target.current()[1], order)
+
     def run(self, order: UpkeepOrder) -> UpkeepResult:
         """Remove the files.
 

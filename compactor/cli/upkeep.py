@@ -39,6 +39,8 @@ def command(
     table = opened(target)
     order = UpkeepOrder(dry_run, _seconds(retention), force)
     chosen = _chosen(table, only)
+    for operation in chosen:
+        operation.check(order)
     results = [_run(session, operation, order) for operation in chosen]
     session.emit(lambda: _document(table, order, results), lambda: _render(results, order))
     return ExitCode.DONE

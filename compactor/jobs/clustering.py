@@ -7,12 +7,13 @@ and where a curve has no frame that fits, a sample of the keys.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
 from catalog.errors import UnsupportedTableError
-from catalog.model import FileLayout, Inventory, OutputFile, SortField, field_id
+from catalog.model import FileLayout, Inventory, OutputFile, SortField, TableSchema, field_id
 from catalog.table import MapFunction, TableFiles
 from compactor.clustering import (
     FILE_FACTS,
@@ -49,9 +50,9 @@ def wanted_order(policy: Policy, table: TableFiles) -> Clustering:
         UnsupportedTableError: rows cannot be ordered so, and why.
     """
     schema = table.schema.stored.arrow
-    fields = tuple(_field(schema, key) for key in policy.sort_by) or _own_order(table.layout)
+    fields = tuple(_field(table.schema, key) for key in policy.sort_by) or _own_order(table.layout)
     if policy.strategy.is_curve:
-        fields = tuple(SortField(field.field_id, field.path) for field in fields)
+        fields = tuple(SortField(f.field_id, f.path, known_as=f.known_as) for f in fields)
     for field in fields:
         find_leaf(schema, field)
     _require_different(fields)
@@ -104,12 +105,21 @@ def measure_gain(
     return plan.pruning.kept + touched(facts, plan.pruning.probes, every)
 
 
-def _field(schema: pa.Schema, key: SortKey) -> SortField:
+def _field(schema: TableSchema, key: SortKey) -> SortField:
     """Find a column by its name, in which dots lead into structs unless a column has them."""
-    names = schema.names
-    path = (key.name,) if key.name in names else tuple(key.name.split("."))
-    leaf = find_leaf(schema, SortField(0, path))
-    return SortField(field_id(leaf) or 0, path, key.is_descending, key.is_nulls_first)
+    arrow, names = schema.stored.arrow, dict(schema.known_as)
+    whole, steps = (key.name,), tuple(key.name.split("."))
+    known_as = whole if whole in names or key.name in arrow.names else steps
+    if names and known_as not in names:
+        raise UnsupportedTableError(f"the table has no column {key.name!r} to order rows by")
+    field = SortField(
+        0,
+        names.get(known_as, known_as),
+        is_descending=key.is_descending,
+        is_nulls_first=key.is_nulls_first,
+        known_as=known_as,
+    )
+    return replace(field, field_id=field_id(find_leaf(arrow, field)) or 0)
 
 
 def _own_order(layout: FileLayout) -> tuple[SortField, ...]:

@@ -55,7 +55,8 @@ class Health:
         rows: rows stored, before deletes.
         partitions: partitions that have files.
         files_per_partition_max: data files of the fullest partition.
-        small_files: data files below the wanted size.
+        small_files: data files below the wanted size, but for those that the format holds in an
+            order.
         spare_files: small files that would not be there if they were packed.
         large_files: data files above the wanted size.
         delete_files: delete files that apply to some data file.
@@ -99,6 +100,8 @@ def assess_health(inventory: Inventory, sizes: FileSizes) -> Health:
     """
     columns = read_columns(inventory)
     is_small = columns.size_bytes < sizes.small_below_bytes
+    # Packing leaves alone what is in an order: such files are as small as their clusters are.
+    is_small &= ~columns.is_clustered
     is_any = np.ones(len(is_small), dtype=np.bool_)
     links = columns.links
     dropped = np.minimum(links.rows_dropped(is_any), columns.row_count)

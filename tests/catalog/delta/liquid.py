@@ -19,7 +19,7 @@ from tests.catalog.delta.lakes import commits
 from tests.catalog.delta.logs import HandWritten, column, features, metadata
 
 ROWS = 2_000
-MAPPED = {"delta.columnMapping.mode": "name", "delta.targetFileSize": "40000"}
+MAPPED = {"delta.columnMapping.mode": "name"}
 # Physical names, as the table says which columns it is clustered by.
 CLUSTERED_BY = [["col-1"], ["col-2", "col-3"]]
 

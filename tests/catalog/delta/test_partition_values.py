@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal
 
 import pyarrow as pa
@@ -150,3 +151,24 @@ def test_directories_and_labels_of_people() -> None:
 def test_directories_tell_values_apart_and_lead_nowhere(value: str | None, directory: str) -> None:
     assert Partition((value,)).directories([column(pa.string())]) == (directory,)
     assert ROOT.child(directory, "x.parquet").is_within(ROOT)
+
+
+@given(st.text(min_size=1, max_size=20), st.integers(1, 40))
+def test_directories_have_names_that_file_systems_take(text: str, times: int) -> None:
+    (found,) = Partition((text * times,)).directories([column(pa.string())])
+    assert len(found.encode()) <= 255
+    assert not re.search("%(?![0-9A-F]{2})", found)
+    assert Location.parse("/lake").child(found).name == found
+
+
+def test_long_values_that_begin_alike_have_directories_apart() -> None:
+    found = {
+        Partition(("x" * 300 + end,)).directories([column(pa.string())])[0] for end in ("a", "b")
+    }
+    assert len(found) == 2
+
+
+def test_many_long_values_leave_room_for_the_key_of_an_object() -> None:
+    columns = [column(pa.string())] * 5
+    found = Partition(("ü" * 300,) * 5).directories(columns)
+    assert sum(len(one.encode()) + 1 for one in found) <= 645

@@ -184,7 +184,7 @@ def test_schemas_that_contradict_themselves() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("104857600", 104857600), ("100mb", 100 << 20), ("1g", 1 << 30), ("1.5 GiB", 3 << 29)],
+    [("104857600", 104857600), ("100mb", 100 << 20), ("1.5 GiB", 3 << 29), ("12", 1 << 20)],
 )
 def test_target_sizes(text: str, expected: int) -> None:
     assert file_layout({"delta.targetFileSize": text}).target_file_size_bytes == expected

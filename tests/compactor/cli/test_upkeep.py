@@ -59,11 +59,17 @@ def test_people_get_a_table(lake: DeltaLake) -> None:
     assert "Nothing was changed" in text
 
 
-def test_a_short_retention_must_be_insisted_on(lake: DeltaLake) -> None:
+def test_a_short_retention_is_refused_before_anything_is_done(lake: DeltaLake) -> None:
+    log = lake.directory / "_delta_log"
+    for path in log.glob("*.checkpoint.parquet"):
+        path.unlink()
+    lake.append(range(1000, 1010))
+    for number in range(10):
+        lake.append(range(2000 + number, 2001 + number))
     result = call("upkeep", str(lake.directory), "--retention", "1h", code=1)
     assert "168" in result.stderr
     assert "--force" in result.stderr
-    assert data_files(lake) == 6
+    assert not list(log.glob("*.checkpoint.parquet"))
     result = call("upkeep", str(lake.directory), "--retention", "soon", code=2)
     assert "--retention" in result.stderr
 

@@ -13,6 +13,7 @@ import pytest
 
 from catalog.delta.row_delta import delete_rows
 from catalog.delta.table import DeltaTable
+from catalog.errors import UnsupportedTableError
 from catalog.location import Location
 from compactor.clustering import Strategy, parse_sort_keys
 from compactor.errors import SettingsError
@@ -22,6 +23,7 @@ from compactor.jobs.report import JobReport
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.state import JobState
 from compactor.jobs.store import open_store
+from compactor.planner.health import assess_health
 from compactor.planner.planfile import load_plan, save_plan
 from compactor.planner.policy import Policy
 from compactor.rewrite.task import Proof
@@ -32,8 +34,8 @@ from tests.catalog.delta.lakes import commits
 from tests.catalog.delta.liquid import CUBE, MAPPED, ROWS, LiquidLake, domain
 from tests.judges.make_delta_fixtures import unpack
 
-HILBERT = Policy(strategy=Strategy.HILBERT)
-PACK = Policy(min_input_files=2)
+HILBERT = Policy(strategy=Strategy.HILBERT, target_file_size_bytes=40_000)
+PACK = Policy(min_input_files=2, target_file_size_bytes=40_000)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,8 @@ def test_packing_leaves_what_is_clustered_alone_and_says_why(
     assert {path for one in plan.groups for path in one.files.files["path"].to_pylist()} == fresh
 
     run(lake.table, tmp_path, runtime, policy)
+    health = assess_health(lake.table.inventory(lake.table.snapshot()), policy.file_sizes(1))
+    assert (health.small_files, health.spare_files) == (1, 0)
     assert cubes < lake.paths()
     assert lake.rows() == before
     (added,) = lake.last("add")
@@ -104,7 +108,7 @@ def test_a_curve_takes_the_columns_of_the_table_and_marks_its_files(
         lake.append(seed)
     before = lake.rows()
 
-    run(lake.table, tmp_path, runtime, Policy(strategy=strategy))
+    run(lake.table, tmp_path, runtime, replace(HILBERT, strategy=strategy))
 
     adds = lake.last("add")
     assert len(adds) > 2
@@ -163,11 +167,21 @@ def test_an_order_by_other_columns_marks_nothing(
 ) -> None:
     lake.append(0)
     lake.append(1, **CUBE)
-    policy = Policy(strategy=Strategy.ZORDER, sort_by=parse_sort_keys("col-4, col-1"))
+    policy = replace(HILBERT, strategy=Strategy.ZORDER, sort_by=parse_sort_keys("text, id"))
+    plan = plan_table(lake.table, policy, now_ms=0)
+    assert str(plan.cluster and plan.cluster.clustering) == "zorder of text, id"
     run(lake.table, tmp_path, runtime, policy)
     assert not any("tags" in add or "clusteringProvider" in add for add in lake.last("add"))
     parameters = lake.last("commitInfo")[0]["operationParameters"]
     assert (parameters["zOrderBy"], parameters["clusterBy"]) == ('["text","id"]', "[]")
+
+
+@pytest.mark.parametrize("name", ["col-4", "nothing", "text.id"])
+def test_columns_go_by_the_names_that_readers_know(lake: LiquidLake, name: str) -> None:
+    lake.append(0)
+    policy = Policy(strategy=Strategy.SORT, sort_by=parse_sort_keys(name))
+    with pytest.raises(UnsupportedTableError, match=f"no column '{name}'"):
+        plan_table(lake.table, policy, now_ms=0)
 
 
 def test_a_table_of_sparks_is_clustered(tmp_path: Path, runtime: Runtime) -> None:
