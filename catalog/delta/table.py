@@ -18,6 +18,7 @@ from catalog.delta.replay import advance_state, read_files, read_state
 from catalog.delta.schema import Columns, read_columns
 from catalog.delta.state import TableState
 from catalog.errors import SnapshotNotFoundError, UnsupportedTableError
+from catalog.evolution import Evolution
 from catalog.history import History
 from catalog.location import Confinement, Location
 from catalog.model import ChangeScope, Commit, CommitResult, Inventory, Snapshot
@@ -144,6 +145,12 @@ class DeltaTable:
             tracks_rows=tracks_rows(state.protocol, state.metadata),
         )
 
+    def evolve(self, evolution: Evolution) -> None:
+        """Add and widen columns in a commit of their own; what is there already is left alone."""
+        from catalog.delta.evolution import evolve  # lazy: compaction needs none
+
+        evolve(self, evolution)
+
     def routing(self, snapshot: Snapshot) -> Routing:
         """Return what the log of a version tells of where rows are."""
         from catalog.delta.routing import DeltaRouting  # lazy: compaction needs none
@@ -158,13 +165,6 @@ class DeltaTable:
 
         return read_history(self, watermark, map_function)
 
-    def commit(self, commit: Commit) -> CommitResult:
-        """Replace the slices of every rewrite that is still valid against the current version."""
-        from catalog.delta.commit import commit_rewrites  # lazy: readers need none
-
-        return commit_rewrites(self, commit)
-
-    def find_commit(self, commit: Commit) -> CommitResult | None:
     @property
     def can_mark(self) -> bool:
         """Whether a change may mark rows: where the table has deletion vectors on."""
@@ -184,6 +184,13 @@ class DeltaTable:
 
         return latest(self.load()[1].txns, source)[1]
 
+    def commit(self, commit: Commit) -> CommitResult:
+        """Replace the slices of every rewrite that is still valid against the current version."""
+        from catalog.delta.commit import commit_rewrites  # lazy: readers need none
+
+        return commit_rewrites(self, commit)
+
+    def find_commit(self, commit: Commit) -> CommitResult | None:
         """Return what became of a commit that was begun; None when it never happened."""
         from catalog.delta.commit import find_commit  # lazy: readers need none
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from catalog.errors import SnapshotNotFoundError, UnsupportedTableError
+from catalog.evolution import Evolution
 from catalog.history import History
 from catalog.iceberg.catalogs import catalog_errors
 from catalog.iceberg.files import IcebergFiles, Placement
@@ -152,6 +153,12 @@ class IcebergTable:
             specs=specs(metadata),
             spec_id=metadata.default_spec_id,
         )
+
+    def evolve(self, evolution: Evolution) -> None:
+        """Add and widen columns in a commit of their own; what is there already is left alone."""
+        from catalog.iceberg.evolution import evolve  # lazy: compaction needs none
+
+        evolve(self, evolution)
 
     def routing(self, snapshot: Snapshot) -> Routing:
         """Return what the metadata of a snapshot tell of where rows are."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable as PeerTable
 from deltalake import write_deltalake
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pyiceberg.catalog.memory import InMemoryCatalog
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -76,6 +76,10 @@ def missed(table: Table, wanted: pa.Table, key: tuple[str, ...]) -> list[str]:
     ]
 
 
+# The other writer has no way to write these, and we refuse the first.
+_UNWRITABLE = [("identity", "double"), ("truncate[2]", "binary")]
+
+
 def partitioned(data: st.DataObject, schema: Schema, key: tuple[str, ...]) -> PartitionSpec:
     fields = []
     for number, name in enumerate(
@@ -86,16 +90,19 @@ def partitioned(data: st.DataObject, schema: Schema, key: tuple[str, ...]) -> Pa
             one
             for one in map(parse_transform, TRANSFORMS)
             if one.can_transform(source.field_type)
-            and not (str(one) == "identity" and str(source.field_type) == "double")
+            and (str(one), str(source.field_type)) not in _UNWRITABLE
         ]
         transform = data.draw(st.sampled_from(possible))
         fields.append(PartitionField(source.field_id, 1000 + number, transform, f"p{number}"))
     return PartitionSpec(*fields)
 
 
-def batches(data: st.DataObject, schema: pa.Schema) -> list[pa.Table]:
+def batches(data: st.DataObject, schema: pa.Schema, *, is_partitioned: bool) -> list[pa.Table]:
     rows = st.lists(drawn.rows(schema), min_size=1, max_size=4)
     drawn_rows = data.draw(st.lists(rows, min_size=1, max_size=3))
+    # Partitions become directories, whose names have an end.
+    values = [one for some in drawn_rows for row in some for one in row.values()]
+    assume(not is_partitioned or all(len(one) < 200 for one in values if isinstance(one, str)))
     return [pa.Table.from_pylist(some, schema) for some in drawn_rows]
 
 
@@ -116,7 +123,7 @@ def test_no_file_of_an_iceberg_table_is_missed(
         partition_spec=partitioned(data, plain, key),
         properties={"write.metadata.metrics.default": data.draw(st.sampled_from(_METRICS))},
     )
-    for rows in batches(data, arrow):
+    for rows in batches(data, arrow, is_partitioned=bool(peer.spec().fields)):
         peer.append(rows.cast(peer.schema().as_arrow()))
     table = IcebergTable("lake.ns.t", catalog, ("ns", "t"))
     wanted = pa.Table.from_pylist(data.draw(st.lists(drawn.rows(arrow), max_size=3)), arrow)
@@ -140,7 +147,7 @@ def test_no_file_of_a_delta_table_is_missed(
     # The other writer spells binary, floats and negative decimals so that nobody can read them.
     possible = [one for one in key if not _is_misspelled(arrow.field(one).type)]
     by = data.draw(st.lists(st.sampled_from(possible), max_size=1)) if possible else []
-    for rows in batches(data, plain):
+    for rows in batches(data, plain, is_partitioned=bool(by)):
         bare = pa.table(rows.columns, schema=plain)
         write_deltalake(path, bare, mode="append", partition_by=by or None)
     if data.draw(st.booleans()):
