@@ -70,6 +70,18 @@ class Principal:
         """Tell whether a table is one of theirs."""
         return any(fnmatchcase(target, pattern) for pattern in self.tables)
 
+    def check_scope(self, scope: Scope) -> None:
+        """Make sure that they may do something to tables that are theirs.
+
+        Raises:
+            ForbiddenError: they may not.
+        """
+        if self.scope < scope:
+            raise ForbiddenError(
+                f"`{self.name}` may {self.scope.name.lower()}, and this needs {scope.name.lower()}",
+                hint="ask for a token with that scope",
+            )
+
     def check(self, scope: Scope, target: str | None = None) -> None:
         """Make sure that they may do something.
 
@@ -80,11 +92,7 @@ class Principal:
         Raises:
             ForbiddenError: they may not.
         """
-        if self.scope < scope:
-            raise ForbiddenError(
-                f"`{self.name}` may {self.scope.name.lower()}, and this needs {scope.name.lower()}",
-                hint="ask for a token with that scope",
-            )
+        self.check_scope(scope)
         if not self.sees_everything and (target is None or not self.may_see(target)):
             what = "every table" if target is None else f"`{target}`"
             raise ForbiddenError(f"`{self.name}` has no right to {what}")

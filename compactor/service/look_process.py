@@ -1,6 +1,6 @@
 """A child process of the service that looks at tables: one order on stdin, a line per answer.
 
-Usage: python -m compactor.service.look_process heads|health|find
+Usage: python -m compactor.service.look_process heads|health|find|plan
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from catalog.errors import CatalogError
 from catalog.heads import KnownHead, changed_heads
 from catalog.open import expand
-from compactor.service.looking import look_into
+from compactor.errors import CompactorError
+from compactor.service.looking import look_into, planned
 from compactor.service.orders import (
     Changed,
     FindOrder,
     Found,
     HeadsOrder,
     HealthOrder,
+    Planned,
+    PlanOrder,
     decode,
     encode,
 )
@@ -46,7 +49,16 @@ def find(order: bytes) -> Iterator[Found]:
             yield Found(pattern, trouble=f"{error.code}: {error}")
 
 
-_ANSWERS = {"heads": heads, "health": health, "find": find}
+def plan(order: bytes) -> Iterator[Planned]:
+    """Yield the plan of one table."""
+    wanted = decode(order, PlanOrder)
+    try:
+        yield planned(wanted.target, wanted.policy)
+    except (CatalogError, CompactorError) as error:
+        yield Planned(code=error.code, message=str(error), hint=error.hint)
+
+
+_ANSWERS = {"heads": heads, "health": health, "find": find, "plan": plan}
 
 
 def main(kind: str) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
+import msgspec
+
 from catalog.errors import CatalogError, TableNotFoundError
 from catalog.open import open_table
 from catalog.table import Table
 from compactor.errors import CompactorError
+from compactor.jobs.compaction import plan_snapshot, table_state
 from compactor.planner.health import Health, assess_health
+from compactor.planner.planfile import encode_plan
 from compactor.planner.policy import Policy
-from compactor.service.orders import HealthSeen, Looked
+from compactor.service.orders import HealthSeen, Looked, Planned
 
 
 def look_into(target: str, policy: Policy) -> Looked:
@@ -36,6 +42,22 @@ def look_at(table: Table, policy: Policy, *, target: str) -> Looked:
         format=table.format,
         health=_seen(health),
     )
+
+
+def planned(target: str, policy: Policy) -> Planned:
+    """Plan the compaction of a table.
+
+    Raises:
+        CatalogError: it cannot be read.
+        CompactorError: it cannot be planned as the policy asks for.
+    """
+    table = open_table(target)
+    snapshot = table.snapshot()
+    state = table_state(table, snapshot, table.inventory(snapshot))
+    plan = plan_snapshot(state, table.files(snapshot), policy, now_ms=time.time_ns() // 1_000_000)
+    sizes = policy.file_sizes(state.layout.target_file_size_bytes)
+    health = assess_health(state.inventory, sizes)
+    return Planned(encode_plan(plan), msgspec.json.encode(health))
 
 
 def _seen(health: Health) -> HealthSeen:

@@ -7,58 +7,66 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Table(_message.Message):
-    __slots__ = ("target", "format", "is_enabled", "is_paused", "is_missing", "trouble", "snapshot_id", "health", "health_reasons", "files", "small_files", "delete_files", "size_bytes", "rows", "schedule", "window", "due_at_ms", "seen_at_ms", "compacted_at_ms", "waiting")
+    __slots__ = ("target", "namespace", "location", "format", "health", "health_reasons", "health_at_ms", "files", "small_files", "delete_files", "size_bytes", "rows", "snapshot_id", "schedule", "window", "due_at_ms", "is_enabled", "is_paused", "is_missing", "trouble", "compacted_at_ms", "state", "why")
     TARGET_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    LOCATION_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
-    IS_ENABLED_FIELD_NUMBER: _ClassVar[int]
-    IS_PAUSED_FIELD_NUMBER: _ClassVar[int]
-    IS_MISSING_FIELD_NUMBER: _ClassVar[int]
-    TROUBLE_FIELD_NUMBER: _ClassVar[int]
-    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
     HEALTH_REASONS_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_AT_MS_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     SMALL_FILES_FIELD_NUMBER: _ClassVar[int]
     DELETE_FILES_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     DUE_AT_MS_FIELD_NUMBER: _ClassVar[int]
-    SEEN_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    IS_ENABLED_FIELD_NUMBER: _ClassVar[int]
+    IS_PAUSED_FIELD_NUMBER: _ClassVar[int]
+    IS_MISSING_FIELD_NUMBER: _ClassVar[int]
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
     COMPACTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
-    WAITING_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
     target: str
+    namespace: str
+    location: str
     format: str
-    is_enabled: bool
-    is_paused: bool
-    is_missing: bool
-    trouble: str
-    snapshot_id: str
     health: int
     health_reasons: _containers.RepeatedScalarFieldContainer[str]
+    health_at_ms: int
     files: int
     small_files: int
     delete_files: int
     size_bytes: int
     rows: int
+    snapshot_id: str
     schedule: str
     window: str
     due_at_ms: int
-    seen_at_ms: int
+    is_enabled: bool
+    is_paused: bool
+    is_missing: bool
+    trouble: str
     compacted_at_ms: int
-    waiting: str
-    def __init__(self, target: _Optional[str] = ..., format: _Optional[str] = ..., is_enabled: _Optional[bool] = ..., is_paused: _Optional[bool] = ..., is_missing: _Optional[bool] = ..., trouble: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., health: _Optional[int] = ..., health_reasons: _Optional[_Iterable[str]] = ..., files: _Optional[int] = ..., small_files: _Optional[int] = ..., delete_files: _Optional[int] = ..., size_bytes: _Optional[int] = ..., rows: _Optional[int] = ..., schedule: _Optional[str] = ..., window: _Optional[str] = ..., due_at_ms: _Optional[int] = ..., seen_at_ms: _Optional[int] = ..., compacted_at_ms: _Optional[int] = ..., waiting: _Optional[str] = ...) -> None: ...
+    state: str
+    why: str
+    def __init__(self, target: _Optional[str] = ..., namespace: _Optional[str] = ..., location: _Optional[str] = ..., format: _Optional[str] = ..., health: _Optional[int] = ..., health_reasons: _Optional[_Iterable[str]] = ..., health_at_ms: _Optional[int] = ..., files: _Optional[int] = ..., small_files: _Optional[int] = ..., delete_files: _Optional[int] = ..., size_bytes: _Optional[int] = ..., rows: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., schedule: _Optional[str] = ..., window: _Optional[str] = ..., due_at_ms: _Optional[int] = ..., is_enabled: _Optional[bool] = ..., is_paused: _Optional[bool] = ..., is_missing: _Optional[bool] = ..., trouble: _Optional[str] = ..., compacted_at_ms: _Optional[int] = ..., state: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
 
 class ListTablesRequest(_message.Message):
-    __slots__ = ("pattern", "limit", "cursor")
-    PATTERN_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("matching", "health_below", "limit", "cursor")
+    MATCHING_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_BELOW_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
-    pattern: str
+    matching: str
+    health_below: int
     limit: int
     cursor: str
-    def __init__(self, pattern: _Optional[str] = ..., limit: _Optional[int] = ..., cursor: _Optional[str] = ...) -> None: ...
+    def __init__(self, matching: _Optional[str] = ..., health_below: _Optional[int] = ..., limit: _Optional[int] = ..., cursor: _Optional[str] = ...) -> None: ...
 
 class ListTablesReply(_message.Message):
     __slots__ = ("tables", "next_cursor")
@@ -90,10 +98,12 @@ class PlanRequest(_message.Message):
     def __init__(self, target: _Optional[str] = ..., policy: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class PlanReply(_message.Message):
-    __slots__ = ("plan",)
+    __slots__ = ("plan", "health")
     PLAN_FIELD_NUMBER: _ClassVar[int]
-    plan: str
-    def __init__(self, plan: _Optional[str] = ...) -> None: ...
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
+    plan: bytes
+    health: bytes
+    def __init__(self, plan: _Optional[bytes] = ..., health: _Optional[bytes] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
     __slots__ = ("target", "cause")
@@ -103,77 +113,89 @@ class SubmitRequest(_message.Message):
     cause: str
     def __init__(self, target: _Optional[str] = ..., cause: _Optional[str] = ...) -> None: ...
 
-class Work(_message.Message):
-    __slots__ = ("work_id", "target", "state", "reason", "source", "cause", "attempts", "job_id", "first_at_ms", "not_before_ms", "claimed_at_ms", "finished_at_ms", "groups", "groups_written", "groups_committed", "input_bytes", "bytes_moved", "cpu_seconds", "is_over")
-    WORK_ID_FIELD_NUMBER: _ClassVar[int]
+class Trigger(_message.Message):
+    __slots__ = ("trigger_id", "target", "state", "status", "why", "source", "cause", "hints", "priority", "attempts", "error_class", "job_id", "first_at_ms", "last_at_ms", "claimed_at_ms", "finished_at_ms", "bytes_moved", "cpu_seconds", "is_cancelling")
+    TRIGGER_ID_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
+    HINTS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_CLASS_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     FIRST_AT_MS_FIELD_NUMBER: _ClassVar[int]
-    NOT_BEFORE_MS_FIELD_NUMBER: _ClassVar[int]
+    LAST_AT_MS_FIELD_NUMBER: _ClassVar[int]
     CLAIMED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     FINISHED_AT_MS_FIELD_NUMBER: _ClassVar[int]
-    GROUPS_FIELD_NUMBER: _ClassVar[int]
-    GROUPS_WRITTEN_FIELD_NUMBER: _ClassVar[int]
-    GROUPS_COMMITTED_FIELD_NUMBER: _ClassVar[int]
-    INPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
     BYTES_MOVED_FIELD_NUMBER: _ClassVar[int]
     CPU_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    IS_OVER_FIELD_NUMBER: _ClassVar[int]
-    work_id: int
+    IS_CANCELLING_FIELD_NUMBER: _ClassVar[int]
+    trigger_id: int
     target: str
     state: str
-    reason: str
+    status: str
+    why: str
     source: str
     cause: str
+    hints: int
+    priority: int
     attempts: int
+    error_class: str
     job_id: str
     first_at_ms: int
-    not_before_ms: int
+    last_at_ms: int
     claimed_at_ms: int
     finished_at_ms: int
-    groups: int
-    groups_written: int
-    groups_committed: int
-    input_bytes: int
     bytes_moved: int
     cpu_seconds: float
-    is_over: bool
-    def __init__(self, work_id: _Optional[int] = ..., target: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., source: _Optional[str] = ..., cause: _Optional[str] = ..., attempts: _Optional[int] = ..., job_id: _Optional[str] = ..., first_at_ms: _Optional[int] = ..., not_before_ms: _Optional[int] = ..., claimed_at_ms: _Optional[int] = ..., finished_at_ms: _Optional[int] = ..., groups: _Optional[int] = ..., groups_written: _Optional[int] = ..., groups_committed: _Optional[int] = ..., input_bytes: _Optional[int] = ..., bytes_moved: _Optional[int] = ..., cpu_seconds: _Optional[float] = ..., is_over: _Optional[bool] = ...) -> None: ...
+    is_cancelling: bool
+    def __init__(self, trigger_id: _Optional[int] = ..., target: _Optional[str] = ..., state: _Optional[str] = ..., status: _Optional[str] = ..., why: _Optional[str] = ..., source: _Optional[str] = ..., cause: _Optional[str] = ..., hints: _Optional[int] = ..., priority: _Optional[int] = ..., attempts: _Optional[int] = ..., error_class: _Optional[str] = ..., job_id: _Optional[str] = ..., first_at_ms: _Optional[int] = ..., last_at_ms: _Optional[int] = ..., claimed_at_ms: _Optional[int] = ..., finished_at_ms: _Optional[int] = ..., bytes_moved: _Optional[int] = ..., cpu_seconds: _Optional[float] = ..., is_cancelling: _Optional[bool] = ...) -> None: ...
 
-class GetWorkRequest(_message.Message):
-    __slots__ = ("work_id",)
-    WORK_ID_FIELD_NUMBER: _ClassVar[int]
-    work_id: int
-    def __init__(self, work_id: _Optional[int] = ...) -> None: ...
+class GetTriggerRequest(_message.Message):
+    __slots__ = ("trigger_id",)
+    TRIGGER_ID_FIELD_NUMBER: _ClassVar[int]
+    trigger_id: int
+    def __init__(self, trigger_id: _Optional[int] = ...) -> None: ...
 
-class ListWorkRequest(_message.Message):
-    __slots__ = ("target", "unfinished", "limit")
+class ListTriggersRequest(_message.Message):
+    __slots__ = ("target", "states", "limit", "before")
     TARGET_FIELD_NUMBER: _ClassVar[int]
-    UNFINISHED_FIELD_NUMBER: _ClassVar[int]
+    STATES_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
     target: str
-    unfinished: bool
+    states: _containers.RepeatedScalarFieldContainer[str]
     limit: int
-    def __init__(self, target: _Optional[str] = ..., unfinished: _Optional[bool] = ..., limit: _Optional[int] = ...) -> None: ...
+    before: int
+    def __init__(self, target: _Optional[str] = ..., states: _Optional[_Iterable[str]] = ..., limit: _Optional[int] = ..., before: _Optional[int] = ...) -> None: ...
 
-class ListWorkReply(_message.Message):
-    __slots__ = ("work",)
-    WORK_FIELD_NUMBER: _ClassVar[int]
-    work: _containers.RepeatedCompositeFieldContainer[Work]
-    def __init__(self, work: _Optional[_Iterable[_Union[Work, _Mapping]]] = ...) -> None: ...
+class ListTriggersReply(_message.Message):
+    __slots__ = ("triggers",)
+    TRIGGERS_FIELD_NUMBER: _ClassVar[int]
+    triggers: _containers.RepeatedCompositeFieldContainer[Trigger]
+    def __init__(self, triggers: _Optional[_Iterable[_Union[Trigger, _Mapping]]] = ...) -> None: ...
 
 class CancelRequest(_message.Message):
-    __slots__ = ("work_id", "reason")
-    WORK_ID_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("trigger_id", "job", "reason")
+    TRIGGER_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
-    work_id: int
+    trigger_id: int
+    job: str
     reason: str
-    def __init__(self, work_id: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    def __init__(self, trigger_id: _Optional[int] = ..., job: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("trigger", "job")
+    TRIGGER_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    trigger: Trigger
+    job: JobDetail
+    def __init__(self, trigger: _Optional[_Union[Trigger, _Mapping]] = ..., job: _Optional[_Union[JobDetail, _Mapping]] = ...) -> None: ...
 
 class ListJobsRequest(_message.Message):
     __slots__ = ("table", "limit")

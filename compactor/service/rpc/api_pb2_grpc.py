@@ -53,27 +53,27 @@ class CompactorStub:
         self.Submit = channel.unary_unary(
                 '/compactor.v1.Compactor/Submit',
                 request_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.SubmitRequest.SerializeToString,
-                response_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.Work.FromString,
+                response_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.Trigger.FromString,
                 _registered_method=True)
-        self.GetWork = channel.unary_unary(
-                '/compactor.v1.Compactor/GetWork',
-                request_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.GetWorkRequest.SerializeToString,
-                response_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.Work.FromString,
+        self.GetTrigger = channel.unary_unary(
+                '/compactor.v1.Compactor/GetTrigger',
+                request_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.GetTriggerRequest.SerializeToString,
+                response_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.Trigger.FromString,
                 _registered_method=True)
-        self.ListWork = channel.unary_unary(
-                '/compactor.v1.Compactor/ListWork',
-                request_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.ListWorkRequest.SerializeToString,
-                response_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.ListWorkReply.FromString,
+        self.ListTriggers = channel.unary_unary(
+                '/compactor.v1.Compactor/ListTriggers',
+                request_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.ListTriggersRequest.SerializeToString,
+                response_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.ListTriggersReply.FromString,
                 _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/compactor.v1.Compactor/Watch',
-                request_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.GetWorkRequest.SerializeToString,
-                response_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.Work.FromString,
+                request_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.GetTriggerRequest.SerializeToString,
+                response_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.Progress.FromString,
                 _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/compactor.v1.Compactor/Cancel',
                 request_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.CancelRequest.SerializeToString,
-                response_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.Work.FromString,
+                response_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.Trigger.FromString,
                 _registered_method=True)
         self.ListJobs = channel.unary_unary(
                 '/compactor.v1.Compactor/ListJobs',
@@ -112,7 +112,7 @@ class CompactorServicer:
     """
 
     def ListTables(self, request, context):
-        """Tables, the worst health first.
+        """Registered tables by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,28 +138,29 @@ class CompactorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def GetWork(self, request, context):
+    def GetTrigger(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListWork(self, request, context):
-        """Work that waits or runs, and what was done, newest first.
+    def ListTriggers(self, request, context):
+        """Rows of the queue, the newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """Tells every change of a piece of work until it is over.
+        """Tells every change of a row until it has ended; that is the last message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends a row that waits, and asks for the end of one that runs; what it committed stays.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -222,27 +223,27 @@ def add_CompactorServicer_to_server(servicer, server):
             'Submit': grpc.unary_unary_rpc_method_handler(
                     servicer.Submit,
                     request_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.SubmitRequest.FromString,
-                    response_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.Work.SerializeToString,
+                    response_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.Trigger.SerializeToString,
             ),
-            'GetWork': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetWork,
-                    request_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.GetWorkRequest.FromString,
-                    response_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.Work.SerializeToString,
+            'GetTrigger': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrigger,
+                    request_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.GetTriggerRequest.FromString,
+                    response_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.Trigger.SerializeToString,
             ),
-            'ListWork': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListWork,
-                    request_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.ListWorkRequest.FromString,
-                    response_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.ListWorkReply.SerializeToString,
+            'ListTriggers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTriggers,
+                    request_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.ListTriggersRequest.FromString,
+                    response_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.ListTriggersReply.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
-                    request_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.GetWorkRequest.FromString,
-                    response_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.Work.SerializeToString,
+                    request_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.GetTriggerRequest.FromString,
+                    response_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.Progress.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
                     servicer.Cancel,
                     request_deserializer=compactor_dot_service_dot_rpc_dot_api__pb2.CancelRequest.FromString,
-                    response_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.Work.SerializeToString,
+                    response_serializer=compactor_dot_service_dot_rpc_dot_api__pb2.Trigger.SerializeToString,
             ),
             'ListJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListJobs,
@@ -383,7 +384,7 @@ class Compactor:
             target,
             '/compactor.v1.Compactor/Submit',
             compactor_dot_service_dot_rpc_dot_api__pb2.SubmitRequest.SerializeToString,
-            compactor_dot_service_dot_rpc_dot_api__pb2.Work.FromString,
+            compactor_dot_service_dot_rpc_dot_api__pb2.Trigger.FromString,
             options,
             channel_credentials,
             insecure,
@@ -395,7 +396,7 @@ class Compactor:
             _registered_method=True)
 
     @staticmethod
-    def GetWork(request,
+    def GetTrigger(request,
             target,
             options=(),
             channel_credentials=None,
@@ -408,9 +409,9 @@ class Compactor:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/compactor.v1.Compactor/GetWork',
-            compactor_dot_service_dot_rpc_dot_api__pb2.GetWorkRequest.SerializeToString,
-            compactor_dot_service_dot_rpc_dot_api__pb2.Work.FromString,
+            '/compactor.v1.Compactor/GetTrigger',
+            compactor_dot_service_dot_rpc_dot_api__pb2.GetTriggerRequest.SerializeToString,
+            compactor_dot_service_dot_rpc_dot_api__pb2.Trigger.FromString,
             options,
             channel_credentials,
             insecure,
@@ -422,7 +423,7 @@ class Compactor:
             _registered_method=True)
 
     @staticmethod
-    def ListWork(request,
+    def ListTriggers(request,
             target,
             options=(),
             channel_credentials=None,
@@ -435,9 +436,9 @@ class Compactor:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/compactor.v1.Compactor/ListWork',
-            compactor_dot_service_dot_rpc_dot_api__pb2.ListWorkRequest.SerializeToString,
-            compactor_dot_service_dot_rpc_dot_api__pb2.ListWorkReply.FromString,
+            '/compactor.v1.Compactor/ListTriggers',
+            compactor_dot_service_dot_rpc_dot_api__pb2.ListTriggersRequest.SerializeToString,
+            compactor_dot_service_dot_rpc_dot_api__pb2.ListTriggersReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -463,8 +464,8 @@ class Compactor:
             request,
             target,
             '/compactor.v1.Compactor/Watch',
-            compactor_dot_service_dot_rpc_dot_api__pb2.GetWorkRequest.SerializeToString,
-            compactor_dot_service_dot_rpc_dot_api__pb2.Work.FromString,
+            compactor_dot_service_dot_rpc_dot_api__pb2.GetTriggerRequest.SerializeToString,
+            compactor_dot_service_dot_rpc_dot_api__pb2.Progress.FromString,
             options,
             channel_credentials,
             insecure,
@@ -491,7 +492,7 @@ class Compactor:
             target,
             '/compactor.v1.Compactor/Cancel',
             compactor_dot_service_dot_rpc_dot_api__pb2.CancelRequest.SerializeToString,
-            compactor_dot_service_dot_rpc_dot_api__pb2.Work.FromString,
+            compactor_dot_service_dot_rpc_dot_api__pb2.Trigger.FromString,
             options,
             channel_credentials,
             insecure,
