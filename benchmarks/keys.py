@@ -1,7 +1,8 @@
 """Rows per CPU-second of one core: keys hashed, rows cut into buckets, the last of each key kept.
 
-Run `python -m benchmarks.keys [--rows 4194304]`. What a merge does to its changes before anything
-is shipped; the last step is Arrow's own aggregation.
+Run `python -m benchmarks.keys [--rows 4194304]`. What a shuffle does, its last step being Arrow's
+own aggregation; and what a merge does to its changes before anything is shipped: whole change sets,
+one change of each key kept, cut into buckets.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
+from catalog.model import FIELD_ID_KEY
+from compactor.merge.buckets import packed, thinned
+from compactor.merge.changes import Source, change_set
+from compactor.merge.rules import MergeRules
 from runtime.hashing import hash_rows
 from runtime.partition import partition
 
@@ -21,6 +26,7 @@ RUNS = 3
 TEXT_BYTES = 36
 WANTED = {"int64": 15e6, "string of 36": 5e6}
 """Rows per CPU-second for all three steps."""
+RULES = MergeRules(("k",))
 
 
 def make_numbers(rows: int) -> pa.Table:
@@ -50,6 +56,14 @@ def rate(rows: int, run: Callable[[], object]) -> float:
     return rows / best
 
 
+def of_merge(table: pa.Table) -> list[pa.Table]:
+    """Make changes of rows, keep the last of each key, and cut them into buckets."""
+    ids = enumerate(table.schema, start=1)
+    schema = pa.schema([one.with_metadata({FIELD_ID_KEY: str(at)}) for at, one in ids])
+    changes = change_set(Source(table, "rows"), schema, RULES)
+    return partition(packed(thinned(changes, RULES, schema)), ["k"], BUCKETS)
+
+
 def measure(rows: int) -> dict[str, dict[str, float]]:
     """Return rows per CPU-second by kind of key and steps."""
     pa.set_cpu_count(1)
@@ -63,6 +77,7 @@ def measure(rows: int) -> dict[str, dict[str, float]]:
                 rows,
                 lambda: [last_of_each(part) for part in partition(table, ["k"], BUCKETS)],  # noqa: B023
             ),
+            "merge: read, keep the last, cut": rate(rows, lambda: of_merge(table)),  # noqa: B023
             "wanted": WANTED[name],
         }
     return found

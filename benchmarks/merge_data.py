@@ -58,7 +58,7 @@ def keyed_rows(ids: np.ndarray, seed: int) -> pa.Table:
             "quantity": pa.array(random.integers(1, 100, rows), pa.int32()),
             "price": pa.array(random.random(rows) * 1000),
             "discount": pa.array(np.round(random.random(rows), 2)),
-            "moment": pa.array(moments, pa.timestamp("us")),
+            "moment": pa.array(moments, pa.timestamp("us", "UTC")),
             "status": pa.array(words[random.integers(0, 6, rows)]),
             "street": pool.take(pa.array(random.integers(0, _STREETS, rows))),
             "code": pa.array(codes[random.integers(0, len(codes), rows)]),
