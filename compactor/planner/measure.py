@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from catalog.model import Inventory
-from compactor.planner.columns import FileColumns, Ints
+from compactor.planner.columns import FileColumns, Floats, Ints
 from compactor.planner.expect import Expected
 from compactor.planner.pack import Packing
 from compactor.planner.select import Candidates, Need
@@ -30,6 +30,9 @@ class GroupFigures:
         needs: number of files per kind of need.
         spliced_bytes: estimate of the bytes that are copied as they are.
         composed_bytes: the part of them that the store copies by itself.
+        stretch_rows: estimate of the surviving rows of the longest stretch that is encoded, with
+            nothing copied in it.
+        encoded_file_bytes: the largest file of which rows are encoded.
     """
 
     files: Ints
@@ -43,6 +46,8 @@ class GroupFigures:
     needs: Mapping[Need, Ints]
     spliced_bytes: Ints
     composed_bytes: Ints
+    stretch_rows: Ints
+    encoded_file_bytes: Ints
 
 
 def measure_groups(
@@ -57,6 +62,9 @@ def measure_groups(
     rows, starts = packing.rows, packing.starts
     needs = candidates.needs[rows]
     groups, deletes = _deletes_by_group(columns, packing)
+    kept_rows, size_bytes = _kept_rows(columns, candidates)[rows], columns.size_bytes[rows]
+    spliced = expected.spliced[rows]
+    encoded_rows = _encoded_rows(kept_rows, size_bytes, spliced)
 
     def total(delete_column: Ints) -> Ints:
         # Group by group in integers: weights of `bincount` would be rounded beyond 2**53.
@@ -66,22 +74,46 @@ def measure_groups(
 
     return GroupFigures(
         files=packing.ends - starts,
-        input_bytes=_sums(columns.size_bytes[rows], starts),
+        input_bytes=_sums(size_bytes, starts),
         kept_bytes=_sums(np.rint(candidates.kept_bytes[rows]).astype(np.int64), starts),
-        kept_rows=_sums(_kept_rows(columns, candidates)[rows], starts),
+        kept_rows=_sums(kept_rows, starts),
         sequence_number=_minima(columns.sequence_number[rows], starts),
         delete_files=np.bincount(groups, minlength=packing.group_count),
         delete_bytes=total(inventory.delete_files["size_bytes"].to_numpy()),
         delete_rows=total(inventory.delete_files["row_count"].to_numpy()),
         needs={need: _sums((needs & need > 0).astype(np.int64), starts) for need in Need},
-        spliced_bytes=_sums(np.rint(expected.spliced[rows]).astype(np.int64), starts),
+        spliced_bytes=_sums(np.rint(spliced).astype(np.int64), starts),
         composed_bytes=_sums(np.rint(expected.composed[rows]).astype(np.int64), starts),
+        stretch_rows=_longest_stretches(encoded_rows, packing),
+        encoded_file_bytes=_maxima(np.where(encoded_rows > 0, size_bytes, 0), starts),
     )
 
 
 def _kept_rows(columns: FileColumns, candidates: Candidates) -> Ints:
     kept = np.rint(columns.row_count - candidates.rows_dropped)
     return np.maximum(kept, 0).astype(np.int64)
+
+
+def _encoded_rows(kept_rows: Ints, size_bytes: Ints, spliced: Floats) -> Ints:
+    """Return how many rows of each file are encoded."""
+    share = 1 - spliced / np.maximum(size_bytes, 1)
+    return np.ceil(kept_rows * share).astype(np.int64)
+
+
+def _longest_stretches(encoded_rows: Ints, packing: Packing) -> Ints:
+    """Return the most rows of a group that follow each other in files that are encoded.
+
+    What is copied ends a row group. A file that is copied in part is taken to end none.
+    """
+    if not len(encoded_rows):
+        return encoded_rows
+    is_first = encoded_rows == 0
+    is_first[packing.starts] = True
+    firsts = np.flatnonzero(is_first)
+    sums = np.add.reduceat(encoded_rows, firsts)
+    return np.maximum.reduceat(
+        np.repeat(sums, np.diff(firsts, append=len(is_first))), packing.starts
+    )
 
 
 def _deletes_by_group(columns: FileColumns, packing: Packing) -> tuple[Ints, Ints]:
@@ -96,6 +128,10 @@ def _deletes_by_group(columns: FileColumns, packing: Packing) -> tuple[Ints, Int
 
 def _sums(values: Ints, starts: Ints) -> Ints:
     return np.add.reduceat(values, starts) if len(starts) else starts
+
+
+def _maxima(values: Ints, starts: Ints) -> Ints:
+    return np.maximum.reduceat(values, starts) if len(starts) else starts
 
 
 def _minima(values: Ints, starts: Ints) -> Ints:

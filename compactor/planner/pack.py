@@ -52,10 +52,14 @@ class Packing:
         """Return the rows of one group, in packing order."""
         return self.rows[self.starts[group] : self.ends[group]]
 
+    def numbers(self) -> Ints:
+        """Return the group of each of `rows`."""
+        return np.repeat(np.arange(self.group_count), self.ends - self.starts)
+
     def group_of_row(self, file_count: int) -> Ints:
         """Return the group of every row of the inventory, -1 for rows of no group."""
         groups = np.full(file_count, -1, dtype=np.int64)
-        groups[self.rows] = np.repeat(np.arange(self.group_count), self.ends - self.starts)
+        groups[self.rows] = self.numbers()
         return groups
 
 

@@ -106,6 +106,7 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
         expected=expected_bytes(
             columns,
             candidates,
+            packing,
             copying=Copying(limits, table.leaf_columns, table.composed_bytes_min),
         ),
     )
@@ -228,6 +229,8 @@ def _group_size(figures: GroupFigures, group: int, sizes: FileSizes) -> GroupSiz
         output_files=sizes.rolled_files(kept_bytes),
         spliced_bytes=int(figures.spliced_bytes[group]),
         composed_bytes=int(figures.composed_bytes[group]),
+        stretch_rows=int(figures.stretch_rows[group]),
+        encoded_file_bytes=int(figures.encoded_file_bytes[group]),
     )
 
 

@@ -21,8 +21,9 @@ _ROW_GROUP_COPIES = 1.0
 # The file that is read, up to so much of it, and a batch of its rows.
 _READ_BYTES_MAX = 8 * MIB
 _ARROW_EXPANSION = 5.3
-# A deleted position as it is read (with its path) and as it is kept while sorting.
-_DELETE_ROW_BYTES = 32
+# A deleted position as it is read, with its path, before any row is; and as it is kept.
+_DELETE_READ_BYTES = 32
+_DELETE_KEPT_BYTES = 8
 _TRANSCODE_CPU_SECONDS_PER_BYTE = 40 / GIB
 # Keys, two gathers of every row, and the way over the disk.
 _SORT_CPU_SECONDS_PER_BYTE = 12 / GIB
@@ -59,6 +60,9 @@ class GroupSize:
         spliced_bytes: estimate of the bytes that are copied as they are.
         composed_bytes: the part of them that the store copies by itself.
         kept_rows: estimate of the rows that survive.
+        stretch_rows: estimate of those in the longest stretch that is encoded, with nothing copied
+            in it.
+        encoded_file_bytes: the largest file of which rows are encoded.
         sort_memory_bytes: what its rows may take in memory while they are sorted; 0 when they
             keep their order.
     """
@@ -74,6 +78,8 @@ class GroupSize:
     composed_bytes: int = 0
     sort_memory_bytes: int = 0
     kept_rows: int = 0
+    stretch_rows: int = 0
+    encoded_file_bytes: int = 0
 
     @property
     def rung(self) -> Rung:
@@ -89,7 +95,10 @@ class GroupSize:
 
 def price_group(size: GroupSize, layout: FileLayout, width: RowWidth = UNKNOWN_WIDTH) -> Price:
     """Price a group on its rung of the cost ladder."""
-    memory = _transcoding_bytes(size, layout, width) + _DELETE_ROW_BYTES * size.delete_rows
+    memory = _PROCESS_BYTES + max(
+        _DELETE_READ_BYTES * size.delete_rows,
+        _DELETE_KEPT_BYTES * size.delete_rows + _transcoding_bytes(size, layout, width),
+    )
     memory += min(size.sort_memory_bytes, _SORTED_COPIES * _ARROW_EXPANSION * size.input_bytes)
     is_sorted = size.rung is Rung.CLUSTER
     per_byte = _TRANSCODE_CPU_SECONDS_PER_BYTE + is_sorted * _SORT_CPU_SECONDS_PER_BYTE
@@ -114,18 +123,17 @@ def price_group(size: GroupSize, layout: FileLayout, width: RowWidth = UNKNOWN_W
 
 
 def _transcoding_bytes(size: GroupSize, layout: FileLayout, width: RowWidth) -> float:
-    """Return the peak of a worker that collects one row group after the other and encodes it.
+    """Return what a worker holds that collects one row group after the other and encodes it.
 
-    process + copies x min(rows to encode, rows of a row group) x row, the row group cut to its
-    limit in bytes, + what is read meanwhile. The size of a row follows from its types; values of
-    varying length from the bytes on storage. What is copied goes through no memory to speak of.
+    Copies x min(rows that follow each other, rows of a row group) x row, the row group cut to its
+    limit in bytes, + the file that is read meanwhile. The size of a row follows from its types;
+    values of varying length from the bytes on storage. What is copied goes through no memory to
+    speak of, and ends a row group.
     """
-    rows, read_bytes = max(1, size.kept_rows), size.input_bytes - size.spliced_bytes
-    row_bytes = width.of(size.output_bytes / rows)
-    encoded_rows = rows * read_bytes / max(1, size.input_bytes)
-    row_group_rows = min(encoded_rows, layout.row_group_rows_max)
-    held_bytes = min(row_group_rows * row_bytes, layout.row_group_size_bytes)
-    return _PROCESS_BYTES + _ROW_GROUP_COPIES * held_bytes + min(read_bytes, _READ_BYTES_MAX)
+    row_bytes = width.of(size.output_bytes / max(1, size.kept_rows))
+    rows = min(size.stretch_rows, layout.row_group_rows_max)
+    held_bytes = min(rows * row_bytes, layout.row_group_size_bytes)
+    return _ROW_GROUP_COPIES * held_bytes + min(size.encoded_file_bytes, _READ_BYTES_MAX)
 
 
 def _requests(size: GroupSize) -> int:

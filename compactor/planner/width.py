@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pyarrow import types
 
-# Bytes in memory per byte on storage, of rows with texts, lists or maps: 2.5 to 8 were measured.
+# Bytes in memory per byte on storage, of texts, lists or maps: 2.5 to 8 were measured.
 _EXPANSION = 8.0
 # An offset and a short text; a list or map of a few small values likewise.
 _VARYING_BYTES = 12.0
@@ -28,11 +28,15 @@ class RowWidth:
     varying_columns: int
 
     def of(self, stored_bytes: float) -> float:
-        """Return the bytes in memory of a row that takes so many on storage."""
+        """Return the bytes in memory of a row that takes so many on storage.
+
+        Columns whose types fix their width are taken to fill storage up to that width, and the
+        others the rest of it.
+        """
         if not self.varying_columns:
             return self.fixed_bytes
-        least = self.fixed_bytes + _VARYING_BYTES * self.varying_columns
-        return max(least, _EXPANSION * stored_bytes)
+        varying = _EXPANSION * (stored_bytes - self.fixed_bytes)
+        return self.fixed_bytes + max(_VARYING_BYTES * self.varying_columns, varying)
 
 
 UNKNOWN_WIDTH = RowWidth(0.0, 1)

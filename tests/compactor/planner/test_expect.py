@@ -13,6 +13,7 @@ from compactor.planner.plan import Plan, Rung
 from compactor.planner.planfile import decode_plan, encode_plan
 from compactor.planner.planning import make_plan
 from compactor.planner.policy import MIB, Policy
+from compactor.planner.width import RowWidth
 from compactor.splicing import Effort
 from tests.compactor.planner.inventories import (
     LAYOUT,
@@ -60,6 +61,30 @@ def test_copying_is_far_cheaper() -> None:
     (encoded,) = planned(files, Policy(effort=Effort.DEEP)).groups
     assert spliced.price.cpu_seconds_estimate < encoded.price.cpu_seconds_estimate / 10
     assert spliced.price.memory_bytes_estimate < encoded.price.memory_bytes_estimate / 3
+
+
+@pytest.mark.parametrize(
+    ("sizes_mib", "copied_mib", "stretch_files"),
+    [
+        ([3, 1, 3, 1, 3], 11, 0),
+        ([3, 1, 1, 3, 1], 7, 2),
+        ([1, 1, 3, 1, 1, 1, 3, 1], 7, 3),
+        ([1, 1, 1, 1, 1], 0, 5),
+    ],
+)
+def test_what_is_copied_ends_a_stretch_of_what_is_encoded(
+    sizes_mib: list[int], copied_mib: int, stretch_files: int
+) -> None:
+    """A small file stays as it is unless another one comes next to it, as in the worker."""
+    width = RowWidth(1000.0, 0)
+    state = state_of(inventory_of([File(size * MIB, rows=1000) for size in sizes_mib], []))
+    layout = replace(TABLE_LAYOUT, row_group_rows_max=10**6)
+    state = replace(state, layout=layout, leaf_columns=10, row_width=width)
+    (group,) = make_plan(state, Policy(), now_ms=NOW_MS).groups
+    assert group.price.splice_bytes_estimate == copied_mib * MIB
+    read_bytes = MIB if stretch_files else 0
+    held = stretch_files * 10**6 + read_bytes
+    assert group.price.memory_bytes_estimate == 44 * MIB + held
 
 
 def test_deletes_touch_row_groups() -> None:

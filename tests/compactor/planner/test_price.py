@@ -23,8 +23,10 @@ from tests.compactor.planner.inventories import (
     policies,
 )
 
-REAL_LAYOUT = replace(LAYOUT, row_group_size_bytes=128 * MIB)
-SIZE = GroupSize(400, GIB, 0, 0, 0, GIB, 2)
+REAL_LAYOUT = replace(LAYOUT, row_group_size_bytes=128 * MIB, row_group_rows_max=1 << 20)
+SIZE = GroupSize(
+    400, GIB, 0, 0, 0, GIB, 2, kept_rows=10**6, stretch_rows=10**6, encoded_file_bytes=3 * MIB
+)
 
 
 def test_a_gibibyte_costs_about_what_was_measured() -> None:
@@ -37,22 +39,23 @@ def test_a_gibibyte_costs_about_what_was_measured() -> None:
 def test_memory_follows_the_row_group_and_not_the_group() -> None:
     price = price_group(SIZE, REAL_LAYOUT)
     larger = price_group(replace(SIZE, input_bytes=100 * GIB), REAL_LAYOUT)
-    smaller = price_group(replace(SIZE, input_bytes=MIB, output_bytes=MIB), REAL_LAYOUT)
+    few = replace(SIZE, input_bytes=MIB, output_bytes=MIB, kept_rows=1000, stretch_rows=1000)
+    smaller = price_group(few, REAL_LAYOUT)
     assert larger.memory_bytes_estimate == price.memory_bytes_estimate
-    assert smaller.memory_bytes_estimate < 150 * MIB
+    assert smaller.memory_bytes_estimate < 60 * MIB
 
 
 def test_memory_follows_the_rows_where_types_fix_their_width() -> None:
     width = row_width(pa.schema([("a", pa.int64()), ("b", pa.float32()), ("c", pa.decimal128(9))]))
     assert width == RowWidth(28.375, 0)
-    rows = replace(SIZE, kept_rows=10**6)
+    rows = replace(SIZE, encoded_file_bytes=GIB)
     many, few = (replace(REAL_LAYOUT, row_group_rows_max=rows) for rows in (10**7, 10**3))
     price = price_group(rows, many, width)
     assert price.memory_bytes_estimate == int(52 * MIB + 28.375 * 10**6)
     assert price_group(rows, few, width).memory_bytes_estimate < 53 * MIB
-    halved = price_group(replace(rows, spliced_bytes=GIB // 2), many, width)
+    halved = price_group(replace(rows, stretch_rows=10**6 // 2), many, width)
     assert halved.memory_bytes_estimate == int(52 * MIB + 28.375 * 10**6 / 2)
-    copied = price_group(replace(rows, spliced_bytes=GIB), many, width)
+    copied = price_group(replace(rows, stretch_rows=0, encoded_file_bytes=0), many, width)
     assert copied.memory_bytes_estimate == 44 * MIB
 
 
@@ -61,7 +64,8 @@ def test_texts_are_as_wide_as_storage_lets_expect() -> None:
     width = row_width(pa.schema(kinds))
     assert width.varying_columns == 2
     assert width.of(1.0) == 33 / 8 + 2 * 12
-    assert width.of(1000.0) == 8000.0
+    assert width.of(1000.0) == 33 / 8 + 8 * (1000 - 33 / 8)
+    assert RowWidth(500.0, 3).of(300.0) == 500 + 3 * 12
 
 
 def test_deletes_cost_memory_and_reads() -> None:
