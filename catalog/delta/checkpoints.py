@@ -41,6 +41,21 @@ _SMALL = ("metaData", "protocol", "domainMetadata", "txn", "sidecar")
 _PARSED_ROWS = "add.stats_parsed.numRecords"
 
 
+class DamagedCheckpointError(CorruptTableError):
+    """A checkpoint cannot be read: an older one and the commits after it may tell the same."""
+
+
+@contextmanager
+def reading_checkpoint(segment: LogSegment) -> Iterator[None]:
+    """Turn whatever is wrong with the checkpoint of a segment into a `DamagedCheckpointError`."""
+    try:
+        yield
+    except DamagedCheckpointError:
+        raise
+    except (CorruptTableError, ObjectNotFoundError) as fault:
+        raise DamagedCheckpointError(str(fault), hint=fault.hint) from fault
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One file of a checkpoint: its top level, or a sidecar."""

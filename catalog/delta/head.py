@@ -25,6 +25,7 @@ from catalog.delta.actions import (
 from catalog.delta.actions import (
     Protocol as TableProtocol,
 )
+from catalog.delta.checkpoints import DamagedCheckpointError
 from catalog.delta.files import DeltaFiles
 from catalog.delta.json_actions import blocks
 from catalog.delta.log import LOG_DIRECTORY, CommitFile, LogSegment, commit_name
@@ -58,6 +59,9 @@ class CommitTarget(Protocol):
 
     def current(self) -> tuple[LogSegment, TableState]:
         """Return the newest version as it was last read."""
+
+    def without_checkpoint(self, segment: LogSegment, error: DamagedCheckpointError) -> LogSegment:
+        """Return what a version is made of without the checkpoint that cannot be read."""
 
     def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
         """Return a version as the model has it."""
@@ -108,12 +112,21 @@ class Heads:
         now = time.monotonic()
         segment, state = self._target.load(version)
         self._listed_at = now if version is None else self._listed_at
-        adds, infos = self._reader.checkpointed(segment), list[CommitInfo]()
+        segment, adds = self._checkpointed(segment)
+        infos = list[CommitInfo]()
         with ThreadPoolExecutor(_READERS) as readers:
             for actions in readers.map(partial(self._actions, segment), segment.commits):
                 adds = self._reader.follow(adds, actions)
                 infos += [one for one in actions if isinstance(one, CommitInfo)]
         return Head(state, adds, tuple(infos))
+
+    def _checkpointed(self, segment: LogSegment) -> tuple[LogSegment, NamedAdds]:
+        """Read the checkpoint, or an older one; return what was read with it."""
+        while True:
+            try:
+                return segment, self._reader.checkpointed(segment)
+            except DamagedCheckpointError as error:
+                segment = self._target.without_checkpoint(segment, error)
 
     def follow(self, head: Head) -> Head:
         """Return the newest version, read from what was committed after a head."""

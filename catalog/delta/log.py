@@ -10,7 +10,7 @@ Specification: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#delta-l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from catalog.errors import CorruptTableError, SnapshotNotFoundError, TableNotFoundError
@@ -112,8 +112,20 @@ def commit_version(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def list_segment(storage: Storage, root: Location, version: int | None = None) -> LogSegment:
+def list_segment(
+    storage: Storage,
+    root: Location,
+    version: int | None = None,
+    *,
+    without: Collection[str] = (),
+) -> LogSegment:
     """List the log and return what a version is made of, the newest one by default.
+
+    Args:
+        storage: where the log is.
+        root: directory of the table.
+        version: the version.
+        without: names of files that are left aside.
 
     Raises:
         TableNotFoundError: there is no log.
@@ -121,7 +133,8 @@ def list_segment(storage: Storage, root: Location, version: int | None = None) -
         CorruptTableError: commits are missing between others, or parts of a checkpoint are.
     """
     log = root.child(LOG_DIRECTORY)
-    return select_segment(log, list_log(storage, log), version)
+    files = (file for file in list_log(storage, log) if file.name not in without)
+    return select_segment(log, files, version)
 
 
 def select_segment(

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.delta.actions import Action, Add, Remove, parse_action, parse_commit
-from catalog.delta.checkpoints import Part
+from catalog.delta.checkpoints import Part, reading_checkpoint
 from catalog.delta.file_columns import FileColumns
 from catalog.delta.json_actions import blocks, file_actions, lines_of, small_actions
 from catalog.delta.log import LogSegment
@@ -61,10 +61,11 @@ class NamedAddReader:
         """Return the wanted files that the checkpoint of a version lists.
 
         Raises:
-            CorruptTableError: the checkpoint cannot be read.
+            DamagedCheckpointError: the checkpoint cannot be read.
         """
-        parts = checkpoint_parts(self._storage, segment)
-        return self.follow({}, (add for part in parts for add in self._adds_in(part)))
+        with reading_checkpoint(segment):
+            parts = checkpoint_parts(self._storage, segment)
+            return self.follow({}, (add for part in parts for add in self._adds_in(part)))
 
     def actions_in(self, block: bytes, name: str) -> tuple[Action, ...]:
         """Return the actions of a commit but those about files that are not wanted.

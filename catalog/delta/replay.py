@@ -22,7 +22,14 @@ from catalog.delta.actions import (
     Txn,
     parse_action,
 )
-from catalog.delta.checkpoints import Part, PartReader, sidecars, small_actions_of, top_parts
+from catalog.delta.checkpoints import (
+    Part,
+    PartReader,
+    reading_checkpoint,
+    sidecars,
+    small_actions_of,
+    top_parts,
+)
 from catalog.delta.file_columns import FileColumns, newest, superseded
 from catalog.delta.gathering import gather
 from catalog.delta.json_actions import blocks, file_actions, small_actions
@@ -42,6 +49,17 @@ class _Facts:
     metadata: Metadata | None = None
     domains: dict[str, str] = field(default_factory=dict)
     txns: dict[str, int] = field(default_factory=dict)
+
+    def require_all(self, version: int) -> tuple[Protocol, Metadata]:
+        """Return what no table does without.
+
+        Raises:
+            CorruptTableError: it is missing.
+        """
+        if self.protocol is None or self.metadata is None:
+            missing = "protocol" if self.protocol is None else "metadata"
+            raise CorruptTableError(f"the log of version {version} has no {missing}")
+        return self.protocol, self.metadata
 
     def apply(self, kind: str, raw: Raw) -> None:
         match parse_action(kind, raw):
@@ -64,9 +82,12 @@ def read_state(storage: Storage, segment: LogSegment) -> TableState:
         CorruptTableError: a file of the log cannot be read, or protocol or metadata are missing.
     """
     facts = _Facts()
-    for part in top_parts(segment):
-        for kind, raw in small_actions_of(storage, part):
-            facts.apply(kind, raw)
+    with reading_checkpoint(segment):
+        for part in top_parts(segment):
+            for kind, raw in small_actions_of(storage, part):
+                facts.apply(kind, raw)
+        if segment.checkpoint is not None:
+            facts.require_all(segment.checkpoint.version)
     return _after_commits(storage, segment, facts)
 
 
@@ -109,10 +130,11 @@ def read_files(
     """
     later, added = _tail(storage, segment, columns)
     parts = [added]
-    for files in map_function(PartReader(storage, columns), checkpoint_parts(storage, segment)):
-        gone = superseded(files, later) if later.num_rows else None
-        parts.append(files if gone is None else files.filter(pc.invert(gone)))
-        del files
+    with reading_checkpoint(segment):
+        for files in map_function(PartReader(storage, columns), checkpoint_parts(storage, segment)):
+            gone = superseded(files, later) if later.num_rows else None
+            parts.append(files if gone is None else files.filter(pc.invert(gone)))
+            del files
     parts = [one for one in parts if one.num_rows]
     return parts[0] if len(parts) == 1 else gather(_handed_over(parts), columns.schema)
 
@@ -156,18 +178,16 @@ def _after_commits(
             for block in _blocks(storage, segment, commit.file):
                 for kind, raw in small_actions(block, str(segment.locate(commit.file))):
                     facts.apply(kind, raw)
-    if facts.protocol is None or facts.metadata is None:
-        missing = "protocol" if facts.protocol is None else "metadata"
-        raise CorruptTableError(f"the log of version {segment.version} has no {missing}")
+    protocol, metadata = facts.require_all(segment.version)
     info = _commit_info(storage, segment)
     timestamp_ms = segment.written_ms
-    if has_in_commit_timestamps(facts.protocol, facts.metadata):
+    if has_in_commit_timestamps(protocol, metadata):
         timestamp_ms = info.in_commit_timestamp_ms or timestamp_ms
     return TableState(
         version=segment.version,
         timestamp_ms=timestamp_ms,
-        protocol=facts.protocol,
-        metadata=facts.metadata,
+        protocol=protocol,
+        metadata=metadata,
         domain_metadata=facts.domains,
         txns=facts.txns,
         commit_info=info,

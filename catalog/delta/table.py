@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import pyarrow as pa
+
+from catalog.delta.checkpoints import DamagedCheckpointError
 from catalog.delta.clustering import clustering_columns, known_names, wanted_order
 from catalog.delta.file_columns import FileColumns
 from catalog.delta.files import DeltaFiles
@@ -17,7 +21,12 @@ from catalog.delta.protocol import refuse_unsupported, stores_partitions, tracks
 from catalog.delta.replay import advance_state, read_files, read_state
 from catalog.delta.schema import Columns, read_columns
 from catalog.delta.state import TableState
-from catalog.errors import SnapshotNotFoundError, UnsupportedTableError
+from catalog.errors import (
+    CorruptTableError,
+    SnapshotNotFoundError,
+    TableNotFoundError,
+    UnsupportedTableError,
+)
 from catalog.evolution import Evolution
 from catalog.history import History
 from catalog.location import Confinement, Location
@@ -33,6 +42,8 @@ READ_PREFIXES = "delta.read-prefixes"
 _READ_PREFIXES_VARIABLE = "DELTA_READ_PREFIXES"
 # How writers agree on commits where the store could not; delta-rs reads it from here, too.
 _LOCKING = "AWS_S3_LOCKING_PROVIDER"
+
+_LOG = logging.getLogger(__name__)
 
 
 class DeltaTable:
@@ -52,6 +63,8 @@ class DeltaTable:
         admitted = properties.get(READ_PREFIXES) or os.environ.get(_READ_PREFIXES_VARIABLE, "")
         prefixes = map(Location.parse, _listed(admitted))
         self._paths = Paths(root, Confinement((root, *prefixes)))
+        # Names of checkpoints that cannot be read, and that older ones stand in for.
+        self._damaged: frozenset[str] = frozenset()
         self._known: tuple[LogSegment, TableState] | None = None
         self._last: tuple[LogSegment, TableState] | None = None
 
@@ -86,15 +99,38 @@ class DeltaTable:
             CorruptTableError: the log cannot be read, or has gaps.
         """
         self._refuse_other_log_stores()
-        segment = list_segment(self._storage, self._root, version)
+        segment = list_segment(self._storage, self._root, version, without=self._damaged)
         known = self._known
         state = advance_state(self._storage, segment, *known) if known else None
-        state = state or read_state(self._storage, segment)
+        if state is None:
+            segment, state = self._read_state(segment)
         refuse_unsupported(state.protocol, state.metadata)
         self._last = segment, state
         if version is None:
             self._known = self._last
         return self._last
+
+    def without_checkpoint(self, segment: LogSegment, error: DamagedCheckpointError) -> LogSegment:
+        """Return what a version is made of without the checkpoint that cannot be read.
+
+        Raises:
+            DamagedCheckpointError: the same, because what is older does not add up to the version.
+        """
+        checkpoint = segment.checkpoint
+        if checkpoint is None:
+            raise error
+        damaged = self._damaged | {part.name for part in checkpoint.parts}
+        try:
+            found = list_segment(self._storage, self._root, segment.version, without=damaged)
+        except (CorruptTableError, SnapshotNotFoundError, TableNotFoundError):
+            raise error from None
+        self._damaged = damaged
+        self._known, self._last = (
+            (found, known[1]) if known is not None and known[0] == segment else known
+            for known in (self._known, self._last)
+        )
+        _LOG.warning("the checkpoint of version %d was left aside: %s", checkpoint.version, error)
+        return found
 
     def current(self) -> tuple[LogSegment, TableState]:
         """Return the newest version as it was last read."""
@@ -118,7 +154,7 @@ class DeltaTable:
         names = tuple(column.physical_name for column in columns.partitions)
         is_clustered = bool(clustering_columns(state))
         reader = FileColumns(self._paths, names, reads_cubes=is_clustered)
-        files = read_files(self._storage, segment, reader, map_function)
+        files = self._read_files(segment, reader, map_function)
         assembly = Assembly(self._storage, self._paths, columns.partitions)
         return assembly.inventory(files, map_function)
 
@@ -230,6 +266,22 @@ class DeltaTable:
                 f"{self._name} has no snapshot {snapshot_id!r}", hint="versions are numbers"
             )
         return int(snapshot_id)
+
+    def _read_state(self, segment: LogSegment) -> tuple[LogSegment, TableState]:
+        while True:
+            try:
+                return segment, read_state(self._storage, segment)
+            except DamagedCheckpointError as error:
+                segment = self.without_checkpoint(segment, error)
+
+    def _read_files(
+        self, segment: LogSegment, reader: FileColumns, map_function: MapFunction
+    ) -> pa.Table:
+        while True:
+            try:
+                return read_files(self._storage, segment, reader, map_function)
+            except DamagedCheckpointError as error:
+                segment = self.without_checkpoint(segment, error)
 
     def _columns(self, state: TableState) -> Columns:
         return read_columns(
