@@ -84,6 +84,7 @@ def _fits(manifest_list: Location, metadata: TableMetadata, io: FileIO) -> bool:
             sequence_number = int(header.get("sequence-number", 0))
     except ObjectNotFoundError:
         return False  # somebody else has just removed it
-    if header.get("parent-snapshot-id") == str(metadata.current_snapshot_id):
+    current = metadata.current_snapshot_id
+    if header.get("parent-snapshot-id") == ("null" if current is None else str(current)):
         return True
     return metadata.format_version > 1 and sequence_number >= metadata.next_sequence_number()

@@ -2,7 +2,7 @@
 
 The newest ancestor of a snapshot that speaks of a source tells, so a table that is rolled back has
 the watermark that belongs to its rows. For the time when that ancestor has been expired, a property
-of the table repeats it.
+of the table repeats it, and names it: where it is still there and no ancestor, it was rolled back.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def merged_by(snapshot: Snapshot) -> frozenset[str]:
 def as_properties(watermarks: Iterable[Watermark], snapshot: Snapshot) -> dict[str, str]:
     """Return the properties of a table that repeat what one of its snapshots says."""
     return {
-        _PREFIX + one.source: json.dumps([snapshot.timestamp_ms, one.value]) for one in watermarks
+        _PREFIX + one.source: json.dumps([snapshot.snapshot_id, one.value]) for one in watermarks
     }
 
 
@@ -52,24 +52,23 @@ def watermark_of(metadata: TableMetadata, snapshot: Snapshot | None, source: str
             return found[_PREFIX + source]
     if oldest is None or is_first(oldest):
         return None
-    return _repeated(metadata, oldest, source)
+    return _repeated(metadata, source)
 
 
-def _repeated(metadata: TableMetadata, oldest: Snapshot, source: str) -> str | None:
+def _repeated(metadata: TableMetadata, source: str) -> str | None:
     """Return what was merged before the oldest snapshot that is known."""
     text = metadata.properties.get(_PREFIX + source)
     if text is None:
         return None
     try:
-        time_ms, value = json.loads(text)
-        is_before = int(time_ms) <= oldest.timestamp_ms
+        snapshot_id, value = json.loads(text)
+        is_other = metadata.snapshot_by_id(int(snapshot_id)) is not None
     except (ValueError, TypeError) as fault:
         raise CorruptTableError(f"the property {_PREFIX}{source} is malformed") from fault
-    if not is_before:
+    if is_other:
         raise CorruptTableError(
             f"the table was rolled back behind the snapshot that merged {source}, and the one that"
             " merged it before has been expired",
-            hint=f"find out what is in the table, then remove the property {_PREFIX}{source} or"
-            " merge from there under another name",
+            hint="find out how far it is merged, and merge the rest under another name",
         )
     return str(value)
