@@ -7,9 +7,11 @@ change nothing about how the pages are read.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from compactor.parquet.footer import (
     COLUMN_ORDERS,
@@ -40,6 +42,7 @@ _ABOUT_THE_FILE = (b"hoodie_", b"org.apache.hudi.")
 _WITHOUT_MEANING = frozenset((b"iceberg.schema", b"pandas", b"writer.model.name"))
 ARROW_SCHEMA = b"ARROW:schema"
 _SPARK_VERSION = b"org.apache.spark.version"
+_SPARK_SCHEMA = b"org.apache.spark.sql.parquet.row.metadata"
 # Earlier versions wrote dates and times in another calendar unless other entries say otherwise.
 _SPARK_PROLEPTIC_SINCE = (3, 1)
 
@@ -216,12 +219,34 @@ def _means_the_same(key: bytes, left: bytes | None, right: bytes | None) -> bool
         return False
     if key == _SPARK_VERSION:
         return min(_spark_version(left), _spark_version(right)) >= _SPARK_PROLEPTIC_SINCE
+    if key == _SPARK_SCHEMA:
+        return _same_spark_types(left, right)
     return key == ARROW_SCHEMA and _same_arrow_types(left, right)
 
 
 def _spark_version(text: bytes) -> tuple[int, int]:
     found = re.match(rb"(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _same_spark_types(left: bytes, right: bytes) -> bool:
+    """Compare two schemas of Spark; comments and other notes of its columns do not count."""
+    try:
+        return bool(_spark_type(json.loads(left)) == _spark_type(json.loads(right)))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def _spark_type(kind: Any) -> Any:
+    """Return a type without what Spark notes of fields; what may be null, the file itself says."""
+    match kind:
+        case {"type": "struct", "fields": fields}:
+            return [(field["name"], _spark_type(field["type"])) for field in fields]
+        case {"type": "array", "elementType": element}:
+            return ["array", _spark_type(element)]
+        case {"type": "map", "keyType": key, "valueType": value}:
+            return ["map", _spark_type(key), _spark_type(value)]
+    return kind
 
 
 def _same_arrow_types(left: bytes, right: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,6 +175,51 @@ def test_key_values(
     for one, other in ((left, right), (right, left)):
         found = why_not(noting(footer, **one), noting(footer, **other))
         assert (found is None) == is_same
+
+
+def spark_schema(kind: object = "string", *, name: str = "a", **notes: object) -> dict[str, str]:
+    field = {"name": name, "type": kind, "nullable": True, "metadata": {}, **notes}
+    text = json.dumps({"type": "struct", "fields": [field]})
+    return {"org_DOT_apache_DOT_spark_DOT_sql_DOT_parquet_DOT_row_DOT_metadata": text}
+
+
+@pytest.mark.parametrize(
+    ("other", "is_same"),
+    [
+        (spark_schema(metadata={"comment": "of it"}), True),
+        (spark_schema(nullable=False), True),
+        (spark_schema("long"), False),
+        (spark_schema(name="b"), False),
+        (spark_schema({"type": "udt", "class": "of.Somebody", "sqlType": "string"}), False),
+        (spark_schema({"type": "array", "elementType": "string"}), False),
+        (dict.fromkeys(spark_schema(), "no schema"), False),
+        (dict.fromkeys(spark_schema(), '{"type": "struct", "fields": [1]}'), False),
+        ({}, False),
+    ],
+)
+def test_what_spark_notes_of_columns_changes_no_row(
+    footer: Footer, other: dict[str, str], is_same: bool
+) -> None:
+    found = why_not(noting(footer, **spark_schema()), noting(footer, **other))
+    assert (found is None) == is_same
+
+
+@pytest.mark.parametrize("note", ["containsNull", "valueContainsNull"])
+def test_so_for_nested_columns(footer: Footer, note: str) -> None:
+    inner = {
+        "containsNull": {"type": "array", "elementType": "date"},
+        "valueContainsNull": {"type": "map", "keyType": "string", "valueType": "date"},
+    }
+    both = (
+        noting(
+            footer,
+            **spark_schema(
+                {"type": "struct", "fields": [{"name": "x", "type": {**inner[note], note: value}}]}
+            ),
+        )
+        for value in (True, False)
+    )
+    assert why_not(*both) is None
 
 
 def test_arrow_schemas_that_differ_in_what_pandas_notes(tmp_path: Path) -> None:
