@@ -31,7 +31,9 @@ from catalog.evolution import Evolution
 from catalog.history import History
 from catalog.location import Confinement, Location
 from catalog.model import ChangeScope, Commit, CommitResult, Inventory, Snapshot
+from catalog.puffin import Blob
 from catalog.routing import Routing
+from catalog.sidecars import Sidecar
 from catalog.storage import Storage
 from catalog.table import MapFunction
 from catalog.upkeep import UpkeepOperation
@@ -180,6 +182,18 @@ class DeltaTable:
             partitions=columns.partitions,
             tracks_rows=tracks_rows(state.protocol, state.metadata),
         )
+
+    def sidecars(self) -> Sequence[Sidecar]:
+        """Return the files of blobs that were added, the newest last."""
+        from catalog.delta.sidecars import sidecars  # lazy: compaction needs none
+
+        return sidecars(self)
+
+    def add_sidecar(self, snapshot: Snapshot, blobs: Sequence[Blob]) -> bool:
+        """Keep blobs that are about a snapshot; tell whether that was possible."""
+        from catalog.delta.sidecars import add_sidecar  # lazy: compaction needs none
+
+        return add_sidecar(self, snapshot, blobs)
 
     def evolve(self, evolution: Evolution) -> None:
         """Add and widen columns in a commit of their own; what is there already is left alone."""

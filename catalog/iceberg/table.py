@@ -32,7 +32,9 @@ from catalog.iceberg.schema import arrow_schema, name_mapping
 from catalog.iceberg.sort_order import default_order
 from catalog.location import Confinement
 from catalog.model import ChangeScope, Commit, CommitResult, Inventory, Snapshot, TableSchema
+from catalog.puffin import Blob
 from catalog.routing import Routing
+from catalog.sidecars import Sidecar
 from catalog.storage import Storage
 from catalog.table import MapFunction
 from catalog.upkeep import UpkeepOperation
@@ -153,6 +155,18 @@ class IcebergTable:
             specs=specs(metadata),
             spec_id=metadata.default_spec_id,
         )
+
+    def sidecars(self) -> Sequence[Sidecar]:
+        """Return the files of blobs that were added, the newest last."""
+        from catalog.iceberg.sidecars import sidecars  # lazy: compaction needs none
+
+        return sidecars(self, self.load())
+
+    def add_sidecar(self, snapshot: Snapshot, blobs: Sequence[Blob]) -> bool:
+        """Keep blobs that are about a snapshot; tell whether that was possible."""
+        from catalog.iceberg.sidecars import add_sidecar  # lazy: compaction needs none
+
+        return add_sidecar(self, snapshot, blobs)
 
     def evolve(self, evolution: Evolution) -> None:
         """Add and widen columns in a commit of their own; what is there already is left alone."""

@@ -16,10 +16,12 @@ from catalog.table import TableFiles
 from compactor.merge.bounds import ColumnBounds, column_bounds
 from compactor.merge.choice import Touched
 from compactor.merge.filtering import FilterProbe
+from compactor.merge.key_filters import KEYS_MAX, KeyFilters
 from compactor.merge.keys import Flags, Keys, Rows
 from compactor.merge.matching import Matched, Matcher
 from compactor.merge.outcome import Hits
 from compactor.merge.routing import Probe
+from compactor.rewrite.fingerprint import Hashes
 from compactor.rewrite.read import OpenSlice, SliceReader
 
 
@@ -50,7 +52,8 @@ class Found:
 
     Attributes:
         hits: by path, of the files that have any.
-        asked: what there was to look at.
+        asked: what there was to look at; of files that were not opened, no row group counts.
+        filtered: what key filters left over, the same.
         routed: what the bounds of the key columns left over.
         read: what Bloom filters left of that, and was read.
         hit: what has hits, with the number of these.
@@ -58,6 +61,7 @@ class Found:
 
     hits: Mapping[str, Hits] = field(default_factory=dict)
     asked: Stage = Stage()
+    filtered: Stage = Stage()
     routed: Stage = Stage()
     read: Stage = Stage()
     hit: Stage = Stage()
@@ -69,14 +73,23 @@ def together(parts: Iterable[Found]) -> Found:
     return Found(
         {path: hits for one in some for path, hits in one.hits.items()},
         sum((one.asked for one in some), Stage()),
+        sum((one.filtered for one in some), Stage()),
         sum((one.routed for one in some), Stage()),
         sum((one.read for one in some), Stage()),
         sum((one.hit for one in some), Stage()),
     )
 
 
-def find_hits(table: TableFiles, files: Inventory, matcher: Matcher) -> Found:
+def find_hits(
+    table: TableFiles, files: Inventory, matcher: Matcher, filters: KeyFilters | None = None
+) -> Found:
     """Find the rows of some files that changes act on.
+
+    Args:
+        table: the workers' side of the snapshot.
+        files: where to look.
+        matcher: what is looked for.
+        filters: of keys, kept beside the table.
 
     Raises:
         ObjectNotFoundError: a data or delete file does not exist.
@@ -89,15 +102,50 @@ def find_hits(table: TableFiles, files: Inventory, matcher: Matcher) -> Found:
     # Little is read of a file: none is fetched as a whole.
     reader = replace(SliceReader.of(table, files, schema), reads_ahead=False)
     probes = [_Probe.of(table, *one, schema=schema.arrow) for one in matcher.probes]
-    return together(_found(reader, files, matcher, probes))
+    search = _Search(reader, matcher, probes, _Sieve.of(matcher, filters))
+    return together(search.found(file) for file in files.slices())
 
 
-def _found(
-    reader: SliceReader, files: Inventory, matcher: Matcher, probes: Sequence[_Probe]
-) -> Iterator[Found]:
-    for file in files.slices():
-        with reader.opened(file) as source:
-            yield _found_in(file, source, matcher=matcher, probes=probes)
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What looking into files takes."""
+
+    reader: SliceReader
+    matcher: Matcher
+    probes: Sequence[_Probe]
+    sieve: _Sieve
+
+    def found(self, file: FileSlice) -> Found:
+        """Find the rows of one file."""
+        if self.sieve.lets_pass(file.path):
+            with self.reader.opened(file) as source:
+                return _found_in(file, source, matcher=self.matcher, probes=self.probes)
+        return Found(asked=Stage(1, 0, file.row_count))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sieve:
+    """Key filters, and the hashes that are looked for in them; without hashes all files pass."""
+
+    filters: KeyFilters | None
+    hashes: Hashes | None
+
+    @classmethod
+    def of(cls, matcher: Matcher, filters: KeyFilters | None) -> _Sieve:
+        """Prepare to look; filters say nothing of keys of other columns."""
+        if filters is None or len(matcher.probes) != 1:
+            return cls(None, None)
+        ((names, keys),) = matcher.probes
+        is_same = sorted(names) == sorted(filters.columns.names)
+        if not is_same or len(keys) > KEYS_MAX:
+            return cls(None, None)
+        return cls(filters, filters.columns.hashes(names, keys))
+
+    def lets_pass(self, path: str) -> bool:
+        """Tell whether a file may hold a key."""
+        if self.filters is None or self.hashes is None:
+            return True
+        return self.filters.may_hold(path, self.hashes)
 
 
 def _columns(schema: TableSchema, names: Sequence[str]) -> TableSchema:
@@ -142,8 +190,10 @@ def _found_in(
     for probe, may_hold in zip(probes, by_bounds, strict=True):
         for group in np.flatnonzero(may_hold & ~read).tolist():
             read[group] = probe.passes(source, bounds, group)
+    every = Stage(1, len(sizes), int(sizes.sum()))
     found = Found(
-        asked=_stage(sizes, np.ones(len(sizes), np.bool_)),
+        asked=every,
+        filtered=every,
         routed=_stage(sizes, routed),
         read=_stage(sizes, read),
     )

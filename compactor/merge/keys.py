@@ -69,8 +69,12 @@ class Keys:
 def keys_of(rows: pa.Table | pa.RecordBatch, names: Sequence[str]) -> Keys:
     """Return the keys of rows that are in the table's types."""
     columns = columns_of(rows, names)
-    hashed = [_hash(column) for column in columns]
-    return Keys(columns, mix(combine(hashed, rows.num_rows, seed=0)), _is_one_to_one(columns))
+    return Keys(columns, hashes_of(columns, rows.num_rows), _is_one_to_one(columns))
+
+
+def hashes_of(columns: Sequence[Comparable], rows: int) -> Hashes:
+    """Return the hashes of the keys that columns make together, in this order of the columns."""
+    return mix(combine([_hash(column) for column in columns], rows, seed=0))
 
 
 def _is_one_to_one(columns: Sequence[Comparable]) -> bool:

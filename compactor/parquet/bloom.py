@@ -21,6 +21,8 @@ _Rows = npt.NDArray[np.int64]
 VALUE_BYTES_MAX = 1024
 _BYTES, _ALGORITHM, _HASH, _COMPRESSION = range(1, 5)
 _BLOCK_BYTES = 32
+# Values whose bits are set at a time.
+_BUILT_MAX = 1 << 18
 _SALTS = np.array(
     [
         0x47B6137B, 0x44974D91, 0x8824AD5B, 0xA2B7289D,
@@ -34,6 +36,52 @@ _P3 = np.uint64(0x165667B19E3779F9)
 _P4 = np.uint64(0x85EBCA77C2B2AE63)
 _P5 = np.uint64(0x27D4EB2F165667C5)
 _STRIPE_BYTES = 32
+
+
+class SplitBlocks:
+    """The bits of a filter: a value sets one in each of the eight words of its block."""
+
+    def __init__(self, bits: bytes | npt.NDArray[np.uint32]) -> None:
+        """Take bits as they are stored, whole blocks of them."""
+        self._blocks = np.frombuffer(bits, "<u4").reshape(-1, 8)
+
+    @staticmethod
+    def of(hashes: Hashes, *, bits_per_value: int) -> SplitBlocks:
+        """Return the filter of some values, given by their hashes."""
+        count = max(1, -(-len(hashes) * bits_per_value // (8 * _BLOCK_BYTES)))
+        blocks = np.zeros((count, 8), np.uint32)
+        for start in range(0, len(hashes), _BUILT_MAX):
+            some = hashes[start : start + _BUILT_MAX]
+            places = _places(some, count)
+            order = np.argsort(places, kind="stable")
+            filled, first = np.unique(places[order], return_index=True)
+            blocks[filled] |= np.bitwise_or.reduceat(_bits(some[order]), first, axis=0)
+        return SplitBlocks(blocks)
+
+    @property
+    def data(self) -> bytes:
+        """The bits as they are stored."""
+        return self._blocks.tobytes()
+
+    def may_hold(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
+        """Tell which values may be among those that the filter was made of."""
+        bits = _bits(hashes)
+        places = _places(hashes, len(self._blocks))
+        found: npt.NDArray[np.bool_] = ((self._blocks[places] & bits) == bits).all(axis=1)
+        return found
+
+
+def _places(hashes: Hashes, count: int) -> _Rows:
+    """Return the block of each value."""
+    found = ((hashes >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)
+    return found.astype(np.int64)
+
+
+def _bits(hashes: Hashes) -> npt.NDArray[np.uint32]:
+    """Return the bits that each value sets, a word of its block next to the other."""
+    low = hashes.astype(np.uint32)
+    found: npt.NDArray[np.uint32] = np.uint32(1) << ((low[:, None] * _SALTS) >> np.uint32(27))
+    return found
 
 
 class BloomFilter:
@@ -60,17 +108,13 @@ class BloomFilter:
             and all(_is_first(data, found.get(one)) for one in (_ALGORITHM, _HASH, _COMPRESSION))
         )
         bits = data[end : end + count] if self.is_known else b""
-        self._blocks = np.frombuffer(bits, "<u4").reshape(-1, 8)
+        self._blocks = SplitBlocks(bits)
 
     def may_hold(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
         """Tell which values may be in the chunk; any may where the filter is of another kind."""
         if not self.is_known:
             return np.ones(len(hashes), np.bool_)
-        high, low = hashes >> np.uint64(32), hashes.astype(np.uint32)
-        places = (high * np.uint64(len(self._blocks))) >> np.uint64(32)
-        bits = np.uint32(1) << ((low[:, None] * _SALTS) >> np.uint32(27))
-        found: npt.NDArray[np.bool_] = ((self._blocks[places] & bits) == bits).all(axis=1)
-        return found
+        return self._blocks.may_hold(hashes)
 
 
 def _is_first(data: bytes, union: Field | None) -> bool:

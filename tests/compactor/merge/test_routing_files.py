@@ -76,8 +76,13 @@ def missed(table: Table, wanted: pa.Table, key: tuple[str, ...]) -> list[str]:
     ]
 
 
-# The other writer has no way to write these, and we refuse the first.
-_UNWRITABLE = [("identity", "double"), ("truncate[2]", "binary")]
+# The other writer cannot write these, and we refuse the first.
+_UNWRITABLE = [
+    ("identity", "double"),
+    ("identity", "float"),
+    ("identity", "time"),
+    ("truncate[2]", "binary"),
+]
 
 
 def partitioned(data: st.DataObject, schema: Schema, key: tuple[str, ...]) -> PartitionSpec:
