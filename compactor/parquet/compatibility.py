@@ -7,11 +7,9 @@ change nothing about how the pages are read.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 from compactor.parquet.footer import (
     COLUMN_ORDERS,
@@ -38,13 +36,15 @@ _SHORT_CHUNKS_BEFORE = {"parquet-mr": (1, 3)}
 _NEVER_TRUSTED = frozenset(("parquet-cpp",))
 # What describes the rows of the very file it stands in.
 _ABOUT_THE_FILE = (b"hoodie_", b"org.apache.hudi.")
-# What readers do not use when the Parquet schemas are equal; the first file's is kept.
-_WITHOUT_MEANING = frozenset((b"iceberg.schema", b"pandas", b"writer.model.name"))
+# What readers of tables do not use when the Parquet schemas are equal; the first file's is kept.
+_SPARK_SCHEMA = b"org.apache.spark.sql.parquet.row.metadata"
+_WITHOUT_MEANING = frozenset((b"iceberg.schema", b"pandas", b"writer.model.name", _SPARK_SCHEMA))
 ARROW_SCHEMA = b"ARROW:schema"
 _SPARK_VERSION = b"org.apache.spark.version"
-_SPARK_SCHEMA = b"org.apache.spark.sql.parquet.row.metadata"
 # Earlier versions wrote dates and times in another calendar unless other entries say otherwise.
 _SPARK_PROLEPTIC_SINCE = (3, 1)
+# Under this name others than Spark have written in that calendar, too.
+_ANY_CALENDAR = "parquet-mr"
 
 
 def obstacle(footer: Footer) -> str | None:
@@ -205,8 +205,11 @@ def _why_not_key_values(first: Footer, other: Footer, ignored_keys: frozenset[by
     if first.value(KEY_VALUES) == other.value(KEY_VALUES):
         return None
     ours, theirs = first.key_values(), other.key_values()
+    is_proleptic = _is_proleptic(first) and _is_proleptic(other)
     for key in sorted((ours.keys() | theirs.keys()) - ignored_keys):
         left, right = ours.get(key), theirs.get(key)
+        if key == _SPARK_VERSION and is_proleptic:
+            continue
         if left != right and not _means_the_same(key, left, right):
             return f"the key-value metadata differ in {key.decode('utf-8', 'replace')!r}"
     return None
@@ -217,36 +220,16 @@ def _means_the_same(key: bytes, left: bytes | None, right: bytes | None) -> bool
         return True
     if left is None or right is None:
         return False
-    if key == _SPARK_VERSION:
-        return min(_spark_version(left), _spark_version(right)) >= _SPARK_PROLEPTIC_SINCE
-    if key == _SPARK_SCHEMA:
-        return _same_spark_types(left, right)
     return key == ARROW_SCHEMA and _same_arrow_types(left, right)
 
 
-def _spark_version(text: bytes) -> tuple[int, int]:
-    found = re.match(rb"(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
-def _same_spark_types(left: bytes, right: bytes) -> bool:
-    """Compare two schemas of Spark; comments and other notes of its columns do not count."""
-    try:
-        return bool(_spark_type(json.loads(left)) == _spark_type(json.loads(right)))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return False
-
-
-def _spark_type(kind: Any) -> Any:
-    """Return a type without what Spark notes of fields; what may be null, the file itself says."""
-    match kind:
-        case {"type": "struct", "fields": fields}:
-            return [(field["name"], _spark_type(field["type"])) for field in fields]
-        case {"type": "array", "elementType": element}:
-            return ["array", _spark_type(element)]
-        case {"type": "map", "keyType": key, "valueType": value}:
-            return ["map", _spark_type(key), _spark_type(value)]
-    return kind
+def _is_proleptic(footer: Footer) -> bool:
+    """Whether dates and times are in the calendar that all writers use by now."""
+    version = footer.key_values().get(_SPARK_VERSION)
+    if version is None:
+        return _writer(footer)[0] not in ("", _ANY_CALENDAR)
+    found = re.match(rb"(\d+)\.(\d+)", version)
+    return found is not None and (int(found[1]), int(found[2])) >= _SPARK_PROLEPTIC_SINCE
 
 
 def _same_arrow_types(left: bytes, right: bytes) -> bool:

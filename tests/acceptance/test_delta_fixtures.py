@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.store import open_store
 from compactor.planner.policy import Policy
 from compactor.rewrite.task import Proof
+from compactor.splicing import Effort
 from runtime import Runtime
 from runtime.connect import connect
 from tests.acceptance.delta_reading import our_rows, spelled
@@ -43,14 +45,29 @@ def contents(directory: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-def compacted(path: str, runtime: Runtime) -> JobReport:
+def compacted(path: str, runtime: Runtime, policy: Policy = POLICY) -> JobReport:
     with open_store(f"sqlite:///{path}-jobs.db") as store:
         return compact_table(
             open_table(path),
-            POLICY,
+            policy,
             environment=JobEnvironment(runtime, store, lambda _: None),
             options=JobOptions(proof=Proof.FULL),
         )
+
+
+@pytest.mark.parametrize("name", ["plain", "append_only", "column_mapping_upgraded", "nested"])
+def test_row_groups_that_spark_wrote_are_copied(
+    name: str, tmp_path: Path, runtime: Runtime
+) -> None:
+    path = str(unpack(name, tmp_path))
+    names, before = our_rows(path)
+    report = compacted(path, runtime, replace(POLICY, effort=Effort.BYTES))
+    assert report.splice.row_groups >= 1
+    assert {reason for reason, _ in report.splice.reasons} <= {"rows of it were deleted"}
+    assert our_rows(path) == (names, before)
+    for engine, read in READERS.items():
+        if name not in UNREADABLE[engine]:
+            assert spelled(read(path), names) == before
 
 
 @pytest.mark.parametrize("feature", COMPACTED, ids=by_name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,6 +151,7 @@ def test_old_timestamps_are_read_by_their_writer(tmp_path: Path) -> None:
         ({"iceberg_DOT_schema": "{1}"}, {"iceberg_DOT_schema": "{2}"}, True),
         ({"iceberg_DOT_schema": "{1}"}, {"pandas": "{}"}, True),
         ({"own": "1"}, {"own": "1", "pandas": "{}"}, True),
+        ({"org_DOT_apache_DOT_spark_DOT_sql_DOT_parquet_DOT_row_DOT_metadata": "{}"}, {}, True),
         ({"own": "1"}, {"own": "2"}, False),
         ({"own": "1"}, {"other": "1"}, False),
         ({"ARROW:schema": "x"}, {"ARROW:schema": "y"}, False),
@@ -177,49 +177,31 @@ def test_key_values(
         assert (found is None) == is_same
 
 
-def spark_schema(kind: object = "string", *, name: str = "a", **notes: object) -> dict[str, str]:
-    field = {"name": name, "type": kind, "nullable": True, "metadata": {}, **notes}
-    text = json.dumps({"type": "struct", "fields": [field]})
-    return {"org_DOT_apache_DOT_spark_DOT_sql_DOT_parquet_DOT_row_DOT_metadata": text}
+SPARK = {"org_DOT_apache_DOT_spark_DOT_version": "4.1.0"}
+LEGACY = {**SPARK, "org_DOT_apache_DOT_spark_DOT_legacyDateTime": ""}
 
 
 @pytest.mark.parametrize(
-    ("other", "is_same"),
+    ("notes", "other", "is_same"),
     [
-        (spark_schema(metadata={"comment": "of it"}), True),
-        (spark_schema(nullable=False), True),
-        (spark_schema("long"), False),
-        (spark_schema(name="b"), False),
-        (spark_schema({"type": "udt", "class": "of.Somebody", "sqlType": "string"}), False),
-        (spark_schema({"type": "array", "elementType": "string"}), False),
-        (dict.fromkeys(spark_schema(), "no schema"), False),
-        (dict.fromkeys(spark_schema(), '{"type": "struct", "fields": [1]}'), False),
-        ({}, False),
+        (SPARK, "parquet-cpp-arrow version 26.0.1", True),
+        (SPARK, "parquet-rs version 57.0.0", True),
+        (SPARK, MR.format("1.13.1"), False),
+        (SPARK, None, False),
+        (
+            {"org_DOT_apache_DOT_spark_DOT_version": "3.0.1"},
+            "parquet-cpp-arrow version 26.0",
+            False,
+        ),
+        (LEGACY, "parquet-cpp-arrow version 26.0.1", False),
     ],
 )
-def test_what_spark_notes_of_columns_changes_no_row(
-    footer: Footer, other: dict[str, str], is_same: bool
+def test_row_groups_of_spark_stand_beside_those_of_writers_of_the_same_calendar(
+    footer: Footer, notes: dict[str, str], other: str | None, is_same: bool
 ) -> None:
-    found = why_not(noting(footer, **spark_schema()), noting(footer, **other))
-    assert (found is None) == is_same
-
-
-@pytest.mark.parametrize("note", ["containsNull", "valueContainsNull"])
-def test_so_for_nested_columns(footer: Footer, note: str) -> None:
-    inner = {
-        "containsNull": {"type": "array", "elementType": "date"},
-        "valueContainsNull": {"type": "map", "keyType": "string", "valueType": "date"},
-    }
-    both = (
-        noting(
-            footer,
-            **spark_schema(
-                {"type": "struct", "fields": [{"name": "x", "type": {**inner[note], note: value}}]}
-            ),
-        )
-        for value in (True, False)
-    )
-    assert why_not(*both) is None
+    spark = by(noting(footer, **notes), MR.format("1.16.0"))
+    for pair in ((spark, by(footer, other)), (by(footer, other), spark)):
+        assert (why_not(*pair) is None) == is_same
 
 
 def test_arrow_schemas_that_differ_in_what_pandas_notes(tmp_path: Path) -> None:
