@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import queue as queues
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ from compactor.service.schema import DELIVERIES, TABLES
 
 # Deliveries of one transaction: about 20 ms of work, which the last of them waits for.
 _BATCH_MAX = 200
+# What a first delivery waits for others to share its transaction: that costs 2 ms of work and a
+# write to the disk, however many they are.
+_GATHER_SECONDS = 0.008
 # Those that wait for their transaction; a sender beyond is asked to come back.
 _WAITING_MAX = 5000
 # What formats call the work of a service like this one, ours or another's.
@@ -138,6 +142,7 @@ class Intake:
     def _work(self) -> None:
         while (first := self._waiting.get()) is not None:
             batch, is_over = [first], False
+            time.sleep(_GATHER_SECONDS)
             with contextlib.suppress(queues.Empty):
                 while len(batch) < _BATCH_MAX and not is_over:
                     following = self._waiting.get_nowait()

@@ -146,7 +146,8 @@ class Registry:
         added = 0
         while batch := list(islice(wanted, _BATCH)):
             with self._store.transaction() as connection:
-                rows = [self._new_row(connection, one, rules.care(one)) for one in batch]
+                now = now_ms(connection)
+                rows = [self._new_row(one, rules.care(one), now) for one in batch]
                 dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
                 statement = dialect.insert(TABLES).on_conflict_do_nothing()
                 answer = connection.execute(statement.returning(TABLES.c.table_id), rows)
@@ -230,8 +231,7 @@ class Registry:
             record(connection, actor, "table-paused" if is_paused else "table-resumed", target)
         return True
 
-    def _new_row(self, connection: Connection, target: str, care: Care) -> dict[str, Any]:
-        now = now_ms(connection)
+    def _new_row(self, target: str, care: Care, now: int) -> dict[str, Any]:
         return {
             "target": target,
             "namespace": namespace_of(target),

@@ -28,7 +28,7 @@ from compactor.units import format_count, format_duration
 
 SOURCE = "sweep"
 # Tables of one process: what it takes to start is a second, what they take little memory.
-_HEADS_MAX = 50_000
+_HEADS_MAX = 20_000
 _LOOKS_MAX = 100
 _HEADS_SECONDS_MAX = 900.0
 _LOOKS_SECONDS_MAX = 600.0
