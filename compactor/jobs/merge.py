@@ -7,14 +7,18 @@ it had written and not committed is committed where all of it is there, else rem
 
 from __future__ import annotations
 
-from catalog.table import Table
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from catalog.table import MapFunction, Table
 from compactor.jobs.contention import wait_a_while
 from compactor.jobs.events import JobPlanned
 from compactor.jobs.execution import execute
 from compactor.jobs.failpoints import Failpoint, MergeFailpoint, hit
 from compactor.jobs.journal import JobStart, Journal
 from compactor.jobs.lease import Lease, claim
-from compactor.jobs.merge_changes import MergeRequest, find_arrivals
+from compactor.jobs.merge_changes import Arrived, MergeRequest, find_arrivals
+from compactor.jobs.merge_evolving import evolved, narrowed
 from compactor.jobs.merge_planning import (
     MergeGround,
     PlannedMerge,
@@ -45,7 +49,7 @@ def plan_merge(
         UnsupportedTableError: the table does not take them.
         CatalogError: the table or a source cannot be read.
     """
-    return _Planner(table, request, writing, runtime).plan()
+    return _Planner(table, request, writing, runtime, prepare=narrowed).plan()
 
 
 def merge_into(
@@ -76,7 +80,7 @@ def merge_into(
         JobFailedError: the job store does not answer; again, the same call continues the job.
         CatalogError: the table or a source cannot be read.
     """
-    planner = _Planner(table, request, writing, environment.runtime)
+    planner = _Planner(table, request, writing, environment.runtime, prepare=evolved)
     with claim(environment.store, table.name) as lease:
         session = _Session(planner, lease, environment, options)
         reports = [report] if (report := session.finish_unfinished()) else []
@@ -94,23 +98,39 @@ def merge_into(
         return combine(reports)
 
 
+@dataclass(slots=True)
 class _Planner:
-    """Plans a merge round by round, and each round as often as it takes."""
+    """Plans a merge round by round, and each round as often as it takes.
 
-    def __init__(
-        self, table: Table, request: MergeRequest, writing: Writing, runtime: Runtime
-    ) -> None:
-        self.table = table
-        self.map = spread(runtime)
-        self._request = request
-        self._writing = writing
-        self._runtime = runtime
-        self._rounds = ChangeRounds(request, runtime, table.name)
+    Attributes:
+        table: the table.
+        request: what is merged.
+        writing: how files are written.
+        runtime: runs the reading.
+        prepare: makes the table and the changes fit each other.
+    """
+
+    table: Table
+    request: MergeRequest
+    writing: Writing
+    runtime: Runtime
+    prepare: Callable[[Table, MergeRequest, Arrived], Arrived]
+    _rounds: ChangeRounds = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Prepare to read."""
+        self._rounds = ChangeRounds(self.request, self.runtime, self.table.name)
+
+    @property
+    def map(self) -> MapFunction:
+        """How catalog work is spread."""
+        return spread(self.runtime)
 
     def plan(self) -> PlannedMerge:
         """Plan what is new against the current snapshot."""
+        arrived = find_arrivals(self.table, self.request)
+        arrived = self.prepare(self.table, self.request, arrived)
         snapshot = self.table.snapshot()
-        arrived = find_arrivals(self.table, self._request)
         ground = MergeGround(
             table=self.table,
             snapshot=snapshot,
@@ -118,11 +138,11 @@ class _Planner:
             files=self.table.files(snapshot),
         )
         if not arrived.news:
-            return plan_nothing(ground, arrived.merged, writing=self._writing)
+            return plan_nothing(ground, arrived.merged, writing=self.writing)
         changes = self._rounds.read(arrived, ground.files.schema)
         self.table.check_change(changes.reading.scope)
         hit(MergeFailpoint.CHANGES_READ)
-        planned = plan_changes(ground, changes, writing=self._writing, runtime=self._runtime)
+        planned = plan_changes(ground, changes, writing=self.writing, runtime=self.runtime)
         hit(MergeFailpoint.CHANGES_MATCHED)
         return planned
 

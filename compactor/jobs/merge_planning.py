@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pyarrow as pa
 
 from catalog.model import Inventory, Snapshot, Watermark
 from catalog.table import Table, TableFiles
@@ -257,8 +258,8 @@ def _stages(routed: Routed, found: Found) -> Iterator[SearchStage]:
     """Yield what was left after each stage of the search; row groups are known of opened files."""
     *before, last = routed.stages
     for one in before:
-        yield SearchStage(_STAGE_NAMES[one.stage], one.files, None, one.row_count)
-    name = _STAGE_NAMES[last.stage]
+        yield SearchStage(_STAGE_NAMES.get(one.stage, one.stage), one.files, None, one.row_count)
+    name = _STAGE_NAMES.get(last.stage, last.stage)
     yield SearchStage(name, last.files, found.asked.row_groups, last.row_count)
     for name, stage in (("row groups", found.routed), ("filters", found.read), ("keys", found.hit)):
         yield SearchStage(name, stage.files, stage.row_groups, stage.rows)
@@ -295,7 +296,7 @@ def _nothing_to_write(ground: MergeGround) -> FileGroup:
     size = GroupSize(0, 0, 0, 0, 0, 0, 0)
     return FileGroup(
         group_id="0001",
-        partition_key="",
+        partition_key=_any_partition(ground),
         partition="",
         rung=Rung.MERGE,
         files=Inventory.empty(),
@@ -308,10 +309,19 @@ def _nothing_to_write(ground: MergeGround) -> FileGroup:
 def _idle(ground: MergeGround, proof: Proof) -> MergeTask:
     rewrite = RewriteTask(
         table=ground.files,
-        partition_key="",
+        partition_key=_any_partition(ground),
         files=Inventory.empty(),
         attempt_id="planned",
         target_file_size_bytes=1,
         proof=proof,
     )
     return MergeTask(rewrite, {})
+
+
+def _any_partition(ground: MergeGround) -> str:
+    """Return the key of some partition: nothing is written there, but places have names."""
+    if ground.inventory.file_count:
+        return str(ground.inventory.files["partition_key"][0].as_py())
+    columns = ground.files.schema.arrow
+    nulls = [pa.nulls(1, field.type) for field in columns]
+    return str(ground.files.partition_keys(pa.table(nulls, names=columns.names))[0].as_py())
