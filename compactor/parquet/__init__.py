@@ -7,31 +7,40 @@ from compactor.parquet.compatibility import (
     why_not,
     why_not_file,
 )
-from compactor.parquet.declaring import declared_as
-from compactor.parquet.footer import ColumnChunk, Footer, RowGroup, parse_footer
-from compactor.parquet.page_header import dictionary_entries
+from compactor.parquet.declaring import declared_as, redeclared
+from compactor.parquet.dictionary import HEADER_BYTES_MAX, DictionaryPage, find_dictionary
+from compactor.parquet.footer import SCHEMA, ColumnChunk, Footer, RowGroup, parse_footer
+from compactor.parquet.integers import DecimalChunk, as_integer_file
+from compactor.parquet.making import CODECS
 from compactor.parquet.reading import has_page_checksums, read_footer
 from compactor.parquet.splice import Assembly, Copy, SplicePlan, SpliceSource, plan_splice
 from compactor.parquet.writing import SplicedFile, write_splice
 
 __all__ = [
     "ARROW_SCHEMA",
+    "CODECS",
+    "HEADER_BYTES_MAX",
+    "SCHEMA",
     "Assembly",
     "ColumnChunk",
     "Copy",
+    "DecimalChunk",
+    "DictionaryPage",
     "Footer",
     "RowGroup",
     "SplicePlan",
     "SpliceSource",
     "SplicedFile",
+    "as_integer_file",
     "column_sources",
     "counterparts",
     "declared_as",
-    "dictionary_entries",
+    "find_dictionary",
     "has_page_checksums",
     "parse_footer",
     "plan_splice",
     "read_footer",
+    "redeclared",
     "why_not",
     "why_not_file",
     "write_splice",

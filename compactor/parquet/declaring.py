@@ -1,4 +1,4 @@
-"""A footer without row groups: the columns of one file, and what is said besides of another."""
+"""Footers that declare the columns of another file than the one they were written for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from compactor.parquet.footer import (
     Footer,
     parse_footer,
 )
-from compactor.parquet.thrift import STRUCT, field_bytes, list_bytes, signed_bytes
+from compactor.parquet.thrift import (
+    STRUCT,
+    corrupt,
+    field_bytes,
+    fields,
+    list_bytes,
+    signed_bytes,
+)
 
 # How columns are declared and how their statistics are to be read belong together.
 _DECLARING = frozenset((VERSION, SCHEMA, COLUMN_ORDERS, CREATED_BY))
@@ -38,3 +45,19 @@ def declared_as(like: Footer, other: Footer) -> Footer:
     data.append(0)
     size_bytes = len(MAGIC) + len(data) + _TRAILER_BYTES
     return parse_footer(like.location, bytes(data), size_bytes=size_bytes)
+
+
+def redeclared(data: bytes, schema: bytes) -> bytes:
+    """Return a serialised footer with another schema.
+
+    Args:
+        data: the footer.
+        schema: the list of schema elements, of which each leaf is stored as the one in its place.
+
+    Raises:
+        CorruptTableError, IndexError: it is no footer.
+    """
+    found = next((one for one in fields(data, 0) if one.number == SCHEMA), None)
+    if found is None:
+        corrupt("the footer has no schema")
+    return b"".join((data[: found.start], schema, data[found.end :]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,9 +15,11 @@ from catalog.location import Location
 from catalog.model import FileLayout, TableSchema
 from catalog.storage import OutputFile
 from compactor.clustering import STAMP_KEY
-from compactor.parquet import ARROW_SCHEMA, Footer, parse_footer
+from compactor.parquet import ARROW_SCHEMA, SCHEMA, Footer, parse_footer
 from compactor.rewrite.dictionaries import unrepeating_paths
 from compactor.rewrite.floats import nan_paths, negative_zero_paths
+from compactor.rewrite.integers import with_integers
+from compactor.rewrite.redeclaring import ParquetWriter, RedeclaringWriter, Sink
 from compactor.rewrite.repetition import dictionary_columns, united, with_dictionaries
 
 _CODECS = {
@@ -47,6 +50,7 @@ class Encoding:
         has_integer_decimals: whether decimals of up to 18 digits are stored as the integers that
             Iceberg asks for; its readers take byte arrays of fixed length as well.
         from_dictionaries: columns whose rows come as dictionaries; files do not show it.
+        from_integers: whether decimals come as the integers that are stored; nor do they this.
     """
 
     schema: pa.Schema
@@ -55,6 +59,7 @@ class Encoding:
     without_dictionary: frozenset[str] = frozenset()
     has_integer_decimals: bool = True
     from_dictionaries: frozenset[str] = frozenset()
+    from_integers: bool = False
 
     @classmethod
     def of(cls, table: TableSchema, layout: FileLayout) -> Encoding:
@@ -87,7 +92,8 @@ class Encoding:
     @property
     def rows_schema(self) -> pa.Schema:
         """The schema of the rows that a writer takes."""
-        return with_dictionaries(self.schema, self.from_dictionaries)
+        schema = with_integers(self.schema) if self.from_integers else self.schema
+        return with_dictionaries(schema, self.from_dictionaries)
 
     def suiting(self, batches: Sequence[pa.RecordBatch]) -> Encoding:
         """Return the encoding for rows like these: no dictionary where values hardly repeat."""
@@ -112,14 +118,26 @@ class Encoding:
         """Return rows as a writer takes them."""
         return united(batches, self.rows_schema)
 
+    def with_integers(self) -> Encoding:
+        """Return the encoding of rows whose decimals are the integers that files store, if any."""
+        return replace(self, from_integers=self.has_integer_decimals)
+
     def open_writer(
         self, sink: OutputFile | pa.NativeFile, *, row_group_rows: int
-    ) -> pq.ParquetWriter:
+    ) -> ParquetWriter:
         """Begin a file whose row groups have about this many rows.
 
         Raises:
             UnsupportedTableError: the codec is not known, or a Bloom filter names no leaf column.
         """
+        begin = partial(self._begin, row_group_rows=row_group_rows)
+        if not self.from_integers or with_integers(self.schema) == self.schema:
+            own: ParquetWriter = begin(sink)
+            return own
+        declared = replace(self, from_integers=False).empty_footer().value(SCHEMA)
+        return RedeclaringWriter(sink, declared or b"", begin)
+
+    def _begin(self, sink: OutputFile | Sink, *, row_group_rows: int) -> pq.ParquetWriter:
         codec = _codec(self.layout.codec)
         writer = pq.ParquetWriter(
             sink,

@@ -7,12 +7,17 @@ What remains is a dictionary of long strings: where one could hide, it is read f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from operator import mul
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import types
+
+from compactor.parquet import CODECS, HEADER_BYTES_MAX, DictionaryPage, find_dictionary
+
+# Offset and length to bytes.
+Read = Callable[[int, int], bytes]
 
 MIB = 1 << 20
 # Decoded size aimed at for one batch: small against a row group, large against the cost per batch.
@@ -27,37 +32,38 @@ _VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "
 _VALUE_BYTES_MAX = 16
 
 
-def batch_rows(
-    file: pq.ParquetFile,
-    row_group: int,
-    names: Sequence[str],
-    *,
-    dictionaries: Callable[[Sequence[str]], pq.ParquetFile],
-) -> int:
+def batch_rows(group: pq.RowGroupMetaData, names: Sequence[str], read: Read) -> int:
     """Return the rows of one batch, so that it decodes into about `BATCH_BYTES`.
 
     Args:
-        file: the file.
-        row_group: index of the row group to be read.
+        group: the row group to be read.
         names: the top-level columns to be read.
-        dictionaries: opens the file with the given leaf columns left as dictionaries.
+        read: reads bytes of the file, as many as there are of those wanted.
+
+    Raises:
+        CorruptTableError, OSError, pa.ArrowException: a dictionary is not what it should be.
     """
-    group = file.metadata.row_group(row_group)
     if not group.num_rows:
         return 1
     columns = column_chunks(group, names)
     row_bytes = sum(map(_admitted_bytes, columns)) / group.num_rows
     rows = _rows_of(row_bytes)
-    suspects = [column for column in columns if _could_expand(column, rows)]
-    if suspects:
-        paths = [column.path_in_schema for column in suspects]
-        longest = _longest_values(dictionaries(paths), row_group, paths)
-        row_bytes += sum(
-            value_bytes * column.num_values / group.num_rows
-            for value_bytes, column in zip(longest, suspects, strict=True)
-        )
-        rows = _rows_of(row_bytes) if rows * row_bytes > _UNSEEN_BYTES_MAX else rows
-    return rows
+    found = [(one, _dictionary(one, read)) for one in columns if _could_expand(one, rows)]
+    shares = [one.num_values / group.num_rows for one, _ in found]
+    pages = [page for _, page in found]
+    # First what the values could be by the size of their dictionary, then what they are.
+    unseen = [0 if page is None else page.longest_bytes_max for page in pages]
+    if _is_too_large(rows, row_bytes, unseen, shares):
+        unseen = [_longest_value(column, page, read) for column, page in found]
+    if not _is_too_large(rows, row_bytes, unseen, shares):
+        return rows
+    return _rows_of(row_bytes + sum(map(mul, unseen, shares)))
+
+
+def _is_too_large(
+    rows: int, row_bytes: float, unseen: Sequence[int], shares: Sequence[float]
+) -> bool:
+    return rows * (row_bytes + sum(map(mul, unseen, shares), 0.0)) > _UNSEEN_BYTES_MAX
 
 
 def column_chunks(group: pq.RowGroupMetaData, names: Sequence[str]) -> list[pq.ColumnChunkMetaData]:
@@ -91,27 +97,26 @@ def _could_expand(column: pq.ColumnChunkMetaData, rows: int) -> bool:
     )
 
 
-def _longest_values(file: pq.ParquetFile, row_group: int, names: Sequence[str]) -> list[int]:
-    """Return the length in bytes of the longest value in each column's dictionary."""
-    batches = file.iter_batches(
-        batch_size=1, row_groups=[row_group], columns=list(names), use_threads=False
-    )
-    first = next(batches, None)
-    if first is None:
-        return [0] * len(names)
-    found = [max(_dictionary_lengths(column), default=0) for column in first.columns]
-    # The columns come by their top-level field: take the worst of all for each of its leaves.
-    return [max(found)] * len(names)
+def _dictionary(column: pq.ColumnChunkMetaData, read: Read) -> DictionaryPage | None:
+    offset = first_page(column)
+    header = read(offset, min(HEADER_BYTES_MAX, column.total_compressed_size))
+    return find_dictionary(header, offset)
 
 
-def _dictionary_lengths(array: pa.Array) -> Iterator[int]:
-    if types.is_dictionary(array.type):
-        yield pc.max(pc.binary_length(array.dictionary)).as_py() or 0
-    elif types.is_struct(array.type):
-        for index in range(array.type.num_fields):
-            yield from _dictionary_lengths(array.field(index))
-    elif types.is_map(array.type):
-        yield from _dictionary_lengths(array.keys)
-        yield from _dictionary_lengths(array.items)
-    elif types.is_list(array.type) or types.is_large_list(array.type):
-        yield from _dictionary_lengths(array.values)
+def _longest_value(column: pq.ColumnChunkMetaData, page: DictionaryPage | None, read: Read) -> int:
+    """Return the length in bytes of the longest value in a dictionary."""
+    if page is None or page.entries <= 0:
+        return 0
+    if column.compression not in CODECS:
+        return page.longest_bytes_max
+    data = page.as_file(read(page.offset, page.compressed_bytes), column.compression)
+    values = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
+    return int(pc.max(pc.binary_length(values.column(0))).as_py() or 0)
+
+
+def first_page(column: pq.ColumnChunkMetaData) -> int:
+    """Return where the first page of a column chunk begins."""
+    offset = int(column.data_page_offset)
+    if column.has_dictionary_page and column.dictionary_page_offset:
+        return min(offset, int(column.dictionary_page_offset))
+    return offset

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache, partial
 from itertools import groupby
 from typing import Protocol
@@ -17,6 +18,7 @@ from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.fingerprint import digest_batch
 from compactor.rewrite.fitting import Patch
 from compactor.rewrite.footers import HELD_BYTES_MAX, Footers
+from compactor.rewrite.integers import as_decimals, as_integers
 from compactor.rewrite.ladder import Decisions, Ladder, Run
 from compactor.rewrite.mixed import MixedWriter
 from compactor.rewrite.parts import Patched
@@ -110,6 +112,9 @@ class _Work:
         self._footers = Footers(task.table, held_bytes_max=HELD_BYTES_MAX)
         self.reader = SliceReader.of(task.table, task.files)
         self._decisions = None if task.splice is None else self._decide(task.splice)
+        if self._decisions is None or not self._decisions.copies:
+            self._encoding = self._encoding.with_integers()
+            self.reader = replace(self.reader, with_integers=self._encoding.from_integers)
 
     def _decide(self, limits: SpliceLimits) -> Decisions:
         ladder = Ladder(
@@ -172,7 +177,8 @@ class _Work:
         for batch in self._task.added_batches():
             if self._task.proof is Proof.FULL:
                 digest += digest_batch(batch)
-            writer.add(batch, stored_bytes=batch.num_rows * row_bytes)
+            rows = as_integers(batch, self._encoding.rows_schema)
+            writer.add(rows, stored_bytes=batch.num_rows * row_bytes)
         return digest
 
     def _open(self, file: FileSlice, stack: ExitStack) -> OpenSlice:
@@ -223,7 +229,7 @@ class _Work:
         digest = EMPTY_DIGEST
         for batch in source.batches(run.row_groups):
             if self._task.proof is Proof.FULL:
-                digest += digest_batch(batch)
+                digest += digest_batch(as_decimals(batch, self._task.table.schema.stored.arrow))
             if not run.is_copied:
                 writer.add(batch, stored_bytes=self._stored_bytes(run.file, batch))
         return digest

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import pyarrow as pa
@@ -18,9 +18,10 @@ from pyarrow import types
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.location import Location
 from catalog.storage import ByteRange, Storage
-from compactor.parquet import dictionary_entries
+from compactor.parquet import HEADER_BYTES_MAX, find_dictionary
 from compactor.parquet.thrift import decoding as thrift_decoding
-from compactor.rewrite.expansion import BATCH_ROWS_MAX, batch_rows, column_chunks
+from compactor.rewrite.decimals import integer_file, side_by_side
+from compactor.rewrite.expansion import BATCH_ROWS_MAX, batch_rows, column_chunks, first_page
 from compactor.rewrite.footer import check_footer
 from compactor.rewrite.stretch import StretchFile
 
@@ -33,12 +34,19 @@ _ROW_GROUP_BYTES_MAX = 32 * MIB
 _BUFFER_BYTES_MIN = 64 << 10
 _BUFFER_BYTES_MAX = MIB
 _INT96 = "INT96"
-# A dictionary page's header has four small numbers, two more in a structure, and no statistics.
-_PAGE_HEADER_BYTES_MAX = 256
 # What Arrow says when the stack of a thread is beyond the memory that the process may have.
 _NO_THREAD = "Failed to launch worker thread"
 # What the reader says of files and columns that it has no key for.
 _ENCRYPTED = re.compile("encrypted metadata|[Cc]annot decrypt")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is read of a file: top-level columns of a row group, and in batches of how many rows."""
+
+    row_group: int
+    columns: tuple[str, ...]
+    batch_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,12 @@ class ParquetInput:
         return frozenset(one.path for one in columns if one.physical_type == _INT96)
 
     def batches(
-        self, row_group: int, columns: Sequence[str], *, dictionaries: frozenset[str] = frozenset()
+        self,
+        row_group: int,
+        columns: Sequence[str],
+        *,
+        dictionaries: frozenset[str] = frozenset(),
+        decimals: frozenset[str] = frozenset(),
     ) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a row group with the given top-level columns.
 
@@ -72,26 +85,39 @@ class ParquetInput:
             row_group: its number.
             columns: names of columns.
             dictionaries: those of them that are left as dictionaries.
+            decimals: those of them that may come as the integers that are stored.
 
         Raises:
             CorruptTableError: a page cannot be decoded or fails its checksum, or rows are missing.
         """
         if not columns:
             return _bare_batches(self.metadata.row_group(row_group).num_rows)
-        return self._with_dictionaries(row_group, columns, dictionaries)
+        with decoding(self.name), thrift_decoding(self.name):
+            self._hold(row_group, columns)
+            rows = batch_rows(self.metadata.row_group(row_group), columns, self._read)
+            found = integer_file(self.stretch, self.metadata, row_group, decimals)
+            wanted = _Wanted(row_group, tuple(columns), rows)
+            if found is None:
+                return self._with_dictionaries(wanted, dictionaries)
+            names, file = found
+            sides = [self._checked(wanted, file.iter_batches(rows, use_threads=False))]
+        if others := tuple(name for name in columns if name not in names):
+            others_wanted = replace(wanted, columns=others)
+            sides.append(self._with_dictionaries(others_wanted, dictionaries))
+        return side_by_side(sides)
 
     def _with_dictionaries(
-        self, row_group: int, columns: Sequence[str], dictionaries: frozenset[str]
+        self, wanted: _Wanted, dictionaries: frozenset[str]
     ) -> Iterator[pa.RecordBatch]:
         """Yield batches, the dictionaries of which are made anew where Arrow misreads the file's.
 
         It takes up a value once that a dictionary names twice, and leaves the numbers as they are.
         """
-        batches = self._decoded(row_group, columns, self._dictionaries(sorted(dictionaries)))
+        batches = self._decoded(wanted, self._dictionaries(sorted(dictionaries)))
         first = next(batches, None)
         if first is None:
             return
-        misread = self._misread(row_group, first)
+        misread = self._misread(wanted.row_group, first)
         if not misread:
             found = [first]
             del first
@@ -99,7 +125,7 @@ class ParquetInput:
             yield from batches
             return
         reader = self._dictionaries(sorted(dictionaries - misread))
-        for batch in self._decoded(row_group, columns, reader):
+        for batch in self._decoded(wanted, reader):
             yield self._encoded_anew(batch, misread, first.schema)
 
     def _encoded_anew(
@@ -133,24 +159,30 @@ class ParquetInput:
         """Return how many entries the dictionary of a column chunk has; 0 when it has none."""
         if not chunk.has_dictionary_page:
             return 0
-        self.stretch.seek(_chunk(chunk).offset)
         with thrift_decoding(self.name):
-            return dictionary_entries(self.stretch.read(_PAGE_HEADER_BYTES_MAX)) or 0
+            offset = first_page(chunk)
+            page = find_dictionary(self._read(offset, HEADER_BYTES_MAX), offset)
+            return 0 if page is None else page.entries
 
-    def _decoded(
-        self, row_group: int, columns: Sequence[str], file: pq.ParquetFile
-    ) -> Iterator[pa.RecordBatch]:
+    def _read(self, offset: int, length: int) -> bytes:
+        self.stretch.seek(offset)
+        return self.stretch.read(length)
+
+    def _decoded(self, wanted: _Wanted, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
         with decoding(self.name):
-            self._hold(row_group, columns)
             batches = file.iter_batches(
-                batch_size=batch_rows(
-                    self.file, row_group, columns, dictionaries=self._dictionaries
-                ),
-                row_groups=[row_group],
-                columns=list(columns),
+                batch_size=wanted.batch_rows,
+                row_groups=[wanted.row_group],
+                columns=list(wanted.columns),
                 use_threads=False,
             )
-        rows = self.metadata.row_group(row_group).num_rows
+        return self._checked(wanted, batches)
+
+    def _checked(
+        self, wanted: _Wanted, batches: Iterator[pa.RecordBatch]
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield batches, and hold that they have all rows of the row group."""
+        rows = self.metadata.row_group(wanted.row_group).num_rows
         found: list[pa.RecordBatch] = []
         while True:
             with decoding(self.name):
@@ -161,7 +193,7 @@ class ParquetInput:
             # Whoever takes a batch may let go of it before the next one is decoded.
             yield found.pop()
         if rows:
-            raise CorruptTableError(f"{self.name}: row group {row_group} lacks {rows} rows")
+            raise CorruptTableError(f"{self.name}: row group {wanted.row_group} lacks {rows} rows")
 
     def _hold(self, row_group: int, columns: Sequence[str]) -> None:
         """Fetch the columns of a row group together, unless the file is streamed."""
@@ -278,10 +310,7 @@ def _stretch(columns: Sequence[pq.ColumnChunkMetaData]) -> ByteRange:
 
 
 def _chunk(column: pq.ColumnChunkMetaData) -> ByteRange:
-    offset = column.data_page_offset
-    if column.has_dictionary_page and column.dictionary_page_offset:
-        offset = min(offset, column.dictionary_page_offset)
-    return ByteRange(int(offset), int(column.total_compressed_size))
+    return ByteRange(first_page(column), int(column.total_compressed_size))
 
 
 def _bare_batches(rows: int) -> Iterator[pa.RecordBatch]:

@@ -22,6 +22,7 @@ from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.model import Filling, TableSchema
 from catalog.model import field_id as _id_of
 from compactor.rewrite.conversion import is_bytes, is_readable_as
+from compactor.rewrite.integers import as_integer, integer_type, with_integers
 from compactor.rewrite.nested import is_list
 from compactor.rewrite.repetition import with_dictionaries
 from compactor.rewrite.steps import (
@@ -80,6 +81,11 @@ class Column:
         """Whether nothing but the file's own value matters."""
         return isinstance(self.step, Pass | Convert) and self.filling is None
 
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether the file's own value is the table's as it is."""
+        return isinstance(self.step, Pass) and self.filling is None
+
     def apply(self, batch: pa.RecordBatch, positions: pa.Array) -> pa.Array:
         """Return the column."""
         if self.source is None:
@@ -121,6 +127,19 @@ class Projection:
             if one.source is not None and one.is_by_value and is_bytes(field.type)
         )
 
+    @property
+    def decimals(self) -> frozenset[str]:
+        """The file's decimals that the table has alike, and that files store as integers."""
+        return frozenset(
+            one.source
+            for field, one in zip(self.target, self.outcome, strict=True)
+            if one.source is not None and one.is_as_stored and integer_type(field.type) is not None
+        )
+
+    def with_integers(self) -> Projection:
+        """Return the projection whose result has integers for decimals, read so or not."""
+        return replace(self, target=with_integers(self.target))
+
     def keeping(self, dictionaries: frozenset[str]) -> Projection:
         """Return the projection for batches in which these of `texts` are dictionaries."""
         if not dictionaries:
@@ -148,7 +167,10 @@ class Projection:
             if self.needs_positions:
                 raise ValueError("columns that count rows need the positions of the rows")
             positions = pa.nulls(batch.num_rows)
-        arrays = [one.apply(batch, positions) for one in self.outcome]
+        arrays = [
+            as_integer(one.apply(batch, positions), field.type)
+            for field, one in zip(self.target, self.outcome, strict=True)
+        ]
         return pa.RecordBatch.from_arrays(arrays, schema=self.target)
 
 

@@ -28,12 +28,14 @@ class SliceReader:
         selections: the rows each data file loses, by path.
         schema: the columns that are read.
         reads_ahead: whether small files are fetched as a whole.
+        with_integers: whether decimals come as the integers that files store.
     """
 
     table: TableFiles
     selections: Mapping[str, Selection]
     schema: TableSchema
     reads_ahead: bool = True
+    with_integers: bool = False
 
     @classmethod
     def of(
@@ -106,7 +108,10 @@ class SliceReader:
             projection = plan_projection(columns, self.schema, self.table.fillings(file))
             counts = [group.num_rows for group in every_row_group(source.metadata)]
             starts = np.cumsum([0, *counts], dtype=np.int64)
-            yield OpenSlice(source, projection, self.selection(file), starts)
+            decimals = projection.decimals if self.with_integers else frozenset()
+            if self.with_integers:
+                projection = projection.with_integers()
+            yield OpenSlice(source, projection, self.selection(file), starts, decimals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +143,14 @@ class OpenSlice:
         projection: from its columns to the table's.
         selection: the rows that it loses.
         starts: where in the file each row group begins, and the last one ends.
+        decimals: columns that may be read as the integers that are stored.
     """
 
     source: ParquetInput
     projection: Projection
     selection: Selection
     starts: npt.NDArray[np.int64]
+    decimals: frozenset[str] = frozenset()
 
     def batches(self, row_groups: Iterable[int] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the surviving rows of some row groups, or of all, in their order."""
@@ -164,7 +171,9 @@ class OpenSlice:
     def _survivors(self, row_group: int, start: int) -> Iterator[tuple[Place, pa.RecordBatch]]:
         dictionaries = self._repeating(row_group, start)
         projection = self.projection.keeping(dictionaries)
-        batches = self.source.batches(row_group, projection.columns, dictionaries=dictionaries)
+        batches = self.source.batches(
+            row_group, projection.columns, dictionaries=dictionaries, decimals=self.decimals
+        )
 
         def surviving(batch: pa.RecordBatch) -> tuple[Place, pa.RecordBatch]:
             nonlocal start
