@@ -293,6 +293,8 @@ class TableSchema:
             field ids: those in data files may be anything.
         known_as: (path that people know, path in files) of all columns and of the fields of
             structs; empty where these are the same.
+        shown: the columns as people know them, with the same ids, in the same order; None where
+            their names are those in files.
     """
 
     arrow: pa.Schema
@@ -302,6 +304,7 @@ class TableSchema:
     named: frozenset[int] = frozenset()
     ignores_field_ids: bool = False
     known_as: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
+    shown: pa.Schema | None = None
 
     @property
     def stored(self) -> TableSchema:

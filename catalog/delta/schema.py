@@ -80,7 +80,9 @@ def read_columns(metadata: Metadata, *, stores_partitions: bool, tracks_rows: bo
     mode = metadata.configuration.get("delta.columnMapping.mode", "none")
     reader = _SchemaReader(mode)
     try:
-        fields = list(reader.fields(json.loads(metadata.schema_text), 0))
+        document = json.loads(metadata.schema_text)
+        fields = list(reader.fields(document, 0))
+        shown = pa.schema(list(_SchemaReader(mode, shows_names=True).fields(document, 0)))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise CorruptTableError(f"the schema of the table cannot be read: {fault!r}") from fault
     _refuse_twice([field.name for field in fields])
@@ -97,18 +99,23 @@ def read_columns(metadata: Metadata, *, stores_partitions: bool, tracks_rows: bo
             # Writers give no ids to the columns that rows are tracked by.
             named=_TRACKING if tracks_rows else frozenset(),
             ignores_field_ids=mode == "name",
+            shown=None if mode == "none" else shown,
         ),
         partitions,
     )
 
 
 class _SchemaReader:
-    """Reads one schema; `names` collects the logical names of its top-level columns."""
+    """Reads one schema; `names` collects the logical names of its top-level columns.
 
-    def __init__(self, mode: str) -> None:
+    Columns get their physical names, or with `shows_names` their logical ones.
+    """
+
+    def __init__(self, mode: str, *, shows_names: bool = False) -> None:
         if mode not in ("none", "name", "id"):
             raise UnsupportedTableError(f"the column mapping mode {mode!r} is not known")
         self._is_mapped = mode != "none"
+        self._shows_names = shows_names
         self._numbers = itertools.count(1)
         self.names: list[str] = []
 
@@ -128,7 +135,8 @@ class _SchemaReader:
             number = int(metadata["delta.columnMapping.id"])
             ids = dict(metadata.get(_NESTED_IDS) or {})
         place = _Place(name, physical_name, ids, depth)
-        return pa.field(physical_name, self._type(document["type"], place), metadata=_tag(number))
+        shown = name if self._shows_names else physical_name
+        return pa.field(shown, self._type(document["type"], place), metadata=_tag(number))
 
     def _type(self, kind: Any, place: _Place) -> pa.DataType:
         if place.depth > _DEPTH_MAX:

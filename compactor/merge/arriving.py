@@ -15,6 +15,7 @@ from compactor.merge.buckets import packed, thinned, unpacked
 from compactor.merge.changes import ChangeSet, Source, change_set, joined
 from compactor.merge.deletes import KeyedDeletes, as_changes, buried, keyed_deletes
 from compactor.merge.latest import latest
+from compactor.merge.naming import bare
 from compactor.merge.rules import MergeRules
 from compactor.merge.source_files import ChangeFile
 from compactor.merge.sources import Arrivals, Part
@@ -62,7 +63,7 @@ def placed_parts(
     if others is None or others.is_empty:
         return [Placed(part) for part in arrivals.parts]
     ours, theirs = arrivals.parts, others.parts
-    if not all(isinstance(part, ChangeFile) for part in (*ours, *theirs)):
+    if not all(isinstance(bare(part), ChangeFile) for part in (*ours, *theirs)):
         return [Placed(part, behind=0 if is_first else _BEHIND) for part in ours]
     names = sorted({part.watermark or "" for part in (*ours, *theirs)})
     ranks = {name: at for at, name in enumerate(names)}

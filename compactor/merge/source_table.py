@@ -18,7 +18,8 @@ from catalog.history import CHANGE_TYPE, Happening, HistoricTable, History, Step
 from catalog.model import Inventory, Selection, TableSchema
 from catalog.table import TableFiles
 from compactor.errors import ChangesRefusedError
-from compactor.merge.changes import Source, changeable
+from compactor.merge.changes import Source
+from compactor.merge.naming import Naming, in_files
 from compactor.merge.sources import Arrivals
 from compactor.rewrite.read import SliceReader
 
@@ -124,15 +125,16 @@ class TableSource:
         """
         history = self.table.history(watermark)
         is_feed = any(one.happening is not Happening.CAME for one in history.steps)
-        columns = [one for one in changeable(history.table.schema) if one.name != CHANGE_TYPE]
-        if is_feed and len(columns) < len(changeable(history.table.schema)):
+        naming = Naming.of(history.table.schema)
+        if is_feed and CHANGE_TYPE in naming.stored.names:
             raise ChangesRefusedError(f"{self.name} has a column {CHANGE_TYPE!r}, as its feed has")
-        parts = tuple(self._parts(history, pa.schema(columns), is_feed=is_feed))
-        shown = pa.schema([one.remove_metadata() for one in columns])
-        if not is_feed:
-            return Arrivals(shown, parts, history.watermark)
-        shown = shown.append(pa.field(CHANGE_TYPE, pa.string()))
-        return Arrivals(shown, parts, history.watermark, op_column=CHANGE_TYPE)
+        parts = tuple(self._parts(history, naming.stored, is_feed=is_feed))
+        columns = pa.schema([one.remove_metadata() for one in naming.stored])
+        if is_feed:
+            columns = columns.append(pa.field(CHANGE_TYPE, pa.string()))
+        op_column = CHANGE_TYPE if is_feed else None
+        found = Arrivals(columns, parts, history.watermark, op_column=op_column)
+        return in_files(found, naming.reversed)
 
     def _parts(
         self, history: History, columns: pa.Schema, *, is_feed: bool
