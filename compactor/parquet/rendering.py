@@ -15,6 +15,7 @@ from compactor.parquet.footer import MAGIC, ROW_GROUPS, ROWS, VERSION
 from compactor.parquet.page_index import Stretches, shifted_offset_index
 from compactor.parquet.splice import Placed, SplicePlan, SpliceSource
 from compactor.parquet.thrift import (
+    I16,
     LIST,
     STRUCT,
     decoding,
@@ -26,6 +27,8 @@ from compactor.parquet.thrift import (
 
 # Readers take its length for a signed integer of 32 bits.
 FOOTER_BYTES_MAX = (1 << 31) - 1
+# The header of the field that numbers a row group, whichever field it follows.
+_ORDINAL_HEADER = field_bytes(7, I16, 7)
 # A number to be written over the one at a span, see `scan`.
 Edit = tuple[int, int]
 # The first field of a row group, its list of column chunks.
@@ -114,7 +117,7 @@ def _row_groups(plan: SplicePlan, indexes: _Indexes) -> Iterator[bytes]:
         offset_at=plan.body_end + sum(map(len, indexes.column_indexes)),
         offset_lengths=map(len, indexes.offset_indexes),
     )
-    ordinal = 0
+    ordinal, are_numbered = 0, _are_numbered(plan)
     for unit in plan.units:
         moved = [(plan.sources[index], plan.placed[index].shifts()) for index in unit]
         first = plan.sources[unit.start]
@@ -134,8 +137,21 @@ def _row_groups(plan: SplicePlan, indexes: _Indexes) -> Iterator[bytes]:
                 if row[s.GROUP_SPANS + column]
             ]
             yield _CHUNKS_HEADER + list_bytes(chunks.count, STRUCT) + data
-            yield _edited(first.footer.data, row[s.GROUP_CHUNKS_END], row[s.GROUP_END], edits)
+            rest = _edited(first.footer.data, row[s.GROUP_CHUNKS_END], row[s.GROUP_END], edits)
+            if are_numbered and not row[s.GROUP_SPANS + s.GROUP_ORDINAL]:
+                rest = rest[:-1] + _ORDINAL_HEADER + signed_bytes(ordinal) + b"\0"
+            yield rest
             ordinal += 1
+
+
+def _are_numbered(plan: SplicePlan) -> bool:
+    """Whether any row group states its place: there are readers that take all to do so, or none."""
+    rows = (
+        first.footer.group_row(group)
+        for first in (plan.sources[unit.start] for unit in plan.units)
+        for group in first.row_groups
+    )
+    return any(row[s.GROUP_SPANS + s.GROUP_ORDINAL] for row in rows)
 
 
 @dataclass(slots=True)
