@@ -7,6 +7,7 @@ bits. Keys are compared by value before they count as one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,12 @@ from compactor.rewrite.cluster.comparable import Comparable
 from compactor.rewrite.cluster.permutation import Key, sort_permutation
 from compactor.rewrite.fingerprint import Hashes, mix
 
-# Slots per key: with four, seven of eight keys are found in the first table.
-_SLOTS_PER_KEY = 4
+# Few enough for the caches; with as many as these, nine of ten rows are done in the first table.
+_SLOTS_PER_ROW, _SLOTS_PER_KEY = 2, 4
 _SLOT_BITS_MIN, _SLOT_BITS_MAX = 8, 28
 # Each table leaves an eighth of the rows to the next: what is left by then has one hash.
 _TABLES_MAX = 16
+_BLOCK_ROWS = 1 << 15
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _WORD_BITS = 64
 _TAG_BITS, _TAKEN, _GOES_ON = np.uint64(0x3F), np.uint8(0x40), np.uint8(0x80)
@@ -46,23 +48,37 @@ class Groups:
         return np.append(self.starts, len(self.rows))[1:] - 1
 
 
-def last_alike(keys: Keys) -> Rows:
+def last_alike(keys: Keys) -> npt.NDArray[np.int32]:
     """Return for each row the last one that has its key: itself where there is no later one."""
-    found = np.empty(len(keys), np.int64)
-    rows, hashes = np.arange(len(keys)), keys.hashes
+    found = np.empty(len(keys), np.int32)
+    rows: npt.NDArray[Any] = np.arange(len(keys), dtype=np.int32)
+    hashes = keys.hashes
     for _ in range(_TABLES_MAX):
         if not len(rows):
             return found
-        slots = _slots(hashes, _slot_bits(len(rows)))
-        # Of several rows that are put into one slot, the last one stays.
-        last = _table(slots, rows, _slot_bits(len(rows)))[slots]
-        is_known = last == rows
-        others = np.flatnonzero(~is_known)
-        is_known[others] = keys.equal(rows[others], keys, last[others])
-        found[rows[is_known]] = last[is_known]
-        rows, hashes = rows[~is_known], _other_bits(hashes[~is_known])
+        bits = _slot_bits(_SLOTS_PER_ROW * len(rows))
+        table = np.empty(1 << bits, np.int32)
+        for some in _blocks(len(rows)):
+            # Of several rows that are put into one slot, the last one stays.
+            table[_slots(hashes[some], bits)] = rows[some]
+        left = []
+        for some in _blocks(len(rows)):
+            mine, last = rows[some], table[_slots(hashes[some], bits)]
+            is_known = mine == last
+            others = np.flatnonzero(~is_known)
+            is_known[others] = keys.equal(mine[others], keys, last[others])
+            found[mine[is_known]] = last[is_known]
+            left.append(np.flatnonzero(~is_known) + some.start)
+        places = np.concatenate(left)
+        rows, hashes = rows[places], _other_bits(hashes[places])
     found[rows] = rows[_last_alike_sorted(keys.take(rows))]
     return found
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    """Yield pieces that are worked on while they lie in the caches."""
+    for start in range(0, count, _BLOCK_ROWS):
+        yield slice(start, start + _BLOCK_ROWS)
 
 
 def last_of_each(keys: Keys) -> Rows:
@@ -95,8 +111,9 @@ def _without_noise(column: Comparable) -> Comparable:
     return Comparable(None, column.texts.fill_null(b""), column.is_null)
 
 
-def _slot_bits(keys: int) -> int:
-    return min(_SLOT_BITS_MAX, max(_SLOT_BITS_MIN, (_SLOTS_PER_KEY * keys).bit_length() - 1))
+def _slot_bits(slots: int) -> int:
+    """Return the number of slots that there are, as a power of two: at least half of `slots`."""
+    return min(_SLOT_BITS_MAX, max(_SLOT_BITS_MIN, slots.bit_length() - 1))
 
 
 def _slots(hashes: Hashes, bits: int) -> Rows:
@@ -144,7 +161,7 @@ class KeyIndex:
         self._levels: list[_Level] = []
         rows, hashes = np.arange(len(keys)), keys.hashes
         while len(rows):
-            bits = _slot_bits(len(rows))
+            bits = _slot_bits(_SLOTS_PER_KEY * len(rows))
             slots = _slots(hashes, bits)
             table = _table(slots, rows, bits)
             is_left = table[slots] != rows

@@ -24,6 +24,8 @@ from compactor.rewrite.fingerprint import Hashes, combine, hash_array, mix
 
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+# Rows that are hashed at once, while they lie in the caches.
+_BLOCK_ROWS = 1 << 15
 # Stands for null; arbitrary.
 _NULL = np.uint64(0x94D049BB133111EB)
 
@@ -74,7 +76,11 @@ def keys_of(rows: pa.Table | pa.RecordBatch, names: Sequence[str]) -> Keys:
 
 def hashes_of(columns: Sequence[Comparable], rows: int) -> Hashes:
     """Return the hashes of the keys that columns make together, in this order of the columns."""
-    return mix(combine([_hash(column) for column in columns], rows, seed=0))
+    hashes = np.empty(rows, np.uint64)
+    for start in range(0, rows, _BLOCK_ROWS):
+        found = [_hash(column.slice(start, _BLOCK_ROWS)) for column in columns]
+        hashes[start : start + _BLOCK_ROWS] = mix(combine(found, len(found[0]), seed=0))
+    return hashes
 
 
 def _is_one_to_one(columns: Sequence[Comparable]) -> bool:
