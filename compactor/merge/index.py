@@ -57,7 +57,7 @@ def last_alike(keys: Keys) -> npt.NDArray[np.int32]:
         if not len(rows):
             return found
         bits = _slot_bits(_SLOTS_PER_ROW * len(rows))
-        table = np.empty(1 << bits, np.int32)
+        table: npt.NDArray[Any] = np.empty(1 << bits, np.int32)
         for some in _blocks(len(rows)):
             # Of several rows that are put into one slot, the last one stays.
             table[_slots(hashes[some], bits)] = rows[some]
