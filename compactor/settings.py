@@ -43,7 +43,7 @@ FILE_NAME = "compact.toml"
 ENVIRONMENT_PREFIX = "COMPACT_"
 CONFIG_VARIABLE = "COMPACT_CONFIG"
 # Names the configuration file itself, or a place for a test to kill the program: no settings.
-_NO_SETTINGS = (CONFIG_VARIABLE, FAILPOINT_VARIABLE)
+_NO_SETTINGS = (CONFIG_VARIABLE, FAILPOINT_VARIABLE, "COMPACT_SERVER", "COMPACT_TOKEN")
 EVERY_TARGET = "*"
 # Read by the service alone, from the same files: `compactor.service.config`.
 SERVICE_SECTIONS = ("service", "webhooks", "tables", "notifications", "budget", "auth")

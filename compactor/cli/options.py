@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from compactor.cli.session import Session
+from compactor.cli.session import SERVER_VARIABLE, TOKEN_VARIABLE, Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
@@ -59,6 +59,18 @@ def shared_options(function: F) -> F:
     for option in reversed(added):
         function = option(function)
     return function
+
+
+def server_option(function: F) -> F:
+    """Add the option that has a service do the work; the value is in the session."""
+    added: Decorator[F] = click.option(
+        "--server",
+        metavar="URL",
+        expose_value=False,
+        callback=note("server"),
+        help=f"Have a service do it. [environment: {SERVER_VARIABLE}, {TOKEN_VARIABLE}]",
+    )
+    return added(function)
 
 
 def setting(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from compactor.cli.exits import ExitCode
-from compactor.cli.options import policy_options, runtime_options, shared_options
+from compactor.cli.options import policy_options, runtime_options, server_option, shared_options
 from compactor.cli.session import Session
+
+if TYPE_CHECKING:
+    from compactor.planner.plan import Plan
 
 
 @click.command("plan")
@@ -22,20 +26,15 @@ from compactor.cli.session import Session
 @click.option("--check", is_flag=True, help="Exit with 4 when there is work to do.")
 @policy_options
 @runtime_options
+@server_option
 @shared_options
 def command(target: str, out: Path | None, check: bool) -> ExitCode:
     """Show what compacting TARGET would rewrite, and why."""
-    from compactor.cli.targets import opened
-    from compactor.cli.workplace import now_ms, spread_reading
-    from compactor.jobs.compaction import plan_table
     from compactor.planner.document import plan_document
     from compactor.planner.planfile import save_plan
 
     session = Session.of()
-    settings = session.settings()
-    table = opened(target)
-    with spread_reading(settings.runtime) as read:
-        plan = plan_table(table, settings.policy(target), now_ms=now_ms(), map_function=read)
+    plan = _planned_there(session, target) if session.server else _planned_here(session, target)
     if out is not None:
         out.write_text(save_plan(plan), encoding="utf-8")
 
@@ -49,3 +48,20 @@ def command(target: str, out: Path | None, check: bool) -> ExitCode:
     if out is not None:
         session.tell(f"Saved the plan to `{out}`. To run exactly this plan: compact apply {out}")
     return ExitCode.WORK_FOUND if check and plan.groups else ExitCode.DONE
+
+
+def _planned_here(session: Session, target: str) -> Plan:
+    from compactor.cli.targets import opened
+    from compactor.cli.workplace import now_ms, spread_reading
+    from compactor.jobs.compaction import plan_table
+
+    settings = session.settings()
+    table = opened(target)
+    with spread_reading(settings.runtime) as read:
+        return plan_table(table, settings.policy(target), now_ms=now_ms(), map_function=read)
+
+
+def _planned_there(session: Session, target: str) -> Plan:
+    from compactor.cli.remote import planned
+
+    return planned(session, target)[0]

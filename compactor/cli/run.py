@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 
 from compactor.cli.exits import ExitCode
-from compactor.cli.options import policy_options, run_options, shared_options
+from compactor.cli.options import policy_options, run_options, server_option, shared_options
 from compactor.cli.session import Session
 
 
@@ -16,6 +16,7 @@ from compactor.cli.session import Session
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, run.")
 @policy_options
 @run_options
+@server_option
 @shared_options
 def command(target: str, yes: bool) -> int:
     """Compact TARGET: plan, rewrite, prove and commit.
@@ -23,6 +24,16 @@ def command(target: str, yes: bool) -> int:
     An interrupted run is taken up where it stopped. On a terminal the plan is shown first and you
     are asked.
     """
+    session = Session.of()
+    is_asked = session.asks and not yes
+    if session.server:
+        from compactor.cli import remote
+
+        return remote.run(session, target, is_asked=is_asked)
+    return _run_here(session, target, is_asked=is_asked)
+
+
+def _run_here(session: Session, target: str, *, is_asked: bool) -> int:
     from compactor.cli.asking import DeclinedError, asking
     from compactor.cli.outcome import told_outcome
     from compactor.cli.render_plan import render_plan
@@ -30,11 +41,9 @@ def command(target: str, yes: bool) -> int:
     from compactor.cli.workplace import workplace
     from compactor.jobs.compaction import compact_table
 
-    session = Session.of()
     settings = session.settings()
     policy = settings.policy(target)
     table = opened(target)
-    is_asked = session.asks and not yes
     with workplace(session, settings) as (place, watcher):
         environment = (
             replace(place, on_event=asking(watcher, place.on_event, render_plan))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from compactor.settings import Settings
 
+SERVER_VARIABLE, TOKEN_VARIABLE = "COMPACT_SERVER", "COMPACT_TOKEN"
 _META_KEY = "compactor.session"
 
 
@@ -54,6 +56,11 @@ class Session:
     def shows_progress(self) -> bool:
         """Whether work in progress is told on stderr."""
         return not (self.is_quiet or self.given.get("no_progress"))
+
+    @property
+    def server(self) -> str:
+        """The service that is to do the work; empty to do it here."""
+        return str(self.given.get("server") or os.environ.get(SERVER_VARIABLE, ""))
 
     def settings(self) -> Settings:
         """Read the settings, flags included."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from compactor.cli.exits import ExitCode, Failure, describe
-from compactor.cli.options import policy_options, runtime_options, shared_options
+from compactor.cli.options import policy_options, runtime_options, server_option, shared_options
 from compactor.cli.session import Session
 
 if TYPE_CHECKING:
@@ -26,10 +27,14 @@ class Assessed:
     plan: Plan
 
 
+_Assess = Callable[[str], Assessed]
+
+
 @click.command("tables")
 @click.argument("targets", metavar="TARGET...", nargs=-1, required=True)
 @policy_options
 @runtime_options
+@server_option
 @shared_options
 def command(targets: tuple[str, ...]) -> ExitCode:
     """Show the health of tables. A TARGET may be a glob such as `lake.sales.*`.
@@ -37,19 +42,34 @@ def command(targets: tuple[str, ...]) -> ExitCode:
     A table that cannot be looked at does not keep the others from being shown; the exit code is
     then 3.
     """
-    from catalog.open import expand
-
     session = Session.of()
-    settings = session.settings()
-    names = list(dict.fromkeys(name for target in targets for name in expand(target)))
+    names, assess = _there(session, targets) if session.server else _here(session, targets)
     if len(names) == 1:
-        found: dict[str, Assessed | Failure] = {names[0]: _assess(names[0], settings)}
+        found: dict[str, Assessed | Failure] = {names[0]: assess(names[0])}
     else:
-        found = {name: _assess_or_fail(name, settings) for name in names}
+        found = {name: _assess_or_fail(name, assess) for name in names}
     found = dict(sorted(found.items(), key=lambda item: _urgency(item[1])))
     session.emit(lambda: _document(found), lambda: _render(found))
     is_complete = all(isinstance(one, Assessed) for one in found.values())
     return ExitCode.DONE if is_complete else ExitCode.PARTIAL
+
+
+def _here(session: Session, targets: tuple[str, ...]) -> tuple[list[str], _Assess]:
+    from catalog.open import expand
+
+    settings = session.settings()
+    names = list(dict.fromkeys(name for target in targets for name in expand(target)))
+    return names, partial(_assess, settings=settings)
+
+
+def _there(session: Session, targets: tuple[str, ...]) -> tuple[list[str], _Assess]:
+    from compactor.cli.remote import expanded, planned
+
+    def assess(name: str) -> Assessed:
+        plan, health = planned(session, name)
+        return Assessed(health, plan)
+
+    return expanded(session, targets), assess
 
 
 def _urgency(one: Assessed | Failure) -> int:
@@ -75,12 +95,13 @@ def _assess(name: str, settings: Settings) -> Assessed:
     return Assessed(assess_health(inventory, sizes), plan)
 
 
-def _assess_or_fail(name: str, settings: Settings) -> Assessed | Failure:
+def _assess_or_fail(name: str, assess: _Assess) -> Assessed | Failure:
     from catalog.errors import CatalogError
+    from compactor.errors import CompactorError
 
     try:
-        return _assess(name, settings)
-    except CatalogError as error:
+        return assess(name)
+    except (CatalogError, CompactorError) as error:
         return describe(error)
 
 

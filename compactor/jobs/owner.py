@@ -32,9 +32,14 @@ class Owner:
         process = psutil.Process()
         return Owner(_host(), process.pid, process.create_time())
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine, and of our numbers."""
+        return self.host == _host()
+
     def is_known_dead(self) -> bool:
         """Whether it ran on this machine and does not any more."""
-        if self.host != _host():
+        if not self.is_here:
             return False
         try:
             process = psutil.Process(self.pid)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from compactor.jobs.state import JobState
 from compactor.planner.plan import ChangePlan, Touched
 from compactor.rewrite.task import NOT_SPLICED, Spliced
@@ -133,3 +135,8 @@ class JobReport:
                 return EXIT_INTERRUPTED
         is_conflict = bool(self.problems) and all(p.is_conflict for p in self.problems)
         return EXIT_CONFLICT if is_conflict else EXIT_FAILED
+
+
+def decode_report(text: str) -> JobReport:
+    """Read a report as the job store keeps it."""
+    return msgspec.json.decode(text, type=JobReport)

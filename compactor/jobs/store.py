@@ -208,6 +208,13 @@ class JobStore:
                 return None
             return _detail(connection, exact[0])
 
+    def owner(self, job_id: str) -> Owner | None:
+        """Return the process that holds the table of a job for it; None when none does."""
+        query = select(LEASES).where(LEASES.c.job_id == job_id)
+        with self.reading() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else Owner(row.host, row.pid, row.process_started_at)
+
 
 def open_store(url: str, lineages: Sequence[Lineage] = (JOB_STORE,)) -> JobStore:
     """Open the store at a SQLAlchemy URL; its tables are made, or brought up to date.

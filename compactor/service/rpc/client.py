@@ -18,7 +18,7 @@ from compactor.planner.health import Health
 from compactor.planner.plan import Plan
 from compactor.planner.planfile import decode_plan
 from compactor.service.rpc import api_pb2, api_pb2_grpc
-from compactor.service.rpc.failures import remote_error
+from compactor.service.rpc.failures import NO_SUCH_JOB, RemoteError, remote_error
 from compactor.service.rpc.messages import job_detail, job_record
 
 CALL_SECONDS_MAX = 60.0
@@ -71,13 +71,14 @@ class ServiceClient:
         request = api_pb2.ListJobsRequest(table=table or "", limit=limit)
         return tuple(job_record(one) for one in self._call(self._stub.ListJobs, request).jobs)
 
-    def job(self, job: str) -> JobDetail:
-        """Return one job by its id or the beginning of it.
-
-        Raises:
-            RemoteError: there is none, or more than one.
-        """
-        return job_detail(self._call(self._stub.GetJob, api_pb2.GetJobRequest(job=job)))
+    def job(self, job: str) -> JobDetail | None:
+        """Return one job, as `JobStore.job` does."""
+        try:
+            return job_detail(self._call(self._stub.GetJob, api_pb2.GetJobRequest(job=job)))
+        except RemoteError as error:
+            if error.code == NO_SUCH_JOB:
+                return None
+            raise
 
     def plan(self, target: str, policy: Mapping[str, str]) -> tuple[Plan, Health]:
         """Return the plan and the health of a table; `policy` overrides settings, as text."""
@@ -102,9 +103,9 @@ class ServiceClient:
         trigger: api_pb2.Trigger = self._call(self._stub.Submit, request)
         return trigger
 
-    def cancel(self, job: str, *, reason: str) -> api_pb2.Trigger:
-        """Ask for the end of the work that a job belongs to."""
-        return self._cancel(api_pb2.CancelRequest(job=job, reason=reason))
+    def cancel(self, detail: JobDetail, *, reason: str) -> None:
+        """Ask for the end of a job."""
+        self._cancel(api_pb2.CancelRequest(job=detail.job.job, reason=reason))
 
     def cancel_trigger(self, trigger_id: int, *, reason: str) -> api_pb2.Trigger:
         """Ask for the end of a row of the queue."""

@@ -9,10 +9,12 @@ import grpc
 from catalog.errors import CatalogError
 from compactor.errors import CompactorError
 
+NO_SUCH_JOB = "no-such-job"
 _CODE, _HINT = "compact-code", "compact-hint-bin"
 _STATUSES = {
     "table-not-found": grpc.StatusCode.NOT_FOUND,
     "settings-refused": grpc.StatusCode.INVALID_ARGUMENT,
+    NO_SUCH_JOB: grpc.StatusCode.NOT_FOUND,
     "unauthenticated": grpc.StatusCode.UNAUTHENTICATED,
     "forbidden": grpc.StatusCode.PERMISSION_DENIED,
     "access-denied": grpc.StatusCode.FAILED_PRECONDITION,
@@ -20,6 +22,12 @@ _STATUSES = {
     "unsupported-table": grpc.StatusCode.FAILED_PRECONDITION,
 }
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+class NoSuchJobError(CompactorError):
+    """No job, or more than one, has an id that begins so."""
+
+    code = NO_SUCH_JOB
 
 
 class RemoteError(CompactorError):

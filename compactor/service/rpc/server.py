@@ -23,7 +23,7 @@ from compactor.service.auth import Authenticator, Principal, Scope, bearer
 from compactor.service.operations import Operations, not_registered
 from compactor.service.registry import Registry
 from compactor.service.rpc import api_pb2, api_pb2_grpc
-from compactor.service.rpc.failures import abort
+from compactor.service.rpc.failures import NoSuchJobError, abort
 from compactor.service.rpc.messages import to_job_detail, to_message
 from compactor.service.views import TriggerView, Views
 
@@ -254,7 +254,7 @@ class JobApi(api_pb2_grpc.CompactorServicer):
         """See the protocol."""
         detail = self._views.job(request.job)
         if detail is None or not self.identify(context).may_see(detail.job.table):
-            raise SettingsError(f"no single job `{request.job}`")
+            raise NoSuchJobError(f"no single job `{request.job}`")
         return to_job_detail(detail)
 
     @_asked(Scope.READ)
@@ -329,14 +329,14 @@ class JobApi(api_pb2_grpc.CompactorServicer):
     def _trigger(self, number: int, principal: Principal) -> TriggerView:
         found = self._views.trigger(number)
         if found is None or not principal.may_see(found.target):
-            raise SettingsError(f"no trigger {number}")
+            raise NoSuchJobError(f"no trigger {number}")
         return found
 
     def _of_job(self, job: str, principal: Principal) -> TriggerView:
         detail = self._views.job(job)
         found = None if detail is None else self._views.trigger_of_job(detail.job.job)
         if found is None or not principal.may_see(found.target):
-            raise SettingsError(f"no job `{job}` of this service")
+            raise NoSuchJobError(f"no job `{job}` of this service")
         return found
 
     def _policy(self, target: str) -> api_pb2.Policy:

@@ -10,9 +10,14 @@ from click.testing import CliRunner, Result
 from compactor.cli.main import compact as program
 
 
+def invoke(*arguments: str) -> Result:
+    """Call `compact`, whatever comes of it."""
+    return CliRunner().invoke(program, list(arguments))
+
+
 def call(*arguments: str, code: int = 0) -> Result:
     """Call `compact` and expect its exit code."""
-    result = CliRunner().invoke(program, list(arguments))
+    result = invoke(*arguments)
     assert result.exit_code == code, f"{result.exit_code}\n{result.stdout}\n{result.stderr}"
     return result
 

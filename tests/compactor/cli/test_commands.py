@@ -74,7 +74,7 @@ def test_without_a_command_there_is_help() -> None:
     assert call("jobs", code=2).stderr.startswith("Usage: compact jobs")
 
 
-@pytest.mark.parametrize("name", ["serve", "cluster"])
+@pytest.mark.parametrize("name", ["cluster"])
 def test_commands_that_do_not_exist_are_unknown(name: str) -> None:
     assert f"no command `{name}`" in call(name, code=2).stderr
 

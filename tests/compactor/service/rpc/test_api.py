@@ -49,8 +49,9 @@ def test_a_job_from_the_asking_to_its_report(api, client, target):
     assert last.job == api.store.job(last.trigger.job_id) == client.job(last.trigger.job_id)
     assert client.jobs(table=target, limit=5) == api.store.jobs(table=target, limit=5)
     assert client.jobs(table="another", limit=5) == ()
+    assert client.job("nonsense") is None
     with pytest.raises(RemoteError, match="runs no more"):
-        client.cancel(last.trigger.job_id, reason="too late")
+        client.cancel(last.job, reason="too late")
 
 
 def test_what_waits_can_be_cancelled(client, target):
