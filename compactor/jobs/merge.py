@@ -26,6 +26,7 @@ from compactor.jobs.merge_planning import (
     plan_changes,
     plan_nothing,
 )
+from compactor.jobs.merge_proof import MergeProof, prove
 from compactor.jobs.merge_rounds import ChangeRounds
 from compactor.jobs.options import JobOptions
 from compactor.jobs.report import JobReport
@@ -34,6 +35,7 @@ from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.spread import spread
 from compactor.jobs.state import JobState
 from compactor.jobs.summary import Stopwatch, combine
+from compactor.proof import Proof
 from runtime import Runtime
 
 _OTHER_PLAN = "changes are to be merged"
@@ -78,6 +80,7 @@ def merge_into(
         CommitUnknownError: the outcome of a commit cannot be told, and the job was left
             unfinished. The same call continues it.
         JobFailedError: the job store does not answer; again, the same call continues the job.
+        VerificationError: a full proof was asked for, and the table does not hold what it must.
         CatalogError: the table or a source cannot be read.
     """
     planner = _Planner(table, request, writing, environment.runtime, prepare=evolved)
@@ -95,7 +98,10 @@ def merge_into(
             is_merged = report.status is JobState.SUCCEEDED
             tried = 0 if is_merged else tried + 1
             is_done = planned.is_last if is_merged else not _is_worth_a_try(report, tried, options)
-        return combine(reports)
+        report = combine(reports)
+        if options.proof is not Proof.FULL:
+            return report
+        return prove(MergeProof(table, request, environment.runtime), reports, report)
 
 
 @dataclass(slots=True)

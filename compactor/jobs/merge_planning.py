@@ -139,6 +139,7 @@ def plan_changes(
         splice=options.splice,
         change=ChangePlan(
             watermarks=merged.watermarks,
+            since=merged.since,
             counts=_counts(reading, found, outcome),
             stages=tuple(_stages(routed, found)),
             row_groups_hit=sum(one.row_groups for one in touched),

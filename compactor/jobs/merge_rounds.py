@@ -41,11 +41,13 @@ class Round:
     Attributes:
         reading: the changes.
         watermarks: what is recorded with them.
+        since: how far the sources were merged before.
         is_last: whether nothing of what is new is left after them.
     """
 
     reading: Reading
     watermarks: tuple[Watermark, ...]
+    since: tuple[Watermark, ...]
     is_last: bool
 
 
@@ -109,7 +111,7 @@ class ChangeRounds:
             found = self._round(known, marks, schema)
         else:
             reading = read_changes(self._request, arrived, schema)
-            found = Round(reading, arrived.reached, is_last=True)
+            found = Round(reading, arrived.reached, arrived.merged, is_last=True)
         self._read = known, marks, found
         return found
 
@@ -142,7 +144,8 @@ class ChangeRounds:
         )
         news = zip(known.arrived.news, marks, strict=True)
         recorded = tuple(one for source, at in news for one in watermarks(source.source, at.next))
-        return Round(reading, recorded, is_last=not mark.next.is_open)
+        since = known.arrived.merged
+        return Round(reading, recorded, since, is_last=not mark.next.is_open)
 
     def _spill(self, known: _Known, schema: TableSchema, *, rounds: int) -> _Spilled:
         """Read all changes into buckets."""

@@ -60,16 +60,11 @@ def verify_snapshots(table: Table, from_id: str, to_id: str, *, runtime: Runtime
     inventories = [
         table.inventory(snapshot, map_function=spread(runtime)) for snapshot in snapshots
     ]
-    identities = [_identities(inventory) for inventory in inventories]
-    shared = set(identities[0]) & set(identities[1])
-    own = [
-        _without(inventory, own_identities, shared)
-        for inventory, own_identities in zip(inventories, identities, strict=True)
-    ]
+    compared = compare_files(*inventories)
     # Both sides are read with the table's current schema, or they could not be compared.
     readings = [
         _Reading(table.name, table.files(snapshot), inventory)
-        for snapshot, inventory in zip(snapshots, own, strict=True)
+        for snapshot, inventory in zip(snapshots, compared.own, strict=True)
     ]
     digests = _digests(readings, runtime)
     return Verification(
@@ -77,11 +72,37 @@ def verify_snapshots(table: Table, from_id: str, to_id: str, *, runtime: Runtime
         from_id=from_id,
         to_id=to_id,
         is_equal=digests[0] == digests[1],
-        files_equal=len(shared),
-        files_read=sum(inventory.file_count for inventory in own),
+        files_equal=compared.shared.file_count,
+        files_read=sum(inventory.file_count for inventory in compared.own),
         from_digest=digests[0],
         to_digest=digests[1],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedFiles:
+    """File slices of two snapshots.
+
+    Attributes:
+        shared: those that both have: the same data file with the same deletes.
+        own: those that only the first has, and those that only the second has.
+    """
+
+    shared: Inventory
+    own: tuple[Inventory, Inventory]
+
+
+def compare_files(first: Inventory, second: Inventory) -> ComparedFiles:
+    """Tell the file slices apart that two snapshots share, and that they do not."""
+    names = _identities(first), _identities(second)
+    shared = set(names[0]) & set(names[1])
+    is_shared = np.array([name in shared for name in names[0]], np.bool_)
+    is_shared_too = np.array([name in shared for name in names[1]], np.bool_)
+    own = (
+        first.take(np.flatnonzero(~is_shared)),
+        second.take(np.flatnonzero(~is_shared_too)),
+    )
+    return ComparedFiles(first.take(np.flatnonzero(is_shared)), own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +156,3 @@ def _identities(inventory: Inventory) -> list[str]:
         "\n".join((path, *sorted(names[index] for index in some))) if some else path
         for path, some in zip(paths, deletes, strict=True)
     ]
-
-
-def _without(inventory: Inventory, identities: list[str], shared: set[str]) -> Inventory:
-    rows = [row for row, identity in enumerate(identities) if identity not in shared]
-    return inventory.take(np.array(rows, dtype=np.int64))

@@ -208,6 +208,7 @@ class ChangePlan:
         row_groups_hit: row groups of the files that are rewritten in which a row goes.
         row_groups_free: the other row groups of these files: they are copied if they can be.
         files_marked: files that stay and have deletes recorded for them.
+        since: how far the sources were merged before.
     """
 
     watermarks: tuple[Watermark, ...]
@@ -216,6 +217,7 @@ class ChangePlan:
     row_groups_hit: int = 0
     row_groups_free: int = 0
     files_marked: int = 0
+    since: tuple[Watermark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

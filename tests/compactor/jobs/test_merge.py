@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,8 +18,8 @@ from catalog.errors import StorageError
 from catalog.location import Location
 from catalog.memory import MemoryTable
 from catalog.storage import Storage
-from compactor.errors import ChangesRefusedError
-from compactor.jobs import merge_rounds
+from compactor.errors import ChangesRefusedError, VerificationError
+from compactor.jobs import merge_changes, merge_planning, merge_rounds
 from compactor.jobs.events import BatchCommitted, Event, GroupFinished, JobPlanned
 from compactor.jobs.merge import merge_into, plan_merge
 from compactor.jobs.merge_changes import MergeRequest
@@ -29,6 +30,7 @@ from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.state import JobState
 from compactor.jobs.store import JobStore, open_store
 from compactor.merge.choice import WriteMode
+from compactor.merge.finding import Found
 from compactor.merge.rules import MergeRules, Mode
 from compactor.merge.source_arrow import ArrowSource
 from compactor.merge.source_files import FileSource
@@ -384,3 +386,29 @@ def test_a_merge_in_rounds_goes_on_where_it_was(
     assert world.merge(request).rows_added == 1
     assert world.rows()[5] == "new 5"
     assert world.orphans() == set()
+
+
+def test_a_full_proof_finds_a_stored_row_that_was_not_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.arrive("1.parquet", changes_of([3, 15], [4]))
+    real = merge_planning.search
+
+    def blind(*arguments: Any, **options: Any) -> Found:
+        found = real(*arguments, **options)
+        hits = {path: hits for path, hits in found.hits.items() if path != min(found.hits)}
+        return replace(found, hits=hits)
+
+    monkeypatch.setattr(merge_planning, "search", blind)
+    with pytest.raises(VerificationError, match="does not hold what snapshot"):
+        world.merge()
+
+
+def test_a_full_proof_finds_the_wrong_change_of_a_key(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.arrive("1.parquet", changes_of([3]))
+    world.arrive("2.parquet", changes_of([], [3]))
+    monkeypatch.setattr(merge_changes, "latest", lambda changes, *_: changes.take(np.array([0])))
+    with pytest.raises(VerificationError):
+        world.merge()
