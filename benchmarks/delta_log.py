@@ -12,59 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.tables import Prepared
+from catalog.delta.checkpoint_rows import ADD, ROWS, in_column, rows_of
 
 COLUMNS = 20
 PARTITIONS = 336
 FILE_BYTES_MAX = 8 << 20
 ROW_GROUP_FILES = 250_000
 VERSION = 10
-
-_MAP = pa.map_(pa.string(), pa.string())
-_ADD = pa.struct(
-    [
-        ("path", pa.string()),
-        ("partitionValues", _MAP),
-        ("size", pa.int64()),
-        ("modificationTime", pa.int64()),
-        ("dataChange", pa.bool_()),
-        ("stats", pa.string()),
-        ("tags", _MAP),
-        (
-            "deletionVector",
-            pa.struct(
-                [
-                    ("storageType", pa.string()),
-                    ("pathOrInlineDv", pa.string()),
-                    ("offset", pa.int32()),
-                    ("sizeInBytes", pa.int32()),
-                    ("cardinality", pa.int64()),
-                ]
-            ),
-        ),
-    ]
-)
-_SCHEMA = pa.schema(
-    [
-        ("add", _ADD),
-        (
-            "protocol",
-            pa.struct([("minReaderVersion", pa.int32()), ("minWriterVersion", pa.int32())]),
-        ),
-        (
-            "metaData",
-            pa.struct(
-                [
-                    ("id", pa.string()),
-                    ("format", pa.struct([("provider", pa.string()), ("options", _MAP)])),
-                    ("schemaString", pa.string()),
-                    ("partitionColumns", pa.list_(pa.string())),
-                    ("configuration", _MAP),
-                    ("createdTime", pa.int64()),
-                ]
-            ),
-        ),
-    ]
-)
 
 
 def prepare_delta_log(directory: Path, files: int) -> Prepared:
@@ -76,8 +30,9 @@ def prepare_delta_log(directory: Path, files: int) -> Prepared:
     shutil.rmtree(directory, ignore_errors=True)
     log = directory / "_delta_log"
     log.mkdir(parents=True)
-    with pq.ParquetWriter(log / f"{VERSION:020}.checkpoint.parquet", _SCHEMA) as writer:
-        writer.write_table(pa.Table.from_pylist(_facts(), schema=_SCHEMA))
+    with pq.ParquetWriter(log / f"{VERSION:020}.checkpoint.parquet", ROWS) as writer:
+        for kind, action in _facts().items():
+            writer.write_table(rows_of(kind, [action]))
         for start in range(0, files, ROW_GROUP_FILES):
             count = min(ROW_GROUP_FILES, files - start)
             writer.write_table(_adds(start, count), row_group_size=count)
@@ -88,18 +43,18 @@ def prepare_delta_log(directory: Path, files: int) -> Prepared:
     return prepared
 
 
-def _facts() -> list[dict[str, object]]:
+def _facts() -> dict[str, dict[str, object]]:
     columns = [("day", "date"), *((f"column_{at:02}", "long") for at in range(COLUMNS))]
     fields = [{"name": n, "type": k, "nullable": True, "metadata": {}} for n, k in columns]
     metadata = {
         "id": "5fba94ed-9794-4965-ba6e-6ee3c0d22af9",
-        "format": {"provider": "parquet", "options": []},
+        "format": {"provider": "parquet", "options": {}},
         "schemaString": json.dumps({"type": "struct", "fields": fields}),
         "partitionColumns": ["day"],
-        "configuration": [],
+        "configuration": {},
         "createdTime": 1,
     }
-    return [{"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}, {"metaData": metadata}]
+    return {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}, "metaData": metadata}
 
 
 def _adds(start: int, count: int) -> pa.Table:
@@ -119,10 +74,8 @@ def _adds(start: int, count: int) -> pa.Table:
         "dataChange": pa.array(np.zeros(count, np.bool_)),
         "stats": _stats(random, count),
     }
-    arrays = [children.get(field.name, pa.nulls(count, field.type)) for field in _ADD]
-    adds = pa.StructArray.from_arrays(arrays, type=_ADD)
-    others = [pa.nulls(count, field.type) for field in list(_SCHEMA)[1:]]
-    return pa.table([adds, *others], schema=_SCHEMA)
+    arrays = [children.get(field.name, pa.nulls(count, field.type)) for field in ADD]
+    return in_column("add", pa.StructArray.from_arrays(arrays, fields=list(ADD)))
 
 
 def _stats(random: np.random.Generator, count: int) -> pa.StringArray:
