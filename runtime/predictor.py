@@ -37,13 +37,14 @@ worker with Arrow before its first task, 36 to 50 once Parquet's reader and writ
 BESIDE_BYTES_MAX = 16 << 20
 """By so much may the process of a key be another one."""
 
-MARGIN_BYTES = 12 << 20
-"""Granted beside data that is next to nothing: three deviations of what allocators keep."""
+NOISE_BYTES = 40 << 20
+"""Data by which peaks deviate as much as by what allocators keep, which does not grow with it.
+Measured: residuals of 1 to 4 MiB from the smallest tasks to the largest, and 3 to 6 % of data."""
 
 DATA_SHARE_MIN = 1 / 8
 """Of a base that is hardly more than a process, so much is data."""
 
-GRANT_SIGMAS = 3.6
+GRANT_SIGMAS = 3.65
 """Simulated: 0.1 % of first attempts out of memory at a utilisation of 80 %; more buys nothing."""
 
 COLD_GRANT_SIGMAS = 2.5
@@ -62,7 +63,7 @@ VERSION_MARK = "@"
 """What follows it in an operation is the version of its engine."""
 
 _COLD_MEAN, _COLD_VARIANCE = math.log(2.0), 0.25
-_WITHIN_SD, _WITHIN_WEIGHT, _SD_MIN = 0.08, 4, 0.04
+_WITHIN_SD, _WITHIN_WEIGHT, _SD_MIN = 0.08, 4, 0.03
 _CLIP_MADS, _MAD_TO_SD, _BETWEEN_VARIANCE_MIN = 4.0, 1.48, 0.01
 
 # What is as small as this is lost beside the process.
@@ -153,7 +154,7 @@ class Belief:
     Attributes:
         count: Attempts learned, those small beside the others counted in part.
         mean: Mean of y.
-        variance: Variance of y.
+        variance: Variance of y where there is much data.
         first_mean: Mean of y in its first wave, which is what a new table looks like.
         data_bytes: The usual data, for the weights of those to come.
         line: Through the peaks: what is held beside the data.
@@ -245,34 +246,51 @@ def learn(belief: Belief, wave: Sequence[Observation]) -> Belief:
     weights = [min(1.0, max(_WEIGHT_MIN, size / usual_bytes)) for size in data]
     past, added = min(belief.count, ATTEMPTS_REMEMBERED), math.fsum(weights)
     line = _line(belief, wave, weights)
-    clipped = _clipped([seen.log_ratio(line.beside_bytes) for seen in wave], weights)
+    clipped = _clipped(wave, weights, line.beside_bytes)
     mean = (belief.mean * past + _dot(clipped, weights)) / (past + added)
-    spread = _dot([(y - mean) ** 2 for y in clipped], weights)
+    # By what noise there is anyway, small attempts tell as much of it as large ones.
+    noise = statistics.fmean(
+        ((y - mean) / _noise(size)) ** 2 for y, size in zip(clipped, data, strict=True)
+    )
     return Belief(
         count=belief.count + added,
         mean=mean,
-        variance=(belief.variance * past + spread) / (past + added),
+        variance=(belief.variance * past + noise * added) / (past + added),
         first_mean=belief.first_mean if belief.count else mean,
         data_bytes=(belief.data_bytes * past + _dot(data, weights)) / (past + added),
         line=line,
     )
 
 
+def _noise(data: float) -> float:
+    """Return the deviation of y where there is so much data, by what it is where there is much."""
+    return math.hypot(1, NOISE_BYTES / max(data, 1.0))
+
+
 def _line(belief: Belief, wave: Sequence[Observation], weights: Sequence[float]) -> Line:
     """Return the line through what is remembered and a wave, its hot attempts left out."""
-    ratios = [seen.log_ratio(belief.line.beside_bytes) for seen in wave]
-    usual = _clipped(ratios, weights)
-    calm = [seen for seen, y, most in zip(wave, ratios, usual, strict=True) if y <= most]
+    beside_bytes = belief.line.beside_bytes
+    usual = zip(wave, _clipped(wave, weights, beside_bytes), strict=True)
+    calm = [seen for seen, most in usual if seen.log_ratio(beside_bytes) <= most]
     is_full = belief.count >= ATTEMPTS_REMEMBERED
     share = ATTEMPTS_REMEMBERED / (ATTEMPTS_REMEMBERED + len(wave)) if is_full else 1.0
     return functools.reduce(Line.through, calm, belief.line.faded(share))
 
 
-def _clipped(ratios: Sequence[float], weights: Sequence[float]) -> list[float]:
+def _clipped(
+    wave: Sequence[Observation], weights: Sequence[float], beside_bytes: float
+) -> list[float]:
+    """Return each y, those far off pulled in to what the others and their data let expect."""
+    ratios = [seen.log_ratio(beside_bytes) for seen in wave]
+    noises = [_noise(data_bytes(seen.base_bytes)) for seen in wave]
     middle = _median(ratios, weights)
-    mad = max(_SD_MIN, _MAD_TO_SD * _median([abs(y - middle) for y in ratios], weights))
-    reach = _CLIP_MADS * mad
-    return [min(max(y, middle - reach), middle + reach) for y in ratios]
+    apart = [abs(y - middle) / noise for y, noise in zip(ratios, noises, strict=True)]
+    mad = max(_SD_MIN, _MAD_TO_SD * _median(apart, weights))
+    reaches = [_CLIP_MADS * mad * noise for noise in noises]
+    return [
+        min(max(y, middle - reach), middle + reach)
+        for y, reach in zip(ratios, reaches, strict=True)
+    ]
 
 
 def prior(first_means: Iterable[float], known: Prior | None = None) -> Prior:
@@ -307,7 +325,7 @@ def rates(belief: Belief, prior: Prior) -> Rates:
         grant=math.exp(mean + sigmas * deviation),
         process_bytes=PROCESS_BYTES,
         beside_bytes=round(belief.line.beside_bytes),
-        margin_bytes=MARGIN_BYTES,
+        margin_bytes=round(sigmas * math.sqrt(within) * math.exp(mean) * NOISE_BYTES),
     )
 
 

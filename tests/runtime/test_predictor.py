@@ -106,6 +106,20 @@ def test_the_variance_of_a_key_shows_in_its_grant():
     assert predict(noisy, Prior(), GIB).granted_bytes > predict(steady, Prior(), GIB).granted_bytes
 
 
+def test_noise_that_does_not_grow_with_the_data_is_not_multiplied_by_it():
+    """Small tasks that deviate by 3 MiB: large ones are not thought to deviate by a third."""
+    random.seed(3)
+    predictor, mib = Predictor({"rewrite": Prior(0.0, 0.02)}), 1 << 20
+    key = ("t", "rewrite")
+    for _ in range(12):
+        sizes = [PROCESS_BYTES + mib * data for data in (8, 10, 12, 100)]
+        seen = [Observation(size + round(random.gauss(0, 3 * mib)), size) for size in sizes]
+        predictor.learn(key, seen)
+    small, large = (PROCESS_BYTES + data * mib for data in (10, 200))
+    assert predictor.predict(key, large).granted_bytes < 1.3 * large
+    assert small + 6 * mib < predictor.predict(key, small).granted_bytes < small + 15 * mib
+
+
 def test_an_outlier_is_clipped():
     calm = learn(Belief(), wave([0.0] * 15 + [0.16]))
     hot = learn(Belief(), wave([0.0] * 15 + [5.0]))
