@@ -1,6 +1,12 @@
 """What holds for all tests: those on Ray run where Ray is, and wherever they are asked for."""
 
+import os
+from collections.abc import Iterator
 from importlib.util import find_spec
+
+import pytest
+
+from tests.judges import postgres
 
 
 def pytest_collection_modifyitems(config, items):
@@ -9,3 +15,13 @@ def pytest_collection_modifyitems(config, items):
     chosen = [item for item in items if "ray" not in item.keywords]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Postgres]:
+    programs = postgres.programs()
+    if programs is None and postgres.REQUIRED not in os.environ:
+        pytest.skip(f"{postgres.PACKAGE} is not installed (`make test-postgres` installs it)")
+    assert programs is not None, f"it has to be there: apt-get install {postgres.PACKAGE}"
+    with postgres.postgres_server(programs) as running:
+        yield running

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -19,7 +19,19 @@ _Value = TypeVar("_Value")
 _STDERR_CHARACTERS_MAX = 2000
 
 
-def ask(kind: str, order: object, answer: type[_Value], *, seconds_max: float) -> Iterator[_Value]:
+class Ask(Protocol):
+    """Has an order answered, in a child process or, in tests, right here."""
+
+    def __call__(
+        self, kind: str, order: object, answer: type[_Value], *, seconds_max: float
+    ) -> Iterator[_Value]:
+        """See `ask_child`."""
+        ...
+
+
+def ask_child(
+    kind: str, order: object, answer: type[_Value], *, seconds_max: float
+) -> Iterator[_Value]:
     """Run a process that looks at tables and yield its answers.
 
     Args:

@@ -6,7 +6,7 @@ Usage: python -m compactor.service.look_process heads|health|find|plan
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from catalog.errors import CatalogError
 from catalog.heads import KnownHead, changed_heads
@@ -58,12 +58,21 @@ def plan(order: bytes) -> Iterator[Planned]:
         yield Planned(code=error.code, message=str(error), hint=error.hint)
 
 
-_ANSWERS = {"heads": heads, "health": health, "find": find, "plan": plan}
+_ANSWERS: Mapping[str, Callable[[bytes], Iterator[object]]] = {
+    "heads": heads,
+    "health": health,
+    "find": find,
+}
+
+
+def answers(kind: str, order: bytes) -> Iterator[object]:
+    """Yield the answers to an order."""
+    return _ANSWERS[kind](order)
 
 
 def main(kind: str) -> None:
     """Answer the order on stdin."""
-    for answer in _ANSWERS[kind](sys.stdin.buffer.read()):
+    for answer in answers(kind, sys.stdin.buffer.read()):
         sys.stdout.buffer.write(encode(answer))
         # A child that is killed over one table has told of those before it.
         sys.stdout.buffer.flush()

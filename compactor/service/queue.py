@@ -373,7 +373,8 @@ def _end(connection: Connection, row: Row[Any], outcome: Outcome, options: Servi
         attempts = row.attempts - 1 if outcome.is_interrupted else row.attempts
         not_before = now + _delay_ms(outcome, attempts, options)
         if _pass_on(connection, row, attempts, not_before):
-            values |= {"state": RowState.FAILED.value}
+            reason = f"{values['reason']}; the row that waits goes on with it"
+            values |= {"state": RowState.FAILED.value, "reason": reason}
         else:
             again = {"finished_at_ms": None, "attempts": attempts, "not_before_ms": not_before}
             values |= again | {"cancel_asked_ms": None, "fence": None}

@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from compactor.errors import JobFailedError, SettingsError
 from compactor.jobs.store import JobStore
-from compactor.service.children import ask
+from compactor.service.children import Ask, ask_child
 from compactor.service.config import ServiceOptions
 from compactor.service.orders import Changed, FindOrder, Found, HeadsOrder, HealthOrder, Looked
 from compactor.service.queue import Wanted, enqueue
@@ -97,7 +97,10 @@ def _swept(row: Any) -> _Swept:
 class Sweeper:
     """Sweeps the tables of a store, and finds those that fit the patterns of the configuration."""
 
-    def __init__(self, store: JobStore, registry: Registry, options: ServiceOptions) -> None:
+    def __init__(
+        self, store: JobStore, registry: Registry, options: ServiceOptions, *, ask: Ask = ask_child
+    ) -> None:
+        self._ask = ask
         self._store = store
         self._registry = registry
         self._options = options
@@ -114,7 +117,7 @@ class Sweeper:
             tally.tables += len(batch)
             # What was in trouble is told again in any case.
             heads = tuple((target, "" if k.trouble else k.head) for target, k in batch.items())
-            told = ask("heads", HeadsOrder(heads), Changed, seconds_max=_HEADS_SECONDS_MAX)
+            told = self._ask("heads", HeadsOrder(heads), Changed, seconds_max=_HEADS_SECONDS_MAX)
             self._take_in(batch, told, rules, tally)
         tally.seconds = time.monotonic() - begun_at
         return tally
@@ -128,7 +131,7 @@ class Sweeper:
         if not self._registry.patterns:
             return 0
         order, added = FindOrder(self._registry.patterns), 0
-        for found in ask("find", order, Found, seconds_max=_HEADS_SECONDS_MAX):
+        for found in self._ask("find", order, Found, seconds_max=_HEADS_SECONDS_MAX):
             if found.trouble:
                 _LOG.warning("the tables of `%s` cannot be told: %s", found.pattern, found.trouble)
             added += self._registry.register(found.targets)
@@ -187,7 +190,7 @@ class Sweeper:
             answered: set[str] = set()
             try:
                 order = HealthOrder(tuple(orders))
-                for look in ask("health", order, Looked, seconds_max=_LOOKS_SECONDS_MAX):
+                for look in self._ask("health", order, Looked, seconds_max=_LOOKS_SECONDS_MAX):
                     answered.add(look.target)
                     yield look
             except JobFailedError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,16 +14,6 @@ from compactor.service.store import open_service_store
 from tests.judges import postgres
 
 Configure = Callable[[str], ServiceConfig]
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[postgres.Postgres]:
-    programs = postgres.programs()
-    if programs is None and postgres.REQUIRED not in os.environ:
-        pytest.skip(f"{postgres.PACKAGE} is not installed (`make test-postgres` installs it)")
-    assert programs is not None, f"it has to be there: apt-get install {postgres.PACKAGE}"
-    with postgres.postgres_server(programs) as running:
-        yield running
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
