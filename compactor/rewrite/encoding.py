@@ -97,8 +97,8 @@ class Encoding:
 
     def suiting(self, batches: Sequence[pa.RecordBatch]) -> Encoding:
         """Return the encoding for rows like these: no dictionary where values hardly repeat."""
-        without = (unrepeating_paths(batch) for batch in batches[:1])
-        return replace(self, without_dictionary=self.without_dictionary.union(*without))
+        without = unrepeating_paths(batches, self.layout.dictionary_page_size_bytes)
+        return replace(self, without_dictionary=self.without_dictionary | without)
 
     def sparing(self, batches: Sequence[pa.RecordBatch]) -> Encoding:
         """Return the encoding with nothing that would mislead readers about these rows."""
