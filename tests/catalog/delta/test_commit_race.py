@@ -7,15 +7,19 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import write_deltalake
+from deltalake.exceptions import CommitFailedError
 
 from catalog.errors import SnapshotNotFoundError
-from tests.catalog.delta.lakes import DeltaLake, commits
+from tests.catalog.change_race import ChangeRace
+from tests.catalog.delta.lakes import DeltaLake, commits, rows_of
 from tests.catalog.delta.racer import PARTS
 from tests.catalog.groups import read_group
 
@@ -113,3 +117,17 @@ def test_most_groups_of_a_hot_table_are_committed(tmp_path: Path) -> None:
     committed, conflicts, _ = share(race)
     check(race)
     assert committed >= conflicts
+
+
+def _appends(lake: DeltaLake, ids: range, part: str) -> bool:
+    with suppress(CommitFailedError):
+        write_deltalake(str(lake.directory), rows_of(ids, part), mode="append")
+        return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_streams_of_changes_an_appender_and_a_compaction_end_exact(tmp_path: Path) -> None:
+    DeltaLake(tmp_path)
+    ChangeRace(lambda: DeltaLake(tmp_path, creates=False), _appends).run()

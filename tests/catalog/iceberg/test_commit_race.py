@@ -19,6 +19,7 @@ from pyiceberg.table.snapshots import Operation, ancestors_of
 
 from catalog.errors import CommitConflictError
 from catalog.model import Commit, CommitResult
+from tests.catalog.change_race import ChangeRace
 from tests.catalog.groups import plan_all
 from tests.catalog.iceberg.lakes import IcebergLake, rows_of
 from tests.iceberg_tables import (
@@ -171,3 +172,18 @@ def test_every_row_is_accounted_for_after_a_long_race(tmp_path: Path) -> None:
     assert any(result.committed for _, result in race.results)
     conflicts = sum(len(result.conflicts) for _, result in race.results)
     assert conflicts > 0, "a race without a conflict proves little"
+
+
+def _appends(lake: IcebergLake, ids: range, part: str) -> bool:
+    with suppress(*_LOST):
+        lake.other.append(rows_of(ids, part))
+        return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_streams_of_changes_an_appender_and_a_compaction_end_exact(tmp_path: Path) -> None:
+    lake = IcebergLake(tmp_path, 2)
+    race = Race(tmp_path, lake, 0.0)
+    ChangeRace(race.handle, _appends).run()
