@@ -17,7 +17,7 @@ from compactor.jobs.execution import execute
 from compactor.jobs.failpoints import Failpoint, MergeFailpoint, hit
 from compactor.jobs.journal import JobStart, Journal
 from compactor.jobs.lease import Lease, claim
-from compactor.jobs.merge_changes import Arrived, MergeRequest, find_arrivals
+from compactor.jobs.merge_changes import Arrived, MergeRequest, as_stored, find_arrivals
 from compactor.jobs.merge_evolving import evolved, narrowed
 from compactor.jobs.merge_planning import (
     MergeGround,
@@ -125,7 +125,7 @@ class _Planner:
 
     def __post_init__(self) -> None:
         """Prepare to read."""
-        self._rounds = ChangeRounds(self.request, self.runtime, self.table.name)
+        self._rounds = ChangeRounds(self.runtime, self.table.name)
 
     @property
     def map(self) -> MapFunction:
@@ -145,7 +145,8 @@ class _Planner:
         )
         if not arrived.news:
             return plan_nothing(ground, arrived.merged, writing=self.writing)
-        changes = self._rounds.read(arrived, ground.files.schema)
+        schema = ground.files.schema
+        changes = self._rounds.read(*as_stored(self.request, arrived, schema), schema)
         self.table.check_change(changes.reading.scope)
         hit(MergeFailpoint.CHANGES_READ)
         planned = plan_changes(ground, changes, writing=self.writing, runtime=self.runtime)

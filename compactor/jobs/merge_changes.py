@@ -15,6 +15,7 @@ from compactor.merge.changes import ChangeSet, Source, change_set, changeable, j
 from compactor.merge.deletes import KeyedDeletes, buried, keyed_deletes
 from compactor.merge.kinds import DELETE
 from compactor.merge.latest import latest
+from compactor.merge.naming import Naming, in_files
 from compactor.merge.rounds import RoundMark, limited, mark_name
 from compactor.merge.rules import MergeRules, Mode
 from compactor.merge.sources import Arrivals, ChangeSource, rules_for
@@ -160,6 +161,27 @@ def _begun(news: News | None) -> News | None:
     if news is None or news.mark is not None:
         return news
     return replace(news, arrivals=replace(news.arrivals, parts=()))
+
+
+def as_stored(
+    request: MergeRequest, arrived: Arrived, schema: TableSchema
+) -> tuple[MergeRequest, Arrived]:
+    """Return what is merged by the names that columns have in the files of a table.
+
+    Raises:
+        ChangesRefusedError: a column of the key is not there, or two columns have one name.
+    """
+    naming = Naming.of(schema)
+    if naming.is_plain:
+        return request, arrived
+
+    def renamed(news: News | None) -> News | None:
+        return news and replace(news, arrivals=in_files(news.arrivals, naming))
+
+    request = replace(
+        request, rules=naming.rules(request.rules), delete_by=naming.names(request.delete_by)
+    )
+    return request, Arrived(renamed(arrived.changes), renamed(arrived.deletes))
 
 
 def read_changes(request: MergeRequest, arrived: Arrived, schema: TableSchema) -> Reading:

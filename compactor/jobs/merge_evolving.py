@@ -10,8 +10,9 @@ import pyarrow as pa
 from catalog.evolution import Evolution
 from catalog.table import Table
 from compactor.jobs.merge_changes import Arrived, MergeRequest, rules_of
-from compactor.merge.changes import Source, changeable
+from compactor.merge.changes import Source
 from compactor.merge.evolving import evolution_of, evolve, without_new
+from compactor.merge.naming import Naming
 from compactor.merge.sources import Part
 
 
@@ -50,7 +51,7 @@ def _evolution(table: Table, request: MergeRequest, arrived: Arrived) -> Evoluti
     news = arrived.changes
     if not request.evolves or news is None or news.arrivals.is_empty:
         return None
-    columns = changeable(table.files(table.snapshot()).schema)
+    columns = Naming.of(table.files(table.snapshot()).schema).shown
     return evolution_of(news.arrivals.schema, columns, rules_of(request, arrived))
 
 

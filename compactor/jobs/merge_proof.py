@@ -25,6 +25,7 @@ from compactor.jobs.merge_changes import (
     Arrived,
     MergeRequest,
     News,
+    as_stored,
     parts_of,
     read_deletes,
     rules_of,
@@ -127,10 +128,10 @@ class MergeProof:
             ChangesRefusedError: the changes are not there any more.
             CatalogError: the changes or the table cannot be read.
         """
-        arrived = self._arrived(change)
-        columns = changeable(self.table.files(after).schema)
-        rules = rules_of(self.request, arrived)
-        deletes = read_deletes(self.request, arrived, columns, rules)
+        schema = self.table.files(after).schema
+        request, arrived = as_stored(self.request, self._arrived(change), schema)
+        columns, rules = changeable(schema), rules_of(request, arrived)
+        deletes = read_deletes(request, arrived, columns, rules)
         parts = parts_of(arrived.changes, arrived.deletes)
         names = _names(rules, deletes)
         apart = tuple(sorted(set(columns.names) - _given(parts, columns)))

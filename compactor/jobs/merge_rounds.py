@@ -55,6 +55,7 @@ class Round:
 class _Known:
     """What a round was read from."""
 
+    request: MergeRequest
     arrived: Arrived
     schema: pa.Schema
 
@@ -82,19 +83,19 @@ class _Spilled:
 class ChangeRounds:
     """Reads the changes of a merge, round by round."""
 
-    def __init__(self, request: MergeRequest, runtime: Runtime, table: str) -> None:
+    def __init__(self, runtime: Runtime, table: str) -> None:
         """Prepare to read; `table` is the name that grants are predicted by."""
-        self._request = request
         self._runtime = runtime
         self._table = table
         self._read: tuple[_Known, tuple[RoundMark, ...], Round] | None = None
         self._spilled: _Spilled | None = None
 
-    def read(self, arrived: Arrived, schema: TableSchema) -> Round:
+    def read(self, request: MergeRequest, arrived: Arrived, schema: TableSchema) -> Round:
         """Return the changes that are to be merged next.
 
         Args:
-            arrived: what is new.
+            request: what is merged, by the names in the table's files, as `as_stored` returns it.
+            arrived: what is new, likewise.
             schema: the table's columns.
 
         Raises:
@@ -102,7 +103,7 @@ class ChangeRounds:
             CatalogError: they cannot be read.
             RuntimeFailure: a task that read them failed otherwise.
         """
-        known, marks = _Known(arrived, schema.arrow), self._marks(arrived)
+        known, marks = _Known(request, arrived, schema.arrow), self._marks(request, arrived)
         if self._read is not None:
             before, done, found = self._read
             if done == marks and before.is_same(known):
@@ -110,19 +111,19 @@ class ChangeRounds:
         if marks:
             found = self._round(known, marks, schema)
         else:
-            reading = read_changes(self._request, arrived, schema)
+            reading = read_changes(request, arrived, schema)
             found = Round(reading, arrived.reached, arrived.merged, is_last=True)
         self._read = known, marks, found
         return found
 
-    def _marks(self, arrived: Arrived) -> tuple[RoundMark, ...]:
+    def _marks(self, request: MergeRequest, arrived: Arrived) -> tuple[RoundMark, ...]:
         """Return how far the rounds are, for each source that has something new; none for one."""
         begun = tuple(one.mark for one in arrived.news if one.mark is not None)
         if begun:
             return begun
         ends = [one.arrivals.watermark for one in arrived.news]
         known = [end for end in ends if end is not None]
-        if self._request.rules.mode is Mode.APPEND or len(known) < len(ends):
+        if request.rules.mode is Mode.APPEND or len(known) < len(ends):
             return ()
         stored_bytes = sum(one.arrivals.size_bytes for one in arrived.news)
         rounds = rounds_needed(stored_bytes, self._runtime.stats().total.memory_bytes)
@@ -135,7 +136,7 @@ class ChangeRounds:
         changes = self._spilled.buckets.take(mark.done)
         deleting = int((changes.kinds == DELETE).sum())
         reading = Reading(
-            rules_of(self._request, known.arrived),
+            rules_of(known.request, known.arrived),
             changes,
             # What later changes bring back stays.
             self._spilled.deletes if mark.done == 0 else (),
@@ -149,11 +150,11 @@ class ChangeRounds:
 
     def _spill(self, known: _Known, schema: TableSchema, *, rounds: int) -> _Spilled:
         """Read all changes into buckets."""
-        arrived, columns = known.arrived, changeable(schema)
-        rules = rules_of(self._request, arrived)
+        request, arrived, columns = known.request, known.arrived, changeable(schema)
+        rules = rules_of(request, arrived)
         rules.check(columns)
-        by_key = is_by_key(self._request, rules)
-        deletes = () if by_key else read_deletes(self._request, arrived, columns, rules)
+        by_key = is_by_key(request, rules)
+        deletes = () if by_key else read_deletes(request, arrived, columns, rules)
         bucketing = Bucketing(
             rules, columns, united(one.arrivals.schema for one in arrived.news), tuple(deletes)
         )
