@@ -60,6 +60,7 @@ class Executor:
         self._registry = registry
         self._instance = instance
         self._children: dict[int, _Child] = {}
+        self._is_draining = False
         self._logs = config.service.logs or config.settings.state / "job-logs"
 
     @property
@@ -127,6 +128,7 @@ class Executor:
     def drain(self, *, wait_seconds: float) -> None:
         """Wait for the children, ask those that are left to stop, and at last end them."""
         self._wait_until_ended(wait_seconds)
+        self._is_draining = True
         for child in self._children.values():
             _signal(child, signal.SIGTERM)
         self._wait_until_ended(GRACE_SECONDS)
@@ -188,6 +190,10 @@ class Executor:
         """Record the end of a child that did not do so itself."""
         claimed = child.order.claim
         reason = f"the process of the job ended with {code} (attempt {claimed.attempt})"
+        if self._is_draining and code == -signal.SIGTERM:
+            # Asked to end before it had begun to listen.
+            self._refuse(claimed, Outcome("cancelled", reason=reason, is_interrupted=True))
+            return
         is_last = claimed.attempt >= self._config.service.attempts_max
         kind = ErrorClass.POISON if is_last else ErrorClass.RETRYABLE
         with self._store.transaction() as connection:
