@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.data import WORDS
 
-_STREETS = 20_000
+_STREETS, _CODES = 20_000, 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +40,36 @@ class Changes:
         return self.updates + self.inserts + self.deletes
 
 
+@cache
+def _pools() -> dict[str, pa.Array]:
+    """Return the texts that columns are drawn from."""
+    random = np.random.default_rng(1)
+    words = np.array(WORDS)
+    streets = [" ".join(words[some]) for some in random.integers(0, len(words), (_STREETS, 3))]
+    codes = [f"{number:016x}" for number in random.integers(0, 1 << 62, _CODES)]
+    return {"status": pa.array(WORDS[:6]), "street": pa.array(streets), "code": pa.array(codes)}
+
+
 def keyed_rows(ids: np.ndarray, seed: int) -> pa.Table:
     """Return rows of ten columns, about 95 bytes each in memory, with these keys."""
     random = np.random.default_rng(seed)
     rows = len(ids)
-    codes = np.array([f"{number:016x}" for number in random.integers(0, 1 << 62, 1 << 14)])
-    words = np.array(WORDS)
-    pool = pa.array(
-        [" ".join(words[some]) for some in random.integers(0, len(words), (_STREETS, 3))]
-    )
-    days = np.datetime64("2026-01-01T00:00:00", "us")
-    moments = days + random.integers(0, 86_400_000_000 * 300, rows).astype("timedelta64[us]")
-    return pa.table(
-        {
-            "id": pa.array(ids, pa.int64()),
-            "customer": pa.array(random.integers(0, 1_000_000, rows), pa.int64()),
-            "product": pa.array(random.integers(0, 50_000, rows), pa.int32()),
-            "quantity": pa.array(random.integers(1, 100, rows), pa.int32()),
-            "price": pa.array(random.random(rows) * 1000),
-            "discount": pa.array(np.round(random.random(rows), 2)),
-            "moment": pa.array(moments, pa.timestamp("us", "UTC")),
-            "status": pa.array(words[random.integers(0, 6, rows)]),
-            "street": pool.take(pa.array(random.integers(0, _STREETS, rows))),
-            "code": pa.array(codes[random.integers(0, len(codes), rows)]),
-        }
-    )
+    day = np.datetime64("2026-01-01T00:00:00", "us")
+    moments = day + random.integers(0, 86_400_000_000 * 300, rows).astype("timedelta64[us]")
+    numbers = {
+        "id": pa.array(ids, pa.int64()),
+        "customer": pa.array(random.integers(0, 1_000_000, rows), pa.int64()),
+        "product": pa.array(random.integers(0, 50_000, rows), pa.int32()),
+        "quantity": pa.array(random.integers(1, 100, rows), pa.int32()),
+        "price": pa.array(random.random(rows) * 1000),
+        "discount": pa.array(np.round(random.random(rows), 2)),
+        "moment": pa.array(moments, pa.timestamp("us", "UTC")),
+    }
+    texts = {
+        name: pool.take(pa.array(random.integers(0, len(pool), rows)))
+        for name, pool in _pools().items()
+    }
+    return pa.table({**numbers, **texts})
 
 
 def base_rows(rows: int, seed: int) -> pa.Table:
