@@ -17,6 +17,7 @@ from pyarrow import types
 
 from catalog.footer_statistics import decimal_value
 from compactor.merge.keys import Flags, Rows, comparable_key
+from compactor.parquet.pages import Pages
 from compactor.rewrite.cluster.comparable import Comparable
 from compactor.rewrite.conversion import convert, is_bytes, stored_type
 from compactor.rewrite.projection import Column
@@ -63,6 +64,54 @@ def column_bounds(source: OpenSlice) -> tuple[ColumnBounds, ...]:
         _bounds(source, column, field.type, leaves)
         for field, column in zip(source.projection.target, source.projection.outcome, strict=True)
     )
+
+
+def page_bounds(pages: Pages, stored: pa.DataType, kind: pa.DataType) -> ColumnBounds | None:
+    """Return the bounds of the pages of a column chunk; None when they cannot be understood.
+
+    Args:
+        pages: by the page index.
+        stored: the column's type in the file.
+        kind: its type in the table.
+    """
+    rows = np.flatnonzero(~pages.is_null)
+    stored = stored_type(stored)
+    raw = [_physical([ends[row] for row in rows], stored) for ends in (pages.minima, pages.maxima)]
+    if raw[0] is None or raw[1] is None:
+        return None
+    ends = _ends([*raw[0], *raw[1]], stored, kind)
+    if ends is None:
+        return None
+    # Pages of nulls take the place of any other: they have no values.
+    place = np.zeros(len(pages.is_null), np.int64)
+    place[rows] = np.arange(len(rows))
+    has_nulls = np.ones(len(place), np.bool_)
+    if pages.null_counts is not None:
+        has_nulls = pages.is_null | (pages.null_counts != 0)
+    known = pa.concat_arrays([ends, pa.nulls(2, ends.type)])
+    lower, upper = (known.take(pa.array(place + start)) for start in (0, len(rows)))
+    return ColumnBounds(
+        comparable_key(lower), comparable_key(upper), ~pages.is_null, ~pages.is_null, has_nulls
+    )
+
+
+def _physical(values: list[bytes], stored: pa.DataType) -> list[Any] | None:
+    """Decode values as they are stored plainly; None for types whose form is not one."""
+    if is_bytes(stored):
+        return list(values)
+    if types.is_floating(stored):
+        letter = "f"
+    elif types.is_integer(stored) or types.is_temporal(stored):
+        letter = "i"
+    else:
+        return None
+    width = max(4, stored.bit_width // 8)
+    if width > 8 or (stored.bit_width == 16 and letter == "f"):
+        return None
+    if any(len(one) != width for one in values):
+        return None
+    found: list[Any] = np.frombuffer(b"".join(values), f"<{letter}{width}").tolist()
+    return found
 
 
 @dataclass(slots=True)

@@ -20,9 +20,13 @@ from compactor.merge.key_filters import KEYS_MAX, KeyFilters
 from compactor.merge.keys import Flags, Keys, Rows
 from compactor.merge.matching import Matched, Matcher
 from compactor.merge.outcome import Hits
+from compactor.merge.paging import PagedFile, PagedRows
 from compactor.merge.routing import Probe
 from compactor.rewrite.fingerprint import Hashes
 from compactor.rewrite.read import OpenSlice, SliceReader
+
+# With more keys than one in so many rows, nearly every page has one.
+_ROWS_PER_KEY_MIN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Found:
         filtered: what key filters left over, the same.
         routed: what the bounds of the key columns left over.
         read: what Bloom filters left of that, and was read.
+        spared: row groups of that of which pages were read, and the rows that were not.
         hit: what has hits, with the number of these.
     """
 
@@ -64,6 +69,7 @@ class Found:
     filtered: Stage = Stage()
     routed: Stage = Stage()
     read: Stage = Stage()
+    spared: Stage = Stage()
     hit: Stage = Stage()
 
 
@@ -76,6 +82,7 @@ def together(parts: Iterable[Found]) -> Found:
         sum((one.filtered for one in some), Stage()),
         sum((one.routed for one in some), Stage()),
         sum((one.read for one in some), Stage()),
+        sum((one.spared for one in some), Stage()),
         sum((one.hit for one in some), Stage()),
     )
 
@@ -119,8 +126,70 @@ class _Search:
         """Find the rows of one file."""
         if self.sieve.lets_pass(file.path):
             with self.reader.opened(file) as source:
-                return _found_in(file, source, matcher=self.matcher, probes=self.probes)
+                return self._found_in(file, source)
         return Found(asked=Stage(1, 0, file.row_count))
+
+    def _found_in(self, file: FileSlice, source: OpenSlice) -> Found:
+        bounds = column_bounds(source)
+        sizes = np.diff(source.starts)
+        by_bounds = [probe.may_hold(bounds) for probe in self.probes]
+        routed = np.logical_or.reduce(by_bounds)
+        read = np.zeros(len(sizes), np.bool_)
+        for probe, may_hold in zip(self.probes, by_bounds, strict=True):
+            for group in np.flatnonzero(may_hold & ~read).tolist():
+                read[group] = probe.passes(source, bounds, group)
+        every = Stage(1, len(sizes), int(sizes.sum()))
+        looking = _Looking(self, source, bounds)
+        hits = _joined(looking.hits(np.flatnonzero(read).tolist()))
+        found = Found(
+            asked=every,
+            filtered=every,
+            routed=_stage(sizes, routed),
+            read=_stage(sizes, read),
+            spared=looking.spared,
+        )
+        if hits is None:
+            return found
+        touched = _touched(file, source, hits.positions)
+        hit = Stage(1, touched.row_groups, len(hits.positions))
+        return replace(found, hits={file.path: replace(hits, touched=touched)}, hit=hit)
+
+
+class _Looking:
+    """Looks at the rows of one file; `spared` counts what did not have to be read."""
+
+    def __init__(self, search: _Search, source: OpenSlice, bounds: Sequence[ColumnBounds]) -> None:
+        self._matcher, self._probes = search.matcher, search.probes
+        self._source, self._bounds = source, bounds
+        self._pages = PagedFile(search.reader.table, source)
+        self.spared = Stage()
+
+    def hits(self, row_groups: Iterable[int]) -> Iterator[Hits]:
+        """Yield the rows that changes act on, in order."""
+        for group in row_groups:
+            paged = self._paged(group)
+            if paged is not None:
+                self.spared += Stage(1, 1, paged.rows_spared)
+                yield from self._matched(paged.positions, paged.rows)
+                continue
+            for place, batch in self._source.placed([group]):
+                yield from self._matched(place.positions(), batch)
+
+    def _paged(self, group: int) -> PagedRows | None:
+        """Read a row group by pages, if that may pay."""
+        if not self._pages.pays(group):
+            return None
+        rows = int(np.diff(self._source.starts)[group])
+        fitting = sum(probe.count(self._bounds, group) for probe in self._probes)
+        if fitting * _ROWS_PER_KEY_MIN > rows:
+            return None
+        return self._pages.read(group, [(one.places, one.probe) for one in self._probes])
+
+    def _matched(self, positions: Rows, rows: pa.RecordBatch) -> Iterator[Hits]:
+        matched = self._matcher.match(rows)
+        hit: Rows = np.flatnonzero(matched.is_hit)
+        if len(hit):
+            yield Hits(positions[hit], matched.take(hit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,36 +242,14 @@ class _Probe:
         """Tell which row groups may hold a key by the bounds of their columns."""
         return self.probe.may_hold([bounds[place] for place in self.places])
 
+    def count(self, bounds: Sequence[ColumnBounds], group: int) -> int:
+        """Return how many keys fit the bounds of a row group at most."""
+        return self.probe.count([bounds[place] for place in self.places], group)
+
     def passes(self, source: OpenSlice, bounds: Sequence[ColumnBounds], group: int) -> bool:
         """Tell whether a row group that may hold a key by its bounds may do so by its filters."""
         rows = self.probe.fitting([bounds[place] for place in self.places], group)
         return rows is None or self.filters.may_hold(source, self.places, group, rows)
-
-
-def _found_in(
-    file: FileSlice, source: OpenSlice, *, matcher: Matcher, probes: Sequence[_Probe]
-) -> Found:
-    bounds = column_bounds(source)
-    sizes = np.diff(source.starts)
-    by_bounds = [probe.may_hold(bounds) for probe in probes]
-    routed = np.logical_or.reduce(by_bounds)
-    read = np.zeros(len(sizes), np.bool_)
-    for probe, may_hold in zip(probes, by_bounds, strict=True):
-        for group in np.flatnonzero(may_hold & ~read).tolist():
-            read[group] = probe.passes(source, bounds, group)
-    every = Stage(1, len(sizes), int(sizes.sum()))
-    found = Found(
-        asked=every,
-        filtered=every,
-        routed=_stage(sizes, routed),
-        read=_stage(sizes, read),
-    )
-    hits = _joined(_matches(source, np.flatnonzero(read).tolist(), matcher))
-    if hits is None:
-        return found
-    touched = _touched(file, source, hits.positions)
-    hit = Stage(1, touched.row_groups, len(hits.positions))
-    return replace(found, hits={file.path: replace(hits, touched=touched)}, hit=hit)
 
 
 def _touched(file: FileSlice, source: OpenSlice, positions: Rows) -> Touched:
@@ -225,14 +272,6 @@ def _touched(file: FileSlice, source: OpenSlice, positions: Rows) -> Touched:
 def _stage(sizes: Rows, some: Flags) -> Stage:
     """Count the file and some of its row groups."""
     return Stage(int(some.any()), int(some.sum()), int(sizes[some].sum()))
-
-
-def _matches(source: OpenSlice, row_groups: Iterable[int], matcher: Matcher) -> Iterator[Hits]:
-    for place, batch in source.placed(row_groups):
-        matched = matcher.match(batch)
-        rows: Rows = np.flatnonzero(matched.is_hit)
-        if len(rows):
-            yield Hits(place.positions()[rows], matched.take(rows))
 
 
 def _joined(some: Iterable[Hits]) -> Hits | None:

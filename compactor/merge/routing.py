@@ -52,6 +52,17 @@ class Probe:
         self._columns = [_Values(*pair) for pair in zip(keys.columns, kinds, strict=True)]
         self._count = len(keys)
 
+    def count(self, bounds: Sequence[ColumnBounds], group: int) -> int:
+        """Return how many keys fit a row group at most, by each column alone."""
+        place = np.array([group])
+        pairs = zip(self._columns, bounds, strict=True)
+        return min(int(values.window(one.take(place)).sizes[0]) for values, one in pairs)
+
+    def may_hold_column(self, number: int, bounds: ColumnBounds) -> Flags:
+        """Tell what may hold a key by the bounds of one of its columns alone."""
+        found: Flags = self._columns[number].window(bounds).sizes > 0
+        return found
+
     def may_hold(self, bounds: Sequence[ColumnBounds]) -> Flags:
         """Tell which row groups may hold a key.
 
