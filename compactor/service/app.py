@@ -29,7 +29,7 @@ from compactor.service.store import open_service_store
 from compactor.service.views import Views
 from compactor.service.webhooks.kinds import is_polled, make_queue, make_receiver
 from compactor.service.webhooks.request import Receiver
-from compactor.service.webhooks.sqs import Queue
+from compactor.service.webhooks.sqs import Poller, Queue
 
 _PORT_MAX = 65_535
 _SWITCH_SECONDS = 0.0005
@@ -140,11 +140,17 @@ def application(service: Service) -> FastAPI:
     hooks = Hooks(service.receivers, service.intake, RateLimit(service.config.service.rate_max))
     face = Face(hooks, service.views, service.scheduler, service.authenticator)
 
+    pollers = [Poller(queue, service.intake.accept_now) for queue in service.queues]
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(service.scheduler.start)
+        for poller in pollers:
+            poller.start()
         _LOG.info("instance %s serves %s", service.instance, service.config.service.listen)
         yield
+        for poller in pollers:
+            poller.stop()
         _LOG.info("instance %s ends: waiting for its jobs", service.instance)
         await run_in_threadpool(service.scheduler.drain)
 

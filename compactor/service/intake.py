@@ -139,6 +139,16 @@ class Intake:
         self._waiting.put(_Waiting(delivery, answer))
         return await answer
 
+    def accept_now(self, delivery: Delivery) -> Acceptance:
+        """Keep a delivery from a thread; it is durable when this returns.
+
+        Raises:
+            JobFailedError: the store cannot be written now; nothing was kept.
+        """
+        [answer] = accept_all(self._store, [delivery], self._options)
+        self._received[delivery.source, answer.kind] += 1
+        return answer
+
     def _work(self) -> None:
         while (first := self._waiting.get()) is not None:
             batch, is_over = [first], False

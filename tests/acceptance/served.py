@@ -91,7 +91,8 @@ class Served:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": Webhook(SECRET).sign(delivery_id, now, body),
         }
-        return httpx.post(f"{self.url}/webhooks/standard", content=body, headers=headers)
+        url = f"{self.url}/webhooks/standard"
+        return httpx.post(url, content=body, headers=headers, timeout=60)
 
     def kill(self) -> None:
         """End it as a crash does; its jobs run on."""

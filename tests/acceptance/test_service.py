@@ -20,6 +20,7 @@ from pyiceberg.table.snapshots import Operation
 
 from tests.acceptance.served import Served, wait_for
 from tests.iceberg_tables import data_files, make_table, rows
+from tests.judges.postgres import Postgres
 
 TARGET = "lake.ns.t"
 SECONDS = float(os.environ.get("COMPACT_SERVICE_SECONDS", "300"))
@@ -192,3 +193,27 @@ def test_two_instances_that_are_killed_again_and_again(table: Table, pair: list[
     kept = served.rows("SELECT delivery_id FROM deliveries")
     assert {f"k{one}" for one in accepted} <= {key for (key,) in kept}
     check(table, served, writer.appended)
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+def test_a_database_that_goes_away_comes_back(
+    table: Table, postgres_server: Postgres, tmp_path: Path
+) -> None:
+    service = Served(tmp_path, OPTIONS, TABLES, postgres_server.new_database())
+    service.start()
+    try:
+        postgres_server.stop()
+        try:
+            assert service.hook(TARGET, "away").status_code == 503
+            assert not service.is_ready()
+        finally:
+            postgres_server.start()
+        wait_for(lambda: service.hook(TARGET, "back").status_code in (200, 202), 60, "it is back")
+        wait_for(service.is_ready, 60, "it is ready again")
+        wait_for(lambda: len(data_files(table)) == 1, 60, "the table is compact")
+        serve_last(service)
+        assert service.stop() == 0
+        check(table, service, 0)
+    finally:
+        end(service)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from compactor.jobs.store import JobStore
 from compactor.service.config import care_of, load_service_config
 from compactor.service.registry import Registry, check_rules
 from tests.compactor.service.conftest import Configure
+
+SAMPLE = Path(__file__).resolve().parents[3] / "docs" / "compact.toml.example"
 
 
 def test_every_section_is_read(configure: Configure) -> None:
@@ -120,3 +123,16 @@ def test_each_value_in_force_has_an_origin(store: JobStore, configure: Configure
     assert registry.unset_policy("lake.*", actor="ada")
     told = {one.name: one for one in registry.rules().explain("lake.sales.orders")}
     assert told["min_input_files"].value == "7"
+
+
+def test_the_sample_is_understood(tmp_path: Path) -> None:
+    config = load_service_config(SAMPLE, environment={"HOME": str(tmp_path)})
+    assert "lake.sales.orders" in [rule.pattern for rule in config.table_rules]
+    assert config.webhooks["lake"].values["kind"] == "standard"
+    # What is commented out as the default is the default.
+    plain = SAMPLE.read_text().replace("# jobs_per_namespace_max = 1", "")
+    spoken = re.sub(r"^# (?=[a-z_]+ = (\"[^/]|\d))", "", plain, flags=re.MULTILINE)
+    path = tmp_path / "spoken.toml"
+    path.write_text(spoken.replace('url = "postgresql://compact@db.example.com/compact"', ""))
+    all_said = load_service_config(path, environment={"HOME": str(tmp_path)})
+    assert all_said.service == config.service
