@@ -18,7 +18,7 @@ from compactor.clustering import STAMP_KEY
 from compactor.parquet import ARROW_SCHEMA, SCHEMA, Footer, parse_footer
 from compactor.rewrite.dictionaries import unrepeating_paths
 from compactor.rewrite.floats import nan_paths, negative_zero_paths
-from compactor.rewrite.integers import with_integers
+from compactor.rewrite.integers import integer_columns, with_integers
 from compactor.rewrite.redeclaring import ParquetWriter, RedeclaringWriter, Sink
 from compactor.rewrite.repetition import dictionary_columns, united, with_dictionaries
 
@@ -50,7 +50,7 @@ class Encoding:
         has_integer_decimals: whether decimals of up to 18 digits are stored as the integers that
             Iceberg asks for; its readers take byte arrays of fixed length as well.
         from_dictionaries: columns whose rows come as dictionaries; files do not show it.
-        from_integers: whether decimals come as the integers that are stored; nor do they this.
+        from_integers: decimals that come as the integers that are stored; nor do they show this.
     """
 
     schema: pa.Schema
@@ -59,7 +59,7 @@ class Encoding:
     without_dictionary: frozenset[str] = frozenset()
     has_integer_decimals: bool = True
     from_dictionaries: frozenset[str] = frozenset()
-    from_integers: bool = False
+    from_integers: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, table: TableSchema, layout: FileLayout) -> Encoding:
@@ -92,7 +92,7 @@ class Encoding:
     @property
     def rows_schema(self) -> pa.Schema:
         """The schema of the rows that a writer takes."""
-        schema = with_integers(self.schema) if self.from_integers else self.schema
+        schema = with_integers(self.schema, self.from_integers)
         return with_dictionaries(schema, self.from_dictionaries)
 
     def suiting(self, batches: Sequence[pa.RecordBatch]) -> Encoding:
@@ -119,8 +119,9 @@ class Encoding:
         return united(batches, self.rows_schema)
 
     def with_integers(self) -> Encoding:
-        """Return the encoding of rows whose decimals are the integers that files store, if any."""
-        return replace(self, from_integers=self.has_integer_decimals)
+        """Return the encoding of rows whose decimals come as the integers that files store."""
+        names = integer_columns(self.schema) if self.has_integer_decimals else frozenset()
+        return replace(self, from_integers=names)
 
     def open_writer(
         self, sink: OutputFile | pa.NativeFile, *, row_group_rows: int
@@ -131,10 +132,10 @@ class Encoding:
             UnsupportedTableError: the codec is not known, or a Bloom filter names no leaf column.
         """
         begin = partial(self._begin, row_group_rows=row_group_rows)
-        if not self.from_integers or with_integers(self.schema) == self.schema:
+        if not self.from_integers:
             own: ParquetWriter = begin(sink)
             return own
-        declared = replace(self, from_integers=False).empty_footer().value(SCHEMA)
+        declared = replace(self, from_integers=frozenset()).empty_footer().value(SCHEMA)
         return RedeclaringWriter(sink, declared or b"", begin)
 
     def _begin(self, sink: OutputFile | Sink, *, row_group_rows: int) -> pq.ParquetWriter:

@@ -114,7 +114,7 @@ class _Work:
         self._decisions = None if task.splice is None else self._decide(task.splice)
         if self._decisions is None or not self._decisions.copies:
             self._encoding = self._encoding.with_integers()
-            self.reader = replace(self.reader, with_integers=self._encoding.from_integers)
+            self.reader = replace(self.reader, integers=self._encoding.from_integers)
 
     def _decide(self, limits: SpliceLimits) -> Decisions:
         ladder = Ladder(

@@ -6,6 +6,8 @@ tells a decimal from its integer: `Encoding` sees to that.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -26,10 +28,15 @@ def integer_type(kind: pa.DataType) -> pa.DataType | None:
     return pa.int32() if kind.precision <= _INT32_DIGITS else pa.int64()
 
 
-def with_integers(schema: pa.Schema) -> pa.Schema:
-    """Return the schema of rows whose decimals are integers."""
+def integer_columns(schema: pa.Schema) -> frozenset[str]:
+    """Return the columns that can travel so."""
+    return frozenset(field.name for field in schema if integer_type(field.type) is not None)
+
+
+def with_integers(schema: pa.Schema, names: Collection[str]) -> pa.Schema:
+    """Return the schema of rows whose decimals are integers, as far as they are named."""
     for index, field in enumerate(schema):
-        kind = integer_type(field.type)
+        kind = integer_type(field.type) if field.name in names else None
         if kind is not None:
             schema = schema.set(index, field.with_type(kind))
     return schema

@@ -10,7 +10,7 @@ file, column and types.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -22,7 +22,7 @@ from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.model import Filling, TableSchema
 from catalog.model import field_id as _id_of
 from compactor.rewrite.conversion import is_bytes, is_readable_as
-from compactor.rewrite.integers import as_integer, integer_type, with_integers
+from compactor.rewrite.integers import as_integer, with_integers
 from compactor.rewrite.nested import is_list
 from compactor.rewrite.repetition import with_dictionaries
 from compactor.rewrite.steps import (
@@ -127,18 +127,17 @@ class Projection:
             if one.source is not None and one.is_by_value and is_bytes(field.type)
         )
 
-    @property
-    def decimals(self) -> frozenset[str]:
-        """The file's decimals that the table has alike, and that files store as integers."""
+    def alike(self, names: Collection[str]) -> frozenset[str]:
+        """Return the file's columns that are the same in the table, where they have these names."""
         return frozenset(
             one.source
             for field, one in zip(self.target, self.outcome, strict=True)
-            if one.source is not None and one.is_as_stored and integer_type(field.type) is not None
+            if one.source is not None and one.is_as_stored and field.name in names
         )
 
-    def with_integers(self) -> Projection:
-        """Return the projection whose result has integers for decimals, read so or not."""
-        return replace(self, target=with_integers(self.target))
+    def with_integers(self, names: Collection[str]) -> Projection:
+        """Return the projection whose result has integers for these decimals, read so or not."""
+        return replace(self, target=with_integers(self.target, names))
 
     def keeping(self, dictionaries: frozenset[str]) -> Projection:
         """Return the projection for batches in which these of `texts` are dictionaries."""

@@ -28,14 +28,14 @@ class SliceReader:
         selections: the rows each data file loses, by path.
         schema: the columns that are read.
         reads_ahead: whether small files are fetched as a whole.
-        with_integers: whether decimals come as the integers that files store.
+        integers: decimals that come as the integers that files store.
     """
 
     table: TableFiles
     selections: Mapping[str, Selection]
     schema: TableSchema
     reads_ahead: bool = True
-    with_integers: bool = False
+    integers: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -108,10 +108,9 @@ class SliceReader:
             projection = plan_projection(columns, self.schema, self.table.fillings(file))
             counts = [group.num_rows for group in every_row_group(source.metadata)]
             starts = np.cumsum([0, *counts], dtype=np.int64)
-            decimals = projection.decimals if self.with_integers else frozenset()
-            if self.with_integers:
-                projection = projection.with_integers()
-            yield OpenSlice(source, projection, self.selection(file), starts, decimals)
+            alike = projection.alike(self.integers)
+            projection = projection.with_integers(self.integers)
+            yield OpenSlice(source, projection, self.selection(file), starts, alike)
 
 
 @dataclass(frozen=True, slots=True)

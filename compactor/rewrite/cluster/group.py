@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from compactor.rewrite.cluster.sample import sample_keys
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.fingerprint import digest_batch
 from compactor.rewrite.group import carry_out, surviving_bytes
+from compactor.rewrite.integers import as_decimals, as_integers
 from compactor.rewrite.read import SliceReader
 from compactor.rewrite.task import (
     EMPTY_DIGEST,
@@ -51,10 +53,15 @@ class _Work:
 
     def __init__(self, task: RewriteTask, *, clustering: Clustering, memory_bytes: int) -> None:
         self._task = task
-        self._schema = task.table.schema.stored.arrow
-        self._order = RowOrder(clustering, self._schema)
+        self._order = RowOrder(clustering, task.table.schema.stored.arrow)
         self._memory_bytes = memory_bytes
-        self.reader = SliceReader.of(task.table, task.files)
+        encoding = Encoding.of(task.table.schema, task.table.layout).with_integers()
+        # Frames and stamps know keys as what they are.
+        keys = {field.path[0] for field in clustering.fields}
+        self._encoding = replace(encoding, from_integers=encoding.from_integers - keys)
+        self._schema = self._encoding.rows_schema
+        reader = SliceReader.of(task.table, task.files)
+        self.reader = replace(reader, integers=self._encoding.from_integers)
         self._stored_bytes = surviving_bytes(self.reader, task.files) + task.added_bytes
 
     def writer(self) -> ClusteredWriter:
@@ -62,7 +69,7 @@ class _Work:
         task = self._task
         return ClusteredWriter(
             Destination(task.table, task.partition_key, task.attempt_id),
-            Encoding.of(task.table.schema, task.table.layout),
+            self._encoding,
             self._order,
             target_bytes=task.target_file_size_bytes,
             stored_bytes=self._stored_bytes,
@@ -81,7 +88,7 @@ class _Work:
         )
         for batch in self._batches():
             if task.proof is Proof.FULL:
-                digest += digest_batch(batch)
+                digest += digest_batch(as_decimals(batch, task.table.schema.stored.arrow))
             sort.add(batch)
         row_bytes = self._stored_bytes / max(1, rows)
         for batch in sort.batches():
@@ -92,7 +99,8 @@ class _Work:
     def _batches(self) -> Iterator[pa.RecordBatch]:
         for file in self._task.files.slices():
             yield from self.reader.batches(file)
-        yield from self._task.added_batches()
+        for batch in self._task.added_batches():
+            yield as_integers(batch, self._schema)
 
     def spliced(self, files: Sequence[WrittenFile]) -> Spliced:
         """Tell that nothing was copied."""

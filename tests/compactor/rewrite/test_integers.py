@@ -87,7 +87,7 @@ def test_a_number_with_too_many_digits_is_refused(number: int) -> None:
     wide = pa.array([Decimal(number * 10**9)], pa.decimal128(38, 0)).view(pa.decimal128(9, 0))
     rows = pa.RecordBatch.from_arrays([wide], names=["c0"])
     with pytest.raises(CorruptTableError, match="digits"):
-        as_integers(rows, with_integers(rows.schema))
+        as_integers(rows, with_integers(rows.schema, ["c0"]))
 
 
 @pytest.mark.parametrize(
