@@ -91,6 +91,7 @@ def request_of(session: Session) -> MergeRequest:
     given = session.given
     if not given.get("--changes") and not given.get("--deletes"):
         raise click.UsageError("there is nothing to merge: give --changes or --deletes")
+    rules = _rules(session)
     changes, deletes = _source(given.get("--changes")), _source(given.get("--deletes"))
     name = given.get("--source")
     if name and changes is not None:
@@ -98,7 +99,7 @@ def request_of(session: Session) -> MergeRequest:
     elif name and deletes is not None:
         deletes = Named(deletes, name)
     return MergeRequest(
-        _rules(session),
+        rules,
         changes,
         deletes,
         delete_by=tuple(given.get("--delete-key", ())),

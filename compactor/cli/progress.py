@@ -14,6 +14,7 @@ from compactor.cli.console import messages
 from compactor.jobs.events import (
     AttemptFailed,
     BatchCommitted,
+    ChangesRead,
     Event,
     GroupDropped,
     GroupFailed,
@@ -22,7 +23,7 @@ from compactor.jobs.events import (
     JobStarted,
     JobStopping,
 )
-from compactor.planner.plan import Plan
+from compactor.planner.plan import ChangePlan, Plan
 from compactor.units import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
@@ -196,8 +197,29 @@ def _bar(console: Console) -> Progress:
     )
 
 
+def _matched(plan: Plan, change: ChangePlan) -> str:
+    """Say what changes do; nothing where there are none."""
+    if not plan.groups:
+        return ""
+    touched = sum(group.files.file_count for group in plan.groups)
+    files = format_count(touched + plan.kept_files - change.files_marked, "data file")
+    new_rows = sum(group.rows_added for group in plan.groups)
+    gone = change.counts.updated + change.counts.deleted
+    return (
+        f"Matched: {format_count(new_rows, 'row')} to come, {gone:,} to go; {touched:,} of {files}"
+    )
+
+
 def _worth_a_line(event: Event) -> str:
     match event:
+        case ChangesRead():
+            return (
+                f"Read {format_count(event.upserts, 'upsert')} and "
+                f"{format_count(event.deletes, 'delete')}, {event.superseded:,} superseded: "
+                "looking for stored rows"
+            )
+        case JobPlanned(plan=plan) if plan.change is not None:
+            return _matched(plan, plan.change)
         case JobPlanned(plan=plan) if plan.groups:
             totals = plan.totals()
             files = format_count(totals.files, "data file")

@@ -18,6 +18,21 @@ class JobPlanned:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangesRead:
+    """Changes were read, and are looked for among the stored rows.
+
+    Attributes:
+        upserts: how many there are.
+        deletes: how many deletes there are.
+        superseded: how many of both others have made void.
+    """
+
+    upserts: int
+    deletes: int
+    superseded: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobStarted:
     """A job begins, or goes on where a process that died left it.
 
@@ -121,6 +136,7 @@ class JobFinished:
 
 Event = (
     JobPlanned
+    | ChangesRead
     | JobStarted
     | GroupStarted
     | GroupFinished

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from catalog.table import MapFunction, Table
 from compactor.jobs.contention import wait_a_while
-from compactor.jobs.events import JobPlanned
+from compactor.jobs.events import ChangesRead, JobPlanned, OnEvent, ignore
 from compactor.jobs.execution import execute
 from compactor.jobs.failpoints import Failpoint, MergeFailpoint, hit
 from compactor.jobs.journal import JobStart, Journal
@@ -83,7 +83,14 @@ def merge_into(
         VerificationError: a full proof was asked for, and the table does not hold what it must.
         CatalogError: the table or a source cannot be read.
     """
-    planner = _Planner(table, request, writing, environment.runtime, prepare=evolved)
+    planner = _Planner(
+        table,
+        request,
+        writing,
+        environment.runtime,
+        prepare=evolved,
+        on_event=environment.on_event,
+    )
     with claim(environment.store, table.name) as lease:
         session = _Session(planner, lease, environment, options)
         reports = [report] if (report := session.finish_unfinished()) else []
@@ -114,6 +121,7 @@ class _Planner:
         writing: how files are written.
         runtime: runs the reading.
         prepare: makes the table and the changes fit each other.
+        on_event: told when changes were read.
     """
 
     table: Table
@@ -121,6 +129,7 @@ class _Planner:
     writing: Writing
     runtime: Runtime
     prepare: Callable[[Table, MergeRequest, Arrived], Arrived]
+    on_event: OnEvent = ignore
     _rounds: ChangeRounds = field(init=False)
 
     def __post_init__(self) -> None:
@@ -147,7 +156,9 @@ class _Planner:
             return plan_nothing(ground, arrived.merged, writing=self.writing)
         schema = ground.files.schema
         changes = self._rounds.read(*as_stored(self.request, arrived, schema), schema)
-        self.table.check_change(changes.reading.scope)
+        reading = changes.reading
+        self.table.check_change(reading.scope)
+        self.on_event(ChangesRead(reading.upserts, reading.deleting, reading.superseded))
         hit(MergeFailpoint.CHANGES_READ)
         planned = plan_changes(ground, changes, writing=self.writing, runtime=self.runtime)
         hit(MergeFailpoint.CHANGES_MATCHED)
