@@ -52,6 +52,17 @@ class Routing(Protocol):
         """
         ...
 
+    def reach(self, rows: pa.Table) -> frozenset[str] | None:
+        """Return the keys of all partitions that such rows can be in when they are written now.
+
+        Args:
+            rows: as `partitions` has them.
+
+        Returns:
+            None where they can be anywhere, or in too many partitions to be worth telling.
+        """
+        ...
+
     def bounds(
         self, files: Inventory, columns: Sequence[str], *, map_function: MapFunction = map
     ) -> tuple[FileBounds, ...]:

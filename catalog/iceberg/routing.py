@@ -9,15 +9,18 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import types
 
 from catalog.iceberg.bounds import BoundsReader, decoded
 from catalog.iceberg.manifest import DATA
 from catalog.iceberg.partition import Spec, SpecField, Value, decode_key
-from catalog.iceberg.transforms import source_values
+from catalog.iceberg.transforms import partition_keys, source_values
 from catalog.model import Inventory, field_id
 from catalog.routing import FileBounds, Flags, among
 from catalog.table import MapFunction
 
+# More partitions than this are as good as all.
+_REACH_MAX = 10_000
 _TIME = frozenset(("year", "month", "day", "hour"))
 
 
@@ -29,11 +32,13 @@ class IcebergRouting:
         reader: of its manifests.
         manifest_list: where they are listed; empty for a table without snapshots.
         schema: the columns of the table.
+        spec_id: partition spec of new rows.
     """
 
     reader: BoundsReader
     manifest_list: str
     schema: pa.Schema
+    spec_id: int
 
     def partitions(self, keys: pa.Array, rows: pa.Table) -> Flags:
         """Tell which partitions may hold a row with the values of one of the given rows."""
@@ -46,6 +51,22 @@ class IcebergRouting:
                 values = [decoded_keys[place][1] for place in places.tolist()]
                 found[places] = _holding(spec, values, rows)
         return found
+
+    def reach(self, rows: pa.Table) -> frozenset[str] | None:
+        """Return the keys of all partitions that such rows can be in when they are written now."""
+        spec = next(one for one in self.reader.manifests.specs if one.spec_id == self.spec_id)
+        fields = [one for one in spec.fields if one.transform != "void"]
+        known = {field_id(one) for one in rows.schema}
+        if not fields or any(one.source_id not in known for one in fields):
+            return None
+        for one in fields:
+            values = source_values(one, rows)
+            if types.is_floating(values.type):
+                return None  # zero has two partitions
+            if one.transform in _TIME and pc.any(pc.less(values, 0)).as_py():
+                return None  # so have times before 1970, by some writers
+        keys = partition_keys(spec, rows).dictionary
+        return frozenset(keys.to_pylist()) if len(keys) <= _REACH_MAX else None
 
     def bounds(
         self, files: Inventory, columns: Sequence[str], *, map_function: MapFunction = map

@@ -184,7 +184,7 @@ class IcebergTable:
         found = self._find(metadata, snapshot.snapshot_id) if snapshot.snapshot_id else None
         manifest_list = "" if found is None else found.manifest_list or ""
         schema = arrow_schema(metadata.schema())
-        return IcebergRouting(BoundsReader(reader), manifest_list, schema)
+        return IcebergRouting(BoundsReader(reader), manifest_list, schema, metadata.default_spec_id)
 
     def history(self, watermark: str | None, *, map_function: MapFunction = map) -> History:
         """Return what happened after a watermark; without one, all rows that are there."""

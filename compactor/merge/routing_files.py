@@ -53,10 +53,13 @@ class Routed:
     Attributes:
         files: that may hold a changed key.
         stages: what each stage left over, the whole table first.
+        reach: keys of all partitions that rows with these keys can be in, those included that
+            others have yet to make; None where they can be anywhere.
     """
 
     files: Inventory
     stages: tuple[FilesLeft, ...]
+    reach: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +101,30 @@ def route(
         CatalogError: the metadata cannot be read.
     """
     files, stages = base.files, [FilesLeft.of("table", base.files)]
+    reach: frozenset[str] | None = None
     wanted = [_with_ids(one, base.schema) for one in wanted if one.num_rows]
     if not wanted:
         files = files.take(np.empty(0, np.int64))
     if isinstance(base.table, RoutableTable) and files.file_count:
         routing = base.table.routing(base.snapshot)
+        reach = _reach(routing, wanted)
         files = files.take(np.flatnonzero(_in_partitions(routing, files, wanted)))
         stages.append(FilesLeft.of("partitions", files))
         if files.file_count:
             is_inside = _within_bounds(routing, files, wanted, map_function)
             files = files.take(np.flatnonzero(is_inside))
         stages.append(FilesLeft.of("bounds", files))
-    return Routed(files, tuple(stages))
+    return Routed(files, tuple(stages), reach)
+
+
+def _reach(routing: Routing, wanted: Sequence[pa.Table]) -> frozenset[str] | None:
+    found: frozenset[str] = frozenset()
+    for rows in wanted:
+        one = routing.reach(rows)
+        if one is None:
+            return None
+        found |= one
+    return found
 
 
 def _with_ids(rows: pa.Table, schema: pa.Schema) -> pa.Table:

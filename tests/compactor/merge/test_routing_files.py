@@ -216,6 +216,28 @@ def test_keys_that_several_partition_fields_follow_from(tmp_path: Path) -> None:
     assert [one[:2] for one in stages(found)] == [("table", 8), ("partitions", 2), ("bounds", 2)]
 
 
+def test_the_partitions_that_others_must_not_add_to(tmp_path: Path) -> None:
+    by_day = PartitionField(2, 1000, parse_transform("day"), "day")
+    by_id = PartitionField(1, 1001, parse_transform("bucket[4]"), "bucket")
+    catalog = InMemoryCatalog("lake", warehouse=f"file://{tmp_path}")
+    catalog.create_namespace("ns")
+    days = [datetime.datetime(2026, 1, one) for one in (1, 1, 2)]
+    rows = pa.table({"id": [1, 2, 3], "at": pa.array(days, pa.timestamp("us")), "v": [0.0] * 3})
+    schema = catalog.create_table("ns.plain", rows.schema).schema()
+    peer = catalog.create_table("ns.t", schema, partition_spec=PartitionSpec(by_day, by_id))
+    peer.append(rows)
+    table = IcebergTable("lake.ns.t", catalog, ("ns", "t"))
+    files = table.inventory(table.snapshot()).files
+    every = set(files["partition_key"].to_pylist())
+    assert routed(table, rows, ("id", "at"))[0].reach == every
+    assert routed(table, rows, ("id",))[0].reach is None
+    before = rows.set_column(1, "at", pa.array([-1, 0, 1], pa.timestamp("us")))
+    assert routed(table, before, ("id", "at"))[0].reach is None
+    one = routed(table, rows.slice(0, 1), ("at", "id"))[0].reach
+    assert one is not None
+    assert len(one & every) == len(one) == 1
+
+
 def test_partitions_and_statistics_of_a_log_rule_out_files(tmp_path: Path) -> None:
     for start in (0, 100, 200):
         for part in ("a", "b"):
