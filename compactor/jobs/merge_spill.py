@@ -70,9 +70,17 @@ def spilled(
         bucketing: what is done with them.
         rounds: in how many rounds the changes will be merged.
         table: name of the table, the first half of the key that grants are predicted by.
+
+    Raises:
+        CatalogError: a part cannot be looked at.
     """
     buckets = min(_BUCKETS_MAX, rounds * _BUCKETS_PER_ROUND)
-    largest = max(one.part.part.size_bytes for one in incoming)
+    # Half of the memory for a task, so that its estimate may be wrong by as much.
+    grant_bytes_max = runtime.stats().total.memory_bytes // 2
+    part_bytes_max = max(1, (grant_bytes_max - _PROCESS_BYTES) // (2 * _PART_COPIES))
+    pieces = [piece for one in incoming for piece in one.divided(part_bytes_max)]
+    of_a_bucket = sum(one.stored_bytes for one in pieces) // buckets
+    largest = max(of_a_bucket, *(one.stored_bytes for one in pieces))
     plan = Shuffle(
         by=bucket_columns(bucketing.rules),
         buckets=buckets - buckets % rounds,
@@ -80,6 +88,6 @@ def spilled(
         reduce=bucketing.settle,
         key=(table, "changes"),
     )
-    memory = _PROCESS_BYTES + _PART_COPIES * largest
-    refs = shuffle(runtime, incoming, plan, memory=memory)
+    memory = min(grant_bytes_max, _PROCESS_BYTES + _PART_COPIES * largest)
+    refs = shuffle(runtime, pieces, plan, memory=memory)
     return SpilledChanges(runtime, refs, rounds)

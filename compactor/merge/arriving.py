@@ -34,11 +34,13 @@ class Placed:
         part: the part.
         file: its place among all files; None where the part numbers its pieces itself.
         behind: what is added to these numbers.
+        shares: among how many tasks the part is divided.
     """
 
     part: Part
     file: int | None = None
     behind: int = 0
+    shares: int = 1
 
     def read(self) -> Iterator[Source]:
         """Yield the pieces of the part; raises what reading it does."""
@@ -81,6 +83,26 @@ class Incoming:
 
     part: Placed
     is_deletes: bool = False
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes as stored of what is read."""
+        return self.part.part.size_bytes // self.part.shares
+
+    def divided(self, stored_bytes_max: int) -> list[Incoming]:
+        """Return the same in pieces of about a size, where the part can be read in pieces.
+
+        Raises:
+            CatalogError: it cannot be looked at.
+        """
+        part = self.part.part
+        count = -(-part.size_bytes // max(1, stored_bytes_max))
+        if count < 2 or not isinstance(part, ChangeFile):
+            return [self]
+        pieces = part.divided(count)
+        return [
+            replace(self, part=replace(self.part, part=one, shares=len(pieces))) for one in pieces
+        ]
 
 
 @dataclass(frozen=True, slots=True)

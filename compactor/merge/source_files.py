@@ -9,7 +9,9 @@ is never seen. Files that begin with `.` or `_`, at any depth, are not data.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pyarrow as pa
 
@@ -18,7 +20,7 @@ from catalog.storage import Storage
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import Source
 from compactor.merge.sources import Arrivals, united
-from compactor.rewrite.input import open_parquet, row_groups
+from compactor.rewrite.input import ParquetInput, open_parquet, row_groups
 
 _SUFFIX = ".parquet"
 
@@ -34,6 +36,7 @@ class ChangeFile:
         row_count: number of its rows.
         watermark: its name below the prefix.
         number: its place among those that are merged together.
+        row_groups: the ones that are read, from the first to before the last; None for all.
     """
 
     storage: Storage
@@ -42,6 +45,20 @@ class ChangeFile:
     row_count: int
     watermark: str
     number: int
+    row_groups: tuple[int, int] | None = None
+
+    def divided(self, count: int) -> list[ChangeFile]:
+        """Return parts of the file that are read apart, as many as that if it has the row groups.
+
+        Raises:
+            CorruptTableError: it is no Parquet file, or damaged.
+            ObjectNotFoundError, AccessDeniedError, StorageError: it cannot be read.
+        """
+        with self._opened(reads_ahead=False) as source:
+            every = source.metadata.num_row_groups
+        count = max(1, min(count, every))
+        cuts = [every * at // count for at in range(count + 1)]
+        return [replace(self, row_groups=both) for both in pairwise(cuts)]
 
     def read(self) -> Iterator[Source]:
         """Yield the changes, a row group at a time.
@@ -50,16 +67,25 @@ class ChangeFile:
             CorruptTableError: it is no Parquet file, or damaged.
             ObjectNotFoundError, AccessDeniedError, StorageError: it cannot be read.
         """
-        name, first_row = str(self.location), 0
-        with open_parquet(
-            self.storage, self.location, name=name, size_bytes=self.size_bytes
-        ) as source:
-            schema = source.file.schema_arrow
-            for group in range(source.metadata.num_row_groups):
+        name = str(self.location)
+        with self._opened() as source:
+            schema, every = source.file.schema_arrow, source.metadata.num_row_groups
+            start, end = self.row_groups or (0, every)
+            first_row = sum(source.metadata.row_group(at).num_rows for at in range(start))
+            for group in range(start, end):
                 batches = source.batches(group, schema.names)
                 rows = pa.Table.from_batches(batches, schema=schema)
                 yield Source(rows, name, file=self.number, first_row=first_row)
                 first_row += rows.num_rows
+
+    def _opened(self, *, reads_ahead: bool = True) -> AbstractContextManager[ParquetInput]:
+        return open_parquet(
+            self.storage,
+            self.location,
+            name=str(self.location),
+            size_bytes=self.size_bytes,
+            reads_ahead=reads_ahead,
+        )
 
 
 @dataclass(frozen=True, slots=True)

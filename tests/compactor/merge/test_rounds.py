@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from catalog.location import Location
+from catalog.storage import Storage
 from compactor.errors import ChangesRefusedError
 from compactor.jobs.merge_spill import spilled
 from compactor.merge.arriving import Bucketing, Incoming, Placed
@@ -19,6 +23,7 @@ from compactor.merge.deletes import KeyedDeletes, keyed_deletes
 from compactor.merge.latest import latest
 from compactor.merge.rounds import RoundMark, limited, rounds_needed, watermarks
 from compactor.merge.rules import MergeRules, Mode
+from compactor.merge.source_files import FileSource
 from compactor.merge.sources import Arrivals
 from runtime import Runtime, connect
 from tests.compactor.merge import drawn, model
@@ -181,6 +186,25 @@ def test_what_is_refused_in_a_task_is_refused_as_itself() -> None:
         found = spilled(rt, [Incoming(Placed(Pieces((source,))))], work, rounds=1, table="t")
         with pytest.raises(ChangesRefusedError, match="strange has no column 'k'"):
             found.take(0)
+
+
+def test_a_large_file_is_read_by_several_tasks(tmp_path: Path) -> None:
+    schema = with_ids(pa.schema([pa.field("k", pa.int64()), pa.field("v", pa.string())]))
+    rows = pa.table({"k": [*range(50)] * 2, "v": [f"{at}" for at in range(100)]})
+    pq.write_table(rows, tmp_path / "a.parquet", row_group_size=7)
+    (file,) = FileSource(Storage(), Location.parse(str(tmp_path))).arrivals(None).parts
+    whole = Incoming(Placed(file, 3))
+    pieces = whole.divided(file.size_bytes // 4)
+    assert 1 < len(pieces) <= 5
+    read = [source for piece in pieces for source in piece.part.read()]
+    assert pa.concat_tables([one.rows for one in read]).equals(rows)
+    assert [(one.file, one.first_row) for one in read] == [(3, at) for at in range(0, 100, 7)]
+    assert whole.divided(file.size_bytes) == [whole]
+    work = Bucketing(MergeRules(("k",)), schema, rows.schema)
+    with connect("inline") as rt:
+        changes = spilled(rt, pieces, work, rounds=1, table="t").take(0)
+    found = {row["k"]: row["v"] for row in changes.rows.to_pylist()}
+    assert found == {at: f"{at + 50}" for at in range(50)}
 
 
 @pytest.mark.parametrize(
