@@ -90,12 +90,10 @@ class TestMemoryTable(TableConformance):
 
 
 class TestMemoryChanges(Changing):
-    @pytest.fixture(
-        params=[PLAIN, Features(has_row_lineage=True, partition_columns=frozenset({"part"}))],
-        ids=["plain", "row lineage"],
-    )
-    def lake(self, tmp_path: Path, request: pytest.FixtureRequest) -> MemoryLake:
-        return MemoryLake(tmp_path, request.param)
+    @pytest.fixture
+    def lake(self, tmp_path: Path) -> MemoryLake:
+        features = Features(has_row_lineage=True, partition_columns=frozenset({"part"}))
+        return MemoryLake(tmp_path, features)
 
 
 class TestRowLineage(RowLineage, ChangedLineage):
