@@ -18,12 +18,19 @@ from compactor.errors import SettingsError
 from compactor.jobs.store import JobStore
 from compactor.service.auth import Authenticator
 from compactor.service.config import ServiceConfig
+from compactor.service.dashboard.pages import Parts as PageParts
+from compactor.service.dashboard.pages import make_router
+from compactor.service.dashboard.visitors import Door
 from compactor.service.executor import Executor
 from compactor.service.http import Face, Hooks, make_app
 from compactor.service.intake import Intake
 from compactor.service.limits import RateLimit
+from compactor.service.operations import Operations
 from compactor.service.outbound import Outbound
 from compactor.service.registry import Registry, check_rules
+from compactor.service.rpc.server import GRACE_SECONDS
+from compactor.service.rpc.server import Parts as ApiParts
+from compactor.service.rpc.server import serve as serve_api
 from compactor.service.scheduler import Scheduler, new_instance
 from compactor.service.store import open_service_store
 from compactor.service.views import Views
@@ -49,6 +56,7 @@ class Service:
         executor: runs jobs.
         scheduler: decides when.
         views: what can be told.
+        operations: what can be asked for.
         receivers: of hooks, by source.
         queues: that are polled.
         authenticator: who may ask.
@@ -62,6 +70,7 @@ class Service:
     executor: Executor
     scheduler: Scheduler
     views: Views
+    operations: Operations
     receivers: dict[str, Receiver]
     queues: tuple[Queue, ...]
     authenticator: Authenticator
@@ -93,6 +102,7 @@ def opened(config: ServiceConfig) -> Iterator[Service]:
                 executor=executor,
                 scheduler=Scheduler(store, config, registry, executor, instance=instance),
                 views=Views(store, config.service, config.budget),
+                operations=Operations(store, config, registry),
                 receivers=receivers,
                 queues=queues,
                 authenticator=authenticator,
@@ -128,7 +138,9 @@ def serve(config: ServiceConfig) -> None:
         # The server raises what it has caught once more when it has ended: that ends nothing else.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _note_end)
-        server.run()
+        with job_api(service) as job_api_port:
+            _LOG.info("the job API listens at port %d", job_api_port)
+            server.run()
 
 
 def _note_end(number: int, _: object) -> None:
@@ -154,7 +166,44 @@ def application(service: Service) -> FastAPI:
         _LOG.info("instance %s ends: waiting for its jobs", service.instance)
         await run_in_threadpool(service.scheduler.drain)
 
-    return make_app(face, lifespan)
+    app = make_app(face, lifespan)
+    app.include_router(make_router(_pages(service)))
+    return app
+
+
+def _pages(service: Service) -> PageParts:
+    return PageParts(
+        store=service.store,
+        registry=service.registry,
+        views=service.views,
+        operations=service.operations,
+        door=Door(service.authenticator),
+        config=service.config,
+    )
+
+
+@contextmanager
+def job_api(service: Service) -> Iterator[int]:
+    """Serve the job API while the block runs; gives its port.
+
+    Raises:
+        SettingsError: it cannot listen there.
+    """
+    options = service.config.service
+    parts = ApiParts(
+        store=service.store,
+        registry=service.registry,
+        views=service.views,
+        operations=service.operations,
+        authenticator=service.authenticator,
+    )
+    server, port = serve_api(
+        options.grpc_listen, parts, certificate=options.tls_certificate, key=options.tls_key
+    )
+    try:
+        yield port
+    finally:
+        server.stop(GRACE_SECONDS).wait()
 
 
 def check_listen(config: ServiceConfig, authenticator: Authenticator) -> None:

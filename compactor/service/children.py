@@ -35,7 +35,7 @@ def ask_child(
     """Run a process that looks at tables and yield its answers.
 
     Args:
-        kind: what it is to do: `heads`, `health` or `find`.
+        kind: what it is to do: `heads`, `health`, `find` or `plan`.
         order: the order.
         answer: the type of an answer.
         seconds_max: it is killed after so long.

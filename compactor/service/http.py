@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from starlette.types import ASGIApp, Receive, Send
+from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from compactor import __version__
@@ -41,6 +41,7 @@ from compactor.service.webhooks.standard import StandardReceiver
 BODY_BYTES_MAX = 1 << 20
 # Hudi tells of every file that a commit wrote, in one request.
 BODY_BYTES_MAX_OF_HUDI = 16 << 20
+FORM_BYTES_MAX = 64 << 10
 _STATUS = {AcceptanceKind.ACCEPTED: 202, AcceptanceKind.IGNORED: 202, AcceptanceKind.DUPLICATE: 200}
 _RETRY_SECONDS = 5
 _READY_SECONDS = 3.0
@@ -143,12 +144,35 @@ class Face:
     authenticator: Authenticator
 
 
+class SmallBodies:
+    """Ends requests whose bodies are longer than any form of a page."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        left = FORM_BYTES_MAX
+
+        async def received() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            # Whoever sends more is cut off: nobody with a page of ours does.
+            return message if left >= 0 else {"type": "http.disconnect"}
+
+        await self._app(scope, received if scope["type"] == "http" else receive, send)
+
+
 def make_app(
     face: Face, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]
 ) -> FastAPI:
     """Return the application."""
-    app = FastAPI(title="compact", version=__version__, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(
+        title="compact", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
 
+    app.add_middleware(SmallBodies)
     app.add_middleware(HooksFirst, hooks=face.hooks)
 
     @app.post("/webhooks/{source}", status_code=202, responses=_RESPONSES)

@@ -11,7 +11,7 @@ from compactor.errors import CompactorError, JobFailedError
 from compactor.jobs.store import JobStore
 from compactor.planner.policy import Policy
 from compactor.service.audit_log import record
-from compactor.service.children import ask
+from compactor.service.children import ask_child
 from compactor.service.config import ServiceConfig
 from compactor.service.orders import Planned, PlanOrder
 from compactor.service.queue import Wanted, cancel, enqueue
@@ -107,7 +107,9 @@ class Operations:
             JobFailedError: the process died.
         """
         policy = self._policy(target, overrides)
-        answers = ask("plan", PlanOrder(target, policy), Planned, seconds_max=PLAN_SECONDS_MAX)
+        answers = ask_child(
+            "plan", PlanOrder(target, policy), Planned, seconds_max=PLAN_SECONDS_MAX
+        )
         for planned in answers:
             if planned.code:
                 raise NotPlannedError(planned.message, code=planned.code, hint=planned.hint)

@@ -73,7 +73,9 @@ def serve(
     Raises:
         SettingsError: the address cannot be listened at, or a file not be read.
     """
-    server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"))
+    # Else two services could share an address, and each would answer some of the calls.
+    options = [("grpc.so_reuseport", 0)]
+    server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"), options=options)
     api_pb2_grpc.add_CompactorServicer_to_server(JobApi(parts), server)  # type: ignore[no-untyped-call]
     status = health.HealthServicer()
     for name in ("", _SERVICE):

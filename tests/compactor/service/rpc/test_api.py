@@ -11,9 +11,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from compactor.errors import SettingsError
+from compactor.service.auth import Authenticator
 from compactor.service.rpc import api_pb2, api_pb2_grpc
 from compactor.service.rpc.client import ServiceClient
 from compactor.service.rpc.failures import RemoteError
+from compactor.service.rpc.server import Parts, serve
 from tests.compactor.service.rpc.serving import make_table, served
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -158,6 +160,12 @@ def test_scopes_and_tables_of_tokens(tmp_path):
 def test_addresses_that_are_refused(server):
     with pytest.raises(SettingsError):
         ServiceClient(server)
+
+
+def test_an_address_that_is_taken_is_not_shared(api, tmp_path):
+    parts = Parts(api.store, api.registry, None, None, Authenticator())
+    with pytest.raises(SettingsError, match="cannot listen"):
+        serve(api.address.removeprefix("http://"), parts)
 
 
 def test_a_service_that_is_not_there():

@@ -1,0 +1,204 @@
+"""The pages as HTTP answers: what they show, who may see them, and what forms need."""
+
+import hashlib
+import re
+from contextlib import contextmanager
+from html import unescape
+from urllib.parse import quote
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compactor.jobs.store import AttemptRecord
+from compactor.service.auth import Authenticator
+from compactor.service.config import load_service_config
+from compactor.service.dashboard import figures
+from compactor.service.dashboard.pages import Parts, make_router
+from compactor.service.dashboard.visitors import Door
+from compactor.service.executor import Executor
+from compactor.service.operations import Operations
+from compactor.service.registry import Registry
+from compactor.service.store import open_service_store
+from compactor.service.views import Views
+from tests.compactor.service.rpc.serving import make_table
+
+HOSTILE = 'lake.ns."><script>alert(1)</script>'
+
+
+class Site:
+    """The pages over a store of their own."""
+
+    def __init__(self, parts, client):
+        self.parts = parts
+        self.client = client
+
+    def get(self, path, status=200):
+        answer = self.client.get(path)
+        assert answer.status_code == status, answer.text
+        return unescape(answer.text)
+
+    def form_key(self, path="/tables"):
+        return re.search(r'name="form_key" value="(\w+)"', self.get(path)).group(1)
+
+    def post(self, path, **form):
+        return self.client.post(path, data=form, follow_redirects=False)
+
+
+@contextmanager
+def site(directory, targets, auth=None):
+    file = directory / "compact.toml"
+    tables = "".join(f"[[tables]]\ntarget = '{one}'\n" for one in targets)
+    file.write_text(
+        f'[store]\nurl = "sqlite:///{directory}/jobs.db"\n'
+        f'[runtime]\nurl = "inline"\nprofiles = "{directory}/profiles.db"\n'
+        f'[service]\nlogs = "{directory}/logs"\n'
+        f'[webhooks.lake]\nkind = "s3"\nsecrets = ["0123456789abcdef"]\n{tables}'
+    )
+    config = load_service_config(file, environment={})
+    with open_service_store(config.settings.store.url) as store:
+        registry = Registry(store, config)
+        registry.apply_configuration()
+        parts = Parts(
+            store,
+            registry,
+            Views(store, config.service, config.budget),
+            Operations(store, config, registry),
+            Door(Authenticator.of(auth or {})),
+            config,
+        )
+        app = FastAPI(docs_url=None, redoc_url=None)
+        app.include_router(make_router(parts))
+        with TestClient(app) as client:
+            yield Site(parts, client)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("pages")
+    target = make_table(directory / "orders")
+    with site(directory, [target, HOSTILE]) as found:
+        found.target = target
+        yield found
+
+
+def test_a_table_from_its_page_to_its_job(pages):
+    page = f"/tables/{quote(pages.target, safe='')}"
+    assert "nothing has asked for a job" in pages.get(page)
+    answer = pages.post("/actions/compact", target=pages.target, form_key=pages.form_key(page))
+    assert (answer.status_code, answer.headers["location"]) == (303, page)
+    parts = pages.parts
+    executor = Executor(parts.store, parts.config, parts.registry, instance="test")
+    assert executor.fill()
+    assert "running" in pages.get("/")
+    executor.drain(wait_seconds=60)
+    job = re.search(r'href="/jobs/(\w+)"', pages.get(page)).group(1)
+    shown = pages.get(f"/jobs/{job}")
+    assert "succeeded" in shown
+    assert shown.count("<rect") >= 1
+    assert "6 small" in pages.get(page) or "as it should be" in pages.get(page)
+    assert job in pages.get("/queue")
+    assert job not in pages.get("/queue?state=pending")
+    assert "job-submitted" in pages.get("/settings")
+
+
+def test_every_page_answers_and_keeps_to_itself(pages):
+    for path in ("/", "/tables", "/tables?q=orders&poor=true", "/queue", "/sources", "/settings"):
+        answer = pages.client.get(path)
+        assert answer.status_code == 200, answer.text
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        # What a page loads comes from the service itself, and nothing of it stands in the page.
+        assert not re.search(r'(src|href|action)="(https?:)?//', answer.text)
+        assert not re.search(r"<script(?![^>]* src=)|style=|<style| on\w+=", answer.text)
+    for name in set(re.findall(r'"(/static/[^"]+)"', pages.client.get("/").text)):
+        assert pages.client.get(name).status_code == 200, name
+
+
+def test_names_are_text_wherever_they_stand(pages):
+    for path in ("/tables", f"/tables/{quote(HOSTILE, safe='')}"):
+        raw = pages.client.get(path).text
+        assert "<script>alert" not in raw
+        assert "&lt;script&gt;alert" in raw
+
+
+@pytest.mark.parametrize("key", ["", "0" * 64, "ü"])
+def test_a_form_of_another_page_does_nothing(pages, key):
+    for path in ("/actions/compact", "/actions/pause", "/actions/cancel", "/logout"):
+        answer = pages.post(
+            path, target=pages.target, trigger_id="1", is_paused="yes", form_key=key
+        )
+        assert answer.status_code in (403, 422), answer.text
+    assert not pages.parts.views.table(pages.target).is_paused
+
+
+def test_a_page_elsewhere_whose_name_leads_here_sees_nothing(pages):
+    answer = pages.client.get("/", headers={"host": "rebound.example"})
+    assert answer.status_code == 403
+    assert pages.target not in answer.text
+
+
+def test_pause_and_resume(pages):
+    page = f"/tables/{quote(pages.target, safe='')}"
+    for is_paused in ("yes", "no"):
+        key = pages.form_key(page)
+        pages.post("/actions/pause", target=pages.target, is_paused=is_paused, form_key=key)
+        assert pages.parts.views.table(pages.target).is_paused == (is_paused == "yes")
+
+
+def test_what_is_not_there(pages):
+    assert "is not registered" in pages.get("/tables/lake.a.b", status=404)
+    assert "no single job" in pages.get("/jobs/nonsense", status=404)
+
+
+def test_tokens_are_asked_for_and_kept_in_a_cookie_that_no_script_sees(tmp_path):
+    def token(name, scope, tables):
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        return {"name": name, "sha256": digest, "scope": scope, "tables": tables}
+
+    ours, theirs = "lake.ns.ours", "lake.ns.theirs"
+    auth = {"tokens": [token("reader", "read", ["*"]), token("operator", "operate", [ours])]}
+    with site(tmp_path, [ours, theirs], auth) as guarded:
+        assert "Sign in" in guarded.get("/", status=401)
+        assert guarded.post("/login", token="guess").status_code == 401
+        cookie = guarded.post("/login", token="reader").headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+        assert theirs in guarded.get("/tables")
+        assert "Compact now" not in guarded.get(f"/tables/{ours}")
+        guarded.client.cookies.clear()
+        guarded.post("/login", token="operator")
+        assert theirs not in guarded.get("/tables")
+        guarded.get(f"/tables/{theirs}", status=403)
+        key = guarded.form_key(f"/tables/{ours}")
+        refused = guarded.post("/actions/compact", target=theirs, form_key=key)
+        assert refused.status_code == 403
+        assert guarded.post("/actions/compact", target=ours, form_key=key).status_code == 303
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 10**6), st.integers(0, 10**6) | st.none(), st.integers(0, 2**40)),
+        max_size=30,
+    )
+)
+def test_drawings_stay_within_their_frame(attempts):
+    from tests.compactor.jobs.test_retelling import WAITING, detail
+
+    records = tuple(
+        AttemptRecord(
+            str(n), "a", "written", "", 0.0, size, size, size, start, length and start + length
+        )
+        for n, (start, length, size) in enumerate(attempts)
+    )
+    drawn = figures.timeline(detail(WAITING, records), now_ms=3 * 10**6)
+    for bar in drawn.bars:
+        assert 0 <= bar.x <= figures.TIMELINE_WIDTH
+        assert bar.width >= 1
+        assert bar.y + figures.ROW_HEIGHT <= drawn.height
+    for one in figures.grants(records):
+        assert 0 <= one.peak <= 1
+        assert 0 <= one.granted <= 1
