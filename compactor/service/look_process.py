@@ -62,6 +62,7 @@ _ANSWERS: Mapping[str, Callable[[bytes], Iterator[object]]] = {
     "heads": heads,
     "health": health,
     "find": find,
+    "plan": plan,
 }
 
 
