@@ -93,8 +93,9 @@ def required(
         raise ValueError(f"returns must be at least 1, not {returns}")
     if key is not None and not (isinstance(key, tuple) and list(map(type, key)) == [str, str]):
         raise TypeError(f"a key is (table, operation), not {key!r}")
-    wanted = cpus if isinstance(cpus, Resources) else Resources(cpus)
-    return Resources(index(wanted.cpus), index(wanted.memory_bytes or memory or 0), wanted.labels)
+    if not isinstance(cpus, Resources):
+        return Resources(index(cpus), index(memory or 0))
+    return Resources(index(cpus.cpus), index(cpus.memory_bytes or memory or 0), cpus.labels)
 
 
 def as_segments(value: Any, returns: int | None) -> Any:

@@ -81,8 +81,8 @@ class LocalRuntime(Runtime):
         wanted = required(memory, cpus, returns, key=key)
         self._check(wanted, self._total)
         segments = [None] if returns is None else range(returns)
-        refs = tuple(
-            LocalRef[Any](next(self._ids), segment, owner=self._session) for segment in segments
+        refs: tuple[LocalRef[Any], ...] = tuple(
+            [LocalRef(next(self._ids), segment, owner=self._session) for segment in segments]
         )
         self._post(
             LocalTask(

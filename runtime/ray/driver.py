@@ -91,7 +91,7 @@ class RayRuntime(Runtime):
                 hook=None if retry is None or retry.split is None else self._hook(retry),
             )
         )
-        refs = [RayRef[Any](next(self._ids), result) for result in results]
+        refs: list[RayRef[Any]] = [RayRef(next(self._ids), result) for result in results]
         return refs[0] if returns is None else refs
 
     def put(self, value: T) -> Ref[T]:
