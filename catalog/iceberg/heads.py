@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from sqlalchemy import select
 
-from catalog.errors import CatalogError, TableNotFoundError
+from catalog.errors import CatalogError, StorageError, TableNotFoundError
 from catalog.iceberg.catalogs import catalog_errors, open_catalog
 
 Identifier = tuple[str, ...]
+# A catalog of its own protocol is asked table by table: so many questions are under way at once.
+_THREADS = 8
+# So many questions in a row without an answer, and no further one is asked.
+_FAILURES_MAX = 20
 
 
 def metadata_heads(
@@ -26,8 +32,8 @@ def metadata_heads(
     except CatalogError as error:
         yield from (error for _ in identifiers)
         return
-    for identifier in identifiers:
-        yield _of_table(catalog, identifier)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        yield from pool.map(_Loader(catalog_name).head, identifiers)
 
 
 def _of_sql(catalog: SqlCatalog, identifiers: Sequence[Identifier]) -> list[str | CatalogError]:
@@ -46,12 +52,35 @@ def _of_sql(catalog: SqlCatalog, identifiers: Sequence[Identifier]) -> list[str 
     ]
 
 
-def _of_table(catalog: Catalog, identifier: Identifier) -> str | CatalogError:
-    try:
-        with catalog_errors(f"{catalog.name}.{'.'.join(identifier)}"):
-            return catalog.load_table(identifier).metadata_location
-    except CatalogError as error:
-        return error
+class _Loader:
+    """Loads tables in several threads, each with a client of its own, unless nobody answers."""
+
+    def __init__(self, catalog_name: str) -> None:
+        self._catalog_name = catalog_name
+        self._local = threading.local()
+        self._failures = 0
+
+    def head(self, identifier: Identifier) -> str | CatalogError:
+        """Return where the metadata of a table lies, or why it cannot be told."""
+        name = f"{self._catalog_name}.{'.'.join(identifier)}"
+        if self._failures >= _FAILURES_MAX:
+            return StorageError(f"{name} was not asked for: the catalog does not answer")
+        try:
+            with catalog_errors(name):
+                head = self._catalog().load_table(identifier).metadata_location
+        except StorageError as error:
+            self._failures += 1
+            return error
+        except CatalogError as error:
+            return error
+        self._failures = 0
+        return head
+
+    def _catalog(self) -> Catalog:
+        if not hasattr(self._local, "catalog"):
+            self._local.catalog = open_catalog(self._catalog_name)
+        catalog: Catalog = self._local.catalog
+        return catalog
 
 
 def _missing(catalog: Catalog, identifier: Identifier) -> CatalogError:

@@ -72,6 +72,16 @@ class Executor:
         """Return the file that the processes of a row write what they say to."""
         return self._logs / f"{trigger_id}.log"
 
+    def forget_logs(self, history_seconds: float) -> int:
+        """Delete the logs of jobs that ended so long ago; return how many."""
+        if not history_seconds or not self._logs.is_dir():
+            return 0
+        before = time.time() - history_seconds
+        old = [path for path in self._logs.glob("*.log") if path.stat().st_mtime < before]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
+
     def adopt(self) -> int:
         """Take over the rows of instances of this machine that are gone; return how many.
 

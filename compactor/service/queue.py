@@ -29,15 +29,16 @@ from compactor.jobs.owner import Owner
 from compactor.jobs.store import now_ms
 from compactor.service.config import Budget, ServiceOptions
 from compactor.service.due import day_begins_ms
-from compactor.service.schema import DELIVERIES, DUTIES, INSTANCES, TABLES, TOTALS, TRIGGERS
-from compactor.service.waiting import Situation, Waiter, put_off_until
+from compactor.service.schema import DELIVERIES, DUTIES, HEALTH, INSTANCES, TABLES, TOTALS, TRIGGERS
+from compactor.service.waiting import Situation, closed_until
 
 # A claim that its process does not renew for so long is anybody's.
 CLAIM_SECONDS = 30.0
 RENEWALS_PER_CLAIM = 3
 # An instance that was not seen for so long takes no jobs.
 INSTANCE_SECONDS = 30.0
-_CANDIDATES_MAX = 100
+# Looked at by one claim; those of a closed window are put off, so many at a time.
+_CANDIDATES_MAX = 200
 _CLAIMING = "claim"
 # Rows deleted in one transaction.
 _FORGOTTEN_MAX = 500
@@ -231,15 +232,15 @@ def claim(
     running_here = connection.execute(select(func.count()).where(mine)).scalar_one()
     if running_here >= options.jobs_max:
         return None
-    while rows := connection.execute(_candidates(now)).all():
-        for row in rows:
-            waiter = Waiter(row.namespace, row.not_before_ms, window=row.window)
-            until_ms = put_off_until(waiter, now)
-            if until_ms is None:
-                return _take(connection, row, instance, now.now_ms)
-            # Not looked at again before then: what cannot start hides nothing that can.
-            put_off = update(TRIGGERS).where(TRIGGERS.c.trigger_id == row.trigger_id)
-            connection.execute(put_off.values(not_before_ms=until_ms))
+    if now.spent:
+        return None
+    for row in connection.execute(_candidates(now)).all():
+        until_ms = closed_until(row.window, now.now_ms)
+        if until_ms is None:
+            return _take(connection, row, instance, now.now_ms)
+        # Not looked at again before then: with the next claims, what cannot start hides nothing.
+        put_off = update(TRIGGERS).where(TRIGGERS.c.trigger_id == row.trigger_id)
+        connection.execute(put_off.values(not_before_ms=until_ms))
     return None
 
 
@@ -468,7 +469,7 @@ def cancel(connection: Connection, trigger_id: int, reason: str) -> RowState | N
 
 
 def forget(connection: Connection, options: ServiceOptions, history_seconds: float) -> int:
-    """Delete some of the rows and deliveries that are older than they need be; return how many."""
+    """Delete some of what is older than it need be: deliveries, rows, health; return how many."""
     now = now_ms(connection)
     kept_ms = int(options.deliveries_kept_seconds * 1000)
     keys = DELIVERIES.c.source, DELIVERIES.c.delivery_id
@@ -483,4 +484,5 @@ def forget(connection: Connection, options: ServiceOptions, history_seconds: flo
     ended = select(TRIGGERS.c.trigger_id).where(TRIGGERS.c.finished_at_ms < since)
     ids = list(connection.execute(ended.limit(_FORGOTTEN_MAX)).scalars())
     connection.execute(delete(TRIGGERS).where(TRIGGERS.c.trigger_id.in_(ids)))
+    connection.execute(delete(HEALTH).where(HEALTH.c.at_ms < since))
     return len(found) + len(ids)

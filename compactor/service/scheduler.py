@@ -139,6 +139,7 @@ class Scheduler:
 
     def _forget(self) -> str:
         history_seconds = self._config.settings.store.history_seconds
+        self._executor.forget_logs(history_seconds)
         with self._store.transaction() as connection:
             return f"{forget(connection, self._config.service, history_seconds)} rows"
 

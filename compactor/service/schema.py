@@ -169,6 +169,7 @@ HEALTH = Table(
     Column("small_files", BigInteger, nullable=False),
     Column("delete_files", BigInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
+    Index("health_by_time", "at_ms"),
 )
 
 # Who serves this store; a row is renewed for as long as its process lives.

@@ -109,7 +109,7 @@ class Sweeper:
         """Look at all tables.
 
         Raises:
-            JobFailedError: the store cannot be read or written, or a child process died.
+            JobFailedError: the store cannot be read.
         """
         tally, begun_at = SweepTally(), time.monotonic()
         rules = self._registry.rules()
@@ -118,7 +118,11 @@ class Sweeper:
             # What was in trouble is told again in any case.
             heads = tuple((target, "" if k.trouble else k.head) for target, k in batch.items())
             told = self._ask("heads", HeadsOrder(heads), Changed, seconds_max=_HEADS_SECONDS_MAX)
-            self._take_in(batch, told, rules, tally)
+            try:
+                self._take_in(batch, told, rules, tally)
+            except JobFailedError as error:
+                # What was told is kept; the other batches may fare better.
+                _LOG.warning("the sweep of %d tables was cut short: %s", len(batch), error)
         tally.seconds = time.monotonic() - begun_at
         return tally
 

@@ -12,6 +12,10 @@ from compactor.service.orders import Changed, Looked
 from compactor.service.places import place_of_head
 from compactor.service.schema import HEALTH, TABLES
 
+# A point of the history is kept so often, or when the score has moved by so much.
+_POINT_SECONDS = 600
+_POINT_SCORE = 5
+
 
 def note_head(connection: Connection, changed: Changed) -> None:
     """Keep the head of a table, or why it cannot be told."""
@@ -42,8 +46,7 @@ def note_look(connection: Connection, looked: Looked) -> None:
     if health is None:
         return
     table_id = connection.execute(select(TABLES.c.table_id).where(is_it)).scalar()
-    at_now = (HEALTH.c.table_id == table_id, HEALTH.c.at_ms == now)
-    if table_id is None or connection.execute(select(HEALTH.c.score).where(*at_now)).first():
+    if table_id is None or not _is_news(connection, table_id, health.score, now):
         return
     connection.execute(
         insert(HEALTH).values(
@@ -56,3 +59,13 @@ def note_look(connection: Connection, looked: Looked) -> None:
             size_bytes=health.size_bytes,
         )
     )
+
+
+def _is_news(connection: Connection, table_id: int, score: int, now: int) -> bool:
+    """Whether a point of the history tells more than the one before it does."""
+    points = select(HEALTH.c.at_ms, HEALTH.c.score).where(HEALTH.c.table_id == table_id)
+    last = connection.execute(points.order_by(HEALTH.c.at_ms.desc()).limit(1)).first()
+    if last is None:
+        return True
+    age_ms, moved = now - last.at_ms, abs(score - last.score)
+    return bool(age_ms > _POINT_SECONDS * 1000 or (age_ms > 0 and moved >= _POINT_SCORE))

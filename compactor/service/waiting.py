@@ -81,14 +81,12 @@ class Situation:
         return ""
 
 
-def put_off_until(waiter: Waiter, situation: Situation) -> int | None:
-    """Return when the row is worth another look, where that is known; None when it may start."""
-    if situation.spent:
-        return day_ends_ms(situation.now_ms, situation.budget.zone)
-    if waiter.window:
-        opens_at_ms = Window.parse(waiter.window).opens_at(situation.now_ms)
-        return opens_at_ms if opens_at_ms > situation.now_ms else None
-    return None
+def closed_until(window: str, now_ms: int) -> int | None:
+    """Return when a window opens; None when it is open, or when there is none."""
+    if not window:
+        return None
+    opens_at_ms = Window.parse(window).opens_at(now_ms)
+    return opens_at_ms if opens_at_ms > now_ms else None
 
 
 def why(waiter: Waiter, situation: Situation) -> str:
@@ -112,10 +110,9 @@ def _of_time(waiter: Waiter, situation: Situation) -> str:
     if situation.spent:
         until = day_ends_ms(situation.now_ms, situation.budget.zone)
         return f"{situation.spent}, until {shown_time(until)}"
-    if waiter.window:
-        opens_at_ms = Window.parse(waiter.window).opens_at(situation.now_ms)
-        if opens_at_ms > situation.now_ms:
-            return f"outside of its window `{waiter.window}`, until {shown_time(opens_at_ms)}"
+    opens_at_ms = closed_until(waiter.window, situation.now_ms)
+    if opens_at_ms is not None:
+        return f"outside of its window `{waiter.window}`, until {shown_time(opens_at_ms)}"
     left_ms = waiter.not_before_ms - situation.now_ms
     if left_ms <= 0:
         return ""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from compactor.jobs.owner import Owner
 from compactor.jobs.store import JobStore
+from compactor.service import queue
 from compactor.service.config import Budget, ServiceConfig
 from compactor.service.queue import (
     Claim,
@@ -19,6 +22,7 @@ from compactor.service.queue import (
     take_up,
 )
 from compactor.service.registry import Registry
+from compactor.service.views import Views
 from tests.compactor.service.conftest import Configure
 from tests.compactor.service.rows import (
     INSTANCE,
@@ -187,28 +191,38 @@ def test_quotas_of_a_namespace_hold_over_all_instances(
     assert [one.target if one else None for one in taken] == ["lake.a.x", "lake.b.x", None]
 
 
-def test_a_budget_that_is_used_up_puts_rows_off_to_the_next_day(
+def test_a_budget_that_is_used_up_keeps_rows_waiting(
     store: JobStore, registered: ServiceConfig
 ) -> None:
     assert ended(store, registered, held(store, registered, "lake.a.one"), DONE)
     waiting = trigger(store, registered, "lake.a.one")
-    with store.transaction() as connection:
-        spent = Budget(bytes_per_day=10)
-        assert claim(connection, INSTANCE, registered.service, spent) is None
-    assert row_of(store, waiting).not_before_ms % 86_400_000 == 0
+    for spent in (Budget(bytes_per_day=10), Budget(jobs_per_day=1)):
+        with store.transaction() as connection:
+            assert claim(connection, INSTANCE, registered.service, spent) is None
+        view = Views(store, registered.service, spent).trigger(waiting)
+        assert view is not None
+        assert "a day is used up, until" in view.why
+    assert claimed(store, registered) is not None
 
 
 def test_what_is_closed_hides_nothing_that_may_start(
-    store: JobStore, registered: ServiceConfig
+    store: JobStore, registered: ServiceConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A window of one minute that ended a minute ago, whenever this runs.
-    change_table(store, "lake.a.one", window="mon 00:00-00:01", priority=0)
+    monkeypatch.setattr(queue, "_CANDIDATES_MAX", 1)
+    today = datetime.now(UTC).weekday()
+    never_now = f"{('mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun')[(today + 3) % 7]} 10:00-11:00"
+    change_table(store, "lake.a.one", window=never_now, priority=0)
     change_table(store, "lake.a.two", is_paused=True, priority=0)
     for target in ("lake.a.one", "lake.a.two", "lake.b.one"):
         trigger(store, registered, target)
+    assert claimed(store, registered) is None
     found = claimed(store, registered)
     assert found is not None
-    assert found.target in ("lake.b.one", "lake.a.one")
+    assert found.target == "lake.b.one"
+    views = Views(store, registered.service, registered.budget)
+    reasons = {one.target: one.why for one in views.triggers(states=("pending",))}
+    assert "outside of its window" in reasons["lake.a.one"]
+    assert reasons["lake.a.two"] == "the table is paused"
 
 
 def test_cancelling_ends_what_waits_and_asks_what_runs(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from compactor.service.config import Budget
-from compactor.service.waiting import Situation, Waiter, put_off_until, why
+from compactor.service.waiting import Situation, Waiter, closed_until, why
 
 NOON = 1_795_608_000_000  # 2026-11-25 12:00 UTC
 NOW = Situation(now_ms=NOON, jobs_max=2)
@@ -16,7 +16,6 @@ READY = Waiter("lake.a", not_before_ms=NOON)
 
 def test_what_may_start_has_no_reason_to_wait() -> None:
     assert why(READY, NOW) == ""
-    assert put_off_until(READY, NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -62,7 +61,7 @@ def test_a_reason_names_what_is_waited_for(
     assert words in why(waiter, situation)
 
 
-def test_a_window_and_a_budget_say_when_to_look_again() -> None:
-    assert put_off_until(replace(READY, window="22:00-23:00"), NOW) == NOON + 10 * 3_600_000
-    spent = replace(NOW, budget=Budget(jobs_per_day=1), jobs_today=1)
-    assert put_off_until(READY, spent) == NOON + 12 * 3_600_000
+def test_a_closed_window_says_when_it_opens() -> None:
+    assert closed_until("22:00-23:00", NOON) == NOON + 10 * 3_600_000
+    assert closed_until("11:00-13:00", NOON) is None
+    assert closed_until("", NOON) is None
