@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -233,3 +238,54 @@ def test_a_storage_that_fails_while_delete_files_are_written(
         lake.ours.commit(lake.change)
     monkeypatch.undo()
     lake.is_undone()
+
+
+_DRIVER = """
+    import os, pickle, signal, sys
+    from pathlib import Path
+    from pyiceberg.catalog.sql import SqlCatalog
+    from catalog.iceberg.table import IcebergTable
+    from catalog.storage import storage
+    from tests.iceberg_tables import sql_catalog
+
+    commit, directory, moment = pickle.loads(sys.stdin.buffer.read())
+
+    def die(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    put, swap = storage.Storage.put_if_absent, SqlCatalog.commit_table
+    if moment == "among the delete files":
+        def put_and_die(*arguments):
+            put(*arguments)
+            die()
+        storage.Storage.put_if_absent = put_and_die
+    elif moment == "before the swap":
+        SqlCatalog.commit_table = die
+    elif moment == "after the swap":
+        def swap_and_die(*arguments):
+            swap(*arguments)
+            die()
+        SqlCatalog.commit_table = swap_and_die
+    IcebergTable("lake.ns.t", sql_catalog(Path(directory)), ("ns", "t")).commit(commit)
+    print("not killed")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["among the delete files", "before the swap", "after the swap"])
+def test_a_driver_that_is_killed_and_the_same_change_again(
+    lake: ChangedLake, tmp_path: Path, moment: str
+) -> None:
+    driver = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(_DRIVER)],
+        input=pickle.dumps((lake.change, str(tmp_path), moment)),
+        capture_output=True,
+        cwd=Path.cwd(),
+        check=False,
+    )
+    assert driver.returncode == -signal.SIGKILL, driver.stderr.decode()
+    assert lake.rows() == (CHANGE.apply(lake.before) if "after" in moment else lake.before)
+    if "before" in moment:
+        refuses_to_tell(lake, lake.change)
+    assert lake.table.commit(lake.change).conflicts == ()
+    lake.is_made_once()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.catalog.sql import SqlCatalog
@@ -11,7 +12,8 @@ from pyiceberg.exceptions import CommitStateUnknownException
 
 from catalog.iceberg.table import IcebergTable
 from catalog.location import Location
-from catalog.model import Commit, OutputFile, Rewrite
+from catalog.model import Commit, OutputFile, Rewrite, Selection
+from tests.catalog.changes import change_commit
 from tests.catalog.iceberg.faults import FaultyCatalog, fail, lose_reply
 from tests.catalog.iceberg.lakes import SCHEMA, rows_of
 from tests.catalog.storage.s3_server import new_bucket, s3_properties, s3_server
@@ -72,3 +74,14 @@ def test_a_commit_to_a_bucket_whose_reply_is_lost(tmp_path: Path) -> None:
         names = {found.location.name for found in table.storage.list(metadata)}
         assert sum(name.startswith("snap-") for name in names) == 4
         assert sum(name.endswith(".metadata.json") for name in names) == 5
+        catalog.faults = [fail(TimeoutError()), lose_reply(CommitStateUnknownException("502"))]
+        inventory = table.inventory(table.snapshot())
+        (path,) = inventory.files["path"].to_pylist()
+        marks = {path: Selection(np.array([0, 29]))}
+        change = change_commit(table.snapshot(), Rewrite("g", inventory, (), 0, marks=marks))
+        result = table.commit(change)
+        assert (result.committed, result.snapshot) == (("g",), table.snapshot())
+        with table.storage.open_input(table.files(result.snapshot).locate(path)) as source:
+            stored = pq.ParquetFile(source).read(columns=["id"])["id"].to_pylist()
+        assert sorted(row["id"] for row in rows(writer)) == sorted(stored[1:-1])
+        assert table.watermark("orders") == "1"
