@@ -1,6 +1,6 @@
 # Every target sets up what it needs: Python >= 3.11 and make are enough to begin with.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-postgres judge-rgw test-ray check format bench bench-runtime judges lock clean
+.PHONY: help demo test test-slow test-postgres judge-rgw judge-browser test-ray check format bench bench-runtime judges lock clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	command -v $$python >/dev/null && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -26,10 +26,10 @@ demo: $(READY) ## make a fragmented table, compact it, prove that no row changed
 	$(BIN)/compact demo compact-demo
 
 test: $(READY) ## the quick test suite
-	$(BIN)/pytest -m "not slow and not ray"
+	$(BIN)/pytest -m "not slow and not ray and not browser"
 
 test-slow: $(READY) judges ## long races, thousands of files, crashes upon crashes
-	$(BIN)/pytest -m "slow and not ray and not interop and not rgw and not postgres"
+	$(BIN)/pytest -m "slow and not ray and not interop and not rgw and not postgres and not browser"
 
 interop: $(READY) judges ## every other engine on our tables and we on theirs: Spark, DuckDB, Polars, deltalake
 	$(BIN)/pytest -m interop
@@ -45,6 +45,12 @@ judge-rgw: $(READY) ## copying inside the store, judged by a Ceph RGW; as root i
 		apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends $(RGW_PACKAGES) >/dev/null; \
 	} || { echo "error: Ceph cannot be installed; as root: apt-get install $(RGW_PACKAGES)" >&2; exit 1; }
 	COMPACT_REQUIRE_RGW=1 $(BIN)/pytest -m rgw
+
+judge-browser: $(READY) ## the pages of the service in a headless Chromium; as root it installs the package
+	@(for program in chromium chromedriver; do command -v $$program >/dev/null || exit 1; done) || { \
+		apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends chromium chromium-driver >/dev/null; \
+	} || { echo "error: Chromium cannot be installed; as root: apt-get install chromium chromium-driver" >&2; exit 1; }
+	COMPACT_REQUIRE_BROWSER=1 $(BIN)/pytest -m browser
 
 test-ray: .venv-ray/ready ## the Ray backend on real clusters, in an environment of its own
 	.venv-ray/bin/pytest -m ray
