@@ -112,6 +112,7 @@ def _field(schema: TableSchema, key: SortKey) -> SortField:
     known_as = whole if whole in names or key.name in arrow.names else steps
     if names and known_as not in names:
         raise UnsupportedTableError(f"the table has no column {key.name!r} to order rows by")
+    _refuse_partition(schema, names.get(known_as, known_as), key.name)
     field = SortField(
         0,
         names.get(known_as, known_as),
@@ -120,6 +121,14 @@ def _field(schema: TableSchema, key: SortKey) -> SortField:
         known_as=known_as,
     )
     return replace(field, field_id=field_id(find_leaf(arrow, field)) or 0)
+
+
+def _refuse_partition(schema: TableSchema, path: tuple[str, ...], name: str) -> None:
+    if path[0] in schema.arrow.names and path[0] not in schema.stored.arrow.names:
+        raise UnsupportedTableError(
+            f"rows cannot be ordered by {name!r}: the table is partitioned by it, and a file holds"
+            " one value of it"
+        )
 
 
 def _own_order(layout: FileLayout) -> tuple[SortField, ...]:

@@ -204,6 +204,7 @@ class _Planner:
         self._fillings = fillings
         self._mapping = dict(table.name_mapping)
         goes_by_ids = table.has_field_ids and not table.ignores_field_ids
+        self._goes_by_names = not goes_by_ids
         self._has_ids = goes_by_ids and any(_has_id(field) for field in file.arrow)
         if not self._has_ids and not self._mapping:
             raise UnsupportedTableError(
@@ -234,6 +235,10 @@ class _Planner:
         """Return, per target, the position of its source (None: missing) and its step."""
         positions = self._positions(sources, path)
         ids = [field_id(target) for target in targets]
+        if self._goes_by_names:
+            self._refuse_other_spellings(
+                [t for t in targets if field_id(t) not in positions], sources
+            )
         found = [None if one in self._table.unstored else positions.get(one) for one in ids]
         steps = [
             self._missing(target, path)
@@ -242,6 +247,20 @@ class _Planner:
             for target, position in zip(targets, found, strict=True)
         ]
         return found, steps
+
+    def _refuse_other_spellings(self, missing: list[pa.Field], sources: list[pa.Field]) -> None:
+        """Refuse a column of which only the case of letters is not the table's.
+
+        To some readers it is the table's column, and to others the file has none.
+        """
+        stored = {source.name.lower(): source.name for source in sources} if missing else {}
+        for target in missing:
+            other = stored.get(target.name.lower(), target.name)
+            if other != target.name and field_id(target) not in self._table.unstored:
+                raise UnsupportedTableError(
+                    f"{self._file.name}: the table has the column {target.name!r}, the file"
+                    f" {other!r}: readers do not agree whether these are the same"
+                )
 
     def step(self, target: pa.Field, source: pa.Field, path: Path) -> Step:
         """Return how one field is read."""

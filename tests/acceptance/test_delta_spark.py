@@ -65,8 +65,8 @@ class Judged:
         logs = Path(self.path, "_delta_log").glob("*.json")
         return max(int(path.stem) for path in logs if path.stem.isdigit())
 
-    def compact(self, code: int = 0) -> dict:
-        arguments = ("--yes", "--min-input-files", "2", "--verify", "full")
+    def compact(self, *options: str, code: int = 0) -> dict:
+        arguments = ("--yes", "--min-input-files", "2", "--verify", "full", *options)
         return compact(self.directory, "run", "table/", *arguments, code=code)
 
 
@@ -86,7 +86,8 @@ def test_spark_reads_what_was_compacted_and_goes_on(
 ) -> None:
     table = judged(feature)
     before, planned_from = table.rows(), table.version()
-    report = table.compact()
+    # Row groups of Spark's are copied here, and encoded anew further below.
+    report = table.compact("--effort", "bytes")
     assert report["status"] == "succeeded"
     assert report["files_after"] < report["files_before"]
     is_as_before(table, before)

@@ -184,6 +184,14 @@ def test_columns_go_by_the_names_that_readers_know(lake: LiquidLake, name: str) 
         plan_table(lake.table, policy, now_ms=0)
 
 
+def test_an_order_by_partition_is_refused_with_the_reason(tmp_path: Path) -> None:
+    opened = DeltaTable("t", Location.parse(str(unpack("partitioned", tmp_path))), {})
+    (partition, *_) = opened.load()[1].metadata.partition_columns
+    policy = Policy(strategy=Strategy.SORT, sort_by=parse_sort_keys(partition))
+    with pytest.raises(UnsupportedTableError, match="partitioned by it"):
+        plan_table(opened, policy, now_ms=0)
+
+
 def test_a_table_of_sparks_is_clustered(tmp_path: Path, runtime: Runtime) -> None:
     table = unpack("clustering", tmp_path)
     before = our_rows(str(table))

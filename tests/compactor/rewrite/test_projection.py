@@ -307,6 +307,24 @@ def test_required_fields_may_be_missing_below_a_missing_grandparent() -> None:
     assert found["s"].to_pylist() == values
 
 
+def test_columns_that_differ_in_the_case_of_letters_are_refused_where_names_count() -> None:
+    """Spark would read the column, deltalake nulls: whatever is written, rows of one change."""
+    rows = pa.table({"ID": pa.array([1], pa.int64())})
+    for target, stored in (
+        (column("id", pa.int64(), 1), rows),
+        (
+            column("s", pa.struct([column("id", pa.int64(), 1)]), 2),
+            pa.table({"s": pa.array([{"ID": 1}])}),
+        ),
+    ):
+        mapping = ((("id",), 1), (("s",), 2), (("s", "id"), 1))
+        table = TableSchema(pa.schema([target]), mapping, has_field_ids=False)
+        with pytest.raises(UnsupportedTableError, match="readers do not agree"):
+            plan_projection(FileColumns("f.parquet", stored.schema), table, {})
+        by_mapping = TableSchema(pa.schema([target]), mapping)
+        plan_projection(FileColumns("f.parquet", stored.schema), by_mapping, {})
+
+
 def test_name_mapping_for_files_without_ids() -> None:
     stored = pa.struct([pa.field("x", pa.int32()), pa.field("y", pa.int32())])
     schema = pa.schema([pa.field("old", pa.int64()), pa.field("l", pa.list_(stored))])
