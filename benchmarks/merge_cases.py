@@ -203,8 +203,17 @@ MERGE_CASES = (
                 _spark("iceberg", "start"),
                 _spark("iceberg", "copy-on-write"),
                 _spark("iceberg", "merge-on-read"),
-                _deltacat(),
             ),
+            "compact merge",
+        ),
+        _RANDOM,
+    ),
+    MergeCase(
+        Case(
+            "merge-deltacat",
+            f"{_SCATTERED}, Iceberg; DeltaCAT's own table",
+            partial(_iceberg, _RANDOM),
+            (_starts(_in_catalog), _compact(_in_catalog), _deltacat()),
             "compact merge",
         ),
         _RANDOM,
