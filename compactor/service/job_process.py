@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from sqlalchemy import select, update
@@ -119,7 +120,9 @@ def run_order(order: JobOrder, store: JobStore) -> Outcome | None:
         if not take_up(connection, order.claim, Owner.current()):
             return None
     looked: list[Looked] = []
-    with _Watch(store, order) as watch:
+    outcome, watch = Outcome("cancelled", reason="interrupted"), _Watch(store, order)
+    # The watch may ask it to stop just when it has ended.
+    with suppress(KeyboardInterrupt), watch:
         outcome = _outcome(order, store, looked.append)
     if watch.is_out_of_time and outcome.status == JobState.CANCELLED:
         reason = f"stopped after {order.seconds_max:.0f}s, the most that a job may take"

@@ -387,18 +387,19 @@ def _end(connection: Connection, row: Row[Any], outcome: Outcome, options: Servi
 
 
 def _state_after(row: Row[Any], outcome: Outcome, options: ServiceOptions) -> RowState:
-    if outcome.is_interrupted and row.cancel_asked_ms is None:
-        return RowState.PENDING
-    if outcome.status == "cancelled":
+    is_stopped = outcome.is_interrupted or outcome.status == "cancelled"
+    if outcome.error_class is None and not is_stopped:
+        return RowState.DONE
+    if row.cancel_asked_ms is not None:
+        # Whether it stopped well or died over it: it does not come back.
         return RowState.CANCELLED
-    match outcome.error_class:
-        case None:
-            return RowState.DONE
-        case ErrorClass.FATAL:
-            return RowState.FAILED
-        case ErrorClass.POISON:
-            return RowState.DEAD
-    return RowState.DEAD if row.attempts >= options.attempts_max else RowState.PENDING
+    if is_stopped:
+        return RowState.PENDING if outcome.is_interrupted else RowState.CANCELLED
+    if outcome.error_class is ErrorClass.FATAL:
+        return RowState.FAILED
+    is_last = row.attempts >= options.attempts_max
+    is_dead = is_last or outcome.error_class is ErrorClass.POISON
+    return RowState.DEAD if is_dead else RowState.PENDING
 
 
 def _delay_ms(outcome: Outcome, attempts: int, options: ServiceOptions) -> int:

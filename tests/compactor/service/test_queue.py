@@ -241,6 +241,17 @@ def test_cancelling_ends_what_waits_and_asks_what_runs(
     assert row_of(store, running.trigger_id).state == "cancelled"
 
 
+def test_a_process_that_dies_over_a_cancellation_does_not_come_back(
+    store: JobStore, registered: ServiceConfig
+) -> None:
+    running = held(store, registered, "lake.a.one")
+    with store.transaction() as connection:
+        cancel(connection, running.trigger_id, "asked by ada")
+    change_row(store, running.trigger_id, claim_ends_ms=0)
+    assert reaped(store, registered) == 1
+    assert row_of(store, running.trigger_id).state == "cancelled"
+
+
 def test_old_rows_and_deliveries_are_forgotten(store: JobStore, registered: ServiceConfig) -> None:
     one = held(store, registered, "lake.a.one")
     assert ended(store, registered, one, DONE)
