@@ -25,6 +25,7 @@ from compactor.service.executor import Executor
 from compactor.service.http import Face, Hooks, make_app
 from compactor.service.intake import Intake
 from compactor.service.limits import RateLimit
+from compactor.service.notify import Notifier, make_endpoint
 from compactor.service.operations import Operations
 from compactor.service.outbound import Outbound
 from compactor.service.registry import Registry, check_rules
@@ -152,11 +153,13 @@ def application(service: Service) -> FastAPI:
     hooks = Hooks(service.receivers, service.intake, RateLimit(service.config.service.rate_max))
     face = Face(hooks, service.views, service.scheduler, service.authenticator)
 
+    notifier = Notifier(service.store, map(make_endpoint, service.config.notifications.values()))
     pollers = [Poller(queue, service.intake.accept_now) for queue in service.queues]
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(service.scheduler.start)
+        notifier.start()
         for poller in pollers:
             poller.start()
         _LOG.info("instance %s serves %s", service.instance, service.config.service.listen)
@@ -165,6 +168,7 @@ def application(service: Service) -> FastAPI:
             poller.stop()
         _LOG.info("instance %s ends: waiting for its jobs", service.instance)
         await run_in_threadpool(service.scheduler.drain)
+        await run_in_threadpool(notifier.stop)
 
     app = make_app(face, lifespan)
     app.include_router(make_router(_pages(service)))
