@@ -39,7 +39,12 @@ def command(target: str) -> int:
     settings = session.settings()
     request = request_of(session)
     mode = WriteMode(session.given["--write-mode"])
-    writing = Writing(settings.policy(target), settings.run.proof, mode)
+    writing = Writing(
+        settings.policy(target),
+        settings.run.proof,
+        mode,
+        keeps_filters=bool(session.given.get("--key-filter")),
+    )
     table = opened(target)
     if session.given.get("--dry-run"):
         return _shown(session, settings, table, request, writing=writing)

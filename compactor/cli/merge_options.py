@@ -37,6 +37,7 @@ def merge_options(function: F) -> F:
         _choice("--mode", "Whether rows of one key replace each other.", _MODES),
         _text("--source", "What the watermark is kept under. [default: the URI]", "NAME"),
         _flag("--evolve", "Add columns to the table that only the changes have."),
+        _flag("--key-filter", "Keep filters of keys beside the table: few keys open few files."),
         _choice("--write-mode", "Copy files without the rows that go, or mark rows.", _WRITE_MODES),
         _flag("--dry-run", "Show what would be done and at what price; nothing is touched."),
         _flag("--yes", "Do not ask, merge.", "-y"),

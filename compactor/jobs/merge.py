@@ -19,6 +19,7 @@ from compactor.jobs.journal import JobStart, Journal
 from compactor.jobs.lease import Lease, claim
 from compactor.jobs.merge_changes import Arrived, MergeRequest, as_stored, find_arrivals
 from compactor.jobs.merge_evolving import evolved, narrowed
+from compactor.jobs.merge_filters import keep_new_filters
 from compactor.jobs.merge_planning import (
     MergeGround,
     PlannedMerge,
@@ -103,6 +104,8 @@ def merge_into(
             report = session.run_new(planned, watch)
             reports.append(report)
             is_merged = report.status is JobState.SUCCEEDED
+            if is_merged and planned.filtering is not None:
+                keep_new_filters(table, planned.filtering, map_function=planner.map)
             tried = 0 if is_merged else tried + 1
             is_done = planned.is_last if is_merged else not _is_worth_a_try(report, tried, options)
         report = combine(reports)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from catalog.model import Inventory, Snapshot, Watermark
 from catalog.table import Table, TableFiles
 from compactor.jobs.merge_changes import Reading
+from compactor.jobs.merge_filters import Filtering, filters_for
 from compactor.jobs.merge_rounds import Round
 from compactor.jobs.merge_search import search
 from compactor.jobs.spread import spread
@@ -65,11 +66,13 @@ class Writing:
         policy: the table owner's: sizes of files, and what is copied as it is.
         proof: what is checked of each group.
         mode: whether rows that go are left out of a copy or recorded as deleted.
+        keeps_filters: whether filters of keys are looked into, and kept beside the table.
     """
 
     policy: Policy
     proof: Proof
     mode: WriteMode = WriteMode.AUTO
+    keeps_filters: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class PlannedMerge:
         merges: by group, what its task is.
         reading: the changes; None where there are none.
         is_last: whether nothing that is new is left to be merged after it.
+        filtering: what it knows of filters of keys; None where these are not asked for.
     """
 
     plan: Plan
@@ -89,6 +93,7 @@ class PlannedMerge:
     merges: Mapping[str, MergeTask] = field(default_factory=dict)
     reading: Reading | None = None
     is_last: bool = True
+    filtering: Filtering | None = None
 
 
 def plan_changes(
@@ -111,7 +116,11 @@ def plan_changes(
     routed = _routed(ground, reading, runtime)
     matcher = Matcher(changes, reading.deletes, reading.rules)
     name = ground.table.name
-    found = search(runtime, ground.files, routed.files, matcher=matcher, table=name)
+    filters = None
+    if writing.keeps_filters:
+        filters = filters_for(ground.table, reading.rules, ground.files.schema.arrow)
+    side = ground.files, name
+    found = search(runtime, side, routed.files, matcher=matcher, filters=filters)
     outcome = settle(changes, found.hits)
     rows = completed(ground.files, changes, outcome, ground.inventory)
     sizes = writing.policy.file_sizes(ground.files.layout.target_file_size_bytes)
@@ -150,7 +159,8 @@ def plan_changes(
     merges = dict(zip((one.group_id for one in groups), tasks, strict=True))
     merges = merges or {plan.groups[0].group_id: _idle(ground, writing.proof)}
     before = TableTotals.of(ground.inventory)
-    return PlannedMerge(plan, before, merges, reading, is_last=merged.is_last)
+    filtering = None if filters is None else Filtering(filters, ground.inventory, routed.files)
+    return PlannedMerge(plan, before, merges, reading, is_last=merged.is_last, filtering=filtering)
 
 
 def plan_nothing(
@@ -262,6 +272,9 @@ def _stages(routed: Routed, found: Found) -> Iterator[SearchStage]:
         yield SearchStage(_STAGE_NAMES.get(one.stage, one.stage), one.files, None, one.row_count)
     name = _STAGE_NAMES.get(last.stage, last.stage)
     yield SearchStage(name, last.files, found.asked.row_groups, last.row_count)
+    if found.filtered.files < found.asked.files:
+        some = found.filtered
+        yield SearchStage("key filters", some.files, some.row_groups, some.rows)
     for name, stage in (("row groups", found.routed), ("filters", found.read), ("keys", found.hit)):
         yield SearchStage(name, stage.files, stage.row_groups, stage.rows)
 

@@ -10,6 +10,7 @@ from catalog.model import Inventory
 from catalog.table import TableFiles
 from compactor.jobs.spread import answer
 from compactor.merge.finding import Found, find_hits, together
+from compactor.merge.key_filters import KeyFilters
 from compactor.merge.matching import Matcher
 from compactor.planner.policy import MIB
 from runtime import Runtime
@@ -22,28 +23,40 @@ _TASK_MEMORY_BYTES = 128 * MIB
 
 
 def search(
-    runtime: Runtime, files: TableFiles, inventory: Inventory, *, matcher: Matcher, table: str
+    runtime: Runtime,
+    ground: tuple[TableFiles, str],
+    inventory: Inventory,
+    *,
+    matcher: Matcher,
+    filters: KeyFilters | None = None,
 ) -> Found:
     """Find the rows of a snapshot that changes act on.
 
     Args:
         runtime: runs the reading.
-        files: the workers' side of the snapshot.
+        ground: the workers' side of the snapshot, and the name of the table, the first half of the
+            key that grants are predicted by.
         inventory: its files that may hold a changed key.
         matcher: what is looked for.
-        table: name of the table, the first half of the key that grants are predicted by.
+        filters: of keys, where they are to be asked.
 
     Raises:
         CatalogError: as reading the files raises it.
         RuntimeFailure: a task failed otherwise.
     """
-    parts = list(_parts(inventory))
+    (files, table), parts = ground, list(_parts(inventory))
     if len(parts) < 2:
-        return find_hits(files, inventory, matcher)
+        return find_hits(files, inventory, matcher, filters)
     shared = runtime.put(matcher)
     refs = [
         runtime.submit(
-            find_hits, files, part, shared, memory=_TASK_MEMORY_BYTES, key=(table, "match")
+            find_hits,
+            files,
+            part,
+            shared,
+            None if filters is None else filters.of(part),
+            memory=_TASK_MEMORY_BYTES,
+            key=(table, "match"),
         )
         for part in parts
     ]

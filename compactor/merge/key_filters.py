@@ -40,6 +40,8 @@ _PATH, _SCHEME, _CHECKSUM = "data-file", "hashing", "crc32"
 _BITS_PER_KEY = 16
 # More keys than this nearly always find a filter that lets one pass.
 KEYS_MAX = 1000
+# Bytes of filters that are made at a time: they are held in memory until they are written.
+_KEPT_BYTES_MAX = 256 << 20
 # Bytes of data files whose filters are made by one task.
 _TASK_BYTES = 256 << 20
 
@@ -174,7 +176,7 @@ def keep_filters(
     Args:
         table: the coordinator's side.
         snapshot: a snapshot that has the files.
-        files: slices of them.
+        files: slices of them; the first ones, if all take too much memory.
         key: names of the columns of the key.
         map_function: runs the reading of files.
 
@@ -189,7 +191,7 @@ def keep_filters(
     side = table.files(snapshot)
     columns = KeyColumns.of(side.schema.arrow, key)
     builder = FilterBuilder(side, columns)
-    blobs = [blob for some in map_function(builder, list(_parts(files))) for blob in some]
+    blobs = [blob for some in map_function(builder, list(_parts(_first(files)))) for blob in some]
     return len(blobs) if table.add_sidecar(snapshot, blobs) else 0
 
 
@@ -219,6 +221,13 @@ class FilterBuilder:
         bits = SplitBlocks.of(every, bits_per_value=_BITS_PER_KEY).data
         said = {_PATH: file.path, _SCHEME: scheme, _CHECKSUM: str(zlib.crc32(bits))}
         return Blob(KIND, self.columns.ids, said, bits)
+
+
+def _first(files: Inventory) -> Inventory:
+    """Return the first files whose filters together do not take too much memory."""
+    after = np.cumsum(files.files["row_count"].to_numpy()) * _BITS_PER_KEY // 8
+    count = max(1, int(np.searchsorted(after, _KEPT_BYTES_MAX, side="right")))
+    return files.take(np.arange(min(count, files.file_count)))
 
 
 def _parts(files: Inventory) -> Iterator[Inventory]:

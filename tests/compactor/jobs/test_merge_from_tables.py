@@ -19,6 +19,7 @@ from catalog.delta.table import DeltaTable
 from catalog.iceberg.table import IcebergTable
 from catalog.location import Location
 from catalog.table import Table
+from compactor.jobs.events import Event, JobPlanned
 from compactor.jobs.merge import merge_into
 from compactor.jobs.merge_changes import MergeRequest
 from compactor.jobs.merge_planning import Writing
@@ -29,6 +30,7 @@ from compactor.jobs.state import JobState
 from compactor.jobs.store import open_store
 from compactor.merge.choice import WriteMode
 from compactor.merge.rules import MergeRules
+from compactor.merge.source_arrow import ArrowSource
 from compactor.merge.source_table import TableSource
 from compactor.planner.policy import Policy
 from compactor.proof import Proof
@@ -107,3 +109,41 @@ def test_a_table_follows_the_change_feed_of_another(
     before = table.snapshot()
     follow()
     assert table.snapshot() == before
+
+
+def test_few_keys_open_few_files_once_there_are_filters(tmp_path: Path) -> None:
+    table = delta(tmp_path)
+    path = str(tmp_path / "target")
+    for first in range(4):
+        rows = rows_of(range(first, 2000, 4), "old")
+        write_deltalake(path, rows, mode="append")
+    stages: list[dict[str, int]] = []
+    for run in range(3):
+        changes = rows_of(range(100 + run, 101 + run), f"run {run}")
+        with (
+            connect("inline") as runtime,
+            open_store(f"sqlite:///{tmp_path}/jobs.db") as store,
+        ):
+            merge_into(
+                table,
+                MergeRequest(MergeRules(("id",)), ArrowSource(f"run {run}", changes, "once")),
+                writing=Writing(Policy(), Proof.COUNTS, keeps_filters=True),
+                environment=JobEnvironment(runtime, store, stages_into(stages)),
+                options=JobOptions(),
+            )
+    # At first no file has a filter, then all have one, those that were written since as well.
+    assert [one.get("key filters") for one in stages] == [None, 1, 1]
+    assert [one["text"] for one in stored(table)[100:104]] == [
+        "run 0 100",
+        "run 1 101",
+        "run 2 102",
+        "old 103",
+    ]
+
+
+def stages_into(found: list[dict[str, int]]) -> Callable[[Event], None]:
+    def watch(event: Event) -> None:
+        if isinstance(event, JobPlanned) and event.plan.change is not None:
+            found.append({one.name: one.files for one in event.plan.change.stages})
+
+    return watch
