@@ -40,6 +40,7 @@ from compactor.service.queue import (
     RENEWALS_PER_CLAIM,
     ErrorClass,
     Outcome,
+    Work,
     finish,
     renew,
     take_up,
@@ -185,6 +186,13 @@ def outcome_of(report: JobReport) -> Outcome:
         snapshot_id=report.snapshot_after if has_committed else "",
         bytes_moved=report.bytes_read + report.bytes_written,
         cpu_seconds=report.cpu_seconds,
+        work=Work(
+            bytes_read=report.bytes_read,
+            bytes_written=report.bytes_written,
+            groups_committed=report.groups.committed,
+            groups_dropped=report.groups.dropped,
+            groups_failed=report.groups.failed,
+        ),
     )
     if report.status is JobState.SUCCEEDED and not has_committed:
         return replace(outcome, status="skipped", reason=report.reason or "nothing to rewrite")

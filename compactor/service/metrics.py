@@ -8,20 +8,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 
 from compactor import __version__
 from compactor.service.views import Overview, Views
 
 Received = Mapping[tuple[str, str], int]
+_JOB_LABELS = ("state", "trigger")
 
-_TOTALS = {
-    "jobs": ("jobs", "Tries at jobs by how they ended.", "state"),
-    "first_tries": ("first_tries", "First tries at jobs by how they ended.", "state"),
-    "errors": ("job_errors", "Errors of jobs by what they mean for the next try.", "class"),
-    "bytes_moved": ("moved_bytes", "Bytes that jobs read and wrote.", ""),
-    "cpu_seconds": ("job_cpu_seconds", "CPU time of jobs.", ""),
-    "job_seconds": ("job_duration_seconds", "Time that jobs ran, summed up.", ""),
+# Name in the store -> name here, what it tells, and its labels, which the store keeps in one text.
+_TOTALS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "jobs": ("jobs", "Tries at jobs by how they ended and what asked for them.", _JOB_LABELS),
+    "first_tries": ("first_tries", "First tries at jobs by how they ended.", ("state",)),
+    "errors": ("job_errors", "Errors by what they mean for the next try.", ("class",)),
+    "groups": ("groups", "File groups by what became of them.", ("result",)),
+    "bytes_read": ("read_bytes", "Bytes that jobs read.", ()),
+    "bytes_written": ("written_bytes", "Bytes that jobs wrote.", ()),
+    "cpu_seconds": ("job_cpu_seconds", "CPU time of jobs.", ()),
 }
 
 
@@ -75,12 +83,19 @@ def _gauges(overview: Overview) -> Iterator[Metric]:
 
 
 def _totals(overview: Overview) -> Iterator[Metric]:
-    for name, (shown, told, label) in _TOTALS.items():
+    for name, (shown, told, labels) in _TOTALS.items():
         found = {key[1]: value for key, value in overview.totals.items() if key[0] == name}
-        family = CounterMetricFamily(f"compactor_{shown}", told, labels=[label] if label else None)
-        for of_label, value in (found or ({} if label else {"": 0.0})).items():
-            family.add_metric([of_label] if label else [], value)
+        family = CounterMetricFamily(f"compactor_{shown}", told, labels=labels or None)
+        for text, value in (found or ({} if labels else {"": 0.0})).items():
+            family.add_metric(text.split(" ", len(labels) - 1) if labels else [], value)
         yield family
+    tries = sum(value for key, value in overview.totals.items() if key[0] == "jobs")
+    yield SummaryMetricFamily(
+        "compactor_job_duration_seconds",
+        "Time that tries at jobs took.",
+        count_value=int(tries),
+        sum_value=overview.totals.get(("job_seconds", ""), 0.0),
+    )
 
 
 def _received(received: Received) -> Metric:

@@ -43,6 +43,7 @@ _CLAIMING = "claim"
 # Rows deleted in one transaction.
 _FORGOTTEN_MAX = 500
 _REASON_CHARACTERS_MAX = 2000
+_LABEL_CHARACTERS_MAX = 64
 
 
 class RowState(StrEnum):
@@ -104,6 +105,17 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a try has moved, and what became of its file groups."""
+
+    bytes_read: int = 0
+    bytes_written: int = 0
+    groups_committed: int = 0
+    groups_dropped: int = 0
+    groups_failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a try ended.
 
@@ -115,6 +127,7 @@ class Outcome:
         snapshot_id: the snapshot that it committed last; empty for none.
         bytes_moved: bytes read and written.
         cpu_seconds: CPU time.
+        work: more of what it did.
         is_interrupted: whether it was stopped for the service to end: it goes on later.
     """
 
@@ -125,6 +138,7 @@ class Outcome:
     snapshot_id: str = ""
     bytes_moved: int = 0
     cpu_seconds: float = 0.0
+    work: Work = Work()
     is_interrupted: bool = False
 
 
@@ -438,20 +452,29 @@ def _note_on_table(connection: Connection, table_id: int, outcome: Outcome, now:
 def _count(connection: Connection, row: Row[Any], state: RowState, outcome: Outcome) -> None:
     """Add a try to the totals: its end by source, and what it took."""
     ended = "retried" if state is RowState.PENDING else outcome.status
+    work = outcome.work
     added = {
-        ("jobs", ended): 1.0,
+        ("jobs", f"{ended} {row.source}"[:_LABEL_CHARACTERS_MAX]): 1.0,
         ("first_tries", ended): 1.0 if row.attempts == 1 else 0.0,
         ("bytes_moved", ""): float(outcome.bytes_moved),
+        ("bytes_read", ""): float(work.bytes_read),
+        ("bytes_written", ""): float(work.bytes_written),
+        ("groups", "committed"): float(work.groups_committed),
+        ("groups", "dropped"): float(work.groups_dropped),
+        ("groups", "failed"): float(work.groups_failed),
         ("cpu_seconds", ""): outcome.cpu_seconds,
         ("job_seconds", ""): max(0, now_ms(connection) - row.claimed_at_ms) / 1000,
-        ("errors", outcome.error_class.value if outcome.error_class else ""): 1.0,
     }
+    if outcome.error_class is not None:
+        added["errors", outcome.error_class.value] = 1.0
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(TOTALS)
     statement = statement.on_conflict_do_update(
         index_elements=["name", "label"], set_={"value": TOTALS.c.value + statement.excluded.value}
     )
-    rows = [{"name": key[0], "label": key[1], "value": one} for key, one in added.items() if one]
+    # In one order everywhere, so that two instances cannot wait for each other.
+    told = sorted((name, label, value) for (name, label), value in added.items() if value)
+    rows = [{"name": name, "label": label, "value": value} for name, label, value in told]
     connection.execute(statement, rows)
 
 

@@ -20,7 +20,9 @@ from compactor.service import http
 from compactor.service.app import application, check_listen, opened
 from compactor.service.auth import Authenticator, new_token
 from compactor.service.config import ServiceConfig
+from compactor.service.queue import Outcome, Work
 from tests.compactor.service.conftest import Configure
+from tests.compactor.service.rows import claimed, ended
 
 with warnings.catch_warnings():
     # It asks for another client than the one that other tests use.
@@ -141,6 +143,22 @@ def test_probes_and_figures(client: TestClient) -> None:
     assert figures["compactor_webhook_received_total", "standard", "webhook-unverified"] == 1
     assert figures["compactor_jobs_queued", "pending"] == 1
     assert figures["compactor_tables", "unknown"] == 1
+
+
+def test_totals_outlive_what_they_count(config: ServiceConfig) -> None:
+    with opened(config) as service, TestClient(application(service)) as client:
+        send(client)
+        with service.store.transaction() as connection:
+            connection.execute(text("UPDATE triggers SET not_before_ms = 0"))
+        held = claimed(service.store, config, instance="other")
+        assert held is not None
+        work = Work(bytes_read=2, bytes_written=3, groups_committed=1)
+        assert ended(service.store, config, held, Outcome("succeeded", work=work))
+        told = client.get("/metrics").text
+    assert 'compactor_jobs_total{state="succeeded",trigger="standard"} 1.0' in told
+    assert 'compactor_groups_total{result="committed"} 1.0' in told
+    assert "compactor_read_bytes_total 2.0" in told
+    assert "compactor_job_duration_seconds_count 1.0" in told
 
 
 def test_figures_are_for_those_with_a_token(configure: Configure) -> None:
