@@ -21,6 +21,7 @@ from pathlib import Path
 from benchmarks import provenance
 from benchmarks.compactions import Load, Ran, read, run
 from compactor.jobs.priors import PRIORS
+from runtime.predictor import Prediction, prediction
 from runtime.simulation.figures import Books, Figures
 from runtime.simulation.population import Job, SimulatedTask
 from runtime.simulation.replay import replay_jobs
@@ -31,13 +32,14 @@ MIB = 1 << 20
 # Runs of a table that only teach, where the rule is looked at without its cold start.
 WARM_AFTER_ROUNDS = 1
 
-_Granted = tuple[SimulatedTask, int]
+_Granted = tuple[SimulatedTask, Prediction]
 
 HEAD = "| | U | p_oom | jobs_hit | lost_time | wastage |\n|---|---:|---:|---:|---:|---:|\n"
 HEAD_SHAPES = (
     "| table | tasks | input, MiB | peak, MiB: least / median / largest |"
-    " process, share of peaks | U | granted too much, MiB, mean | peak / grant, largest |\n"
-    "|---|---:|---:|---:|---:|---:|---:|---:|\n"
+    " process, share of peaks | U | granted too much, MiB, mean | of it margin |"
+    " peak / grant, largest |\n"
+    "|---|---:|---:|---:|---:|---:|---:|---:|---:|\n"
 )
 
 
@@ -65,6 +67,7 @@ class ShapeFigures:
         process_share: Of the peaks, by duration, what the smallest task takes as well.
         utilisation: Of first grants.
         over_grant_bytes_mean: What they exceed the peaks by.
+        margin_bytes_mean: The part of it that is granted beyond the peak expected.
         peak_of_grant_largest: Beyond 1, a first attempt was granted too little.
     """
 
@@ -77,6 +80,7 @@ class ShapeFigures:
     process_share: float
     utilisation: float
     over_grant_bytes_mean: float
+    margin_bytes_mean: float
     peak_of_grant_largest: float
 
 
@@ -133,22 +137,22 @@ def _warm(jobs: Sequence[Job], seed: int, workers: int) -> Figures:
     return replay_jobs(later, rule, seed=seed, wave_tasks=workers)
 
 
-def _first_grants(jobs: Sequence[Job], workers: int) -> list[int]:
-    """Return what our rule grants the first attempt of each task, in order."""
-    rule, granted = Predicted(PRIORS), list[int]()
+def _first_grants(jobs: Sequence[Job], workers: int) -> list[Prediction]:
+    """Return what our rule expects of and grants the first attempt of each task, in order."""
+    rule, granted = Predicted(PRIORS), list[Prediction]()
     for job in jobs:
         for start in range(0, len(job), workers):
             wave = job[start : start + workers]
-            granted += [round(rule.rates(t.key).grant_bytes(t.base_bytes)) for t in wave]
+            granted += [prediction(rule.rates(t.key), t.base_bytes) for t in wave]
             for task in wave:
                 rule.learn(task)
     return granted
 
 
-def _shapes(tasks: Sequence[SimulatedTask], grants: Sequence[int]) -> list[ShapeFigures]:
+def _shapes(tasks: Sequence[SimulatedTask], grants: Sequence[Prediction]) -> list[ShapeFigures]:
     by_table: dict[str, list[_Granted]] = {}
-    for task, granted_bytes in zip(tasks, grants, strict=True):
-        by_table.setdefault(task.key[0], []).append((task, granted_bytes))
+    for task, given in zip(tasks, grants, strict=True):
+        by_table.setdefault(task.key[0], []).append((task, given))
     least = min(task.peak_bytes for task in tasks)
     return [_shape(table, own, least) for table, own in by_table.items()]
 
@@ -166,9 +170,10 @@ def _shape(table: str, own: Sequence[_Granted], process_bytes: int) -> ShapeFigu
         peak_bytes_median=int(statistics.median(peaks)),
         peak_bytes_largest=peaks[-1],
         process_share=process_bytes * seconds / useful,
-        utilisation=useful / sum(granted * task.duration_seconds for task, granted in own),
-        over_grant_bytes_mean=statistics.fmean(granted - t.peak_bytes for t, granted in own),
-        peak_of_grant_largest=max(task.peak_bytes / granted for task, granted in own),
+        utilisation=useful / sum(g.granted_bytes * task.duration_seconds for task, g in own),
+        over_grant_bytes_mean=statistics.fmean(g.granted_bytes - t.peak_bytes for t, g in own),
+        margin_bytes_mean=statistics.fmean(g.granted_bytes - g.predicted_bytes for _, g in own),
+        peak_of_grant_largest=max(task.peak_bytes / g.granted_bytes for task, g in own),
     )
 
 
@@ -198,7 +203,8 @@ def _shape_row(shape: ShapeFigures) -> str:
     return (
         f"| {shape.table} | {shape.tasks} | {shape.file_bytes_median / MIB:.1f} |"
         f" {shown} | {shape.process_share:.2f} | {shape.utilisation:.2f} |"
-        f" {shape.over_grant_bytes_mean / MIB:.0f} | {shape.peak_of_grant_largest:.2f} |\n"
+        f" {shape.over_grant_bytes_mean / MIB:.0f} | {shape.margin_bytes_mean / MIB:.0f} |"
+        f" {shape.peak_of_grant_largest:.2f} |\n"
     )
 
 
