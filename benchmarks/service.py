@@ -110,7 +110,8 @@ def served(directory: Path, extra: str = "") -> Iterator[tuple[subprocess.Popen[
     config = directory / "compact.toml"
     config.write_text(
         f'[store]\nurl = "sqlite:///{directory}/jobs.db"\n'
-        f'[service]\nlisten = "127.0.0.1:{port}"\ngrpc_listen = "127.0.0.1:0"\nrate_max = 0\n{extra}'
+        f'[service]\nlisten = "127.0.0.1:{port}"\n'
+        f'grpc_listen = "127.0.0.1:0"\nrate_max = 0\n{extra}'
         f'[webhooks.standard]\nsecrets = ["{secret}"]\n'
     )
     environment = {**os.environ, "XDG_STATE_HOME": str(directory), "PYTHONPATH": str(ROOT)}

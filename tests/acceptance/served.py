@@ -58,7 +58,8 @@ class Served:
         path = self.directory / f"compact-{self.port}.toml"
         path.write_text(
             f'[store]\nurl = "{self.store}"\n'
-            f'[service]\nlisten = "127.0.0.1:{self.port}"\ngrpc_listen = "127.0.0.1:0"\n{self.options}\n'
+            f'[service]\nlisten = "127.0.0.1:{self.port}"\n'
+            f'grpc_listen = "127.0.0.1:0"\n{self.options}\n'
             f'[webhooks.standard]\nsecrets = ["{SECRET}"]\n{self.tables}'
         )
         with (self.directory / f"serve-{self.port}.log").open("ab") as log:
