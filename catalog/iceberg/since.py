@@ -31,6 +31,32 @@ _PLAIN = (bool, int, str, type(None))
 
 
 @dataclass(frozen=True, slots=True)
+class AddedFile:
+    """A file that was added since: of its entry in the manifest as much as is needed.
+
+    Attributes:
+        path: where it is.
+        is_data: whether it has rows; else it deletes by equality.
+        spec_id: the spec that it is partitioned by.
+        partition_key: key of its partition; None where others might spell it in another way.
+    """
+
+    path: str
+    is_data: bool
+    spec_id: int
+    partition_key: str | None
+
+    @staticmethod
+    def of(file: DataFile) -> AddedFile:
+        """Keep what is needed of a file."""
+        values = [file.partition[index] for index in range(len(file.partition))]
+        is_plain = all(type(one) in _PLAIN for one in values)
+        key = partition_text(file) if is_plain else None
+        is_data = file.content == DataFileContent.DATA
+        return AddedFile(file.file_path, is_data, file.spec_id, key)
+
+
+@dataclass(frozen=True, slots=True)
 class Since:
     """What came after the base of a change.
 
@@ -39,14 +65,13 @@ class Since:
         merged: sources of changes that were merged.
     """
 
-    files: tuple[DataFile, ...]
+    files: tuple[AddedFile, ...]
     merged: frozenset[str]
 
     @property
     def paths(self) -> frozenset[str]:
         """The data files among them."""
-        data = DataFileContent.DATA
-        return frozenset(one.file_path for one in self.files if one.content == data)
+        return frozenset(one.path for one in self.files if one.is_data)
 
 
 class SinceReader:
@@ -55,7 +80,7 @@ class SinceReader:
     def __init__(self, io: FileIO, commit: Commit) -> None:
         self._io = io
         self._commit = commit
-        self._known: dict[int, tuple[DataFile, ...]] = {}
+        self._known: dict[int, tuple[AddedFile, ...]] = {}
 
     def read(self, metadata: TableMetadata) -> Since:
         """Read what was added up to the current snapshot, of which the base is an ancestor.
@@ -71,14 +96,14 @@ class SinceReader:
             merged=frozenset().union(*map(merged_by, later)),
         )
 
-    def _added_by(self, snapshot: Snapshot) -> tuple[DataFile, ...]:
+    def _added_by(self, snapshot: Snapshot) -> tuple[AddedFile, ...]:
         if snapshot.summary and snapshot.summary.operation == Operation.REPLACE:
             return ()
         if snapshot.snapshot_id not in self._known:
             self._known[snapshot.snapshot_id] = tuple(self._read(snapshot))
         return self._known[snapshot.snapshot_id]
 
-    def _read(self, snapshot: Snapshot) -> Iterator[DataFile]:
+    def _read(self, snapshot: Snapshot) -> Iterator[AddedFile]:
         for manifest in manifests_of(snapshot, self._io):
             if manifest.added_snapshot_id not in (None, snapshot.snapshot_id):
                 continue
@@ -87,7 +112,7 @@ class SinceReader:
                 is_own = entry.snapshot_id in (None, snapshot.snapshot_id)
                 content = entry.data_file.content
                 if is_added and is_own and content != DataFileContent.POSITION_DELETES:
-                    yield entry.data_file
+                    yield AddedFile.of(entry.data_file)
 
 
 def why_not(commit: Commit, since: Since) -> str:
@@ -95,21 +120,13 @@ def why_not(commit: Commit, since: Since) -> str:
     for one in commit.watermarks:
         if one.source in since.merged:
             return f"the source {one.source} has been merged by another commit"
+    partitions = commit.partitions or frozenset()
+    specs = {decode_key(key)[0] for key in partitions}
     for file in since.files:
-        if file.content == DataFileContent.EQUALITY_DELETES:
-            return f"rows may have been deleted by {file.file_path}"
-        if _may_matter(file, commit):
-            return f"rows were added in {file.file_path}"
+        if not file.is_data:
+            return f"rows may have been deleted by {file.path}"
+        # Elsewhere can only be told among partitions of one spec.
+        is_known = file.partition_key is not None and specs == {file.spec_id}
+        if not is_known or file.partition_key in partitions:
+            return f"rows were added in {file.path}"
     return ""
-
-
-def _may_matter(file: DataFile, commit: Commit) -> bool:
-    """Whether a file may hold rows that a change has looked for."""
-    if commit.partitions is None or any(type(one) not in _PLAIN for one in _values(file)):
-        return True
-    specs = {decode_key(key)[0] for key in commit.partitions}
-    return specs != {file.spec_id} or partition_text(file) in commit.partitions
-
-
-def _values(file: DataFile) -> Iterator[object]:
-    return (file.partition[index] for index in range(len(file.partition)))
