@@ -66,6 +66,7 @@ def make_commit(
         properties,
         kind=CommitKind.CHANGE,
         watermarks=change.watermarks,
+        partitions=None if change.partitions is None else frozenset(change.partitions),
     )
 
 

@@ -154,6 +154,7 @@ def plan_changes(
             row_groups_hit=sum(one.row_groups for one in touched),
             row_groups_free=sum(one.row_groups_all - one.row_groups for one in touched),
             files_marked=sum(len(one.marks) for one in tasks),
+            partitions=None if routed.reach is None else tuple(sorted(routed.reach)),
         ),
     )
     merges = dict(zip((one.group_id for one in groups), tasks, strict=True))

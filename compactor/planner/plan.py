@@ -209,6 +209,8 @@ class ChangePlan:
         row_groups_free: the other row groups of these files: they are copied if they can be.
         files_marked: files that stay and have deletes recorded for them.
         since: how far the sources were merged before.
+        partitions: keys of all partitions that rows with the changed keys can be in, whoever adds
+            them; None for everywhere.
     """
 
     watermarks: tuple[Watermark, ...]
@@ -218,6 +220,7 @@ class ChangePlan:
     row_groups_free: int = 0
     files_marked: int = 0
     since: tuple[Watermark, ...] = ()
+    partitions: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from catalog.delta.table import DeltaTable
 from catalog.iceberg.table import IcebergTable
 from catalog.location import Location
 from catalog.table import Table
-from compactor.jobs.events import Event, JobPlanned
+from compactor.jobs.events import Event, GroupFinished, JobPlanned
 from compactor.jobs.merge import merge_into
 from compactor.jobs.merge_changes import MergeRequest
 from compactor.jobs.merge_planning import Writing
@@ -147,3 +147,33 @@ def stages_into(found: list[dict[str, int]]) -> Callable[[Event], None]:
             found.append({one.name: one.files for one in event.plan.change.stages})
 
     return watch
+
+
+@pytest.mark.parametrize(("part", "plans"), [("c", 1), ("a", 2)])
+def test_rows_that_others_add_to_other_partitions_are_no_conflict(
+    part: str, plans: int, tmp_path: Path
+) -> None:
+    table, peer = iceberg(tmp_path), sql_catalog(tmp_path).load_table("ns.t")
+    peer.append(rows_of(range(20), "old"))
+    changes = rows_of(range(1, 30, 2), "new")
+    planned: list[Event] = []
+
+    def meanwhile(event: Event) -> None:
+        if isinstance(event, JobPlanned):
+            planned.append(event)
+        if isinstance(event, GroupFinished) and len(planned) == 1:
+            peer.refresh().append(pa.table({"id": [99], "part": [part], "text": ["theirs"]}))
+
+    with connect("inline") as runtime, open_store(f"sqlite:///{tmp_path}/jobs.db") as store:
+        report = merge_into(
+            table,
+            MergeRequest(MergeRules(("id", "part")), ArrowSource("api", changes, "once")),
+            writing=Writing(Policy(), Proof.COUNTS),
+            environment=JobEnvironment(runtime, store, meanwhile),
+            options=JobOptions(),
+        )
+    assert report.status is JobState.SUCCEEDED
+    assert len(planned) == plans
+    ids = [row["id"] for row in stored(table)]
+    assert len(ids) == len(set(ids))
+    assert set(ids) == {*range(20), *range(1, 30, 2), 99}
