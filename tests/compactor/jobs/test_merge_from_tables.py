@@ -149,7 +149,9 @@ def stages_into(found: list[dict[str, int]]) -> Callable[[Event], None]:
     return watch
 
 
-@pytest.mark.parametrize(("part", "plans"), [("c", 1), ("a", 2)])
+@pytest.mark.parametrize(
+    ("part", "plans"), [("c", 1), pytest.param("a", 2, marks=pytest.mark.slow)]
+)
 def test_rows_that_others_add_to_other_partitions_are_no_conflict(
     part: str, plans: int, tmp_path: Path
 ) -> None:
