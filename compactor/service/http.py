@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
@@ -193,7 +195,11 @@ def make_app(
         status = {"status": "unready", "reason": trouble} if trouble else {"status": "ready"}
         return _json(503 if trouble else 200, status)
 
-    @app.get("/metrics", responses={401: {"description": "A token is needed."}})
+    @app.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        responses={401: {"description": "A token is needed."}},
+    )
     async def metrics(request: Request) -> Response:
         """Tell all figures in the text format of Prometheus."""
         try:
