@@ -190,7 +190,7 @@ class JobStore:
             .limit(jobs)
         )
         lost = select(GROUPS.c.group_id).where(
-            GROUPS.c.job_id.in_(newest.scalar_subquery()),
+            GROUPS.c.job_id.in_(newest),
             GROUPS.c.state == GroupState.DROPPED.value,
         )
         with self.transaction() as connection:
