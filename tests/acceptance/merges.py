@@ -83,7 +83,7 @@ class Lake:
 
     def arrive(self, name: str, rows: pa.Table) -> None:
         place = self.directory / "changes" / f"{name}.parquet"
-        place.parent.mkdir(exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(rows, place)
 
     @property

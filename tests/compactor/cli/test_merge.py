@@ -161,3 +161,19 @@ def test_an_iceberg_table_takes_new_rows_of_another_table(
     assert (second["inserted"], second["updated"], second["verified"]) == (1, 1, True)
     found = {row["id"]: row["v"] for row in rows(peer)}
     assert (len(found), found[3], found[50]) == (31, "new", "new")
+
+
+def test_filters_of_keys_spare_files_that_bounds_leave(tmp_path: Path, table: str) -> None:
+    for name, ids in (("1", [0, 29]), ("2", [3])):
+        directory = tmp_path / f"changes {name}"
+        directory.mkdir()
+        rows = pa.table([ids, ["new"] * len(ids)], schema=SCHEMA)
+        pq.write_table(rows, directory / "1.parquet")
+    write_deltalake(table, pa.table([[-5, 90], ["wide", "wide"]], schema=SCHEMA), mode="append")
+    arguments = ("merge", table, "--key", "id", "--key-filter", "--changes")
+    call_json(*arguments, str(tmp_path / "changes 1"))
+    document = call_json(*arguments, str(tmp_path / "changes 2"))
+    files = {stage["name"]: stage["files"] for stage in document["search"]}
+    assert document["updated"] == 1
+    assert files["key filters"] < files["files"]
+    assert contents(table)[3] == "new"
