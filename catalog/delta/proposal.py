@@ -170,7 +170,7 @@ class Proposals:
 
     def _partition(self, rewrite: Rewrite) -> Mapping[str, str | None]:
         """Return the values of a group without files, as the log has them."""
-        if rewrite.files.file_count:
+        if rewrite.files.file_count or not rewrite.added:
             return {}
         values = Partition.of(rewrite.target_key).values
         names = (column.physical_name for column in self.changing.partitions)

@@ -109,6 +109,8 @@ class Proposals:
     def _added(self, table: Table, head: Head, standing: Iterable[Rewrite]) -> list[DataFile]:
         added = []
         for rewrite in standing:
+            if not rewrite.added:
+                continue
             partition, spec_id = _partition(rewrite, head)
             sort_order_id = order_id(table.metadata, rewrite.sort_order)
             added += [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from catalog.errors import CorruptTableError
-from catalog.model import Commit, CommitKind, Selection, Watermark
+from catalog.model import Commit, CommitKind, Inventory, Rewrite, Selection, Watermark
 from tests.catalog.changes import MARK, Change, change_commit, plan_change
 from tests.catalog.conformance import Lake, LineageLake, expected, fill
 from tests.catalog.groups import make_commit, outputs, paths, pick, plan_all, rewrite
@@ -148,6 +148,19 @@ class Once:
         assert lake.rows() == before
         assert lake.table.find_commit(commit) == result
         assert lake.table.commit(commit) == result
+
+    def test_a_group_without_files_and_rows_is_committed_with_the_watermark(
+        self, lake: Lake
+    ) -> None:
+        fill(lake, files=1)
+        before, snapshot = lake.rows(), lake.table.snapshot()
+        commit = change_commit(snapshot, Rewrite("nothing", Inventory.empty(), (), 0))
+        result = lake.table.commit(commit)
+        assert (result.committed, result.snapshot) == (("nothing",), lake.table.snapshot())
+        assert (lake.table.watermark("orders"), lake.rows()) == ("1", before)
+        assert lake.table.find_commit(commit) == result
+        late = change_commit(snapshot, *commit.rewrites)
+        assert [one.group_id for one in lake.table.commit(late).conflicts] == ["nothing"]
 
     def test_a_change_of_nothing_makes_no_snapshot(self, lake: Lake) -> None:
         fill(lake, files=2)
