@@ -17,7 +17,7 @@ from compactor.service.config import ServiceConfig, ServiceOptions
 from compactor.service.due import Schedule
 from compactor.service.duties import end_duty, leave, show_up, take_duty
 from compactor.service.executor import Executor
-from compactor.service.queue import Wanted, enqueue, forget, reap
+from compactor.service.queue import CLAIM_SECONDS, Wanted, enqueue, forget, reap
 from compactor.service.registry import Registry
 from compactor.service.schema import TABLES
 from compactor.service.sweep import Sweeper
@@ -48,6 +48,7 @@ class Scheduler:
         self._ending = threading.Event()
         self._ticked_at = time.monotonic()
         self._round_at = -_ROUND_SECONDS
+        self._reaps_from = 0.0
         self._trouble = ""
         self._threads = [
             threading.Thread(target=self._tick_until_ended, name="scheduler", daemon=True),
@@ -98,8 +99,9 @@ class Scheduler:
 
     def _make_round(self) -> None:
         self._show_up(is_draining=False)
-        with self._store.transaction() as connection:
-            reap(connection, self._config.service)
+        if time.monotonic() >= self._reaps_from:
+            with self._store.transaction() as connection:
+                reap(connection, self._config.service)
         self._round_at = time.monotonic()
 
     def _show_up(self, *, is_draining: bool) -> None:
@@ -151,6 +153,8 @@ class Scheduler:
             if str(error) != self._trouble:
                 _LOG.warning("%s", error)
             self._trouble = str(error)
+            # After a time without the database, jobs that live get the time to say so.
+            self._reaps_from = time.monotonic() + CLAIM_SECONDS / 2
         except Exception:  # noqa: BLE001 - the loop must not end for a defect in one piece of it
             _LOG.exception("a defect in the scheduler")
             self._trouble = "a defect in the scheduler, see the log"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 from sqlalchemy import insert
 
@@ -28,12 +32,13 @@ from compactor.service.config import ServiceConfig
 from compactor.service.duties import show_up
 from compactor.service.executor import Executor
 from compactor.service.job_process import class_of, outcome_of
-from compactor.service.queue import ErrorClass
+from compactor.service.queue import ErrorClass, cancel
 from compactor.service.registry import Registry
 from compactor.service.schema import INSTANCES
 from runtime.errors import TaskError
 from tests.compactor.service.conftest import Configure
 from tests.compactor.service.rows import INSTANCE, change_row, claimed, row_of, trigger
+from tests.iceberg_tables import catalog_properties, make_table
 
 
 def executor_of(store: JobStore, config: ServiceConfig, instance: str = INSTANCE) -> Executor:
@@ -104,6 +109,32 @@ def test_an_instance_that_drains_gives_back_what_it_cannot_end(
     row = row_of(store, trigger_id)
     # It may have ended just before, as it would have anyway.
     assert (row.state, row.attempts) in (("pending", 0), ("failed", 1))
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_job_that_runs_is_cancelled(
+    store: JobStore, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in catalog_properties(tmp_path).items():
+        monkeypatch.setenv(f"PYICEBERG_CATALOG__LAKE__{key.upper()}", value)
+    table = make_table(tmp_path, pa.schema([("id", pa.int64())]))
+    config = configure(
+        f'[service]\ndebounce = "0s"\nlogs = "{tmp_path}/l"\n[[tables]]\ntarget = "lake.ns.t"\n'
+    )
+    executor = executor_of(store, config)
+    trigger_id = trigger(store, config, "lake.ns.t")
+    # Its process waits for the catalog as long as it is asked to end.
+    with closing(sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)) as catalog:
+        catalog.execute("BEGIN EXCLUSIVE")
+        assert executor.fill() == 1
+        watched(executor, lambda: row_of(store, trigger_id).pid != os.getpid())
+        with store.transaction() as connection:
+            assert cancel(connection, trigger_id, "asked by ada") is not None
+        watched(executor, lambda: executor.running == 0)
+        catalog.execute("ROLLBACK")
+    assert row_of(store, trigger_id).state == "cancelled"
+    assert executor.fill() == 0
+    assert table.refresh().metadata.snapshots == []
 
 
 def test_a_policy_that_makes_no_sense_starts_no_process(
