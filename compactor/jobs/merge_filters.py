@@ -1,39 +1,68 @@
-"""Filters of keys kept beside a table: found before a merge, made after it for what is new."""
+"""Filters of keys beside a table: asked before a merge reads files, kept for what it leaves behind.
+
+They are a help only: a merge that could not use or keep any has merged all the same.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import logging
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog.errors import CatalogError
+from catalog.model import Inventory
 from catalog.table import MapFunction, Table
-from compactor.jobs.merge_planning import PlannedMerge
-from compactor.jobs.report import JobReport
-from compactor.merge.key_filters import keep_filters
+from compactor.merge.key_filters import KeyFilters, filters_of, keep_filters
+from compactor.merge.rules import MergeRules, Mode
+from runtime import RuntimeFailure
+
+_LOG = logging.getLogger(__name__)
 
 
-def with_filters(
-    table: Table, planned: PlannedMerge, report: JobReport, *, map_function: MapFunction
-) -> JobReport:
-    """Make filters of the files that a merge has written or looked at; they are a help only.
+@dataclass(frozen=True, slots=True)
+class Filtering:
+    """What a merge knows of filters.
 
-    Returns:
-        The report, with a warning where they could not be made.
+    Attributes:
+        filters: those that were there.
+        before: the files of the table.
+        looked_at: those of them that metadata did not rule out.
     """
-    reading = planned.reading
-    if reading is None or not report.groups.committed:
-        return report
+
+    filters: KeyFilters
+    before: Inventory
+    looked_at: Inventory
+
+
+def filters_for(table: Table, rules: MergeRules, schema: pa.Schema) -> KeyFilters | None:
+    """Return the filters that a merge can use; None where there can be none."""
     try:
-        base = table.inventory(planned.plan.snapshot, map_function=map_function)
-        snapshot = table.snapshot(report.snapshot_after)
-        after = table.inventory(snapshot, map_function=map_function)
-        old = set(base.files["path"].to_pylist()) - planned.unfiltered
-        is_wanted = np.array([one not in old for one in after.files["path"].to_pylist()], np.bool_)
-        files = after.take(np.flatnonzero(is_wanted))
-        if files.file_count:
-            keep_filters(table, snapshot, files, reading.rules.key, map_function=map_function)
+        return None if rules.mode is Mode.APPEND else filters_of(table, rules.key, schema)
     except CatalogError as error:
-        warning = f"no filters of keys were made: {error}"
-        return replace(report, warnings=tuple(sorted({*report.warnings, warning})))
-    return report
+        _LOG.warning("filters of keys were not found: %s", error)
+        return None
+
+
+def keep_new_filters(table: Table, filtering: Filtering, *, map_function: MapFunction) -> None:
+    """Make filters of the files that were written, and then of those that were looked at."""
+    try:
+        snapshot = table.snapshot()
+        files = table.inventory(snapshot, map_function=map_function)
+        paths = _paths(files)
+        is_new = pc.invert(pc.is_in(paths, _paths(filtering.before)))
+        known = pa.array([*filtering.filters.places], pa.string())
+        is_looked_at = pc.is_in(paths, _paths(filtering.looked_at))
+        lacks_one = pc.and_(is_looked_at, pc.invert(pc.is_in(paths, known)))
+        rows = [np.flatnonzero(one.to_numpy(False)) for one in (is_new, lacks_one)]
+        wanted = files.take(np.concatenate(rows))
+        names = filtering.filters.columns.names
+        keep_filters(table, snapshot, wanted, names, map_function=map_function)
+    except (CatalogError, RuntimeFailure) as error:
+        _LOG.warning("filters of keys were not kept: %s", error)
+
+
+def _paths(files: Inventory) -> pa.Array:
+    return files.files["path"].combine_chunks()
