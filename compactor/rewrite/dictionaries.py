@@ -30,6 +30,9 @@ def unrepeating_paths(batches: Sequence[pa.RecordBatch], dictionary_bytes: int) 
         batches: the rows of the first row group of a file.
         dictionary_bytes: length at which a dictionary is left.
     """
+    if not batches:
+        # Columns that are copied in another order: nothing is encoded.
+        return frozenset()
     rows = sum(batch.num_rows for batch in batches)
     some, others = (dict(_leaves(half)) for half in _halves(batches, rows))
     scale = max(1.0, rows / SAMPLE_ROWS)

@@ -42,3 +42,8 @@ def test_more_values_than_a_dictionary_takes_get_none() -> None:
 def test_few_rows_are_all_looked_at() -> None:
     rows = pa.RecordBatch.from_pydict({"a": list(range(9)), "b": [1] * 9, "c": ["x"] * 9})
     assert unrepeating_paths([rows], MIB) == {"a"}
+
+
+def test_no_rows_ask_for_nothing() -> None:
+    """As where columns of a row group are copied in another order, and none is encoded."""
+    assert unrepeating_paths([], MIB) == frozenset()
