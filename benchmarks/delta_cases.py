@@ -51,7 +51,7 @@ DELTA_CASES = (
         "delta",
         "bin-pack a Delta table of 400 files of 2.5 MB, lineitem-like, zstd",
         partial(prepare_delta, DeltaInput(Input("lineitem", lineitem, 400, 88_000), "zstd")),
-        (*_OURS, _DELTALAKE),
+        (*_OURS, _DELTALAKE, peer("deltalake-optimize to zstd 1")),
         _DELTALAKE.name,
     ),
     Case(

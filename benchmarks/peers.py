@@ -109,6 +109,17 @@ def deltalake_optimize(directory: Path, output: Path) -> None:
     DeltaTable(directory / TABLE).optimize.compact()
 
 
+def deltalake_optimize_to_zstd_1(directory: Path, output: Path) -> None:
+    """Compact a Delta table to zstd of the level that ours writes: its own default is 4."""
+    from deltalake import DeltaTable, WriterProperties
+
+    from benchmarks.delta_tables import TABLE
+
+    del output
+    writer = WriterProperties(compression="ZSTD", compression_level=1)
+    DeltaTable(directory / TABLE).optimize.compact(writer_properties=writer)
+
+
 def deltalake_optimize_to_snappy(directory: Path, output: Path) -> None:
     """Compact a Delta table, and leave the codec as it is."""
     from deltalake import DeltaTable, WriterProperties
@@ -157,6 +168,7 @@ PEERS: dict[str, Callable[[Path, Path], None]] = {
     "duckdb-sort in 1 GiB": duckdb_sort_small,
     "deltalake-plan": deltalake_plan,
     "deltalake-optimize": deltalake_optimize,
+    "deltalake-optimize to zstd 1": deltalake_optimize_to_zstd_1,
     "deltalake-optimize to snappy": deltalake_optimize_to_snappy,
     "deltalake-zorder": deltalake_zorder,
     "cp": copy_bytes,
