@@ -27,6 +27,9 @@ _STAGES = {
     "keys": "hit",
 }
 
+# How far rounds have come is recorded like a watermark, and of no use to people.
+_ROUNDS = (".round", ".round.key")
+
 
 def merge_plan_document(plan: Plan) -> dict[str, Any]:
     """Return the JSON document of a merge that is only planned; keys are only ever added."""
@@ -108,7 +111,8 @@ def _plan_lines(plan: Plan, change: ChangePlan) -> Iterator[str]:
 
 def _watermark_lines(change: ChangePlan) -> Iterator[str]:
     for one in change.watermarks:
-        yield f"Merged up to: {one.value} of {one.source}"
+        if not one.source.endswith(_ROUNDS):
+            yield f"Merged up to: {one.value} of {one.source}"
 
 
 def counts_line(counts: ChangeCounts) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -54,12 +55,14 @@ class News:
         since: how far it was merged before; None for not at all.
         arrivals: what is new.
         mark: how far a merge of it in rounds has come that is not finished; None without one.
+        divided_by: the key by which that one divides its changes, as `key_text` writes it.
     """
 
     source: str
     since: str | None
     arrivals: Arrivals
     mark: RoundMark | None = None
+    divided_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,18 @@ def _news(table: Table, source: ChangeSource | None) -> News | None:
     mark = None if recorded is None else RoundMark.parse(recorded)
     if mark is None or not mark.is_open:
         return News(source.name, since, arrivals)
-    return News(source.name, since, limited(arrivals, mark.until), mark)
+    divided_by = table.watermark(key_name(source.name))
+    return News(source.name, since, limited(arrivals, mark.until), mark, divided_by)
+
+
+def key_name(source: str) -> str:
+    """Return the name under which the key is recorded that rounds of a source are divided by."""
+    return f"{mark_name(source)}.key"
+
+
+def key_text(rules: MergeRules) -> str:
+    """Return a key as it is recorded: another order of its columns divides otherwise."""
+    return json.dumps(rules.key)
 
 
 def _begun(news: News | None) -> News | None:

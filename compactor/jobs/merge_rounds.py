@@ -12,12 +12,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from catalog.model import TableSchema, Watermark
+from compactor.errors import ChangesRefusedError
 from compactor.jobs.merge_changes import (
     Arrived,
     MergeRequest,
     News,
     Reading,
     is_by_key,
+    key_name,
+    key_text,
     parts_of,
     read_changes,
     read_deletes,
@@ -119,6 +122,12 @@ class ChangeRounds:
     def _marks(self, request: MergeRequest, arrived: Arrived) -> tuple[RoundMark, ...]:
         """Return how far the rounds are, for each source that has something new; none for one."""
         begun = tuple(one.mark for one in arrived.news if one.mark is not None)
+        if any(one.divided_by != key_text(request.rules) for one in arrived.news if one.mark):
+            raise ChangesRefusedError(
+                "a merge of these changes in rounds is not finished, and was begun with another"
+                f" key: {arrived.news[0].divided_by}",
+                hint="Finish it with the key that it was begun with.",
+            )
         if begun:
             return begun
         ends = [one.arrivals.watermark for one in arrived.news]
@@ -144,7 +153,14 @@ class ChangeRounds:
             deleting=deleting,
         )
         news = zip(known.arrived.news, marks, strict=True)
-        recorded = tuple(one for source, at in news for one in watermarks(source.source, at.next))
+        recorded = tuple(
+            one
+            for source, at in news
+            for one in (
+                *watermarks(source.source, at.next),
+                Watermark(key_name(source.source), key_text(known.request.rules)),
+            )
+        )
         since = known.arrived.merged
         return Round(reading, recorded, since, is_last=not mark.next.is_open)
 

@@ -379,6 +379,8 @@ def test_a_merge_in_rounds_goes_on_where_it_was(
     # What comes now waits until the rounds that were begun are done.
     world.arrive("3.parquet", changes_of([5]).drop_columns("op"))
     world.meanwhile = lambda event: None
+    with pytest.raises(ChangesRefusedError, match="begun with another key"):
+        world.merge(replace(request, rules=MergeRules(("v",))))
     report = world.merge(request)
     assert (report.status, report.verified) == (JobState.SUCCEEDED, True)
     assert world.rows() == expected
