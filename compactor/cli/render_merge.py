@@ -23,7 +23,8 @@ _STAGES = {
     "partitions": "left by partitions",
     "files": "left by bounds of files",
     "row groups": "left by bounds of row groups",
-    "filters": "left by filters",
+    "key filters": "left by filters of keys",
+    "filters": "left by Bloom filters",
     "keys": "hit",
 }
 
