@@ -129,9 +129,9 @@ def test_unknown_keys_are_refused_by_name(home: Path) -> None:
 def test_unknown_variables_are_refused_by_name(home: Path) -> None:
     with pytest.raises(SettingsError, match="`COMPACT_POLICY__MIN_FILES` in the environment"):
         load(home, COMPACT_POLICY__MIN_FILES="3")
-    with pytest.raises(SettingsError, match="unknown section `COMPACT_SERVER`"):
-        load(home, COMPACT_SERVER="x")
-    assert load(home, COMPACT_SERVER="").runtime.url == "local"
+    with pytest.raises(SettingsError, match="unknown section `COMPACT_SERVANT`"):
+        load(home, COMPACT_SERVANT="x")
+    assert load(home, COMPACT_SERVANT="").runtime.url == "local"
 
 
 @pytest.mark.parametrize(
