@@ -23,6 +23,7 @@ from compactor.parquet.thrift import decoding as thrift_decoding
 from compactor.rewrite.decimals import integer_file, side_by_side
 from compactor.rewrite.expansion import BATCH_ROWS_MAX, batch_rows, column_chunks, first_page
 from compactor.rewrite.footer import check_footer
+from compactor.rewrite.nested import without_views
 from compactor.rewrite.stretch import StretchFile
 
 MIB = 1 << 20
@@ -191,7 +192,7 @@ class ParquetInput:
                 break
             rows -= found[0].num_rows
             # Whoever takes a batch may let go of it before the next one is decoded.
-            yield found.pop()
+            yield without_views(found.pop())
         if rows:
             raise CorruptTableError(f"{self.name}: row group {wanted.row_group} lacks {rows} rows")
 

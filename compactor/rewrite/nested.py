@@ -1,4 +1,4 @@
-"""Lists and maps taken apart into offsets, values and the places of nulls."""
+"""Lists and maps taken apart into offsets, values and the places of nulls; types without views."""
 
 from __future__ import annotations
 
@@ -25,6 +25,37 @@ def plain_list(array: pa.Array) -> pa.Array:
     if types.is_list(array.type):
         return array
     return pc.cast(array, pa.list_(array.type.value_field), safe=True)
+
+
+def without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch whose texts and binaries are no views, at any depth.
+
+    Some writers have their files read so, and nothing can be selected from views.
+    """
+    for at, field in enumerate(batch.schema):
+        kind = _viewless(field.type)
+        if kind != field.type:
+            batch = batch.set_column(at, field.with_type(kind), batch.column(at).cast(kind))
+    return batch
+
+
+def _viewless(kind: pa.DataType) -> pa.DataType:
+    if types.is_string_view(kind):
+        return pa.string()
+    if types.is_binary_view(kind):
+        return pa.binary()
+    if types.is_struct(kind):
+        return pa.struct(map(_viewless_field, kind.fields))
+    if types.is_map(kind):
+        key, item = _viewless_field(kind.key_field), _viewless_field(kind.item_field)
+        return pa.map_(key, item, keys_sorted=kind.keys_sorted)
+    if types.is_list(kind):
+        return pa.list_(_viewless_field(kind.value_field))
+    return kind
+
+
+def _viewless_field(field: pa.Field) -> pa.Field:
+    return field.with_type(_viewless(field.type))
 
 
 def list_parts(

@@ -346,3 +346,28 @@ def test_numbers_that_hardly_repeat_get_no_dictionary(tmp_path: Path) -> None:
     group = pq.read_metadata(path).row_group(0)
     has_dictionary = [group.column(index).has_dictionary_page for index in range(6)]
     assert has_dictionary == [True, False, True, False, True, False]
+
+
+def test_rows_are_dropped_from_files_that_are_read_as_views(tmp_path: Path) -> None:
+    """As `deltalake` leaves them after a merge, an update or a compaction of its own."""
+
+    def schema(text: pa.DataType, binary: pa.DataType) -> pa.Schema:
+        place, tags = pa.struct([("x", text)]), pa.list_(pa.field("element", text))
+        more = pa.map_(binary, text)
+        return with_ids(pa.schema({"t": text, "place": place, "tags": tags, "more": more}))
+
+    plain = schema(pa.string(), pa.binary())
+    values = [
+        ("a", {"x": "a"}, ["a"], []),
+        (None, None, None, None),
+        ("b", {"x": None}, [None], []),
+    ]
+    rows = pa.Table.from_pylist(
+        [dict(zip(plain.names, one, strict=True)) for one in [*values, values[0]]], plain
+    )
+    views = rows.cast(schema(pa.string_view(), pa.binary_view()))
+    path = write_file(tmp_path / "in.parquet", views, store_schema=True)
+    assert pq.read_schema(path).types == views.schema.types
+    table = LocalTable(str(tmp_path), TableSchema(plain)).dropping(path, [0])
+    (output,) = rewrite_group(make_task(table, [path])).outputs
+    assert pq.ParquetFile(output.path).read().equals(rows.slice(1))
