@@ -125,7 +125,7 @@ def _pages(data: bytes) -> Iterator[PageHeader]:
 
 
 def _decompressed(codec: str, page: bytes, header: PageHeader) -> bytes:
-    found: bytes = pa.Codec(codec.lower()).decompress(
+    found: bytes = _codec(codec).decompress(
         page, decompressed_size=header.uncompressed_bytes, asbytes=True
     )
     return found
@@ -135,8 +135,13 @@ def _compressed(codec: str, plain: bytes) -> bytes:
     if codec == "UNCOMPRESSED":
         return plain
     level = _ZSTD_FASTEST if codec == "ZSTD" else None
-    found: bytes = pa.Codec(codec.lower(), level).compress(plain, asbytes=True)
+    found: bytes = _codec(codec, level).compress(plain, asbytes=True)
     return found
+
+
+def _codec(name: str, level: int | None = None) -> pa.Codec:
+    # Blocks without frames, which is what readers try after the frames of old.
+    return pa.Codec("lz4_raw" if name == "LZ4" else name.lower(), level)
 
 
 def _integers(plain: bytes, count: int, value_bytes: int) -> bytes:
