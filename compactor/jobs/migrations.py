@@ -105,4 +105,11 @@ _PLANS_OF_2 = Table(
     Column("job_id", String(64), primary_key=True),
     Column("plan", LargeBinary, nullable=False),
 )
-JOB_STORE = Lineage(METADATA, VERSION, SCHEMA_VERSION, steps=(_to_2,))
+
+
+def _to_3(connection: Connection) -> None:
+    """Let the newest of many jobs be found at once."""
+    connection.execute(text("CREATE INDEX jobs_by_time ON jobs (created_at_ms, job_id)"))
+
+
+JOB_STORE = Lineage(METADATA, VERSION, SCHEMA_VERSION, steps=(_to_2, _to_3))

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 # Raised with every change of what follows, with a step in `migrations` that brings stores along.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 METADATA = MetaData()
 
@@ -80,6 +80,7 @@ JOBS = Table(
     Column("updated_at_ms", BigInteger, nullable=False),
     Column("finished_at_ms", BigInteger),
     Index("jobs_of_table", "table_name", "created_at_ms"),
+    Index("jobs_by_time", "created_at_ms", "job_id"),
 )
 
 # Apart from the jobs: their rows are written at every step, and a plan is megabytes.

@@ -200,13 +200,12 @@ class JobStore:
         """Return one job by its id or an unambiguous beginning of it; None when there is none."""
         with self.transaction() as connection:
             query = _jobs_query().add_columns(JOBS.c.report)
-            rows = connection.execute(
-                query.where(JOBS.c.job_id.startswith(job_id, autoescape=True)).limit(2)
-            ).all()
-            exact = [row for row in rows if row.job_id == job_id] or rows
-            if len(exact) != 1:
-                return None
-            return _detail(connection, exact[0])
+            rows = connection.execute(query.where(JOBS.c.job_id == job_id)).all()
+            # The bounds are for the index; ids are letters up to `f` and digits.
+            begins = JOBS.c.job_id.startswith(job_id, autoescape=True)
+            within = JOBS.c.job_id.between(job_id, f"{job_id}z")
+            rows = rows or connection.execute(query.where(within, begins).limit(2)).all()
+            return _detail(connection, rows[0]) if len(rows) == 1 else None
 
     def owner(self, job_id: str) -> Owner | None:
         """Return the process that holds the table of a job for it; None when none does."""

@@ -45,6 +45,13 @@ def with_plans_among_jobs(path: Path) -> None:
         connection.execute("DROP TABLE plans")
 
 
+def indexes(store: JobStore) -> set[tuple[str, str | None]]:
+    with store.engine.connect() as connection:
+        looked = inspect(connection)
+        tables = looked.get_table_names()
+        return {(table, one["name"]) for table in tables for one in looked.get_indexes(table)}
+
+
 def columns(store: JobStore) -> dict[str, set[tuple[str, str, bool]]]:
     with store.engine.connect() as connection:
         looked = inspect(connection)
@@ -67,6 +74,7 @@ def test_a_store_of_an_earlier_version_is_brought_up_to_date(
             assert connection.execute(select(VERSION.c.version)).scalars().all() == [SCHEMA_VERSION]
         with open_store(f"sqlite:///{tmp_path}/new.db") as new:
             assert columns(store) == columns(new)
+            assert indexes(store) == indexes(new)
         detail = store.job(JOB)
         assert detail is not None
         assert [attempt.predicted_bytes for attempt in detail.attempts] == [0] * 5

@@ -85,6 +85,7 @@ def test_a_store_of_an_earlier_version_is_changed_once_by_many(url: str) -> None
         connection.execute(text("ALTER TABLE attempts DROP COLUMN predicted_bytes"))
         connection.execute(text("ALTER TABLE jobs ADD COLUMN plan BYTEA NOT NULL DEFAULT ''"))
         connection.execute(text("DROP TABLE plans"))
+        connection.execute(text("DROP INDEX jobs_by_time"))
         connection.execute(text("UPDATE compactor_schema SET version = 1"))
     with ThreadPoolExecutor(8) as pool:
         for opened in pool.map(open_store, [url] * 8):
