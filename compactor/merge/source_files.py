@@ -21,6 +21,7 @@ from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import Source
 from compactor.merge.sources import Arrivals, united
 from compactor.rewrite.input import ParquetInput, open_parquet, row_groups
+from compactor.rewrite.nested import schema_without_views
 
 _SUFFIX = ".parquet"
 
@@ -69,7 +70,8 @@ class ChangeFile:
         """
         name = str(self.location)
         with self._opened() as source:
-            schema, every = source.file.schema_arrow, source.metadata.num_row_groups
+            schema = schema_without_views(source.file.schema_arrow)
+            every = source.metadata.num_row_groups
             start, end = self.row_groups or (0, every)
             first_row = sum(source.metadata.row_group(at).num_rows for at in range(start))
             for group in range(start, end):

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pyarrow as pa
+from pyarrow import types
 
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import Source
 from compactor.merge.rules import MergeRules
+from compactor.rewrite.nested import schema_without_views
 
 
 class Part(Protocol):
@@ -125,10 +127,16 @@ def united(schemas: Iterator[pa.Schema]) -> pa.Schema:
     Raises:
         ChangesRefusedError: a column has types that are no kin.
     """
-    some = [pa.schema([one.with_nullable(True) for one in schema]) for schema in schemas]
+    some = [schema_without_views(pa.schema(map(_plain, schema))) for schema in schemas]
     try:
         return pa.unify_schemas(some, promote_options="permissive") if some else pa.schema([])
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ChangesRefusedError(
             f"a column of the changes has types that are no kin: {error}"
         ) from error
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    """Return a column that may hold nulls, as its values are without a dictionary."""
+    kind = field.type
+    return pa.field(field.name, kind.value_type if types.is_dictionary(kind) else kind)

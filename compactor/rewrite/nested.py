@@ -32,11 +32,15 @@ def without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
 
     Some writers have their files read so, and nothing can be selected from views.
     """
-    for at, field in enumerate(batch.schema):
-        kind = _viewless(field.type)
-        if kind != field.type:
-            batch = batch.set_column(at, field.with_type(kind), batch.column(at).cast(kind))
+    for at, field in enumerate(schema_without_views(batch.schema)):
+        if field.type != batch.schema.field(at).type:
+            batch = batch.set_column(at, field, batch.column(at).cast(field.type))
     return batch
+
+
+def schema_without_views(schema: pa.Schema) -> pa.Schema:
+    """Return the columns of batches that have gone through `without_views`."""
+    return pa.schema(map(_viewless_field, schema), schema.metadata)
 
 
 def _viewless(kind: pa.DataType) -> pa.DataType:
