@@ -5,6 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from catalog.errors import UnsupportedTableError
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedJob:
+    """A job of ours that is running or was interrupted, whose files and base are in use.
+
+    Attributes:
+        job_id: what the names of its files begin with.
+        snapshot_id: the version that it was planned against; empty for an empty table.
+    """
+
+    job_id: str
+    snapshot_id: str
+
 
 @dataclass(frozen=True, slots=True)
 class UpkeepOrder:
@@ -15,11 +30,16 @@ class UpkeepOrder:
         retention_seconds: how long what the table no longer refers to is kept; None for as long as
             the table says.
         is_forced: whether it may be kept for less than the table says.
+        versions_min: how many versions of each branch are kept however old they are; None for as
+            many as the table says.
+        unfinished: jobs whose files and whose base are to stay.
     """
 
     is_dry_run: bool = False
     retention_seconds: int | None = None
     is_forced: bool = False
+    versions_min: int | None = None
+    unfinished: tuple[UnfinishedJob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +91,16 @@ class UpkeepOperation(Protocol):
             CatalogError: the table or its storage cannot be read or written.
         """
         ...
+
+
+def refuse_counting(order: UpkeepOrder) -> None:
+    """Refuse an order that says how many versions to keep, for what goes by age alone.
+
+    Raises:
+        UnsupportedTableError: it does.
+    """
+    if order.versions_min is not None:
+        raise UnsupportedTableError(
+            "versions of this table are kept by age, their number cannot be chosen",
+            hint="leave --keep-last out, and give --retention",
+        )

@@ -25,7 +25,7 @@ from catalog.delta.state import TableState
 from catalog.errors import SnapshotNotFoundError
 from catalog.location import Location
 from catalog.storage.values import ObjectInfo
-from catalog.upkeep import UpkeepOrder, UpkeepResult
+from catalog.upkeep import UpkeepOrder, UpkeepResult, refuse_counting
 
 _RETENTION = "delta.logRetentionDuration"
 _RETENTION_DEFAULT_SECONDS = 30 * 24 * 3600.0
@@ -45,7 +45,8 @@ class LogCleanup:
     is_usual: bool = True
 
     def check(self, order: UpkeepOrder) -> None:
-        """Take any order: there is nothing in it that this depends on."""
+        """Refuse to keep a number of versions; nothing else in an order matters."""
+        refuse_counting(order)
 
     def run(self, order: UpkeepOrder) -> UpkeepResult:
         """Remove them; how long versions are kept is up to the table alone.

@@ -5,8 +5,6 @@ it within the retention, whatever is younger than that (a commit may be about to
 is hidden by its name. A full vacuum lists the directory; a lite one takes the removed files from
 the log alone, and misses what never came into it. Only data files, deletion vectors and what our
 own processes left unfinished are ever removed: whatever else lies beside a table is its owner's.
-
-Names are kept as hashes, eight bytes each: where two collide, a file too many is kept.
 """
 
 from __future__ import annotations
@@ -15,12 +13,8 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import chain, islice
-from typing import TypeVar
+from itertools import chain
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from catalog.delta.actions import parse_commit
@@ -34,7 +28,8 @@ from catalog.delta.state import TableState
 from catalog.delta.tombstones import Tombstone, tombstones, tombstones_of
 from catalog.errors import UnsupportedTableError
 from catalog.location import Location
-from catalog.upkeep import UpkeepOrder, UpkeepResult
+from catalog.sweeping import BATCH, Names, Tally, batches, latest_ms
+from catalog.upkeep import UpkeepOrder, UpkeepResult, refuse_counting
 
 RETENTION = "delta.deletedFileRetentionDuration"
 WEEK_SECONDS = 7 * 24 * 3600.0
@@ -44,12 +39,6 @@ _OURS = re.compile(r".+\.parquet|deletion_vector_[0-9a-f-]{36}\.bin")
 _UNFINISHED = re.compile(
     r"\.(?:\d{20}\..+|deletion_vector_.+\.bin|_last_checkpoint)\.[0-9a-f]{16}\.(?:part|tmp)"
 )
-# How coarse times of files are: by the ticks of the kernel, and in stores that tell whole seconds.
-_TICK_MS = 10
-_SECOND_MS = 1000
-_BATCH = 4096
-_EXAMPLES = 20
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +65,7 @@ class Vacuum:
 
     def check(self, order: UpkeepOrder) -> None:
         """Refuse to keep files for less than the table says, unless that is insisted on."""
+        refuse_counting(order)
         _retention_seconds(self.target.current()[1], order)
 
     def run(self, order: UpkeepOrder) -> UpkeepResult:
@@ -93,31 +83,31 @@ class Vacuum:
         kept = self._kept(segment, cutoff_ms)
         found = self._removed(segment, cutoff_ms) if self.is_lite else self._listed(cutoff_ms)
         candidates = _unknown_to(kept, found)
-        tally = _Tally(self.name)
-        for batch in _batches(candidates):
+        tally = Tally(self.name)
+        for batch in batches(candidates):
             tally.add(batch)
             if not order.is_dry_run:
                 root = self.target.paths.root
                 self.target.storage.delete([root.child(path) for path, _ in batch])
         return tally.result(f"kept for {seconds / 3600:g} hours")
 
-    def _kept(self, segment: LogSegment, cutoff_ms: int) -> _Names:
+    def _kept(self, segment: LogSegment, cutoff_ms: int) -> Names:
         """Return the names that a version within the retention refers to."""
         storage, paths = self.target.storage, self.target.paths
         files = read_files(storage, segment, FileColumns(paths, ()), map)
         recent = (one for one in tombstones(storage, segment) if one.deleted_ms >= cutoff_ms)
         removed = (path for path, _ in self._named_by(recent))
-        return _Names.of(map(self._relative, chain(self._named(files), removed)))
+        return Names.of(map(self._relative, chain(self._named(files), removed)))
 
     def _named(self, files: pa.Table) -> Iterator[str]:
-        for batch in files.select(["path", "vector"]).to_batches(max_chunksize=_BATCH):
+        for batch in files.select(["path", "vector"]).to_batches(max_chunksize=BATCH):
             yield from batch.column("path").to_pylist()
             for vector in batch.column("vector").drop_null().to_pylist():
                 yield from self._vector_file(DeletionVector.of_id(vector))
 
     def _named_by(self, some: Iterable[Tombstone]) -> Iterator[tuple[str, int]]:
         """Yield the files that removals name, and their sizes as far as they are told."""
-        for batch in _batches(some):
+        for batch in batches(some):
             paths = self.target.paths.resolve_all(one.path for one in batch)
             yield from zip(paths, (one.size_bytes for one in batch), strict=True)
             vectors = (one.vector for one in batch if one.vector is not None)
@@ -137,7 +127,7 @@ class Vacuum:
         root, known = self.target.paths.root, dict[str, bool]()
         for info in self.target.storage.list(root):
             path = info.location.relative_to(root)
-            is_old = _latest_ms(info.modified_at) < cutoff_ms
+            is_old = latest_ms(info.modified_at) < cutoff_ms
             if is_old and is_removable(path) and not self._is_of_another_table(path, known):
                 yield path, info.size_bytes
 
@@ -180,12 +170,6 @@ class Vacuum:
                 yield from tombstones_of(parse_commit(data, name=info.location.name))
 
 
-def _latest_ms(modified_at: datetime) -> float:
-    """Return the last moment that a time of the store can stand for, in ms since the epoch."""
-    grain_ms = _TICK_MS if modified_at.microsecond else _SECOND_MS
-    return modified_at.timestamp() * 1000 + grain_ms
-
-
 def is_removable(path: str) -> bool:
     """Whether a file, by its path below the table, is one that vacuums are about."""
     *directories, name = path.split("/")
@@ -215,44 +199,7 @@ def _retention_seconds(state: TableState, order: UpkeepOrder) -> float:
     return float(wanted)
 
 
-@dataclass(frozen=True, slots=True)
-class _Names:
-    """A set of names, by their hashes."""
-
-    hashes: npt.NDArray[np.int64]
-
-    @staticmethod
-    def of(names: Iterable[str]) -> _Names:
-        return _Names(np.unique(np.fromiter(map(hash, names), np.int64)))
-
-    def holds(self, names: list[str]) -> npt.NDArray[np.bool_]:
-        return np.isin(np.fromiter(map(hash, names), np.int64), self.hashes)
-
-
-def _unknown_to(kept: _Names, found: Iterator[tuple[str, int]]) -> Iterator[tuple[str, int]]:
-    for batch in _batches(found):
+def _unknown_to(kept: Names, found: Iterator[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    for batch in batches(found):
         is_kept = kept.holds([path for path, _ in batch])
         yield from (one for one, keep in zip(batch, is_kept, strict=True) if not keep)
-
-
-def _batches(found: Iterable[_T]) -> Iterator[list[_T]]:
-    rest = iter(found)
-    while batch := list(islice(rest, _BATCH)):
-        yield batch
-
-
-@dataclass(slots=True)
-class _Tally:
-    operation: str
-    files: int = 0
-    bytes: int = 0
-    examples: tuple[str, ...] = ()
-
-    def add(self, batch: list[tuple[str, int]]) -> None:
-        self.files += len(batch)
-        self.bytes += sum(size_bytes for _, size_bytes in batch)
-        names = [path for path, _ in batch[: _EXAMPLES - len(self.examples)]]
-        self.examples += tuple(names)
-
-    def result(self, note: str) -> UpkeepResult:
-        return UpkeepResult(self.operation, self.files, self.bytes, note, self.examples)

@@ -230,8 +230,10 @@ class IcebergTable:
         clean_commit(self, commit)
 
     def upkeep(self) -> Sequence[UpkeepOperation]:
-        """Return nothing: snapshots and manifests are left to other engines."""
-        return ()
+        """Return what can be done for the metadata and the directory, in order."""
+        from catalog.iceberg.expire import ExpireSnapshots  # lazy: readers need none
+
+        return (ExpireSnapshots(self),)
 
     def _metadata_with(self, snapshot: Snapshot) -> TableMetadata:
         """Return the metadata as last read, or read anew when it lacks the snapshot."""

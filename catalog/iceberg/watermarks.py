@@ -8,7 +8,7 @@ of the table repeats it, and names it: where it is still there and no ancestor, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
@@ -72,3 +72,62 @@ def _repeated(metadata: TableMetadata, source: str) -> str | None:
             hint="find out how far it is merged, and merge the rest under another name",
         )
     return str(value)
+
+
+def snapshots_to_keep(metadata: TableMetadata, kept: Collection[int]) -> set[int]:
+    """Return the snapshots that must not be expired, lest a watermark were told wrongly.
+
+    One that an ancestor of the head tells may go once the property repeats it. The one that the
+    property names has to stay where a kept snapshot does not follow it: its being there is how it
+    is found out that the table was rolled back behind it.
+
+    Args:
+        metadata: of the table.
+        kept: the snapshots that are to be kept.
+    """
+    by_id = {one.snapshot_id: one for one in metadata.snapshots}
+    told = _told(metadata, by_id)
+    needed: set[int] = set()
+    for source in {*told, *_repeated_sources(metadata)}:
+        named = _named_by_property(metadata, source)
+        if source in told and told[source] != named:
+            needed.add(told[source])
+        if named in by_id and not _followers(metadata, named).issuperset(kept):
+            needed.add(named)
+    return needed
+
+
+def _told(metadata: TableMetadata, by_id: Mapping[int, Snapshot]) -> Mapping[str, int]:
+    """Return the newest ancestor of the head that speaks of a source, by source."""
+    told: dict[str, int] = {}
+    snapshot = metadata.current_snapshot()
+    while snapshot is not None:
+        for source in merged_by(snapshot):
+            told.setdefault(source, snapshot.snapshot_id)
+        snapshot = by_id.get(snapshot.parent_snapshot_id or -1)
+    return told
+
+
+def _repeated_sources(metadata: TableMetadata) -> list[str]:
+    return [name.removeprefix(_PREFIX) for name in metadata.properties if name.startswith(_PREFIX)]
+
+
+def _named_by_property(metadata: TableMetadata, source: str) -> int:
+    """Return the snapshot that a property names; one that there is not where it names none."""
+    try:
+        return int(json.loads(metadata.properties[_PREFIX + source])[0])
+    except (ValueError, TypeError, LookupError):
+        return -1
+
+
+def _followers(metadata: TableMetadata, snapshot_id: int) -> set[int]:
+    """Return a snapshot and all that descend from it."""
+    children: dict[int | None, list[int]] = {}
+    for one in metadata.snapshots:
+        children.setdefault(one.parent_snapshot_id, []).append(one.snapshot_id)
+    found, waiting = {snapshot_id}, [snapshot_id]
+    while waiting:
+        new = [one for one in children.get(waiting.pop(), ()) if one not in found]
+        found.update(new)
+        waiting += new
+    return found

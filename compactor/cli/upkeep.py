@@ -14,7 +14,7 @@ from compactor.cli.session import Session
 
 if TYPE_CHECKING:
     from catalog.table import Table
-    from catalog.upkeep import UpkeepOperation, UpkeepOrder, UpkeepResult
+    from catalog.upkeep import UnfinishedJob, UpkeepOperation, UpkeepOrder, UpkeepResult
 
 
 @click.command("upkeep")
@@ -26,24 +26,45 @@ if TYPE_CHECKING:
     metavar="DURATION",
     help="Keep what the table no longer refers to for this long. [default: the table's property]",
 )
-@click.option("--force", is_flag=True, help="Keep it for less than the table says.")
+@click.option(
+    "--keep-last",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Keep this many snapshots of each branch however old. [default: the table's property]",
+)
+@click.option("--force", is_flag=True, help="Keep less than the table says.")
 @shared_options
 def command(
-    target: str, only: tuple[str, ...], dry_run: bool, retention: str | None, force: bool
+    target: str,
+    only: tuple[str, ...],
+    dry_run: bool,
+    retention: str | None,
+    keep_last: int | None,
+    force: bool,
 ) -> ExitCode:
-    """Look after the metadata of TARGET: write checkpoints, remove files nothing refers to."""
+    """Look after the metadata of TARGET: expire snapshots, remove files nothing refers to."""
     from catalog.upkeep import UpkeepOrder
     from compactor.cli.targets import opened
 
     session = Session.of()
     table = opened(target)
-    order = UpkeepOrder(dry_run, _seconds(retention), force)
+    seconds = _seconds(retention)
+    order = UpkeepOrder(dry_run, seconds, force, keep_last, _unfinished(session, table))
     chosen = _chosen(table, only)
     for operation in chosen:
         operation.check(order)
     results = [_run(session, operation, order) for operation in chosen]
     session.emit(lambda: _document(table, order, results), lambda: _render(results, order))
     return ExitCode.DONE
+
+
+def _unfinished(session: Session, table: Table) -> tuple[UnfinishedJob, ...]:
+    """Return the jobs whose files and base must stay."""
+    from compactor.jobs.store import open_store
+    from compactor.jobs.unfinished import unfinished_jobs
+
+    with open_store(session.settings().store.url) as store:
+        return unfinished_jobs(store, table.name)
 
 
 def _run(session: Session, operation: UpkeepOperation, order: UpkeepOrder) -> UpkeepResult:

@@ -213,9 +213,9 @@ def test_paths_elsewhere_are_not_removable() -> None:
 
 
 def test_hashes_of_a_million_names_take_eight_bytes_each() -> None:
-    from catalog.delta.vacuum import _Names
+    from catalog.sweeping import Names
 
-    names = _Names.of(str(number) for number in range(100_000))
+    names = Names.of(str(number) for number in range(100_000))
     assert names.hashes.nbytes == 800_000
     assert names.holds(["17", "x"]).tolist() == [True, False]
     assert np.all(names.holds([str(number) for number in range(1000)]))

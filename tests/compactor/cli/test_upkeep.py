@@ -74,6 +74,19 @@ def test_a_short_retention_is_refused_before_anything_is_done(lake: DeltaLake) -
     assert "--retention" in result.stderr
 
 
-def test_a_format_without_upkeep_is_refused_by_name(demo_catalog: DemoCatalog) -> None:
-    result = call("upkeep", "demo.sales.orders", code=1)
-    assert "no upkeep for tables of the format iceberg" in result.stderr
+def test_versions_of_a_delta_table_are_not_counted(lake: DeltaLake) -> None:
+    result = call("upkeep", str(lake.directory), "--keep-last", "3", code=1)
+    assert "kept by age" in result.stderr
+
+
+def test_the_usual_upkeep_of_an_iceberg_table(own_catalog: DemoCatalog) -> None:
+    target, asked = own_catalog.orders, ("--only", "expire-snapshots", "--retention", "0s")
+    assert "--force" in call("upkeep", target, *asked, code=1).stderr
+    told = call_json("upkeep", target, *asked, "--force", "--keep-last", "3", "--dry-run")
+    assert told["format"] == "iceberg v2"
+    (found,) = told["operations"]
+    assert "3 kept" in found["note"]
+    done = call_json("upkeep", target, *asked, "--force", "--keep-last", "3")
+    assert done["operations"] == told["operations"]
+    (again,) = call_json("upkeep", target, *asked, "--force", "--keep-last", "3")["operations"]
+    assert again["files"] == 0
