@@ -167,7 +167,7 @@ class _Committer:
         self._proposals = proposals
         # Versions that deletion vectors were written for.
         self._staged: set[int] = set()
-        # The version that a request without an answer may still become.
+        # The version that this commit may have become, or still become: nothing of it may go.
         self._unanswered: int | None = None
 
     def run(self, head: Head) -> CommitResult:
@@ -186,7 +186,9 @@ class _Committer:
                 if not proposal.content:
                     return self._nothing_to_put(head, proposal.conflicts)
                 if self._put(head.state.version + 1, proposal):
-                    return self._landed(head, proposal.conflicts)
+                    if self._is_in_log():
+                        return self._landed(head, proposal.conflicts)
+                    head = self._heads.read()
             return self._give_up(head)
         except CommitUnknownError:
             raise
@@ -204,21 +206,28 @@ class _Committer:
         return head
 
     def _put(self, version: int, proposal: Proposal) -> bool:
-        """Put the next version; whether it is this commit's for sure."""
-        storage = self._target.storage
+        """Put the next version; whether the store says so.
+
+        Whatever it says, the version may be this commit's until the log has been read again.
+        """
+        storage, is_put = self._target.storage, False
         if proposal.vectors.location is not None:
             self._staged.add(version)
             storage.write(proposal.vectors.location, proposal.vectors.content)
         location = commit_location(self._target.paths.root, version)
-        try:
+        with suppress(ObjectExistsError, StorageError):
             storage.put_if_absent(location, proposal.content)
-        except ObjectExistsError:
-            return False
-        except StorageError:
-            self._unanswered = version
-            return False
-        self._unanswered = None
-        return True
+            is_put = True
+        self._unanswered = version
+        return is_put
+
+    def _is_in_log(self) -> bool:
+        """Whether a version that was put is part of the table.
+
+        It is not where others have committed this very version meanwhile, and more, and have
+        cleaned it from the log: then it lies before a checkpoint, and nobody reads it.
+        """
+        return app_id(self._commit.commit_id) in self._target.load()[1].txns
 
     def _has_landed(self, head: Head) -> bool:
         return app_id(self._commit.commit_id) in head.state.txns

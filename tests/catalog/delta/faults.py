@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from catalog.delta.table import DeltaTable
 from catalog.errors import StorageError
 from catalog.location import Location
 from catalog.storage import Storage
+from catalog.storage.values import ObjectInfo
 
 Put = Callable[[], None]
 Fault = Callable[[Put], None]
@@ -33,6 +34,11 @@ class FaultyStorage(Storage):
         if self.is_down:
             raise StorageError("the storage does not answer")
         return super().read(location)
+
+    def list(self, prefix: Location) -> Iterator[ObjectInfo]:
+        if self.is_down:
+            raise StorageError("the storage does not answer")
+        return super().list(prefix)
 
 
 class FaultyTable(DeltaTable):

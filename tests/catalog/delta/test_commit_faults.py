@@ -188,13 +188,42 @@ def test_a_refusal_is_told_as_it_is(lake: DeltaLake) -> None:
     assert lake.table.find_commit(commit) is None
 
 
-def test_vectors_of_attempts_that_lost_are_removed(tmp_path: Path) -> None:
-    lake = DeltaLake(tmp_path)
+def carries_a_file_of_vectors(lake: DeltaLake) -> Commit:
+    """Plan a commit, and delete so many of its rows that their vector is no part of the log."""
     path = lake.append(range(60_000))
     commit = plan_all(lake.table)
-    commit = replace(commit, rewrites=(replace(commit.rewrites[0], keeps_order=True),))
     some = np.random.default_rng(3).choice(60_000, 9_000, replace=False)
     lake.delete({path: some.tolist()})
+    return replace(commit, rewrites=(replace(commit.rewrites[0], keeps_order=True),))
+
+
+@pytest.mark.parametrize("error", [None, LOST, ObjectExistsError("it is there")])
+def test_what_a_commit_refers_to_stays_when_all_fails_right_after_it(
+    tmp_path: Path, error: Exception | None
+) -> None:
+    lake = DeltaLake(tmp_path)
+    commit = carries_a_file_of_vectors(lake)
+    before, table = lake.rows(), FaultyTable(lake.root)
+
+    def fail_after(put: Put) -> None:
+        put()
+        table.faulty.is_down.append(True)
+        if error is not None:
+            raise error
+
+    table.faulty.faults.append(fail_after)
+    with pytest.raises(CommitUnknownError):
+        table.commit(commit)
+    assert lake.rows() == before
+    found = lake.table.find_commit(commit)
+    assert found is not None
+    assert len(found.committed) == 1
+    landed_once(lake, commit)
+
+
+def test_vectors_of_attempts_that_lost_are_removed(tmp_path: Path) -> None:
+    lake = DeltaLake(tmp_path)
+    commit = carries_a_file_of_vectors(lake)
     before, live = lake.rows(), set(lake.directory.glob("*.bin"))
     appends = [lose_race(lambda: lake.append(range(70_000, 70_001))) for _ in range(3)]
     assert FaultyTable(lake.root, *appends).commit(commit).conflicts == ()
@@ -301,6 +330,24 @@ def test_a_log_that_is_cleaned_behind_our_back_is_listed_anew(
     assert not (lake.directory / "_delta_log" / f"{7:020}.json").exists()
     assert lake.table.snapshot().snapshot_id == "9"
     assert len(lake.rows()) == len(before) + 20
+
+
+def test_a_version_that_was_put_behind_the_head_is_none(lake: DeltaLake) -> None:
+    """A log may be cleaned as fast as it grows: what was just read says nothing of what is free."""
+    commit = plan_all(lake.table)
+
+    def overtake() -> None:
+        lake.append(range(100, 110))
+        lake.append(range(110, 120))
+        lake.expire()
+
+    result = FaultyTable(lake.root, lose_race(overtake)).commit(commit)
+    assert (len(result.committed), result.conflicts) == (2, ())
+    assert result.snapshot == lake.table.snapshot()
+    assert result.snapshot.snapshot_id == "9"
+    assert lake.table.find_commit(commit) is not None
+    assert paths(lake.table.inventory(lake.table.snapshot())) >= outputs(commit.rewrites)
+    assert {row[0] for row in lake.rows()} >= set(range(100, 120))
 
 
 @pytest.mark.parametrize("has_landed", [True, False])
