@@ -17,6 +17,7 @@ from pyiceberg.table.snapshots import Snapshot
 from catalog.errors import CommitConflictError, StorageError, UnsupportedTableError
 from catalog.iceberg import upkeep as upkeep_module
 from catalog.iceberg.expire import ExpireSnapshots
+from catalog.iceberg.orphans import OrphanFiles
 from catalog.iceberg.reachable import path_of
 from catalog.model import Watermark
 from catalog.puffin import Blob
@@ -301,6 +302,8 @@ def test_killed_between_commit_and_removal(tmp_path: Path) -> None:
     assert died.returncode == -signal.SIGKILL
     assert (len(history(lake)), on_disk(lake)) == (1, before)
     assert referred_to(lake) < before
+    OrphanFiles(lake.table).run(NOW)
+    assert on_disk(lake) == referred_to(lake)
     assert lake.rows() == rows
 
 
