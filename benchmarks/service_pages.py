@@ -305,10 +305,12 @@ def main() -> None:
             directory.mkdir(parents=True, exist_ok=True)
             fill(directory, arguments)
         with served(directory, 'sweep_every = "1d"\n') as (process, port):
+            watched = psutil.Process(process.pid)
             taken = {
-                name: measure(port, path, arguments) for name, path in pages(arguments).items()
+                name: measure(port, path, repeats=arguments.repeats, process=watched)
+                for name, path in pages(arguments).items()
             }
-            memory = psutil.Process(process.pid).memory_info().rss
+            memory = watched.memory_info().rss
     told = {
         "tables": arguments.tables,
         "jobs": arguments.jobs,
@@ -316,7 +318,7 @@ def main() -> None:
         "memory_mib": memory >> 20,
         "pages": taken,
     }
-    print(json.dumps(told, indent=2))
+    print(json.dumps(told, indent=1))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ def command(check: bool) -> int:
     """
     from compactor.service.app import opened, serve
     from compactor.service.config import load_service_config
+    from compactor.service.logs import begin_logs
 
     session = Session.of()
     config = load_service_config(session.given.get("config"))
@@ -28,15 +29,6 @@ def command(check: bool) -> int:
             tables = len(service.config.table_rules)
         session.tell(f"The configuration is good: {tables} entries of tables.")
         return ExitCode.DONE
-    _log(session.verbosity)
+    begin_logs(config, is_verbose=session.verbosity > 1)
     serve(config)
     return ExitCode.DONE
-
-
-def _log(verbosity: int) -> None:
-    """Write the log of the service to stderr."""
-    import logging
-
-    level = logging.DEBUG if verbosity > 1 else logging.INFO
-    shape = "%(asctime)s %(levelname)s %(name)s %(message)s"
-    logging.basicConfig(level=level, format=shape, force=True)

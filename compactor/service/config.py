@@ -88,11 +88,15 @@ class Budget:
         bytes_per_day: bytes that jobs read and write; None for no limit.
         jobs_per_day: jobs begun; None for no limit.
         zone: whose midnight it is.
+        price_per_vcpu_hour: what an hour of one CPU costs, for the pages; None shows no money.
+        currency: of the price.
     """
 
     bytes_per_day: int | None = None
     jobs_per_day: int | None = None
     zone: str = "UTC"
+    price_per_vcpu_hour: float | None = None
+    currency: str = "USD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +212,8 @@ _KEYS: Sections = {
         "bytes_per_day": Key("bytes_per_day", Size, "unlimited"),
         "jobs_per_day": Key("jobs_per_day", Count, "unlimited"),
         "zone": Key("zone", str),
+        "price_per_vcpu_hour": Key("price_per_vcpu_hour", Ratio),
+        "currency": Key("currency", str),
     },
     "tables": {
         "enabled": Key("is_enabled", bool),

@@ -134,6 +134,7 @@ class Executor:
                 continue
             self._see_off(child, code)
             del self._children[trigger_id]
+            _LOG.info("its process ended with %d", code, extra=_about(child.order.claim))
 
     def drain(self, *, wait_seconds: float) -> None:
         """Wait for the children, ask those that are left to stop, and at last end them."""
@@ -167,8 +168,10 @@ class Executor:
             self._refuse(claimed, Outcome("failed", ErrorClass.RETRYABLE, reason))
             return
         self._children[claimed.trigger_id] = _Child(order, process, time.monotonic())
+        _LOG.info("attempt %d began", claimed.attempt, extra=_about(claimed))
 
     def _refuse(self, claimed: Claim, outcome: Outcome) -> None:
+        _LOG.warning("no job began: %s", outcome.reason, extra=_about(claimed))
         with self._store.transaction() as connection:
             finish(connection, claimed, outcome, self._config.service)
 
@@ -208,7 +211,11 @@ class Executor:
         kind = ErrorClass.POISON if is_last else ErrorClass.RETRYABLE
         with self._store.transaction() as connection:
             if finish(connection, claimed, Outcome("failed", kind, reason), self._config.service):
-                _LOG.warning("`%s`: %s", claimed.target, reason)
+                _LOG.warning("%s", reason, extra=_about(claimed))
+
+
+def _about(claimed: Claim) -> dict[str, object]:
+    return {"table": claimed.target, "trigger": claimed.trigger_id, "attempt": claimed.attempt}
 
 
 def _signal(child: _Child, number: signal.Signals) -> None:

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 from sqlalchemy import Connection, insert, select, tuple_
@@ -32,6 +32,8 @@ from compactor.service.schema import DELIVERIES, TABLES
 
 # Deliveries of one transaction: about 20 ms of work, which the last of them waits for.
 _BATCH_MAX = 200
+# What they tell of together: a single one can name as many tables as all others do.
+_BATCH_HINTS_MAX = 2000
 # What a first delivery waits for others to share its transaction: that costs 2 ms of work and a
 # write to the disk, however many they are.
 _GATHER_SECONDS = 0.008
@@ -51,6 +53,11 @@ _UPKEEP = frozenset(
         "vacuum end",
     )
 )
+# Names are longer nowhere, and a page shows less.
+_NAME_CHARACTERS_MAX = 1024
+_SHOWN_CHARACTERS_MAX = 200
+# Databases take so many values in one statement, and not many more.
+_VALUES_MAX = 1000
 _Key = tuple[str, str]
 
 
@@ -83,7 +90,7 @@ class _Known:
         table = self._table(hint)
         named = hint.target or hint.location
         if table is None:
-            return None, f"no registered table: {named}"
+            return None, f"no registered table: {_shown(named or '')}"
         if hint.job_id and hint.job_id in self.job_ids:
             return None, f"`{table.target}`: made by job {hint.job_id} of this store"
         if hint.operation and hint.operation.lower() in _UPKEEP:
@@ -151,13 +158,15 @@ class Intake:
 
     def _work(self) -> None:
         while (first := self._waiting.get()) is not None:
-            batch, is_over = [first], False
+            batch, is_over, hints = [first], False, len(first.delivery.hints)
             time.sleep(_GATHER_SECONDS)
             with contextlib.suppress(queues.Empty):
-                while len(batch) < _BATCH_MAX and not is_over:
+                while len(batch) < _BATCH_MAX and hints < _BATCH_HINTS_MAX and not is_over:
                     following = self._waiting.get_nowait()
                     is_over = following is None
-                    batch += [] if following is None else [following]
+                    if following is not None:
+                        batch.append(following)
+                        hints += len(following.delivery.hints)
             self._settle(batch)
             if is_over:
                 return
@@ -238,9 +247,9 @@ def _seen(connection: Connection, deliveries: Iterable[Delivery]) -> dict[_Key, 
 
 
 def _read_known(connection: Connection, hints: Sequence[Hint]) -> _Known:
-    targets = {hint.target for hint in hints if hint.target is not None}
+    targets = {hint.target for hint in hints if _is_name(hint.target)}
     places = {place for hint in hints for place in enclosing_places(hint.location or "")}
-    job_ids = {hint.job_id for hint in hints if hint.job_id}
+    job_ids = {hint.job_id for hint in hints if _is_name(hint.job_id)}
     return _Known(
         by_target={table.target: table for _, table in _tables(connection, "target", targets)},
         by_place=dict(_tables(connection, "location", places)),
@@ -249,18 +258,33 @@ def _read_known(connection: Connection, hints: Sequence[Hint]) -> _Known:
 
 
 def _tables(connection: Connection, column: str, values: set[str]) -> Iterator[tuple[str, _Table]]:
-    if not values:
-        return
     names = ("table_id", "target", "own_snapshot_id", "is_enabled", "is_missing", "location")
-    query = select(*(TABLES.c[name] for name in names)).where(TABLES.c[column].in_(values))
-    for row in connection.execute(query):
-        yield row.location, _Table(*row[:-1])
+    query = select(*(TABLES.c[name] for name in names))
+    for some in _some(values):
+        for row in connection.execute(query.where(TABLES.c[column].in_(some))):
+            yield row.location, _Table(*row[:-1])
 
 
-def _jobs(connection: Connection, job_ids: set[str]) -> Iterable[str]:
-    if not job_ids:
-        return ()
-    return connection.execute(select(JOBS.c.job_id).where(JOBS.c.job_id.in_(job_ids))).scalars()
+def _jobs(connection: Connection, job_ids: set[str]) -> Iterator[str]:
+    for some in _some(job_ids):
+        query = select(JOBS.c.job_id).where(JOBS.c.job_id.in_(some))
+        yield from connection.execute(query).scalars()
+
+
+def _some(values: set[str]) -> Iterator[list[str]]:
+    ordered = sorted(values)
+    for begin in range(0, len(ordered), _VALUES_MAX):
+        yield ordered[begin : begin + _VALUES_MAX]
+
+
+def _is_name(text: str | None) -> TypeGuard[str]:
+    """Tell whether something may be the name of a table or a job; databases refuse some texts."""
+    return bool(text) and len(text or "") <= _NAME_CHARACTERS_MAX and "\0" not in (text or "")
+
+
+def _shown(text: str) -> str:
+    """Return a text as it is kept: of bounded length, and such as every database takes."""
+    return text[:_SHOWN_CHARACTERS_MAX].replace("\0", "\ufffd")
 
 
 _Judged = Mapping[_Key, Sequence[tuple[_Table | None, str]]]
@@ -274,7 +298,7 @@ def _wanted(new: Mapping[_Key, Delivery], judged: _Judged) -> Iterator[Wanted]:
                 continue
             before = wanted.get(table.table_id)
             count = 1 + (before.hints if before else 0)
-            wanted[table.table_id] = Wanted(table.table_id, key[0], hint.reason, count)
+            wanted[table.table_id] = Wanted(table.table_id, key[0], _shown(hint.reason), count)
     return iter(wanted.values())
 
 

@@ -32,7 +32,9 @@ from compactor.jobs.report import JobReport
 from compactor.jobs.retention import forget_old_jobs
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.state import JobState
-from compactor.jobs.store import JobStore
+from compactor.jobs.store import JobDetail, JobStore, now_ms
+from compactor.service import traces
+from compactor.service.logs import Logs
 from compactor.service.looking import look_at
 from compactor.service.orders import JobOrder, Looked, decode
 from compactor.service.queue import (
@@ -46,6 +48,7 @@ from compactor.service.queue import (
     take_up,
 )
 from compactor.service.schema import TRIGGERS
+from compactor.service.secrecy import Blotter, secrets_of_environment, secrets_of_store
 from compactor.service.store import open_service_store
 from compactor.service.tables import note_look
 from runtime.errors import RuntimeFailure
@@ -66,7 +69,8 @@ _FATAL = frozenset(
     )
 )
 _POISON = frozenset(("corrupt-table", "verification-failed"))
-_LOG = logging.getLogger(__name__)
+# By its name: the module runs as `__main__`.
+_LOG = logging.getLogger("compactor.service.job_process")
 
 
 class _Watch:
@@ -115,8 +119,14 @@ class _Watch:
         self.is_cancelled = asked is not None
 
 
-def run_order(order: JobOrder, store: JobStore) -> Outcome | None:
-    """Run an order under its claim and record how it ended; None when the claim was lost."""
+def run_order(order: JobOrder, store: JobStore, *, on_job: Callable[[str], None]) -> Outcome | None:
+    """Run an order under its claim and record how it ended; None when the claim was lost.
+
+    Args:
+        order: the order.
+        store: where it is recorded.
+        on_job: told the id of the job that it becomes.
+    """
     with store.transaction() as connection:
         if not take_up(connection, order.claim, Owner.current()):
             return None
@@ -124,7 +134,7 @@ def run_order(order: JobOrder, store: JobStore) -> Outcome | None:
     outcome, watch = Outcome("cancelled", reason="interrupted"), _Watch(store, order)
     # The watch may ask it to stop just when it has ended.
     with suppress(KeyboardInterrupt), watch:
-        outcome = _outcome(order, store, looked.append)
+        outcome = _outcome(order, store, looked.append, on_job)
     if watch.is_out_of_time and outcome.status == JobState.CANCELLED:
         reason = f"stopped after {order.seconds_max:.0f}s, the most that a job may take"
         outcome = replace(outcome, reason=reason, error_class=ErrorClass.RETRYABLE, status="failed")
@@ -134,14 +144,19 @@ def run_order(order: JobOrder, store: JobStore) -> Outcome | None:
     return outcome
 
 
-def _outcome(order: JobOrder, store: JobStore, on_look: Callable[[Looked], None]) -> Outcome:
+def _outcome(
+    order: JobOrder,
+    store: JobStore,
+    on_look: Callable[[Looked], None],
+    on_job: Callable[[str], None],
+) -> Outcome:
     try:
         table = open_table(order.claim.target)
         with connected(order.runtime) as runtime:
-            environment = JobEnvironment(runtime, store, _noting(order, store))
+            environment = JobEnvironment(runtime, store, _noting(order, store, on_job))
             report = compact_table(table, order.policy, environment=environment, options=order.run)
         _look_again(table, order, on_look)
-        return outcome_of(report)
+        return with_memory(outcome_of(report), store)
     except KeyboardInterrupt:
         return Outcome("cancelled", reason="interrupted")
     except (CatalogError, CompactorError, RuntimeFailure) as error:
@@ -160,10 +175,14 @@ def _look_again(table: Table, order: JobOrder, on_look: Callable[[Looked], None]
         _LOG.warning("the table was not looked at after its job: %s", error)
 
 
-def _noting(order: JobOrder, store: JobStore) -> Callable[[Event], None]:
+def _noting(
+    order: JobOrder, store: JobStore, on_job: Callable[[str], None]
+) -> Callable[[Event], None]:
     """Return a callback that tells the queue which job the row has become."""
 
     def note(event: Event) -> None:
+        if isinstance(event, JobStarted):
+            on_job(event.job)
         if not isinstance(event, JobPlanned):  # it holds every file
             _LOG.info("%s", event)
         if not isinstance(event, JobStarted):
@@ -189,6 +208,8 @@ def outcome_of(report: JobReport) -> Outcome:
         work=Work(
             bytes_read=report.bytes_read,
             bytes_written=report.bytes_written,
+            bytes_copied=report.bytes_spliced,
+            files_removed=max(0, report.files_before - report.files_after) * has_committed,
             groups_committed=report.groups.committed,
             groups_dropped=report.groups.dropped,
             groups_failed=report.groups.failed,
@@ -202,6 +223,20 @@ def outcome_of(report: JobReport) -> Outcome:
         reason = report.reason or "; ".join(one.reason for one in report.problems[:3])
         return replace(outcome, error_class=kind, reason=reason)
     return outcome
+
+
+def with_memory(outcome: Outcome, store: JobStore) -> Outcome:
+    """Add what attempts were granted and took; without a database that is left out."""
+    detail = None
+    with suppress(JobFailedError):
+        detail = store.job(outcome.job_id) if outcome.job_id else None
+    known = [one for one in detail.attempts if one.peak_memory_bytes] if detail else []
+    work = replace(
+        outcome.work,
+        granted_bytes=sum(one.granted_bytes for one in known if one.granted_bytes),
+        taken_bytes=sum(one.peak_memory_bytes for one in known if one.granted_bytes),
+    )
+    return replace(outcome, work=work)
 
 
 def class_of(error: CatalogError | CompactorError | RuntimeFailure) -> ErrorClass:
@@ -236,13 +271,37 @@ def main() -> None:
     """Run the order on stdin."""
     # Before and after the rewriting, too, termination is an interrupt and no sudden death.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("compactor").setLevel(logging.INFO)
-    _LOG.setLevel(logging.INFO)
     order = decode(sys.stdin.buffer.read(), JobOrder)
+    secrets = (*secrets_of_environment(os.environ), *secrets_of_store(order.store.url))
+    blotter = Blotter(secrets)
+    logs = Logs(sys.stderr, blotter)
+    logs.about |= {"table": order.claim.target, "trigger": order.claim.trigger_id}
+    logs.about["attempt"] = order.claim.attempt
+    logs.begin(level=logging.INFO, others_level=logging.WARNING)
+
+    def on_job(job: str) -> None:
+        logs.about["job"] = job
+
     with open_service_store(order.store.url) as store:
-        outcome = run_order(order, store)
-    _LOG.info("%s", outcome or "another process has taken the row: nothing was done")
+        began_ms = _moment(store)
+        outcome = run_order(order, store, on_job=on_job)
+        _LOG.info("%s", outcome or "another process has taken the row: nothing was done")
+        if outcome is not None and traces.is_wanted(os.environ):
+            tried = traces.Try(order.claim, began_ms, _moment(store), outcome)
+            traces.export(tried, _detail(store, order), shown=blotter.text)
+
+
+def _moment(store: JobStore) -> int:
+    with store.reading() as connection:
+        return now_ms(connection)
+
+
+def _detail(store: JobStore, order: JobOrder) -> JobDetail | None:
+    """Return the job that a row has become."""
+    is_row = TRIGGERS.c.trigger_id == order.claim.trigger_id
+    with store.reading() as connection:
+        job: str = connection.execute(select(TRIGGERS.c.job_id).where(is_row)).scalar_one()
+    return store.job(job) if job else None
 
 
 if __name__ == "__main__":

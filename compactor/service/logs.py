@@ -7,9 +7,10 @@ that does one thing, by `Logs.about`.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
-from collections.abc import Iterable, MutableMapping
+from collections.abc import MutableMapping
 from types import TracebackType
 from typing import TextIO
 
@@ -18,10 +19,12 @@ from structlog.dev import ConsoleRenderer, plain_traceback
 from structlog.processors import JSONRenderer, TimeStamper, format_exc_info
 from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
 
-from compactor.service.secrecy import Blotter
+from compactor.service.config import ServiceConfig
+from compactor.service.secrecy import Blotter, secrets_of
 
 # What a line may be about.
 ABOUT = ("table", "trigger", "job", "attempt", "instance", "source")
+_FIRST = ("timestamp", "level", "event")
 _LOG = logging.getLogger(__name__)
 _Line = MutableMapping[str, object]
 
@@ -29,14 +32,17 @@ _Line = MutableMapping[str, object]
 class Logs:
     """The one place that all loggers of a process write to.
 
+    Attributes:
+        about: what all lines of the process are about.
+
     Args:
         stream: where lines go.
-        secrets: values that stand in no line.
+        blotter: takes secrets out of them.
     """
 
-    def __init__(self, stream: TextIO, secrets: Iterable[str]) -> None:
+    def __init__(self, stream: TextIO, blotter: Blotter) -> None:
         self.about: dict[str, object] = {}
-        self._blotter = Blotter(secrets)
+        self._blotter = blotter
         self._stream = stream
 
     def begin(self, *, level: int, others_level: int | None = None) -> None:
@@ -60,9 +66,9 @@ class Logs:
             foreign_pre_chain=[add_log_level, add_logger_name, ExtraAdder(allow=ABOUT)],
             processors=[
                 ProcessorFormatter.remove_processors_meta,
+                TimeStamper(fmt="iso", utc=True),
                 self._tell_about,
                 format_exc_info,
-                TimeStamper(fmt="iso", utc=True),
                 self._blot,
                 self._renderer(),
             ],
@@ -77,10 +83,17 @@ class Logs:
         return JSONRenderer(ensure_ascii=False)
 
     def _tell_about(self, _: object, __: str, line: _Line) -> _Line:
-        return {**self.about, **line}
+        first = {name: line[name] for name in _FIRST if name in line}
+        return {**first, **self.about, **line}
 
     def _blot(self, _: object, __: str, line: _Line) -> _Line:
         return {key: self._blotter.value(value) for key, value in line.items()}
+
+
+def begin_logs(config: ServiceConfig, *, is_verbose: bool) -> None:
+    """Write what a service logs to stderr."""
+    blotter = Blotter(secrets_of(config, os.environ))
+    Logs(sys.stderr, blotter).begin(level=logging.DEBUG if is_verbose else logging.INFO)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

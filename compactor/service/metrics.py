@@ -29,6 +29,9 @@ _TOTALS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "groups": ("groups", "File groups by what became of them.", ("result",)),
     "bytes_read": ("read_bytes", "Bytes that jobs read.", ()),
     "bytes_written": ("written_bytes", "Bytes that jobs wrote.", ()),
+    "bytes_copied": ("copied_bytes", "Bytes that jobs wrote without decoding them.", ()),
+    "files_removed": ("removed_data_files", "Data files that tables have fewer by jobs.", ()),
+    "memory": ("job_memory_bytes", "Memory of attempts, granted and taken.", ("amount",)),
     "cpu_seconds": ("job_cpu_seconds", "CPU time of jobs.", ()),
 }
 

@@ -9,6 +9,9 @@ from catalog.errors import LocationError
 from catalog.location import Location
 
 _FORCED = ("iceberg:", "delta:", "hudi:")
+# Stores have no longer keys, and no table lies deeper: an event may tell of anything.
+_CHARACTERS_MAX = 4096
+_SEGMENTS_MAX = 64
 
 
 def place_of(text: str) -> str:
@@ -21,12 +24,17 @@ def place_of(text: str) -> str:
 
 
 def enclosing_places(text: str) -> Iterator[str]:
-    """Yield the place itself and those around it, the narrowest first; none for what is none."""
+    """Yield the place itself and those around it, the narrowest first; none for what is none.
+
+    Places that lie deeper than any table does are left out.
+    """
+    if len(text) > _CHARACTERS_MAX:
+        return
     try:
         location = Location.parse(text)
     except LocationError:
         return
-    for count in range(len(location.segments), 0, -1):
+    for count in range(min(len(location.segments), _SEGMENTS_MAX), 0, -1):
         yield _spelled(location, count)
 
 

@@ -106,13 +106,29 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a try has moved, and what became of its file groups."""
+    """What a try has moved, and what became of its file groups.
+
+    Attributes:
+        bytes_read: bytes fetched.
+        bytes_written: bytes of the files written.
+        bytes_copied: those of them that were never decoded.
+        files_removed: data files that the table has fewer.
+        groups_committed: file groups in the table.
+        groups_dropped: those lost to other writers.
+        groups_failed: those that no attempt could rewrite.
+        granted_bytes: memory granted, over all attempts whose peak is known.
+        taken_bytes: what they took of it.
+    """
 
     bytes_read: int = 0
     bytes_written: int = 0
+    bytes_copied: int = 0
+    files_removed: int = 0
     groups_committed: int = 0
     groups_dropped: int = 0
     groups_failed: int = 0
+    granted_bytes: int = 0
+    taken_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,6 +478,10 @@ def _count(connection: Connection, row: Row[Any], state: RowState, outcome: Outc
         ("groups", "committed"): float(work.groups_committed),
         ("groups", "dropped"): float(work.groups_dropped),
         ("groups", "failed"): float(work.groups_failed),
+        ("bytes_copied", ""): float(work.bytes_copied),
+        ("files_removed", ""): float(work.files_removed),
+        ("memory", "granted"): float(work.granted_bytes),
+        ("memory", "taken"): float(work.taken_bytes),
         ("cpu_seconds", ""): outcome.cpu_seconds,
         ("job_seconds", ""): max(0, now_ms(connection) - row.claimed_at_ms) / 1000,
     }

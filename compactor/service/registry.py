@@ -63,17 +63,27 @@ class SetPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Everything that is said about tables at a moment, weakest first."""
+    """Everything that is said about tables at a moment, weakest first.
+
+    Attributes:
+        policies: of their compaction.
+        cares: of the rest.
+        unread: patterns of which something was set that this program cannot read.
+    """
 
     policies: tuple[PolicyRule, ...]
     cares: tuple[TableRule, ...]
+    unread: tuple[tuple[str, SettingsError], ...] = ()
 
     def policy(self, target: str) -> Policy:
         """Return the policy in force for a target.
 
         Raises:
-            SettingsError: together the rules make no sense.
+            SettingsError: together the rules make no sense, or one of them cannot be read.
         """
+        for pattern, error in self.unread:
+            if fnmatchcase(target, pattern):
+                raise error
         return combined_policy(self.policies, target)
 
     def care(self, target: str) -> Care:
@@ -112,21 +122,20 @@ class Registry:
 
     def rules(self) -> Rules:
         """Return what files and the job API say now; the latter overrides the former."""
-        config = self._config
-        set_rules = [(one, f"policy set by {one.set_by}") for one in self.set_policies()]
-        return Rules(
-            policies=(
-                *config.policy_rules,
-                *(policy_rule(one.pattern, one.policy, origin=by) for one, by in set_rules),
-            ),
-            cares=(
-                *config.table_rules,
-                *(
-                    TableRule(one.pattern, by, care_values(one.care, origin=by))
-                    for one, by in set_rules
-                ),
-            ),
-        )
+        policies, cares = list(self._config.policy_rules), list(self._config.table_rules)
+        unread: list[tuple[str, SettingsError]] = []
+        for one in self.set_policies():
+            origin = f"policy set by {one.set_by}"
+            try:
+                policy = policy_rule(one.pattern, one.policy, origin=origin)
+                care = TableRule(one.pattern, origin, care_values(one.care, origin=origin))
+            except SettingsError as error:
+                # Set by another version of this program: it holds up its own tables alone.
+                unread.append((one.pattern, error))
+                continue
+            policies.append(policy)
+            cares.append(care)
+        return Rules(tuple(policies), tuple(cares), tuple(unread))
 
     def apply_configuration(self) -> None:
         """Register the tables that are named, and bring all rows in line with the rules.

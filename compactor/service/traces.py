@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from compactor import __version__
 from compactor.jobs.store import JobDetail
+from compactor.service.queue import Claim, Outcome
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 Attribute = str | int | float | bool
@@ -24,22 +25,16 @@ class Try:
     """A try at a job.
 
     Attributes:
-        trigger_id: the row of the queue.
-        table: the target.
-        number: 1 for the first try.
+        claim: of the row of the queue.
         began_ms: by the clock of the database, as are all times here.
         ended_ms: when it ended.
-        status: how it ended.
-        error: what went wrong; empty when nothing did.
+        outcome: how it ended.
     """
 
-    trigger_id: int
-    table: str
-    number: int
+    claim: Claim
     began_ms: int
     ended_ms: int
-    status: str
-    error: str = ""
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +56,10 @@ def is_wanted(environment: Mapping[str, str]) -> bool:
 def job_span(tried: Try, detail: JobDetail | None) -> Span:
     """Return the span of a try."""
     attributes: dict[str, Attribute] = {
-        "compact.table": tried.table,
-        "compact.trigger.id": tried.trigger_id,
-        "compact.attempt": tried.number,
-        "compact.status": tried.status,
+        "compact.table": tried.claim.target,
+        "compact.trigger.id": tried.claim.trigger_id,
+        "compact.attempt": tried.claim.attempt,
+        "compact.status": tried.outcome.status,
     }
     if detail is not None:
         attributes |= {
@@ -73,14 +68,15 @@ def job_span(tried: Try, detail: JobDetail | None) -> Span:
             "compact.groups": detail.job.groups,
             "compact.input_bytes": detail.job.input_bytes,
         }
-    return Span("compact.job", tried.began_ms, tried.ended_ms, attributes, tried.error)
+    error = tried.outcome.reason if tried.outcome.error_class else ""
+    return Span("compact.job", tried.began_ms, tried.ended_ms, attributes, error)
 
 
 def parts_of(tried: Try, detail: JobDetail) -> Iterator[Span]:
     """Yield the spans of what a try did; what tries before it did is in traces of their own."""
     job: dict[str, Attribute] = {
         "compact.job.id": detail.job.job,
-        "compact.table": tried.table,
+        "compact.table": tried.claim.target,
     }
     planned_ms = detail.job.created_at_ms
     if planned_ms >= tried.began_ms:

@@ -322,16 +322,18 @@ class Views:
             before: the last `trigger_id` of the page before.
             limit: rows at most, up to `PAGE_MAX`.
         """
-        query = _TRIGGERS.order_by(TRIGGERS.c.trigger_id.desc())
+        limit = min(limit, PAGE_MAX)
+        query = _TRIGGERS.order_by(TRIGGERS.c.trigger_id.desc()).limit(limit)
         if target is not None:
             query = query.where(TABLES.c.target == target)
-        if states:
-            query = query.where(TRIGGERS.c.state.in_(states))
         if before is not None:
             query = query.where(TRIGGERS.c.trigger_id < before)
+        # A question for each state: an index has the rows of one state in order, not of several.
+        questions = [query.where(TRIGGERS.c.state == one) for one in states] or [query]
         with self._store.reading() as connection:
             now = situation(connection, self._options, self._budget)
-            rows = connection.execute(query.limit(min(limit, PAGE_MAX))).all()
+            found = [row for one in questions for row in connection.execute(one)]
+            rows = sorted(found, key=lambda row: -row.trigger_id)[:limit]
             running = _running(connection, [row.table_id for row in rows])
         return tuple(_trigger(row, now, running.get(row.table_id)) for row in rows)
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from compactor.jobs.store import AttemptRecord, JobDetail
+from compactor.service.config import Budget
 from compactor.service.views import FAIR_HEALTH, GOOD_HEALTH, HealthPoint
 from compactor.units import format_duration, format_size
 
 TIMELINE_WIDTH, ROW_HEIGHT = 1000, 14
 ROWS_MAX = 200
 _NEVER = "never"
+_SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,26 @@ def first_try_share(totals: Mapping[tuple[str, str], float]) -> float | None:
 def total(totals: Mapping[tuple[str, str], float], name: str) -> float:
     """Return what was counted under a name, whatever the label."""
     return sum(value for (known, _), value in totals.items() if known == name)
+
+
+def memory_share(totals: Mapping[tuple[str, str], float]) -> float | None:
+    """Return the share of the memory granted to attempts that they took; None before one ended."""
+    granted = totals.get(("memory", "granted"), 0.0)
+    return totals.get(("memory", "taken"), 0.0) / granted if granted else None
+
+
+def shown_cost(cpu_seconds: float, budget: Budget) -> str:
+    """Return what CPU time cost; empty when nobody has told its price."""
+    if budget.price_per_vcpu_hour is None:
+        return ""
+    cost = cpu_seconds / _SECONDS_PER_HOUR * budget.price_per_vcpu_hour
+    return f"{cost:,.2f} {budget.currency}"
+
+
+def shown_vcpu_hours(cpu_seconds: float) -> str:
+    """Return CPU time in hours of one CPU, as clouds sell it."""
+    hours = cpu_seconds / _SECONDS_PER_HOUR
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2f}"
 
 
 def health_series(points: Sequence[HealthPoint]) -> str:

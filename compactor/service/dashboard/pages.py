@@ -105,9 +105,9 @@ class Pages:
                 "running": self._parts.views.triggers(states=("running",), limit=20),
                 "failed": self._parts.views.triggers(states=("failed", "dead"), limit=5),
                 "first_tries": figures.first_try_share(overview.totals),
-                "bytes_moved": figures.total(overview.totals, "bytes_moved"),
-                "cpu_seconds": figures.total(overview.totals, "cpu_seconds"),
-                "jobs_done": figures.total(overview.totals, "jobs"),
+                "total": partial(figures.total, overview.totals),
+                "memory_share": figures.memory_share(overview.totals),
+                "budget": self._parts.config.budget,
                 "instances": self._parts.views.instances(),
             }
 

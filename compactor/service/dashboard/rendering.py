@@ -39,6 +39,8 @@ def make_templates() -> jinja2.Environment:
     templates.globals["version"] = __version__
     templates.filters.update(
         size=format_size,
+        cost=figures.shown_cost,
+        vcpu_hours=figures.shown_vcpu_hours,
         duration=format_duration,
         count=lambda value: f"{value:,}",
         health=figures.shown_health,

@@ -14,15 +14,13 @@ from urllib.parse import unquote
 
 from compactor.service.hints import Delivery, Hint
 from compactor.service.webhooks.request import (
+    EVENTS_MAX,
     WebhookMalformedError,
     WebhookRequest,
     decode,
     identity,
 )
 from compactor.service.webhooks.secret_values import check_token
-
-EVENTS_MAX = 1000
-"""In one batch."""
 
 _BATCH = "application/cloudevents-batch"
 _STRUCTURED = "application/cloudevents"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
 from compactor.service.hints import Delivery, Hint
 from compactor.service.webhooks.objects import is_commit
 from compactor.service.webhooks.request import (
+    EVENTS_MAX,
     WebhookMalformedError,
     WebhookRequest,
     decode,
@@ -38,6 +40,9 @@ class EventBridgeReceiver:
         return read_event(self.source, request.body, catalog=self.catalog)
 
 
+_Names = Annotated[tuple[str, ...], msgspec.Meta(max_length=EVENTS_MAX)]
+
+
 class _Bucket(msgspec.Struct, frozen=True):
     name: str
 
@@ -53,7 +58,7 @@ class _Detail(msgspec.Struct, frozen=True):
     object: _Object | None = None
     database: str = msgspec.field(default="", name="databaseName")
     table: str = msgspec.field(default="", name="tableName")
-    changed_tables: tuple[str, ...] = msgspec.field(default=(), name="changedTables")
+    changed_tables: _Names = msgspec.field(default=(), name="changedTables")
     change: str = msgspec.field(default="", name="typeOfChange")
 
 

@@ -45,7 +45,7 @@ class IcebergMetricsReceiver:
         target = f"{self.catalog}.{_table_of(request.path)}"
         report = decode(request.body, _Report)
         if report.kind != _COMMIT:
-            return Delivery(self.source, identity(target, request.body.decode()), ())
+            return Delivery(self.source, identity(target, request.body.decode(errors="replace")), ())
         if report.snapshot_id is None:
             raise WebhookMalformedError("a report of a commit names no `snapshot-id`")
         hint = Hint(

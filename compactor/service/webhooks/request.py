@@ -12,6 +12,9 @@ import msgspec
 from compactor.errors import CompactorError
 from compactor.service.hints import Delivery
 
+EVENTS_MAX = 1000
+"""In one request: senders tell of one or of a few, and every table told of costs a look."""
+
 _Body = TypeVar("_Body")
 
 

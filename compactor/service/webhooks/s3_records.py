@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from compactor.service.hints import Delivery, Hint
 from compactor.service.webhooks.objects import is_commit
 from compactor.service.webhooks.request import (
+    EVENTS_MAX,
     WebhookRequest,
     WebhookUnverifiedError,
     decode,
@@ -79,7 +81,7 @@ class S3Record(msgspec.Struct, frozen=True):
 class S3Event(msgspec.Struct, frozen=True):
     """A message; that of a test, which comes first, has no records."""
 
-    records: tuple[S3Record, ...] = msgspec.field(default=(), name="Records")
+    records: Annotated[tuple[S3Record, ...], msgspec.Meta(max_length=EVENTS_MAX)] = msgspec.field(default=(), name="Records")
     event: str = msgspec.field(default="", name="Event")
 
 

@@ -88,7 +88,7 @@ def log() -> Iterator[logging.Logger]:
 
 def test_a_line_says_what_it_is_about(log: logging.Logger) -> None:
     lines = Lines()
-    logs = Logs(lines, [])
+    logs = Logs(lines, Blotter([]))
     log.addHandler(logs.handler())
     log.warning("one %s", "word", extra={"table": "lake.a.one", "trigger": 7, "odd": 1})
     logs.about["job"] = "j1"
@@ -107,7 +107,7 @@ def test_a_line_says_what_it_is_about(log: logging.Logger) -> None:
 
 def test_people_read_text(log: logging.Logger) -> None:
     lines = Lines(is_terminal=True)
-    log.addHandler(Logs(lines, ["hidden-word"]).handler())
+    log.addHandler(Logs(lines, Blotter(["hidden-word"])).handler())
     try:
         raise ValueError("the hidden-word")
     except ValueError:
@@ -124,7 +124,7 @@ def test_no_secret_of_the_configuration_stands_in_a_line(
     log: logging.Logger, config: ServiceConfig, environment: dict[str, str], is_terminal: bool
 ) -> None:
     lines = Lines(is_terminal=is_terminal)
-    log.addHandler(Logs(lines, secrets_of(config, environment)).handler())
+    log.addHandler(Logs(lines, Blotter(secrets_of(config, environment))).handler())
     url = config.settings.store.url
     for secret in PLANTED.values():
         log.warning("in the text: %s", secret)
@@ -167,7 +167,7 @@ def test_a_service_at_work_tells_none(tmp_path: Path) -> None:
     )
     config = load_service_config(path, environment={"HOME": str(tmp_path)})
     lines = Lines()
-    handler, root = Logs(lines, secrets_of(config, {})).handler(), logging.getLogger()
+    handler, root = Logs(lines, Blotter(secrets_of(config, {}))).handler(), logging.getLogger()
     root.addHandler(handler)
     level = root.level
     root.setLevel(logging.DEBUG)
@@ -187,7 +187,8 @@ def test_what_nobody_catches_is_a_line_too() -> None:
     program = (
         "import sys, logging, threading\n"
         "from compactor.service.logs import Logs\n"
-        "Logs(sys.stderr, ['hidden-word']).begin(level=logging.INFO)\n"
+        "from compactor.service.secrecy import Blotter\n"
+        "Logs(sys.stderr, Blotter(['hidden-word'])).begin(level=logging.INFO)\n"
         "def fail(): raise ValueError('hidden-word')\n"
         "thread = threading.Thread(target=fail, name='one')\n"
         "thread.start(); thread.join()\n"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from compactor.service.webhooks.cloudevents import EVENTS_MAX, CloudEventsReceiver
+from compactor.service.webhooks.cloudevents import CloudEventsReceiver
 from compactor.service.webhooks.dbt import DbtReceiver
 from compactor.service.webhooks.eventbridge import EventBridgeReceiver
 from compactor.service.webhooks.hudi import DEFAULT_KEY, HudiReceiver
