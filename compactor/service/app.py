@@ -18,6 +18,7 @@ from compactor.errors import SettingsError
 from compactor.jobs.store import JobStore
 from compactor.service.auth import Authenticator
 from compactor.service.config import ServiceConfig
+from compactor.service.connections import CONNECTIONS_MAX, BoundedConnection
 from compactor.service.dashboard.pages import Parts as PageParts
 from compactor.service.dashboard.pages import make_router
 from compactor.service.dashboard.visitors import Door
@@ -128,7 +129,9 @@ def serve(config: ServiceConfig) -> None:
                 host=host,
                 port=port,
                 loop="uvloop",
-                http="httptools",
+                http=BoundedConnection,
+                ws="none",
+                limit_concurrency=CONNECTIONS_MAX,
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -17,6 +17,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
@@ -119,13 +120,15 @@ class HooksFirst:
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            _, first, *rest = scope["path"].split("/")
-            if first == "webhooks" and rest and rest[0]:
-                response = await self._hooks.take(rest[0], Request(scope, receive))
+        try:
+            source = _source_of(scope)
+            if source:
+                response = await self._hooks.take(source, Request(scope, receive))
                 await response(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
+        except ClientDisconnect:
+            _LOG.debug("a request was not sent to its end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +252,14 @@ def problem(status: int, code: str, told: str) -> Response:
 def problem_of(error: CompactorError) -> Response:
     """Return the answer to somebody who may not do what they ask for."""
     return problem(401 if isinstance(error, UnauthenticatedError) else 403, error.code, str(error))
+
+
+def _source_of(scope: AsgiScope) -> str:
+    """Return the source that a request is a hook of; empty for other requests."""
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return ""
+    parts = scope["path"].split("/")
+    return str(parts[2]) if len(parts) > 2 and parts[:2] == ["", "webhooks"] else ""
 
 
 async def _received(receiver: Receiver, request: WebhookRequest) -> Delivery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -20,7 +21,11 @@ from compactor.service.schema import TABLES
 from compactor.settings import combined_policy, policy_rule
 
 PLAN_SECONDS_MAX = 300.0
+PLANS_MAX = 4
+"""At once: each is a process, and whoever may read can ask for one."""
+
 _BY_HAND = "manual"
+_SAID_CHARACTERS_MAX = 500
 
 
 class NotRegisteredError(CompactorError):
@@ -41,6 +46,13 @@ class NotPlannedError(CompactorError):
         self.code = code
 
 
+class BusyError(CompactorError):
+    """As much is being done as may be at once."""
+
+    code = "busy"
+    retryable = True
+
+
 class NothingToCancelError(CompactorError):
     """The row has ended, or there is none."""
 
@@ -54,6 +66,7 @@ class Operations:
         self._store = store
         self._config = config
         self._registry = registry
+        self._plans = threading.BoundedSemaphore(PLANS_MAX)
 
     def submit(self, target: str, *, cause: str, actor: str) -> int:
         """Have a job of a table done as soon as it may; return the number of its row.
@@ -61,6 +74,7 @@ class Operations:
         Raises:
             NotRegisteredError: the table is not registered.
         """
+        cause = _kept(cause)
         with self._store.transaction() as connection:
             table = select(TABLES.c.table_id).where(TABLES.c.target == target)
             table_id = connection.execute(table).scalar()
@@ -77,6 +91,7 @@ class Operations:
         Raises:
             NothingToCancelError: it is over.
         """
+        reason = _kept(reason)
         why = f"cancelled by {actor}{': ' if reason else ''}{reason}"
         with self._store.transaction() as connection:
             if cancel(connection, trigger_id, why) is None:
@@ -104,17 +119,22 @@ class Operations:
         Raises:
             SettingsError: a setting is unknown, or not what it must be.
             NotPlannedError: the table cannot be read, or not be planned like that.
+            BusyError: others are being planned.
             JobFailedError: the process died.
         """
-        policy = self._policy(target, overrides)
-        answers = ask_child(
-            "plan", PlanOrder(target, policy), Planned, seconds_max=PLAN_SECONDS_MAX
-        )
-        for planned in answers:
-            if planned.code:
-                raise NotPlannedError(planned.message, code=planned.code, hint=planned.hint)
-            return planned
-        raise JobFailedError(f"`{target}` was not planned: the process said nothing")
+        order = PlanOrder(target, self._policy(target, overrides))
+        if not self._plans.acquire(blocking=False):
+            raise BusyError(f"{PLANS_MAX} tables are being planned already", hint="ask again later")
+        try:
+            answers = list(ask_child("plan", order, Planned, seconds_max=PLAN_SECONDS_MAX))
+        finally:
+            self._plans.release()
+        if not answers:
+            raise JobFailedError(f"`{target}` was not planned: the process said nothing")
+        planned = answers[0]
+        if planned.code:
+            raise NotPlannedError(planned.message, code=planned.code, hint=planned.hint)
+        return planned
 
     def _policy(self, target: str, overrides: Mapping[str, str]) -> Policy:
         rules = self._registry.rules()
@@ -122,6 +142,11 @@ class Operations:
             return rules.policy(target)
         over = replace(policy_rule("*", overrides, origin="the request"), pattern=target)
         return combined_policy([*rules.policies, over], target)
+
+
+def _kept(text: str) -> str:
+    """Return what somebody says as it is kept: one line of bounded length, for every database."""
+    return " ".join(text.replace("\0", " ").split())[:_SAID_CHARACTERS_MAX]
 
 
 def not_registered(target: str) -> NotRegisteredError:

@@ -18,6 +18,7 @@ _STATUSES = {
     "unauthenticated": grpc.StatusCode.UNAUTHENTICATED,
     "forbidden": grpc.StatusCode.PERMISSION_DENIED,
     "access-denied": grpc.StatusCode.FAILED_PRECONDITION,
+    "busy": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "nothing-to-cancel": grpc.StatusCode.FAILED_PRECONDITION,
     "unsupported-table": grpc.StatusCode.FAILED_PRECONDITION,
 }

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import grpc
 import msgspec
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from catalog.errors import CatalogError
 from compactor.errors import CompactorError, SettingsError
@@ -24,10 +24,14 @@ from compactor.service.operations import Operations, not_registered
 from compactor.service.registry import Registry
 from compactor.service.rpc import api_pb2, api_pb2_grpc
 from compactor.service.rpc.failures import NoSuchJobError, abort
+from compactor.service.rpc.gate import Gate, Reflection, slot
 from compactor.service.rpc.messages import to_job_detail, to_message
 from compactor.service.views import TriggerView, Views
 
 THREADS = 16
+CALLS_MAX = 64
+"""Under way and waiting for a thread: those beyond are refused."""
+
 WATCHERS_MAX = 8
 """Watching takes a thread each: some are left for everybody else."""
 
@@ -75,14 +79,19 @@ def serve(
     """
     # Else two services could share an address, and each would answer some of the calls.
     options = [("grpc.so_reuseport", 0)]
-    server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"), options=options)
+    server = grpc.server(
+        ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"),
+        interceptors=[Gate(parts.authenticator)],
+        options=options,
+        maximum_concurrent_rpcs=CALLS_MAX,
+    )
     api_pb2_grpc.add_CompactorServicer_to_server(JobApi(parts), server)  # type: ignore[no-untyped-call]
     status = health.HealthServicer()
     for name in ("", _SERVICE):
         status.set(name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     names = (_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(Reflection(names), server)
     try:
         if certificate is None or key is None:
             port = server.add_insecure_port(address)
@@ -228,14 +237,8 @@ class JobApi(api_pb2_grpc.CompactorServicer):
         try:
             principal = self.identify(context)
             principal.check_scope(Scope.READ)
-            if not self._watchers.acquire(blocking=False):
-                context.abort(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, f"{WATCHERS_MAX} are watching already"
-                )
-            try:
+            with slot(self._watchers, context):
                 yield from self._changes(request.trigger_id, principal, context)
-            finally:
-                self._watchers.release()
         except (CompactorError, CatalogError) as error:
             abort(context, error)
 
@@ -360,5 +363,5 @@ def _values(sent: Mapping[str, str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return text

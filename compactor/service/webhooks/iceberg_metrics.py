@@ -45,7 +45,8 @@ class IcebergMetricsReceiver:
         target = f"{self.catalog}.{_table_of(request.path)}"
         report = decode(request.body, _Report)
         if report.kind != _COMMIT:
-            return Delivery(self.source, identity(target, request.body.decode(errors="replace")), ())
+            said = request.body.decode(errors="replace")
+            return Delivery(self.source, identity(target, said), ())
         if report.snapshot_id is None:
             raise WebhookMalformedError("a report of a commit names no `snapshot-id`")
         hint = Hint(

@@ -78,10 +78,13 @@ class S3Record(msgspec.Struct, frozen=True):
     opaque_data: str = msgspec.field(default="", name="opaqueData")
 
 
+_Records = Annotated[tuple[S3Record, ...], msgspec.Meta(max_length=EVENTS_MAX)]
+
+
 class S3Event(msgspec.Struct, frozen=True):
     """A message; that of a test, which comes first, has no records."""
 
-    records: Annotated[tuple[S3Record, ...], msgspec.Meta(max_length=EVENTS_MAX)] = msgspec.field(default=(), name="Records")
+    records: _Records = msgspec.field(default=(), name="Records")
     event: str = msgspec.field(default="", name="Event")
 
 

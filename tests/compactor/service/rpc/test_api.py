@@ -3,6 +3,8 @@
 import hashlib
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import grpc
@@ -11,11 +13,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from compactor.errors import SettingsError
+from compactor.service import operations
 from compactor.service.auth import Authenticator
+from compactor.service.operations import PLANS_MAX
 from compactor.service.rpc import api_pb2, api_pb2_grpc
 from compactor.service.rpc.client import ServiceClient
 from compactor.service.rpc.failures import RemoteError
-from compactor.service.rpc.server import Parts, serve
+from compactor.service.rpc.gate import REFLECTIONS_MAX
+from compactor.service.rpc.server import THREADS, Parts, serve
 from tests.compactor.service.rpc.serving import make_table, served
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -181,3 +186,86 @@ def test_the_generated_code_is_that_of_the_messages(tmp_path):
     subprocess.run([*command, *outputs, f"{place}/api.proto"], check=True, cwd=ROOT)
     for name in ("api_pb2.py", "api_pb2.pyi", "api_pb2_grpc.py"):
         assert (tmp_path / place / name).read_text() == (ROOT / place / name).read_text()
+
+
+def test_whoever_has_no_token_gets_no_thread(tmp_path):
+    over = threading.Event()
+    digest = hashlib.sha256(b"reader").hexdigest()
+    auth = {"tokens": [{"name": "reader", "sha256": digest}]}
+    with served(tmp_path, [], auth) as api, ServiceClient(api.address, "reader") as client:
+        channel = grpc.insecure_channel(api.address.removeprefix("http://"))
+        calls = [
+            # Headers come, and the request never does.
+            channel.stream_unary(f"/{name}").future(_endless(over))
+            for name in ("compactor.v1.Compactor/GetJob", "grpc.health.v1.Health/Check")
+            for _ in range(THREADS)
+        ]
+        assert client.jobs(table=None, limit=1) == ()
+        jobs = calls[:THREADS]
+        assert {one.exception(60).code().name for one in jobs} == {"UNAUTHENTICATED"}
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+            list(stub.ServerReflectionInfo(_endless(over)))
+        channel.close()
+    over.set()
+
+
+def test_few_may_reflect_at_once(api):
+    channel = grpc.insecure_channel(api.address.removeprefix("http://"))
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    over = threading.Event()
+    streams = [stub.ServerReflectionInfo(_endless(over, asked)) for _ in range(REFLECTIONS_MAX)]
+    assert all(next(one) for one in streams)
+    with pytest.raises(grpc.RpcError, match="RESOURCE_EXHAUSTED"):
+        next(stub.ServerReflectionInfo(_endless(over, asked)))
+    channel.close()
+    over.set()
+
+
+def test_few_tables_are_planned_at_once(api, client, target, monkeypatch):
+    monkeypatch.setattr(operations, "ask_child", lambda *_, **__: held.wait(60) and [])
+    held = threading.Event()
+    with ThreadPoolExecutor(PLANS_MAX + 1) as pool:
+        plans = [pool.submit(client.plan, target, {}) for _ in range(PLANS_MAX + 1)]
+        first = next(as_completed(plans))
+        held.set()
+        assert first.exception().code == "busy"
+        assert sorted(one.exception().code for one in plans)[:1] == ["busy"]
+
+
+def test_every_method_asks_for_a_scope(tmp_path):
+    digest = hashlib.sha256(b"reader").hexdigest()
+    auth = {"tokens": [{"name": "reader", "sha256": digest, "tables": ["ours.*"]}]}
+    with served(tmp_path, [], auth) as api:
+        channel = grpc.insecure_channel(api.address.removeprefix("http://"))
+        methods = api_pb2.DESCRIPTOR.services_by_name["Compactor"].methods
+        theirs = {}
+        for method in methods:
+            call = channel.unary_stream(
+                f"/compactor.v1.Compactor/{method.name}",
+                request_serializer=lambda message: message.SerializeToString(),
+            )
+            request = getattr(api_pb2, method.input_type.name)()
+            for token in ("", "reader"):
+                with_token = [("authorization", f"Bearer {token}")]
+                try:
+                    list(call(request, metadata=with_token, timeout=20))
+                    theirs[method.name, token] = "OK"
+                except grpc.RpcError as error:
+                    theirs[method.name, token] = error.code().name
+        channel.close()
+    assert {code for (_, token), code in theirs.items() if not token} == {"UNAUTHENTICATED"}
+    ours = {name: code for (name, token), code in theirs.items() if token}
+    assert {name for name, code in ours.items() if code == "OK"} == {
+        "ListTables",
+        "ListTriggers",
+        "ListJobs",
+    }
+    beyond = ("Submit", "Cancel", "PauseTable", "SetPolicy", "UnsetPolicy", "GetPolicy")
+    assert {ours[name] for name in beyond} == {"PERMISSION_DENIED"}
+
+
+def _endless(over, *requests):
+    yield from requests
+    over.wait(60)

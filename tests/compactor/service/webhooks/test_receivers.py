@@ -12,7 +12,11 @@ from compactor.service.webhooks.eventbridge import EventBridgeReceiver
 from compactor.service.webhooks.hudi import DEFAULT_KEY, HudiReceiver
 from compactor.service.webhooks.iceberg_metrics import IcebergMetricsReceiver
 from compactor.service.webhooks.objects import is_commit
-from compactor.service.webhooks.request import WebhookMalformedError, WebhookUnverifiedError
+from compactor.service.webhooks.request import (
+    EVENTS_MAX,
+    WebhookMalformedError,
+    WebhookUnverifiedError,
+)
 from compactor.service.webhooks.s3_records import S3Receiver
 from tests.compactor.service.webhooks.requests import TOKEN, request, with_token
 
