@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,8 @@ DELETE_FILES = pa.schema(
         pa.field("sequence_number", pa.int64(), nullable=False),
         # The one data file that it refers to, where the metadata says so.
         pa.field("target", pa.string()),
+        # Ids of the columns that it names rows by the values of; null where it names positions.
+        pa.field("equality_ids", pa.list_(pa.field("item", pa.int32(), nullable=False))),
     ]
 )
 
@@ -84,6 +86,13 @@ class DeleteFile:
     row_count: int
     sequence_number: int
     target: str | None
+    equality_ids: tuple[int, ...] | None = None
+
+    @staticmethod
+    def of(row: Mapping[str, Any]) -> DeleteFile:
+        """Return a row of the table of delete files."""
+        ids = row["equality_ids"]
+        return DeleteFile(**{**row, "equality_ids": None if ids is None else tuple(ids)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +152,12 @@ class Inventory:
         return cast(int, self.files.num_rows)
 
     @property
+    def has_equality_deletes(self) -> bool:
+        """Whether rows are deleted by their values, so that only reading tells how many."""
+        ids = self.delete_files["equality_ids"]
+        return bool(ids.null_count < len(ids))
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of all data files together, delete files not included."""
         return int(np.sum(self.files["size_bytes"].to_numpy()))
@@ -173,7 +188,7 @@ class Inventory:
 
     def slices(self) -> Iterator[FileSlice]:
         """Yield the file slices one by one, in order: for reading a group, never for planning."""
-        deletes = [DeleteFile(**row) for row in self.delete_files.to_pylist()]
+        deletes = list(map(DeleteFile.of, self.delete_files.to_pylist()))
         for batch in self.files.to_batches(max_chunksize=1024):
             for row in batch.to_pylist():
                 yield FileSlice(

@@ -110,18 +110,32 @@ def write_position_deletes(
 
 def write_equality_deletes(table: Table, column: str, values: Sequence[Any]) -> DataFile:
     """Write an equality delete file over one column of an unpartitioned table."""
-    field = table.schema().find_field(column)
-    arrow = table.schema().as_arrow().field(column)
-    arrow = arrow.with_metadata({b"PARQUET:field_id": str(field.field_id).encode()})
+    kind = table.schema().as_arrow().field(column).type
+    return write_key_deletes(table, pa.table({column: pa.array(values, kind)}))
+
+
+def write_key_deletes(table: Table, keys: pa.Table, *, like: DataFile | None = None) -> DataFile:
+    """Write an equality delete file over columns of the table, not yet part of it.
+
+    Args:
+        table: the table it will belong to.
+        keys: columns by the names that they have now.
+        like: a data file of the partition that the deletes are scoped to; None for no partition.
+    """
+    ids = [table.schema().find_field(name).field_id for name in keys.column_names]
+    fields = [
+        field.with_metadata({b"PARQUET:field_id": str(number).encode()})
+        for field, number in zip(keys.schema, ids, strict=True)
+    ]
     file = _write_delete_file(
         table,
-        pa.table({column: values}, schema=pa.schema([arrow])),
+        pa.table(keys.columns, schema=pa.schema(fields)),
         path=f"{table.location()}/data/{uuid.uuid4()}-equality-deletes.parquet",
-        like=None,
+        like=like,
         content_kind=DataFileContent.EQUALITY_DELETES,
         bounds=None,
     )
-    file[14] = [field.field_id]
+    file[14] = ids
     return file
 
 

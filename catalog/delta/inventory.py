@@ -202,6 +202,7 @@ def _delete_files(files: pa.Table) -> pa.Table:
         "row_count": files["vector_rows"],
         "sequence_number": pc.fill_null(files["modified_ms"], 0),
         "target": files["path"],
+        "equality_ids": pa.nulls(len(files), DELETE_FILES.field("equality_ids").type),
     }
     if any(columns[name].null_count for name in ("size_bytes", "row_count")):
         raise CorruptTableError("the log has a deletion vector without size or cardinality")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyiceberg.manifest import DataFile, DataFileContent
+from pyiceberg.manifest import DataFile
 
 from catalog.conflicts import LiveFile
 from catalog.errors import CorruptTableError
@@ -103,8 +103,8 @@ def live_files(
     by_partition = _by_partition(head.files.values())
     for delete in head.deletes:
         delete_path = delete.file.file_path
-        if delete.file.content == DataFileContent.EQUALITY_DELETES:
-            for path in _hit_by_equality(delete, head, base_sequence_number):
+        if delete.is_equality:
+            for path in _hit_by_equality(delete, head, planned, base_sequence_number):
                 applied[path].add(delete_path)
             continue
         for path in _candidates(delete.file, head, by_partition):
@@ -143,15 +143,27 @@ def _by_partition(files: Iterable[LiveEntry]) -> dict[str, _Paths]:
     return {partition: _Paths(some) for partition, some in paths.items()}
 
 
-def _hit_by_equality(delete: LiveEntry, head: Head, base_sequence_number: int) -> Iterator[str]:
-    """Without looking at rows: whatever lies in the scope of the delete."""
+def _hit_by_equality(
+    delete: LiveEntry,
+    head: Head,
+    planned: Mapping[str, frozenset[str]],
+    base_sequence_number: int,
+) -> Iterator[str]:
+    """Yield the data files of the commit that a delete hits and their outputs would not be hit by.
+
+    One that the base had hits what it was planned with, bounds having ruled out the rest. One that
+    came later under a number of before, as when deletes are rewritten, is not looked into: it hits
+    whatever lies in its scope.
+    """
     if delete.sequence_number > base_sequence_number:
         return
-    scope = partition_text(delete.file)
-    is_global = not len(delete.file.partition)
+    came_later = (delete.entry.file_sequence_number or 0) > base_sequence_number
+    scope = head.scope(delete)
     for path, one in head.files.items():
-        if one.sequence_number < delete.sequence_number and (
-            is_global or partition_text(one.file) == scope
+        if delete.file.file_path in planned.get(path, ()) or (
+            came_later
+            and one.sequence_number < delete.sequence_number
+            and scope.holds(partition_text(one.file))
         ):
             yield path
 
@@ -186,8 +198,7 @@ def leaving(
     candidates = {
         delete.file.file_path: delete
         for delete in head.deletes
-        if delete.file.content == DataFileContent.POSITION_DELETES
-        and _may_leave(delete.file, removed, by_partition)
+        if not delete.is_equality and _may_leave(delete.file, removed, by_partition)
     }
     # What else they name, by data file: one that is live keeps its delete files.
     doubts: dict[str, list[str]] = {}
@@ -201,3 +212,26 @@ def leaving(
             undecided.discard(path)
             candidates.pop(path, None)
     return list(candidates.values())
+
+
+def dangling(head: Head, remaining: Iterable[tuple[str, int]]) -> list[LiveEntry]:
+    """Return the equality delete files that no data file is old enough for any more.
+
+    Args:
+        head: the state before the commit.
+        remaining: partition and sequence number of the data files after it, our own included; those
+            that no equality delete of `head` can apply to may be left out.
+    """
+    # What else there is of delete files lies in partitions that have not been looked into.
+    touched = {None, *(partition_text(one.file) for one in head.files.values())}
+    oldest: dict[str | None, int] = {}
+    for held_in, sequence_number in remaining:
+        for key in (held_in, None):
+            oldest[key] = min(sequence_number, oldest.get(key, sequence_number))
+    return [
+        delete
+        for delete in head.deletes
+        if delete.is_equality
+        and (partition := head.scope(delete).partition) in touched
+        and oldest.get(partition, delete.sequence_number) >= delete.sequence_number
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -55,6 +55,7 @@ class IcebergFiles:
 
     Attributes:
         spec_id: partition spec of new rows.
+        dropped: plain columns that the schema no longer has: rows may be deleted by them.
     """
 
     storage: Storage
@@ -64,6 +65,7 @@ class IcebergFiles:
     placement: Placement
     specs: tuple[Spec, ...]
     spec_id: int
+    dropped: pa.Schema = field(default_factory=lambda: pa.schema([]))
 
     def locate(self, path: str) -> Location:
         """Return the location of a path found in metadata."""
@@ -73,19 +75,27 @@ class IcebergFiles:
         """Read the delete files: the rows each data file loses, by its path."""
         if not files.delete_files.num_rows:
             return {}
-        from catalog.iceberg.position_deletes import read_selections  # lazy: seldom
+        from catalog.iceberg.selections import read_selections  # lazy: seldom
 
-        return read_selections(files, self.storage, self.locate)
+        return read_selections(files, self)
 
     def fillings(self, file: FileSlice) -> Mapping[int, Filling]:
         """Return the values that the identity partition fields fix, by id of their column."""
+        fixed = self.fixed(file, types_by_id(self.schema.arrow))
+        return {number: Filling(value) for number, value in fixed.items()}
+
+    def fixed(self, file: FileSlice, types: Mapping[int, pa.DataType]) -> dict[int, pa.Scalar]:
+        """Return what the partition of a file fixes of columns of the given types, by their ids."""
         spec, values = self._partition(file.partition_key)
-        types = _types_by_id(self.schema.arrow)
         return {
-            field.source_id: Filling(_scalar(types[field.source_id], value))
+            field.source_id: _scalar(types[field.source_id], value)
             for field, value in zip(spec.fields, values, strict=True)
             if field.transform == "identity" and field.source_id in types
         }
+
+    def key_types(self) -> Mapping[int, pa.DataType]:
+        """Return the types of the columns that rows may be deleted by, by their ids."""
+        return types_by_id(self.dropped) | types_by_id(self.schema.arrow)
 
     def partition_keys(self, rows: pa.Table) -> pa.Array:
         """Return the partition that each new row belongs to, by the table's current spec."""
@@ -112,7 +122,8 @@ def _entropy(path: str) -> list[str]:
     return [*heads, digits[_HASH_DIRECTORIES * length :]]
 
 
-def _types_by_id(schema: pa.Schema) -> dict[int, pa.DataType]:
+def types_by_id(schema: pa.Schema) -> dict[int, pa.DataType]:
+    """Return the types of columns and of the fields within structs, by their ids."""
     types: dict[int, pa.DataType] = {}
     pending: list[Any] = list(schema)
     while pending:

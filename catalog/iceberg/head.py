@@ -13,7 +13,13 @@ from itertools import islice
 
 import pyarrow as pa
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestFile
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    ManifestContent,
+    ManifestEntry,
+    ManifestFile,
+)
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
@@ -43,6 +49,11 @@ class LiveEntry:
         return self.entry.data_file
 
     @property
+    def is_equality(self) -> bool:
+        """Whether it deletes rows by their values."""
+        return bool(self.file.content == DataFileContent.EQUALITY_DELETES)
+
+    @property
     def sequence_number(self) -> int:
         """Its data sequence number; zero in tables of format version 1."""
         return self.entry.sequence_number or 0
@@ -56,11 +67,30 @@ class Head:
         manifests: all that hold live files.
         files: the files to be replaced that are live, by path.
         deletes: the delete files that may apply to them, of any kind.
+        unpartitioned: ids of the specs that part nothing: equality deletes of theirs apply to
+            every partition.
     """
 
     manifests: tuple[ManifestFile, ...]
     files: Mapping[str, LiveEntry]
     deletes: tuple[LiveEntry, ...]
+    unpartitioned: frozenset[int]
+
+    def scope(self, delete: LiveEntry) -> Scope:
+        """Return which partitions an equality delete file applies to."""
+        is_global = delete.file.spec_id in self.unpartitioned
+        return Scope(None if is_global else partition_text(delete.file))
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The partition that an equality delete file applies to; None for all."""
+
+    partition: str | None
+
+    def holds(self, partition: str) -> bool:
+        """Whether the deletes apply to data files of a partition."""
+        return self.partition in (None, partition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +137,9 @@ class HeadReader:
             manifests=manifests,
             files={one.file.file_path: one for part in opened for one in part.entries},
             deletes=tuple(self._deletes(manifests, touched)),
+            unpartitioned=frozenset(
+                spec.spec_id for spec in metadata.partition_specs if spec.is_unpartitioned()
+            ),
         )
 
     def _deletes(
@@ -139,6 +172,24 @@ class HeadReader:
         for opened in self._open_all(data):
             yield from opened.paths
 
+    def outliving(
+        self, metadata: TableMetadata, head: Head, replaced: Collection[str]
+    ) -> Iterator[tuple[str, int]]:
+        """Yield partition and sequence number of the data files that a commit leaves in place.
+
+        Only of those that equality deletes beside the commit may apply to, by partition and age.
+        """
+        equality = [one for one in head.deletes if one.is_equality]
+        youngest = max((one.sequence_number for one in equality), default=0)
+        is_wide = any(head.scope(one).partition is None for one in equality)
+        for manifest in head.manifests:
+            is_data = manifest.content == ManifestContent.DATA
+            is_old = (manifest.min_sequence_number or 0) < youngest
+            if is_data and is_old and (is_wide or self._is_touched(manifest, metadata)):
+                for entry in live_entries(manifest, self._io):
+                    if entry.data_file.file_path not in replaced:
+                        yield partition_text(entry.data_file), entry.sequence_number or 0
+
     def young_paths(self, metadata: TableMetadata, head: Head) -> set[str]:
         """Return the live data files in the commit's partitions that may be younger than its base.
 
@@ -158,7 +209,7 @@ class HeadReader:
         if spec is None:
             return False
         partitions = self._partitions.get(spec.spec_id, [])
-        if manifest.content == ManifestContent.DELETES and not spec.fields:
+        if manifest.content == ManifestContent.DELETES and spec.is_unpartitioned():
             return True  # equality deletes of an unpartitioned spec apply everywhere
         return bool(partitions) and may_hold(manifest, partition_kinds(metadata, spec), partitions)
 

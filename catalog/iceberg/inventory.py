@@ -2,27 +2,31 @@
 
 A position delete file applies to a data file when it names the file, or when it has the same spec
 and partition and its path bounds allow the file; in both cases its sequence number must not be
-lower. All of it is done on columns.
+lower. An equality delete file applies to the files of its spec and partition, or to all files when
+its spec parts nothing; its sequence number must be higher. All of it is done on columns.
 
 Specification: https://iceberg.apache.org/spec/#scan-planning
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.errors import CorruptTableError
+from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.iceberg.manifest import DELETE_FILES_SCOPED, FILES, ManifestPart
 from catalog.model import DATA_FILES, DELETE_FILES, Inventory
 
 _Rows = npt.NDArray[np.int64]
 # Bounds the memory of matching: each pair takes two offsets and three paths for a moment.
 _PAIRS_MAX = 1 << 18
+# Bounds the memory of an inventory: each pair takes about 40 bytes while they are put in order.
+_PAIRS_IN_ALL_MAX = 1 << 24
 
 
 def assemble(parts: Sequence[ManifestPart], written_at_ms: Mapping[int, int]) -> Inventory:
@@ -52,9 +56,35 @@ def assemble(parts: Sequence[ManifestPart], written_at_ms: Mapping[int, int]) ->
     )
 
 
+def refuse_keys(inventory: Inventory, types: Callable[[], Mapping[int, pa.DataType]]) -> None:
+    """Refuse equality deletes by columns that cannot be compared here.
+
+    Args:
+        inventory: of a snapshot.
+        types: returns those of the columns that can, by their ids.
+
+    Raises:
+        UnsupportedTableError: one is no column of any schema of the table, or is not primitive.
+    """
+    if not inventory.has_equality_deletes:
+        return
+    known = types()
+    for one in pc.unique(pc.list_flatten(inventory.delete_files["equality_ids"])).to_pylist():
+        if one not in known or pa.types.is_nested(known[one]):
+            raise UnsupportedTableError(
+                f"the table has equality deletes by the field {one}, which is no plain column of"
+                " any of its schemas",
+                hint="rewrite them with the engine that wrote them, then compact",
+            )
+
+
 def attach(files: pa.Table, deletes: pa.Table) -> pa.ListArray:
     """Return, for every data file, the rows of the delete files that apply to it."""
-    pairs = [_by_target(files, deletes), *_by_partition(files, deletes)]
+    pairs = [
+        _by_target(files, deletes),
+        *_by_partition(files, deletes),
+        *_bounded(_by_values(files, deletes)),
+    ]
     file_rows = np.concatenate([pair[0] for pair in pairs])
     delete_rows = np.concatenate([pair[1] for pair in pairs])
     order = np.lexsort((delete_rows, file_rows))
@@ -94,8 +124,9 @@ def _numbers(column: pa.ChunkedArray) -> _Rows:
 
 
 def _by_target(files: pa.Table, deletes: pa.Table) -> tuple[_Rows, _Rows]:
-    """Match the delete files that name their one data file."""
-    delete_rows = np.flatnonzero(deletes["target"].is_valid().to_numpy())
+    """Match the position delete files that name their one data file."""
+    names_one = pc.and_(deletes["target"].is_valid(), deletes["equality_ids"].is_null())
+    delete_rows = np.flatnonzero(names_one.to_numpy())
     targets = deletes["target"].take(pa.array(delete_rows))
     found = pc.index_in(targets, value_set=files["path"].combine_chunks())
     is_live = found.is_valid().to_numpy()
@@ -109,31 +140,90 @@ def _by_target(files: pa.Table, deletes: pa.Table) -> tuple[_Rows, _Rows]:
 
 
 def _by_partition(files: pa.Table, deletes: pa.Table) -> Iterator[tuple[_Rows, _Rows]]:
-    """Match the delete files that cover a partition, a bounded number of pairs at a time.
+    """Match the position delete files that cover a partition."""
+    is_wide = pc.and_(deletes["target"].is_null(), deletes["equality_ids"].is_null())
+    wide = np.flatnonzero(is_wide.to_numpy())
+    for pairs in _in_partitions(files, deletes, _numbers(files["sequence_number"]), rows=wide):
+        applies = _within_bounds(files, deletes, pairs)
+        yield pairs[0][applies], pairs[1][applies]
 
-    Sorted by partition and sequence number, the deletes that may apply to a data file are one
-    range: from its own sequence number to the end of its partition.
-    """
-    wide = np.flatnonzero(deletes["target"].is_null().to_numpy())
-    if not len(wide) or not files.num_rows:
+
+def _by_values(files: pa.Table, deletes: pa.Table) -> Iterator[tuple[_Rows, _Rows]]:
+    """Match the equality delete files, which apply to what is older than they are."""
+    is_equality = deletes["equality_ids"].is_valid().to_numpy()
+    if not is_equality.any():
         return
+    is_global = deletes["is_global"].to_numpy()
+    least = _numbers(files["sequence_number"]) + 1
+    yield from _in_partitions(files, deletes, least, rows=np.flatnonzero(is_equality & ~is_global))
+    everywhere = np.flatnonzero(is_equality & is_global)
+    ages = _numbers(deletes["sequence_number"])[everywhere]
+    yield from _pairs(
+        np.zeros(files.num_rows, np.int64), least, _Scoped(everywhere, np.zeros_like(ages), ages)
+    )
+
+
+def _bounded(pairs: Iterator[tuple[_Rows, _Rows]]) -> Iterator[tuple[_Rows, _Rows]]:
+    """Pass pairs on, and refuse tables of which there are too many to be held."""
+    count = 0
+    for some in pairs:
+        count += len(some[0])
+        if count > _PAIRS_IN_ALL_MAX:
+            raise UnsupportedTableError(
+                f"equality delete files apply to data files more than {_PAIRS_IN_ALL_MAX:,} times",
+                hint="rewrite the oldest files with the engine that wrote the deletes",
+            )
+        yield some
+
+
+def _in_partitions(
+    files: pa.Table, deletes: pa.Table, least: _Rows, *, rows: _Rows
+) -> Iterator[tuple[_Rows, _Rows]]:
+    """Match some delete files with the data files of their partitions.
+
+    Args:
+        files: the data files.
+        deletes: the delete files.
+        least: per data file, the least sequence number of what applies to it.
+        rows: the delete files in question.
+    """
     partitions = deletes["partition_key"].combine_chunks()
     codes = _codes(files["partition_key"].combine_chunks(), partitions.dictionary)
-    sequences, ranks = np.unique(_numbers(deletes["sequence_number"])[wide], return_inverse=True)
+    scopes = _numbers(pa.chunked_array([partitions.indices]))[rows]
+    yield from _pairs(
+        codes, least, _Scoped(rows, scopes, _numbers(deletes["sequence_number"])[rows])
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoped:
+    """Delete files with the numbers of their partitions, and their sequence numbers."""
+
+    rows: _Rows
+    codes: _Rows
+    sequence_numbers: _Rows
+
+
+def _pairs(codes: _Rows, least: _Rows, deletes: _Scoped) -> Iterator[tuple[_Rows, _Rows]]:
+    """Pair data files with deletes of their partition, a bounded number of pairs at a time.
+
+    Sorted by partition and sequence number, the deletes that may apply to a data file are one
+    range: from the least sequence number that does to the end of its partition.
+    """
+    if not len(deletes.rows) or not len(codes):
+        return
+    sequences, ranks = np.unique(deletes.sequence_numbers, return_inverse=True)
     stride = len(sequences) + 1
-    keys = _numbers(pa.chunked_array([partitions.indices]))[wide] * stride + ranks
+    keys = deletes.codes * stride + ranks
     order = np.argsort(keys, kind="stable")
-    keys, wide = keys[order], wide[order]
-    first_rank = np.searchsorted(sequences, _numbers(files["sequence_number"]))
-    starts = np.searchsorted(keys, codes * stride + first_rank)
+    keys, rows = keys[order], deletes.rows[order]
+    starts = np.searchsorted(keys, codes * stride + np.searchsorted(sequences, least))
     counts = np.searchsorted(keys, (codes + 1) * stride) - starts
     counts[codes < 0] = 0
     for file_rows in _runs(counts):
         sizes = counts[file_rows]
         within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        pairs = np.repeat(file_rows, sizes), wide[np.repeat(starts[file_rows], sizes) + within]
-        applies = _within_bounds(files, deletes, pairs)
-        yield pairs[0][applies], pairs[1][applies]
+        yield np.repeat(file_rows, sizes), rows[np.repeat(starts[file_rows], sizes) + within]
 
 
 def _codes(keys: pa.DictionaryArray, dictionary: pa.Array) -> _Rows:

@@ -37,8 +37,9 @@ _MANIFEST_KEY_METADATA = 519
 _STATUS, _SNAPSHOT_ID, _SEQUENCE_NUMBER = 0, 1, 3
 _CONTENT, _PATH, _FORMAT, _PARTITION, _ROW_COUNT, _SIZE = 134, 100, 101, 102, 103, 104
 _LOWER, _UPPER, _KEY_METADATA, _REFERENCED, _CONTENT_OFFSET = 125, 128, 131, 143, 144
+_EQUALITY_IDS = 135
 _ENTRY = (_STATUS, _SNAPSHOT_ID, _SEQUENCE_NUMBER, _CONTENT, _PATH, _FORMAT, _ROW_COUNT, _SIZE)
-_DELETE_ENTRY = (_LOWER, _UPPER, _REFERENCED, _CONTENT_OFFSET)
+_DELETE_ENTRY = (_LOWER, _UPPER, _REFERENCED, _CONTENT_OFFSET, _EQUALITY_IDS)
 
 _FOREIGN_FILE = "rewrite the files that lie elsewhere with the engine that added them to the table"
 FILES = pa.schema(
@@ -53,6 +54,8 @@ DELETE_FILES_SCOPED = pa.schema(
     [
         *DELETE_FILES,
         DATA_FILES.field("partition_key"),
+        # Of an unpartitioned spec: equality deletes of such a one apply to every partition.
+        pa.field("is_global", pa.bool_()),
         pa.field("path_lower", pa.binary()),
         pa.field("path_upper", pa.binary()),
     ]
@@ -141,7 +144,9 @@ class ManifestReader:
         self._check_paths(table["path"])
         if manifest.content == DATA:
             return ManifestPart(table, DELETE_FILES_SCOPED.empty_table())
-        return ManifestPart(FILES.empty_table(), _scoped(table, columns, live))
+        spec = self._spec(manifest)
+        scoped = _scoped(table, columns, live=live, is_global=spec.is_unpartitioned)
+        return ManifestPart(FILES.empty_table(), scoped)
 
     def open(self, path: str) -> AvroFile:
         """Open a manifest, or the list of them.
@@ -174,11 +179,7 @@ class ManifestReader:
         self, manifest: Manifest, file: AvroFile, encoded: list[bytes]
     ) -> tuple[pa.DictionaryArray, pa.DictionaryArray]:
         """Decode each distinct partition once; files refer to it by number."""
-        spec = next((one for one in self.specs if one.spec_id == manifest.spec_id), None)
-        if spec is None:
-            raise CorruptTableError(
-                f"manifest {manifest.path} uses the unknown partition spec {manifest.spec_id}"
-            )
+        spec = self._spec(manifest)
         schema = file.record_type(_PARTITION)
         kinds = {field["field-id"]: field["type"] for field in schema["fields"]}
         codes = dict.fromkeys(encoded)
@@ -193,6 +194,14 @@ class ManifestReader:
         return (
             pa.DictionaryArray.from_arrays(indices, pa.array(keys, pa.string())),
             pa.DictionaryArray.from_arrays(indices, pa.array(labels, pa.string())),
+        )
+
+    def _spec(self, manifest: Manifest) -> Spec:
+        for spec in self.specs:
+            if spec.spec_id == manifest.spec_id:
+                return spec
+        raise CorruptTableError(
+            f"manifest {manifest.path} uses the unknown partition spec {manifest.spec_id}"
         )
 
     def _check_paths(self, paths: pa.ChunkedArray) -> None:
@@ -221,11 +230,6 @@ def _refuse_entries(columns: dict[int, list[Any]], live: npt.NDArray[np.bool_]) 
         values = columns.get(field_id, ())
         return {value for value, is_live in zip(values, live, strict=False) if is_live}
 
-    if _EQUALITY_DELETES in some(_CONTENT):
-        raise UnsupportedTableError(
-            "the table has equality deletes, which are not supported yet",
-            hint="rewrite them with the engine that wrote them, then compact",
-        )
     formats = {str(name).upper() for name in some(_FORMAT)} - {"PARQUET"}
     if "PUFFIN" in formats or some(_CONTENT_OFFSET) - {None}:
         raise UnsupportedTableError(
@@ -275,9 +279,13 @@ def _snapshot_ids(manifest: Manifest, columns: dict[int, list[Any]]) -> pa.Array
 
 
 def _scoped(
-    table: pa.Table, columns: dict[int, list[Any]], live: npt.NDArray[np.bool_]
+    table: pa.Table,
+    columns: dict[int, list[Any]],
+    *,
+    live: npt.NDArray[np.bool_],
+    is_global: bool,
 ) -> pa.Table:
-    """Add what a position delete file tells of the data files it refers to."""
+    """Add what a delete file tells of the data files it refers to, and of its kind."""
     absent = [None] * len(live)
     lower, upper = (
         [(bounds or {}).get(_PATH_ID_IN_DELETES) for bounds in columns.get(field_id, absent)]
@@ -294,8 +302,10 @@ def _scoped(
             pa.array(targets, pa.string()),
             pa.array(lower, pa.binary()),
             pa.array(upper, pa.binary()),
+            pa.array(_equality_ids(columns), DELETE_FILES.field("equality_ids").type),
+            pa.array([is_global] * len(live)),
         ],
-        ["target", "path_lower", "path_upper"],
+        ["target", "path_lower", "path_upper", "equality_ids", "is_global"],
     ).filter(pa.array(live))
     return pa.table(
         [
@@ -304,3 +314,17 @@ def _scoped(
         ],
         schema=DELETE_FILES_SCOPED,
     )
+
+
+def _equality_ids(columns: dict[int, list[Any]]) -> list[list[int] | None]:
+    """Return the columns that each delete file compares; None where it names positions."""
+    contents = columns.get(_CONTENT, ())
+    ids = columns.get(_EQUALITY_IDS, [None] * len(contents))
+    found = [
+        one if content == _EQUALITY_DELETES else None
+        for content, one in zip(contents, ids, strict=True)
+    ]
+    for content, one in zip(contents, found, strict=True):
+        if content == _EQUALITY_DELETES and not one:
+            raise CorruptTableError("an equality delete file does not say which columns it is by")
+    return found

@@ -61,6 +61,11 @@ class Spec:
     spec_id: int
     fields: tuple[SpecField, ...]
 
+    @property
+    def is_unpartitioned(self) -> bool:
+        """Whether it parts nothing: fields that were removed in format version 1 are void."""
+        return all(field.transform == "void" for field in self.fields)
+
     def order(self, by_field_id: Mapping[int, Any]) -> list[Any]:
         """Return the values in the order of the fields; what is not given is null."""
         return [by_field_id.get(field.field_id) for field in self.fields]

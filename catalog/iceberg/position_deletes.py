@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from catalog.errors import CorruptTableError
+from catalog.iceberg.parquet_columns import ParquetColumns, decoding, open_columns, paths_by_id
 from catalog.location import Location
 from catalog.model import FileSlice, Inventory, Selection
 from catalog.storage import Storage
@@ -25,7 +25,7 @@ _BATCH_ROWS = 1 << 18
 _Positions = npt.NDArray[np.int64]
 
 
-def read_selections(
+def read_positions(
     files: Inventory, storage: Storage, locate: Callable[[str], Location]
 ) -> Mapping[str, Selection]:
     """Return the rows that each data file loses; every delete file is read once.
@@ -34,11 +34,13 @@ def read_selections(
         CorruptTableError: a delete file cannot be read, or names rows that do not exist.
     """
     slices = {one.path: one for one in files.slices() if one.deletes}
-    sizes = {file.path: file.size_bytes for one in slices.values() for file in one.deletes}
+    sizes: dict[str, int] = {}
     users: dict[str, list[str]] = defaultdict(list)
     for path, one in slices.items():
         for delete_file in one.deletes:
-            users[delete_file.path].append(path)
+            if delete_file.equality_ids is None:
+                sizes[delete_file.path] = delete_file.size_bytes
+                users[delete_file.path].append(path)
     found: dict[str, list[_Positions]] = defaultdict(list)
     for delete_path, data_paths in users.items():
         location, size_bytes = locate(delete_path), sizes[delete_path]
@@ -63,42 +65,26 @@ def _positions(
 ) -> Iterator[tuple[str, _Positions]]:
     """Yield what a delete file says of the wanted data files."""
     wanted = pa.array(data_paths, pa.string())
-    try:
-        metadata = pq.read_metadata(source)
-        columns = [_column(metadata, delete_path, *one) for one in (_PATH, _POSITION)]
-        file = pq.ParquetFile(
-            source,
-            metadata=metadata,
-            read_dictionary=columns[:1],
-            page_checksum_verification=True,
-        )
-        rows_missing = metadata.num_rows
-        for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
-            rows_missing -= batch.num_rows
-            paths, positions = (batch.column(name) for name in columns)
-            if paths.null_count or positions.null_count:
-                raise CorruptTableError(f"the delete file {delete_path} has null values")
-            yield from _by_file(paths, positions, wanted, data_paths)
-        if rows_missing:
-            # A page whose header is damaged is passed over without a word.
-            raise CorruptTableError(
-                f"{rows_missing} rows of the delete file {delete_path} are gone"
-            )
-    except pa.ArrowMemoryError:
-        raise  # it says nothing about the file
-    except (pa.ArrowException, OSError) as fault:
-        raise CorruptTableError(f"the delete file {delete_path} cannot be read: {fault}") from fault
+    file = open_columns(source, f"the delete file {delete_path}")
+    columns = [_column(file, *one) for one in (_PATH, _POSITION)]
+    batches = file.batches(
+        [(name,) for name in columns], rows=_BATCH_ROWS, dictionaries=columns[:1]
+    )
+    for batch in batches:
+        paths, positions = (batch.column(name) for name in columns)
+        if paths.null_count or positions.null_count:
+            raise CorruptTableError(f"{file.name} has null values")
+        with decoding(file.name):
+            found = list(_by_file(paths, positions, wanted, data_paths))
+        yield from found
 
 
-def _column(metadata: pq.FileMetaData, delete_path: str, field_id: int, name: str) -> str:
+def _column(file: ParquetColumns, field_id: int, name: str) -> str:
     """Find a column by its reserved id, or by name where the writer kept no ids."""
-    schema = metadata.schema.to_arrow_schema()
-    for field in schema:
-        if (field.metadata or {}).get(b"PARQUET:field_id") == str(field_id).encode():
-            return str(field.name)
-    if name not in schema.names:
-        raise CorruptTableError(f"the delete file {delete_path} has no column {name}")
-    return name
+    found = paths_by_id(file.arrow, {}).get(field_id)
+    if found is None and name not in file.arrow.names:
+        raise CorruptTableError(f"{file.name} has no column {name}")
+    return name if found is None else found[0]
 
 
 def _by_file(

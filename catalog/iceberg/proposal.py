@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
@@ -11,9 +12,9 @@ from pyiceberg.typedef import Record
 
 from catalog.changes import has_landed, operation_of, whole
 from catalog.conflicts import all_conflict, not_landed, split
-from catalog.iceberg.delete_targets import DeleteTargets, leaving, live_files
+from catalog.iceberg.delete_targets import DeleteTargets, dangling, leaving, live_files
 from catalog.iceberg.file_io import StorageFileIO
-from catalog.iceberg.head import Head, HeadReader
+from catalog.iceberg.head import Head, HeadReader, LiveEntry, partition_text
 from catalog.iceberg.lookup import is_unbroken
 from catalog.iceberg.marking import Marker
 from catalog.iceberg.outputs import VerifiedOutput
@@ -97,14 +98,26 @@ class Proposals:
             targets=self._targets,
             live_paths=self._heads.live_paths(table.metadata, head.manifests),
         )
+        added = self._added(table, head, standing)
+        deletes += self._dangling(table, head, added, replaced=replaced)
         operation = Operation.REPLACE
         if self._commit.kind is CommitKind.CHANGE:
             operation = Operation(operation_of(standing))
         return Changes(
-            (*self._added(table, head, standing), *self._marks(head)),
+            (*added, *self._marks(head)),
             (*(head.files[path] for path in replaced), *deletes),
             operation,
         )
+
+    def _dangling(
+        self, table: Table, head: Head, added: list[DataFile], *, replaced: set[str]
+    ) -> list[LiveEntry]:
+        if not any(one.is_equality for one in head.deletes):
+            return []
+        # Whatever number they get, it is not lower than that of the base.
+        age = self._commit.base.sequence_number
+        left = self._heads.outliving(table.metadata, head, replaced)
+        return dangling(head, chain(left, ((partition_text(one), age) for one in added)))
 
     def _added(self, table: Table, head: Head, standing: Iterable[Rewrite]) -> list[DataFile]:
         added = []

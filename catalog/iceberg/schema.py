@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import product
 from typing import Any
 
 import pyarrow as pa
 from pyiceberg.schema import Schema
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import (
     DecimalType,
     FixedType,
@@ -16,6 +18,7 @@ from pyiceberg.types import (
     ListType,
     MapType,
     NestedField,
+    PrimitiveType,
     StructType,
 )
 
@@ -45,6 +48,19 @@ def arrow_schema(schema: Schema) -> pa.Schema:
         UnsupportedTableError: a column has a type or a default that is not handled.
     """
     return pa.schema([_field(field) for field in schema.fields])
+
+
+def dropped_columns(metadata: TableMetadata) -> pa.Schema:
+    """Return the plain columns of older schemas that the current one lacks, as they were last."""
+    known = metadata.schema().field_ids
+    found: dict[int, pa.Field] = {}
+    for schema in metadata.schemas:
+        for number in schema.field_ids - known:
+            field = schema.find_field(number)
+            if isinstance(field.field_type, PrimitiveType):
+                with suppress(UnsupportedTableError):
+                    found[number] = _field(field)
+    return pa.schema(list(found.values()))
 
 
 def arrow_type(kind: IcebergType) -> pa.DataType:

@@ -11,7 +11,7 @@ from catalog.evolution import Evolution
 from catalog.history import History
 from catalog.iceberg.catalogs import catalog_errors
 from catalog.iceberg.files import IcebergFiles, Placement
-from catalog.iceberg.inventory import assemble
+from catalog.iceberg.inventory import assemble, refuse_keys
 from catalog.iceberg.manifest import DELETES, ManifestReader
 from catalog.iceberg.metadata import (
     empty_snapshot,
@@ -28,7 +28,7 @@ from catalog.iceberg.properties import (
     is_set,
     refuse_remote_signing,
 )
-from catalog.iceberg.schema import arrow_schema, name_mapping
+from catalog.iceberg.schema import arrow_schema, dropped_columns, name_mapping
 from catalog.iceberg.sort_order import default_order
 from catalog.location import Confinement
 from catalog.model import ChangeScope, Commit, CommitResult, Inventory, Snapshot, TableSchema
@@ -131,7 +131,10 @@ class IcebergTable:
         # Delete manifests first: what is refused is found there, before the bulk is read.
         manifests.sort(key=lambda manifest: manifest.content != DELETES)
         parts = list(map_function(reader, manifests))
-        return assemble(parts, {one.snapshot_id: one.timestamp_ms for one in metadata.snapshots})
+        times = {one.snapshot_id: one.timestamp_ms for one in metadata.snapshots}
+        inventory = assemble(parts, times)
+        refuse_keys(inventory, lambda: self.files(snapshot).key_types())
+        return inventory
 
     def files(self, snapshot: Snapshot) -> IcebergFiles:
         """Return the workers' side of the snapshot, with the current schema and layout."""
@@ -154,6 +157,7 @@ class IcebergTable:
             ),
             specs=specs(metadata),
             spec_id=metadata.default_spec_id,
+            dropped=dropped_columns(metadata),
         )
 
     def sidecars(self) -> Sequence[Sidecar]:

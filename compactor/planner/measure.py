@@ -26,7 +26,8 @@ class GroupFigures:
         sequence_number: of the oldest file.
         delete_files: different delete files that apply.
         delete_bytes: their bytes.
-        delete_rows: rows in them.
+        delete_rows: rows in them that name positions.
+        key_rows: rows in them that name rows by their values.
         needs: number of files per kind of need.
         spliced_bytes: estimate of the bytes that are copied as they are.
         composed_bytes: the part of them that the store copies by itself.
@@ -43,6 +44,7 @@ class GroupFigures:
     delete_files: Ints
     delete_bytes: Ints
     delete_rows: Ints
+    key_rows: Ints
     needs: Mapping[Need, Ints]
     spliced_bytes: Ints
     composed_bytes: Ints
@@ -72,6 +74,8 @@ def measure_groups(
         np.add.at(sums, groups, delete_column[deletes])
         return sums
 
+    delete_rows = inventory.delete_files["row_count"].to_numpy()
+    is_by_key = inventory.delete_files["equality_ids"].is_valid().to_numpy()
     return GroupFigures(
         files=packing.ends - starts,
         input_bytes=_sums(size_bytes, starts),
@@ -80,7 +84,8 @@ def measure_groups(
         sequence_number=_minima(columns.sequence_number[rows], starts),
         delete_files=np.bincount(groups, minlength=packing.group_count),
         delete_bytes=total(inventory.delete_files["size_bytes"].to_numpy()),
-        delete_rows=total(inventory.delete_files["row_count"].to_numpy()),
+        delete_rows=total(np.where(is_by_key, 0, delete_rows)),
+        key_rows=total(np.where(is_by_key, delete_rows, 0)),
         needs={need: _sums((needs & need > 0).astype(np.int64), starts) for need in Need},
         spliced_bytes=_sums(np.rint(spliced).astype(np.int64), starts),
         composed_bytes=_sums(np.rint(expected.composed[rows]).astype(np.int64), starts),

@@ -62,13 +62,14 @@ class _Files(msgspec.Struct):
 
 
 class _DeleteFiles(msgspec.Struct):
-    """Columns of `DELETE_FILES`."""
+    """Columns of `DELETE_FILES`; the last one is left out when all of it is null."""
 
     path: list[str]
     size_bytes: list[int]
     row_count: list[int]
     sequence_number: list[int]
     target: list[str | None]
+    equality_ids: list[list[int] | None] | None = None
 
 
 class _Group(msgspec.Struct, omit_defaults=True):
@@ -181,10 +182,17 @@ def _encode_group(group: FileGroup) -> _Group:
         reason=group.reason,
         price=group.price,
         files=_Files(**files.to_pydict()),
-        delete_files=_DeleteFiles(**group.files.delete_files.to_pydict()),
+        delete_files=_encode_deletes(group.files),
         rows_added=group.rows_added,
         marks={path: one.dropped.tolist() for path, one in group.marks.items()},
     )
+
+
+def _encode_deletes(files: Inventory) -> _DeleteFiles:
+    table = files.delete_files
+    if not files.has_equality_deletes:
+        table = table.drop_columns(["equality_ids"])
+    return _DeleteFiles(**table.to_pydict())
 
 
 def _decode_group(saved: _Group) -> FileGroup:
@@ -196,6 +204,8 @@ def _decode_group(saved: _Group) -> FileGroup:
         "partition": constant_column(saved.partition, count),
     }
     delete_columns = msgspec.structs.asdict(saved.delete_files)
+    if saved.delete_files.equality_ids is None:
+        delete_columns["equality_ids"] = [None] * len(saved.delete_files.path)
     return FileGroup(
         group_id=saved.group_id,
         partition_key=saved.partition_key,

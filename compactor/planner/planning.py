@@ -225,6 +225,7 @@ def _group_size(figures: GroupFigures, group: int, sizes: FileSizes) -> GroupSiz
         delete_files=int(figures.delete_files[group]),
         delete_bytes=int(figures.delete_bytes[group]),
         delete_rows=int(figures.delete_rows[group]),
+        key_rows=int(figures.key_rows[group]),
         output_bytes=kept_bytes,
         output_files=sizes.rolled_files(kept_bytes),
         spliced_bytes=int(figures.spliced_bytes[group]),

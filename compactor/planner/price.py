@@ -25,6 +25,9 @@ _ARROW_EXPANSION = 5.3
 _DELETE_READ_BYTES = 32
 _DELETE_KEPT_BYTES = 8
 _TRANSCODE_CPU_SECONDS_PER_BYTE = 40 / GIB
+# A key that rows are deleted by, once it is joined with the rows: held once, or set aside on disk.
+_KEY_BYTES = 128
+_KEYS_BYTES_MAX = 96 * MIB
 # Keys, two gathers of every row, and the way over the disk.
 _SORT_CPU_SECONDS_PER_BYTE = 12 / GIB
 # Rows as they came, and as they go.
@@ -54,7 +57,7 @@ class GroupSize:
         input_bytes: their bytes.
         delete_files: delete files read.
         delete_bytes: their bytes.
-        delete_rows: rows in them.
+        delete_rows: rows in them that name positions.
         output_bytes: estimate of the bytes written.
         output_files: estimate of the files written.
         spliced_bytes: estimate of the bytes that are copied as they are.
@@ -63,6 +66,7 @@ class GroupSize:
         stretch_rows: estimate of those in the longest stretch that is encoded, with nothing copied
             in it.
         encoded_file_bytes: the largest file of which rows are encoded.
+        key_rows: rows of delete files that name rows by their values.
         sort_memory_bytes: what its rows may take in memory while they are sorted; 0 when they
             keep their order.
     """
@@ -80,6 +84,7 @@ class GroupSize:
     kept_rows: int = 0
     stretch_rows: int = 0
     encoded_file_bytes: int = 0
+    key_rows: int = 0
 
     @property
     def rung(self) -> Rung:
@@ -96,8 +101,9 @@ class GroupSize:
 def price_group(size: GroupSize, layout: FileLayout, width: RowWidth = UNKNOWN_WIDTH) -> Price:
     """Price a group on its rung of the cost ladder."""
     memory = _PROCESS_BYTES + max(
-        _DELETE_READ_BYTES * size.delete_rows,
-        _DELETE_KEPT_BYTES * size.delete_rows + _transcoding_bytes(size, layout, width),
+        _DELETE_READ_BYTES * size.delete_rows + min(_KEY_BYTES * size.key_rows, _KEYS_BYTES_MAX),
+        _DELETE_KEPT_BYTES * (size.delete_rows + size.key_rows)
+        + _transcoding_bytes(size, layout, width),
     )
     memory += min(size.sort_memory_bytes, _SORTED_COPIES * _ARROW_EXPANSION * size.input_bytes)
     is_sorted = size.rung is Rung.CLUSTER

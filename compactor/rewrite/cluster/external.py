@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from catalog.spill import SpillFile
 from compactor.rewrite.cluster.row_order import RowOrder
-from compactor.rewrite.cluster.spill import SpillFile
 from compactor.rewrite.cluster.splitters import Splitters, taken
 from compactor.rewrite.repetition import dictionary_columns, united, with_dictionaries
 

@@ -40,7 +40,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-from catalog.errors import CorruptTableError, SnapshotNotFoundError
+from catalog.errors import CorruptTableError, SnapshotNotFoundError, UnsupportedTableError
 from catalog.iceberg.inventory import attach
 from catalog.iceberg.manifest import DELETE_FILES_SCOPED, FILES
 from catalog.iceberg.partition import decode_key
@@ -53,6 +53,7 @@ from tests.iceberg_tables import (
     data_files,
     delete_positions,
     make_table,
+    write_equality_deletes,
     write_position_deletes,
 )
 
@@ -310,6 +311,7 @@ DELETE_ROWS = st.lists(
         st.none() | st.integers(0, 25).map(lambda number: f"f{number:02}"),
         BOUNDS,
         BOUNDS,
+        st.sampled_from(["positions", "values", "values everywhere"]),
     ),
     max_size=12,
 )
@@ -317,7 +319,9 @@ DELETE_ROWS = st.lists(
 
 def _applies(file: tuple[str, str, int], delete: tuple[Any, ...]) -> bool:
     path, partition, sequence = file
-    scope, delete_sequence, target, lower, upper = delete
+    scope, delete_sequence, target, lower, upper, kind = delete
+    if kind != "positions":
+        return delete_sequence > sequence and (scope == partition or kind == "values everywhere")
     if delete_sequence < sequence:
         return False
     if target is not None:
@@ -342,7 +346,7 @@ def test_deletes_attach_by_the_rule(
             "snapshot_id": [None] * len(files),
         }
     ).cast(FILES)
-    columns = list(zip(*delete_rows, strict=True)) or [[]] * 5
+    columns = list(zip(*delete_rows, strict=True)) or [[]] * 6
     delete_table = pa.table(
         {
             "path": [f"d{at}" for at in range(len(delete_rows))],
@@ -350,7 +354,12 @@ def test_deletes_attach_by_the_rule(
             "row_count": [1] * len(delete_rows),
             "sequence_number": pa.array(columns[1], pa.int64()),
             "target": pa.array(columns[2], pa.string()),
+            "equality_ids": pa.array(
+                [None if kind == "positions" else [1] for kind in columns[5]],
+                DELETE_FILES.field("equality_ids").type,
+            ),
             "partition_key": pa.array(columns[0], pa.string()),
+            "is_global": [kind == "values everywhere" for kind in columns[5]],
             "path_lower": pa.array(columns[3], pa.string()),
             "path_upper": pa.array(columns[4], pa.string()),
         }
@@ -363,6 +372,21 @@ def test_deletes_attach_by_the_rule(
     assert found == [
         [at for at, delete in enumerate(delete_rows) if _applies(file, delete)] for file in files
     ]
+
+
+def test_more_pairs_by_values_than_memory_should_hold_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_table(tmp_path, pa.schema([("id", pa.int64())]))
+    for number in range(2):
+        table.append(pa.table({"id": [number]}))
+    commit_deletes(table, write_equality_deletes(table, "id", [1]))
+    opened = _open(tmp_path)
+    assert opened.inventory(opened.snapshot()).files["deletes"].to_pylist() == [[0], [0]]
+
+    monkeypatch.setattr("catalog.iceberg.inventory._PAIRS_IN_ALL_MAX", 1)
+    with pytest.raises(UnsupportedTableError, match="more than 1 times"):
+        opened.inventory(opened.snapshot())
 
 
 RARE = Schema(

@@ -106,21 +106,13 @@ def test_format_version_3(tmp_path: Path) -> None:
     assert "format version 3" in _refusal(tmp_path)
 
 
-def test_equality_deletes(tmp_path: Path) -> None:
+def test_equality_deletes_by_a_field_that_is_no_plain_column(tmp_path: Path) -> None:
     table = _table(tmp_path)
-    commit_deletes(table, write_equality_deletes(table, "id", [2]))
+    deletes = write_equality_deletes(table, "id", [2])
+    deletes[14] = [99]
+    commit_deletes(table, deletes)
 
-    assert "equality deletes" in _refusal(tmp_path)
-
-
-def test_equality_deletes_that_are_gone_again_are_nobody_s_business(tmp_path: Path) -> None:
-    table = _table(tmp_path)
-    before = table.current_snapshot()
-    assert before is not None
-    commit_deletes(table, write_equality_deletes(table, "id", [2]))
-    table.manage_snapshots().set_current_snapshot(before.snapshot_id).commit()
-
-    assert _read(tmp_path).file_count == 1
+    assert "by the field 99" in _refusal(tmp_path)
 
 
 def test_deletion_vectors(tmp_path: Path) -> None:

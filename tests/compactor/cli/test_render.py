@@ -50,6 +50,7 @@ def inventory(partition: str, files: int, deletes: int) -> Inventory:
             "row_count": [10] * deletes,
             "sequence_number": [2] * deletes,
             "target": [None] * deletes,
+            "equality_ids": [None] * deletes,
         },
         schema=DELETE_FILES,
     )

@@ -74,6 +74,7 @@ def inventory_of(files: Sequence[File], deletes: Sequence[Delete] = ()) -> Inven
         "row_count": [delete.rows for delete in deletes],
         "sequence_number": [50 for _ in deletes],
         "target": [delete.target for delete in deletes],
+        "equality_ids": [None for _ in deletes],
     }
     return Inventory(
         pa.table([columns[name] for name in DATA_FILES.names], schema=DATA_FILES),

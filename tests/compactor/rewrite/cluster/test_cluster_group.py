@@ -154,7 +154,7 @@ def test_a_full_disk_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tempfile.TemporaryFile", full)
-    with pytest.raises(StorageFullError, match="no room for rows to be sorted"):
+    with pytest.raises(StorageFullError, match="no room for rows"):
         cluster_group(make_task(table, paths), SORT, 20_000)
     assert output_files(table) == []
 

@@ -1,4 +1,4 @@
-"""Rows set aside on local disk, one anonymous file per range: nothing is left however we end.
+"""Rows set aside on local disk in anonymous files: nothing is left however we end.
 
 They are written as Arrow IPC without compression, bit by bit what they were, and come back as
 mapped memory that the kernel may drop again.
@@ -10,7 +10,7 @@ import errno
 import mmap
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ _BUFFER_BYTES = 256 << 10
 
 
 class SpillFile:
-    """The rows of one range that are on disk, in the order they were added."""
+    """Rows that are on disk, in the order they were added."""
 
     def __init__(self, schema: pa.Schema) -> None:
         """Begin an empty file in the directory for temporary files."""
@@ -56,6 +56,10 @@ class SpillFile:
 
     def close(self) -> None:
         """Give the disk space back once nobody reads the rows any more."""
+        if self._writer is not None:
+            self._writer = None
+            with suppress(OSError):
+                self._sink.close()
         self._file.close()
 
 
@@ -67,7 +71,7 @@ def _no_room() -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise StorageFullError(
-            f"no room for rows to be sorted in {tempfile.gettempdir()}",
-            hint="set TMPDIR to a directory with room for the group in memory, or cluster less"
+            f"no room for rows that memory does not hold in {tempfile.gettempdir()}",
+            hint="set TMPDIR to a directory with room for the group in memory, or rewrite less"
             " at once with --max-group-size",
         ) from error
