@@ -12,6 +12,7 @@ from benchmarks.data import lineitem, nested
 from benchmarks.delta_log import prepare_delta_log
 from benchmarks.manifests import prepare_manifests
 from benchmarks.peers import SORT_KEYS
+from benchmarks.snapshots import prepare_snapshots
 from benchmarks.tables import Input, Prepared, delete_rows, prepare
 
 GIB = 1 << 30
@@ -98,9 +99,15 @@ def _manifests(cache: Path, directory: Path, scale: float) -> Prepared:
     return prepare_manifests(directory, 50, max(1, round(2000 * scale)))
 
 
+def _snapshots(cache: Path, directory: Path, scale: float) -> Prepared:
+    del cache
+    return prepare_snapshots(directory, max(2, round(1000 * scale)), 100)
+
+
 LIMITS = (peer("pyarrow"), peer("duckdb"), peer("polars"), peer("cp"))
 COPYING = _compact("run", "--yes")
 ENCODING = _compact("run", "--yes", "--effort", "deep")
+_EXPIRING = ("--only", "expire-snapshots", "--retention", "0s", "--force")
 REWRITES = (COPYING, ENCODING, peer("pyiceberg-overwrite"), *LIMITS)
 
 CASES = (
@@ -159,6 +166,16 @@ CASES = (
         _manifests,
         (_compact("plan"), peer("pyiceberg-plan")),
         "pyiceberg-plan",
+    ),
+    Case(
+        "expiry",
+        "expire 1,000 snapshots, and remove the 100,000 files that only they had",
+        _snapshots,
+        (
+            _compact("upkeep", *_EXPIRING),
+            _compact("upkeep", *_EXPIRING, "--dry-run"),
+        ),
+        " ".join(("compact", "upkeep", *_EXPIRING)),
     ),
     Case(
         "delta-planning",

@@ -34,6 +34,7 @@ PURE = (
     "catalog/delta/staleness.py",
     "catalog/delta/standing.py",
     "catalog/footer_statistics.py",
+    "catalog/iceberg/retention.py",
     "compactor/merge/buckets.py",
     "compactor/merge/changes.py",
     "compactor/merge/choice.py",

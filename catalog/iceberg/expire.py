@@ -35,7 +35,7 @@ from catalog.errors import (
 from catalog.iceberg.commit_properties import pace
 from catalog.iceberg.reachable import MetadataFiles, Reachable, path_of, statistics_of
 from catalog.iceberg.retention import MAIN, Expiry, Reference, Retention, Version, expiry
-from catalog.iceberg.upkeep import UpkeepTarget, positive, refuse_shared_files, swap
+from catalog.iceberg.upkeep import Answer, UpkeepTarget, positive, refuse_shared_files, swap
 from catalog.iceberg.watermarks import snapshots_to_keep
 from catalog.location import Location
 from catalog.sweeping import Names, Seen, Tally, batches
@@ -97,7 +97,7 @@ class ExpireSnapshots:
             if not found.snapshot_ids and not found.references:
                 return table
             going.add(table.metadata, found)
-            if swap(self.target, table, _updates(table.metadata, found)):
+            if swap(self.target, table, _updates(table.metadata, found)) is Answer.TAKEN:
                 return self.target.load()
         raise CommitConflictError(
             f"no snapshot of {self.target.name} was expired: other writers won in every attempt",

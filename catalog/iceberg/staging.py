@@ -34,6 +34,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 
+from catalog.errors import CorruptTableError
 from catalog.iceberg.commit_properties import avro_codec, manifest_size_bytes
 from catalog.iceberg.entries import live_entries
 from catalog.iceberg.head import Head, LiveEntry, partition_text, schema_for
@@ -110,8 +111,48 @@ class Staging:
 
     def stage(self, table: Table, head: Head, changes: Changes) -> Snapshot:
         """Write a snapshot that follows the table's current one."""
-        metadata = table.metadata
         manifests = self._manifests(table, head, changes)
+        return self._snapshot(table, manifests, self._summary(table.metadata, changes))
+
+    def rearrange(
+        self,
+        table: Table,
+        kept: Sequence[ManifestFile],
+        merged: Iterable[Sequence[ManifestFile]],
+    ) -> Snapshot:
+        """Write a snapshot of the same files, those of some manifests listed in new ones.
+
+        Args:
+            table: the table; the snapshot follows its current one.
+            kept: manifests that stay as they are.
+            merged: those whose live files are put in order together.
+
+        Raises:
+            CorruptTableError: the new manifests do not list what the old ones do.
+        """
+        new = [one for some in merged for one in self._merged(table, some)]
+        summary = self._summary(table.metadata, Changes((), ()))
+        return self._snapshot(table, [*new, *kept], summary)
+
+    def _merged(self, table: Table, manifests: Sequence[ManifestFile]) -> list[ManifestFile]:
+        def entries() -> list[ManifestEntry]:
+            return [
+                self._with_status(ManifestEntryStatus.EXISTING, entry)
+                for manifest in manifests
+                for entry in live_entries(manifest, self._io)
+            ]
+
+        key = ("merged", frozenset(one.manifest_path for one in manifests))
+        new = self._write_once(table, manifests[0].content, key=key, entries=entries)
+        if _listed(new) != _listed(manifests):
+            raise CorruptTableError(
+                f"{len(manifests)} manifests list {_listed(manifests)} files and rows,"
+                f" what is written of them {_listed(new)}"
+            )
+        return new
+
+    def _snapshot(self, table: Table, manifests: list[ManifestFile], summary: Summary) -> Snapshot:
+        metadata = table.metadata
         parent = metadata.current_snapshot()
         sequence_number = metadata.next_sequence_number()
         path = self._list_path(table)
@@ -131,7 +172,7 @@ class Staging:
             # A clock that lags behind the last writer's must not set the table back.
             timestamp_ms=max(time_ns() // 1_000_000, metadata.last_updated_ms),
             manifest_list=path,
-            summary=self._summary(metadata, changes),
+            summary=summary,
             schema_id=metadata.current_schema_id,
         )
 
@@ -304,6 +345,14 @@ class Staging:
         return write_manifest(
             metadata.format_version, spec, schema, output, self.snapshot_id, codec
         )
+
+
+def _listed(manifests: Iterable[ManifestFile]) -> tuple[int, int]:
+    """Return how many live files manifests list, and how many rows."""
+    found = list(manifests)
+    files = sum((one.added_files_count or 0) + (one.existing_files_count or 0) for one in found)
+    rows = sum((one.added_rows_count or 0) + (one.existing_rows_count or 0) for one in found)
+    return files, rows
 
 
 # The property of a snapshot's summary that holds the id of the commit that made it.

@@ -236,10 +236,17 @@ class IcebergTable:
     def upkeep(self) -> Sequence[UpkeepOperation]:
         """Return what can be done for the metadata and the directory, in order."""
         from catalog.iceberg.expire import ExpireSnapshots  # lazy: readers need none
+        from catalog.iceberg.manifest_rewriting import RewriteManifests
         from catalog.iceberg.metadata_files import OldMetadata
         from catalog.iceberg.orphans import OrphanFiles
 
-        return (ExpireSnapshots(self), OldMetadata(self), OrphanFiles(self))
+        return (
+            RewriteManifests(self),
+            RewriteManifests(self, is_whole=True),
+            ExpireSnapshots(self),
+            OldMetadata(self),
+            OrphanFiles(self),
+        )
 
     def _metadata_with(self, snapshot: Snapshot) -> TableMetadata:
         """Return the metadata as last read, or read anew when it lacks the snapshot."""

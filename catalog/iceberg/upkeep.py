@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from enum import Enum
 from typing import Protocol
 
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import (
@@ -76,10 +78,17 @@ def positive(metadata: TableMetadata, name: str, default: int) -> int:
     return int(text)
 
 
-def swap(target: UpkeepTarget, table: Table, updates: tuple[TableUpdate, ...]) -> bool:
-    """Ask the catalog for a commit to the table as it was read; whether it was not refused.
+class Answer(Enum):
+    """What a catalog said to a request."""
 
-    A request whose answer is lost counts as refused: the table, read anew, tells what came of it.
+    TAKEN = "taken"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    """Nothing that could be relied on: the table, read anew, may tell."""
+
+
+def swap(target: UpkeepTarget, table: Table, updates: tuple[TableUpdate, ...]) -> Answer:
+    """Ask the catalog for a commit to the table as it was read, with the same references.
 
     Raises:
         AccessDeniedError: the catalog refuses for good.
@@ -97,11 +106,14 @@ def swap(target: UpkeepTarget, table: Table, updates: tuple[TableUpdate, ...]) -
     )
     try:
         with catalog_errors(target.name):
-            table.catalog.commit_table(table, requirements, updates)
+            try:
+                table.catalog.commit_table(table, requirements, updates)
+            except CommitFailedException:
+                return Answer.REFUSED
     except (AccessDeniedError, TableNotFoundError):
         raise
     except CatalogError as error:
-        # Also what was to be removed may be gone by now; the table, read anew, tells.
-        _LOG.info("an update of %s was not taken: %s", target.name, error)
-        return False
-    return True
+        # Also what was to be removed may be gone by now.
+        _LOG.info("an update of %s was not answered: %s", target.name, error)
+        return Answer.UNKNOWN
+    return Answer.TAKEN

@@ -15,10 +15,10 @@ import pytest
 from pyiceberg.table.snapshots import Snapshot
 
 from catalog.errors import CommitConflictError, StorageError, UnsupportedTableError
-from catalog.iceberg import upkeep as upkeep_module
 from catalog.iceberg.expire import ExpireSnapshots
 from catalog.iceberg.orphans import OrphanFiles
 from catalog.iceberg.reachable import path_of
+from catalog.iceberg.upkeep import Answer, swap
 from catalog.model import Watermark
 from catalog.puffin import Blob
 from catalog.upkeep import UnfinishedJob, UpkeepOrder, UpkeepResult
@@ -253,8 +253,9 @@ def test_a_lost_reply(lake: IcebergLake, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_catalog_that_never_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = make_lake(tmp_path)
+    set_properties(lake, **{"commit.retry.num-retries": "2"})
     before = on_disk(lake)
-    monkeypatch.setattr("catalog.iceberg.expire.swap", lambda *_: False)
+    monkeypatch.setattr("catalog.iceberg.expire.swap", lambda *_: Answer.REFUSED)
     with pytest.raises(CommitConflictError, match="other writers won"):
         run(lake)
     assert on_disk(lake) == before
@@ -322,4 +323,4 @@ def test_swap_takes_no_refusal_for_an_answer(
         raise StorageError("away")
 
     monkeypatch.setattr(lake.catalog, "commit_table", away)
-    assert not upkeep_module.swap(lake.table, lake.table.load(), ())
+    assert swap(lake.table, lake.table.load(), ()) is Answer.UNKNOWN

@@ -1,0 +1,242 @@
+"""Puts the files of many manifests into few, by partition: a `replace` snapshot of the same files.
+
+Every file keeps its snapshot, its sequence numbers and all that is said of it. Manifests of delete
+files are left as they are, and so is what another writer commits meanwhile: the new snapshot
+follows whatever the head is, or there is none.
+
+Specification: https://iceberg.apache.org/spec/#manifests
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from pyiceberg.manifest import ManifestContent, ManifestFile
+from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate, TableUpdate
+
+from catalog.attempts import attempts
+from catalog.errors import (
+    CatalogError,
+    CommitConflictError,
+    CommitUnknownError,
+    UnsupportedTableError,
+)
+from catalog.iceberg.commit_properties import manifest_size_bytes, pace
+from catalog.iceberg.entries import manifests_of
+from catalog.iceberg.file_io import StorageFileIO
+from catalog.iceberg.lookup import referenced_metadata
+from catalog.iceberg.metadata import empty_snapshot, snapshot_value
+from catalog.iceberg.staging import Staging
+from catalog.iceberg.upkeep import Answer, UpkeepTarget, swap
+from catalog.model import Commit
+from catalog.upkeep import UpkeepOrder, UpkeepResult
+
+# Fewer small manifests than this are not worth a snapshot.
+_SMALL_MIN = 4
+# Entries are some kilobytes each in memory.
+_ENTRIES_MAX = 50_000
+_EXAMPLES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What is put together, and what stays."""
+
+    merged: tuple[tuple[ManifestFile, ...], ...]
+    kept: tuple[ManifestFile, ...]
+
+    @property
+    def replaced(self) -> list[ManifestFile]:
+        return [one for some in self.merged for one in some]
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteManifests:
+    """Puts small manifests together, or all of them.
+
+    Attributes:
+        target: the table.
+        is_whole: whether manifests of a good size are put in order as well.
+    """
+
+    target: UpkeepTarget
+    is_whole: bool = False
+
+    @property
+    def name(self) -> str:
+        """`cluster-manifests` for all, `merge-manifests` for the small ones."""
+        return "cluster-manifests" if self.is_whole else "merge-manifests"
+
+    @property
+    def is_usual(self) -> bool:
+        """That of small ones: it comes to an end."""
+        return not self.is_whole
+
+    def check(self, order: UpkeepOrder) -> None:
+        """Take any order: nothing is removed."""
+
+    def run(self, order: UpkeepOrder) -> UpkeepResult:
+        """Write the manifests and commit them.
+
+        Raises:
+            CommitConflictError: other writers kept winning; nothing was changed.
+            CommitUnknownError: it cannot be told whether it happened.
+            CatalogError: the table cannot be read, or its storage refuses.
+        """
+        table = self.target.load()
+        io = StorageFileIO(self.target.storage, self.target.confinement)
+        layout = self.layout(table, io)
+        if not layout.merged:
+            return UpkeepResult(self.name, 0, 0, "the manifests are few and large enough")
+        if order.is_dry_run:
+            return self._result(layout, len(layout.replaced) + len(layout.kept))
+        snapshot = _Rearrangement(self, table, io).commit()
+        left = len(manifests_of(snapshot, io))
+        return self._result(layout, left)
+
+    def layout(self, table: Table, io: StorageFileIO) -> _Layout:
+        """Return what is to be put together in the current snapshot."""
+        head = table.metadata.current_snapshot()
+        listed = manifests_of(head, io) if head else []
+        if any(one.key_metadata for one in listed):
+            raise UnsupportedTableError("the table has encrypted manifests")
+        size_bytes_max = manifest_size_bytes(table.metadata.properties) // 2
+        by_spec: dict[int, list[ManifestFile]] = {}
+        for one in listed:
+            is_small = self.is_whole or one.manifest_length < size_bytes_max
+            if one.content == ManifestContent.DATA and is_small and _live_files(one):
+                by_spec.setdefault(one.partition_spec_id, []).append(one)
+        least = 2 if self.is_whole else _SMALL_MIN
+        merged = [
+            batch
+            for _, some in sorted(by_spec.items())
+            if len(some) >= least
+            for batch in _batches(some)
+        ]
+        going = {one.manifest_path for some in merged for one in some}
+        kept = tuple(one for one in listed if one.manifest_path not in going)
+        return _Layout(tuple(merged), kept)
+
+    def _result(self, layout: _Layout, left: int) -> UpkeepResult:
+        gone = layout.replaced
+        return UpkeepResult(
+            self.name,
+            len(gone),
+            sum(one.manifest_length for one in gone),
+            f"the snapshot lists {left:,} manifests",
+            tuple(one.manifest_path.rpartition("/")[2] for one in gone[:_EXAMPLES]),
+        )
+
+
+class _Rearrangement:
+    """The attempts of one commit."""
+
+    def __init__(self, operation: RewriteManifests, table: Table, io: StorageFileIO) -> None:
+        head = table.metadata.current_snapshot()
+        base = snapshot_value(head) if head else empty_snapshot(table.metadata)
+        commit = Commit(f"upkeep-{uuid.uuid4().hex}", base, ())
+        self._operation, self._target, self._io = operation, operation.target, io
+        self._staging = Staging(io, commit)
+        # The head that a request without an answer was to follow: it may still arrive there.
+        self._unanswered_parent: int | None = None
+
+    def commit(self) -> Snapshot:
+        try:
+            return self._commit()
+        except CatalogError:
+            self._discard_unless_under_way()
+            raise
+
+    def _commit(self) -> Snapshot:
+        table = self._target.load()
+        for attempt in attempts(pace(table.metadata.properties)):
+            if attempt:
+                table = self._target.load()
+                if (landed := self._landed(table)) is not None:
+                    return landed
+            layout = self._operation.layout(table, self._io)
+            head = table.metadata.current_snapshot()
+            if head is not None and not layout.merged:  # somebody else has done it
+                self._discard_unless_under_way()
+                return head
+            proposed = self._staging.rearrange(table, layout.kept, layout.merged)
+            answer = swap(self._target, table, _updates(table, proposed))
+            if answer is Answer.TAKEN:
+                self._discard(proposed)
+                return proposed
+            if answer is Answer.UNKNOWN:
+                self._unanswered_parent = proposed.parent_snapshot_id
+        return self._give_up()
+
+    def _give_up(self) -> Snapshot:
+        if (landed := self._landed(self._target.load())) is not None:
+            return landed
+        if self._unanswered_parent is not None:
+            raise CommitUnknownError(
+                f"cannot tell whether the manifests of {self._target.name} will be replaced",
+                hint="what was written for it is found by orphan-files if nothing comes of it",
+            )
+        raise CommitConflictError(
+            f"the manifests of {self._target.name} were not replaced: other writers won",
+            hint="try again when the table is less busy, or raise commit.retry.num-retries",
+        )
+
+    def _landed(self, table: Table) -> Snapshot | None:
+        """Return the snapshot of a request whose answer was lost, when it has arrived."""
+        found = table.metadata.snapshot_by_id(self._staging.snapshot_id)
+        if found is not None:
+            self._discard(found)
+        elif table.metadata.current_snapshot_id != self._unanswered_parent:
+            # The head has moved on: what is still under way can only be refused.
+            self._unanswered_parent = None
+        return found
+
+    def _discard_unless_under_way(self) -> None:
+        if self._unanswered_parent is None:
+            self._discard(None)
+
+    def _discard(self, landed: Snapshot | None) -> None:
+        """Remove what was written for attempts that came to nothing."""
+        with suppress(CatalogError):
+            kept = referenced_metadata([landed] if landed else [], self._io)
+            self._staging.discard(kept)
+
+
+def _live_files(one: ManifestFile) -> int:
+    return (one.added_files_count or 0) + (one.existing_files_count or 0)
+
+
+def _batches(manifests: Iterable[ManifestFile]) -> list[tuple[ManifestFile, ...]]:
+    """Return manifests by the bunch, the oldest first, no bunch too much for the memory.
+
+    What is new comes last, so that bunches are the same beside a writer who appends.
+    """
+    found: list[list[ManifestFile]] = [[]]
+    entries = 0
+    for one in sorted(manifests, key=_age):
+        if found[-1] and entries + _live_files(one) > _ENTRIES_MAX:
+            found.append([])
+            entries = 0
+        found[-1].append(one)
+        entries += _live_files(one)
+    return [tuple(some) for some in found if len(some) > 1]
+
+
+def _age(one: ManifestFile) -> tuple[int, str]:
+    return one.sequence_number or 0, one.manifest_path
+
+
+def _updates(table: Table, snapshot: Snapshot) -> tuple[TableUpdate, ...]:
+    main = table.metadata.refs[MAIN_BRANCH]
+    moved = main.model_copy(update={"snapshot_id": snapshot.snapshot_id})
+    reference = {"ref-name": MAIN_BRANCH, **moved.model_dump(by_alias=True)}
+    return (
+        AddSnapshotUpdate(snapshot=snapshot),
+        SetSnapshotRefUpdate.model_validate(reference),
+    )
