@@ -394,7 +394,8 @@ def _end(connection: Connection, row: Row[Any], outcome: Outcome, options: Servi
         "state": state.value,
         "status": outcome.status,
         "error_class": outcome.error_class.value if outcome.error_class else "",
-        "reason": outcome.reason[:_REASON_CHARACTERS_MAX],
+        # Errors quote what they have read, and not every database takes every text.
+        "reason": outcome.reason[:_REASON_CHARACTERS_MAX].replace("\0", "\ufffd"),
         "job_id": outcome.job_id or row.job_id,
         "bytes_moved": row.bytes_moved + outcome.bytes_moved,
         "cpu_seconds": row.cpu_seconds + outcome.cpu_seconds,
