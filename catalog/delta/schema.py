@@ -88,6 +88,7 @@ def read_columns(metadata: Metadata, *, stores_partitions: bool, tracks_rows: bo
     _refuse_twice([field.name for field in fields])
     by_name = dict(zip(reader.names, fields, strict=True))
     partitions = tuple(_partition(name, by_name) for name in metadata.partition_columns)
+    is_plain = shown.equals(pa.schema(fields))
     fields += _row_tracking(metadata.configuration) if tracks_rows else []
     unstored = [] if stores_partitions else [one.field_id for one in partitions]
     return Columns(
@@ -99,7 +100,7 @@ def read_columns(metadata: Metadata, *, stores_partitions: bool, tracks_rows: bo
             # Writers give no ids to the columns that rows are tracked by.
             named=_TRACKING if tracks_rows else frozenset(),
             ignores_field_ids=mode == "name",
-            shown=None if mode == "none" else shown,
+            shown=None if is_plain else shown,
         ),
         partitions,
     )
@@ -108,7 +109,8 @@ def read_columns(metadata: Metadata, *, stores_partitions: bool, tracks_rows: bo
 class _SchemaReader:
     """Reads one schema; `names` collects the logical names of its top-level columns.
 
-    Columns get their physical names, or with `shows_names` their logical ones.
+    Columns get their physical names, or with `shows_names` their logical ones, and are null where
+    the table says that they may be.
     """
 
     def __init__(self, mode: str, *, shows_names: bool = False) -> None:
@@ -136,7 +138,9 @@ class _SchemaReader:
             ids = dict(metadata.get(_NESTED_IDS) or {})
         place = _Place(name, physical_name, ids, depth)
         shown = name if self._shows_names else physical_name
-        return pa.field(shown, self._type(document["type"], place), metadata=_tag(number))
+        is_nullable = not self._shows_names or bool(document.get("nullable", True))
+        kind = self._type(document["type"], place)
+        return pa.field(shown, kind, is_nullable, metadata=_tag(number))
 
     def _type(self, kind: Any, place: _Place) -> pa.DataType:
         if place.depth > _DEPTH_MAX:
@@ -149,11 +153,16 @@ class _SchemaReader:
                 _refuse_twice([field.name for field in fields])
                 return pa.struct(fields)
             case "array":
-                return pa.list_(self._inner("element", kind["elementType"], place))
+                element = self._inner("element", kind["elementType"], place)
+                return pa.list_(self._declared(element, kind.get("containsNull", True)))
             case "map":
                 key = self._inner("key", kind["keyType"], place).with_nullable(False)
-                return pa.map_(key, self._inner("value", kind["valueType"], place))
+                value = self._inner("value", kind["valueType"], place)
+                return pa.map_(key, self._declared(value, kind.get("valueContainsNull", True)))
         raise _unknown_type(str(kind["type"]), place.column)
+
+    def _declared(self, field: pa.Field, contains_null: Any) -> pa.Field:
+        return field.with_nullable(not self._shows_names or bool(contains_null))
 
     def _inner(self, part: str, kind: Any, outer: _Place) -> pa.Field:
         """Return what a list or a map holds; it has an id of its own in tables made for Iceberg."""

@@ -19,6 +19,7 @@ import pyarrow as pa
 from catalog.model import TableSchema, field_id
 from compactor.errors import ChangesRefusedError
 from compactor.merge.conforming import conformed
+from compactor.merge.declared import declared
 from compactor.merge.keys import Flags, Keys, Rows, columns_of, keys_of
 from compactor.merge.kinds import DELETE, UPSERT, Kinds, kinds_of
 from compactor.merge.rules import MergeRules, Mode
@@ -129,7 +130,7 @@ class ChangeSet:
 
 def changeable(schema: TableSchema) -> pa.Schema:
     """Return the columns that changes may have: all but those that formats number rows by."""
-    fields = [one for one in schema.arrow if (field_id(one) or 0) < _RESERVED_IDS]
+    fields = [one for one in declared(schema) if (field_id(one) or 0) < _RESERVED_IDS]
     return pa.schema(fields)
 
 

@@ -12,7 +12,8 @@ from pyarrow import types
 from catalog.model import FileSlice, Inventory, TableSchema
 from catalog.table import TableFiles
 from compactor.errors import ChangesRefusedError
-from compactor.merge.changes import ChangeSet
+from compactor.merge.changes import ChangeSet, changeable
+from compactor.merge.declared import undeclared
 from compactor.merge.keys import Flags, Rows, whole
 from compactor.merge.outcome import Outcome
 from compactor.rewrite.read import SliceReader
@@ -57,11 +58,12 @@ def completed(
         CatalogError: as reading the rows that are replaced raises it.
     """
     upserts = changes.take(outcome.upserts)
+    upserts = replace(upserts, table=undeclared(upserts.table, table.schema.arrow))
     if not upserts.is_partial or not len(upserts):
         return upserts.rows
     stored = StoredRows.of(files, outcome)
     found = _stored_columns(table, upserts, stored)
-    return filled(upserts, found, stored.file >= 0, schema=table.schema.arrow)
+    return filled(upserts, found, stored.file >= 0, schema=changeable(table.schema))
 
 
 def as_stored(rows: pa.Table, schema: TableSchema) -> pa.Table:

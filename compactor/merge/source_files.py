@@ -99,8 +99,11 @@ class FileSource:
 
     @property
     def name(self) -> str:
-        """The prefix."""
-        return str(self.prefix).rstrip("/")
+        """The prefix, in one spelling: what was merged under one is merged under all."""
+        prefix = self.prefix
+        return (
+            prefix.path if prefix.is_local else f"{prefix.scheme}://{prefix.authority}/{prefix.key}"
+        )
 
     def arrivals(self, watermark: str | None) -> Arrivals:
         """Return the files after a watermark, in the order of their names.

@@ -126,3 +126,15 @@ def test_rows_in_memory_spell_their_texts_as_they_like(kind: pa.DataType) -> Non
     (piece,) = part.read()
     found = change_set(piece, SCHEMA, MergeRules(("k",)))
     assert found.rows["v"].to_pylist() == ["", None]
+
+
+def test_a_prefix_has_one_name_however_it_is_spelled(tmp_path: Path) -> None:
+    for spelled in (
+        f"{tmp_path}/x",
+        f"{tmp_path}/x/",
+        f"file://{tmp_path}/x",
+        f"file:{tmp_path}/x/",
+    ):
+        assert open_source(spelled).name == f"{tmp_path}/x"
+    found = {FileSource(Storage(), Location.parse(f"{s3}://b/k")).name for s3 in ("s3", "s3a")}
+    assert found == {"s3://b/k"}
