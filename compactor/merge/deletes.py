@@ -54,8 +54,8 @@ def keyed_deletes(
     """Read deletes; columns that are not asked for are ignored.
 
     Args:
-        source: the deletes. Where they lack a column that changes are ordered by, they come
-            before all changes of their stream position.
+        source: the deletes. Where they lack the columns that changes are ordered by, these count
+            as null: older than every value.
         schema: the table's columns, with field ids.
         columns: what they are keyed on.
         rules: how they are ordered.

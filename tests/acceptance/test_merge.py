@@ -107,7 +107,7 @@ def test_a_lot_of_changes_give_what_a_dictionary_gives(
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("runtime", ["ray"], indirect=True)
 @pytest.mark.parametrize("kind", FORMATS)
 @settings(RELAXED, max_examples=4)
