@@ -121,21 +121,21 @@ def served(directory: Path, extra: str = "") -> Iterator[tuple[subprocess.Popen[
         stderr=(directory / "log").open("wb"),
     )
     try:
-        _wait_until_ready(port)
+        _wait_until_ready(process, port)
         yield process, port
     finally:
         process.kill()
         process.wait()
 
 
-def _wait_until_ready(port: int) -> None:
-    for _ in range(300):
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
+    while process.poll() is None:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").close()
             return
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.1)
-    raise TimeoutError("the service does not get ready")
+    raise OSError(f"the service ended with {process.returncode}: its log says why")
 
 
 def hooks(directory: Path, arguments: argparse.Namespace) -> dict[str, object]:
@@ -218,14 +218,21 @@ def sweep(directory: Path, arguments: argparse.Namespace) -> dict[str, object]:
 def idle(directory: Path, arguments: argparse.Namespace) -> dict[str, object]:
     """Measure a service with registered tables that has nothing to do."""
     register(directory, arguments.tables)
-    with served(directory, 'sweep_every = "1d"\n') as (process, _):
+    with served(directory, 'sweep_every = "1d"\n') as (process, port):
+        # What pages load when they are shown first counts as well.
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/").close()
         time.sleep(5)
         before = psutil.Process(process.pid).cpu_times()
         time.sleep(arguments.seconds)
         after = psutil.Process(process.pid).cpu_times()
         used = after.user + after.system - before.user - before.system
-        memory = psutil.Process(process.pid).memory_info().rss
-    return {"memory_mib": memory // MIB, "cpu_share": round(used / arguments.seconds, 4)}
+        memory = psutil.Process(process.pid).memory_full_info()
+    return {
+        "tables": arguments.tables,
+        "resident_mib": memory.rss // MIB,
+        "proportional_mib": memory.pss // MIB,
+        "cpu_share": round(used / arguments.seconds, 4),
+    }
 
 
 CASES = {"hooks": hooks, "sweep": sweep, "idle": idle}
@@ -241,7 +248,9 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        print(json.dumps(CASES[arguments.case](Path(directory), arguments), indent=2))
+        told = CASES[arguments.case](Path(directory), arguments)
+    load = [round(one, 1) for one in os.getloadavg()]
+    print(json.dumps({"case": arguments.case, "load": load, **told}, indent=1))
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ def test_errors_say_what_the_next_try_is_worth(
 
 
 def report(status: JobState, committed: int = 0, *problems: GroupProblem) -> JobReport:
-    figures = dict.fromkeys(("files_before", "files_after", "rows_before", "rows_after"), 1)
+    figures = dict.fromkeys(("files_after", "rows_before", "rows_after"), 1)
     moved = {"bytes_read": 2, "bytes_written": 3, "bytes_spliced": 0, "bytes_kept": 0}
     rest = {"verified": True, "conflicts": 0, "cpu_seconds": 1.0, "peak_memory_bytes": 1}
     return JobReport(
@@ -205,6 +205,7 @@ def report(status: JobState, committed: int = 0, *problems: GroupProblem) -> Job
         reason="",
         snapshot_before="1",
         snapshot_after="2",
+        files_before=2,
         seconds=1.0,
         groups=GroupCounts(committed=committed),
         problems=problems,
@@ -218,6 +219,7 @@ def test_a_report_becomes_an_outcome() -> None:
     done = outcome_of(report(JobState.SUCCEEDED, 1))
     assert (done.status, done.error_class, done.snapshot_id) == ("succeeded", None, "2")
     assert done.bytes_moved == 5
+    assert done.work.files_removed == 1
     idle = outcome_of(report(JobState.SUCCEEDED))
     assert (idle.status, idle.snapshot_id) == ("skipped", "")
     lost = GroupProblem("g", "", is_conflict=True, reason="lost")

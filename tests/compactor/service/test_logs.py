@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compactor.service.app import application, opened
@@ -155,6 +155,7 @@ def test_secrets_are_known_by_their_form(told: str, shown: str) -> None:
     assert Blotter([]).text(told) == shown
 
 
+@settings(deadline=None)
 @given(secret=st.text(min_size=4).filter(lambda one: "*" not in one), around=st.text())
 def test_a_secret_is_found_wherever_it_stands(secret: str, around: str) -> None:
     assert secret not in Blotter([secret]).text(f"{around}{secret}{around}")
