@@ -50,6 +50,9 @@ THOROUGH = [
     *(("delta", crashes) for crashes in [*CRASHES, *LONGER] if crashes not in COMMITTING),
 ]
 
+# Each command ends in seconds; where a machine has much else to do, a few of them take minutes.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture
 def driven(tmp_path: Path, kind: str) -> Driven:
