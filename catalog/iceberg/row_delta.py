@@ -29,8 +29,8 @@ from pyiceberg.table.snapshots import (
 )
 from pyiceberg.table.update.snapshot import _SnapshotProducer
 
+from catalog.iceberg.delete_manifests import DeleteManifestWriter
 from catalog.iceberg.marking import data_file, encode
-from catalog.iceberg.staging import DeleteManifestWriter
 
 
 @dataclass(frozen=True, slots=True)

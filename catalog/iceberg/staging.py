@@ -26,7 +26,6 @@ from pyiceberg.manifest import (
     ManifestEntryStatus,
     ManifestFile,
     ManifestWriter,
-    ManifestWriterV2,
     write_manifest,
     write_manifest_list,
 )
@@ -36,6 +35,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 
 from catalog.errors import CorruptTableError
 from catalog.iceberg.commit_properties import avro_codec, manifest_size_bytes
+from catalog.iceberg.delete_manifests import DeleteManifestWriter
 from catalog.iceberg.entries import live_entries
 from catalog.iceberg.head import Head, LiveEntry, partition_text, schema_for
 from catalog.iceberg.summary import counted_summary
@@ -74,18 +74,6 @@ def leftover_pattern(commit_id: str) -> re.Pattern[str]:
     return re.compile(
         rf"{stem}-[0-9a-f]{{8}}-m\d+\.avro|snap-{number}-\d+-{stem}-[0-9a-f]{{8}}\.avro"
     )
-
-
-class DeleteManifestWriter(ManifestWriterV2):
-    """Writes manifests of delete files; the stock writer always says that they are data."""
-
-    def content(self) -> ManifestContent:
-        """Say that the files are delete files."""
-        return ManifestContent.DELETES
-
-    @property
-    def _meta(self) -> dict[str, str]:
-        return {**super()._meta, "content": "deletes"}
 
 
 class Staging:

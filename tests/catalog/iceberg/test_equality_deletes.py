@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -320,6 +322,35 @@ def test_deletes_stay_as_long_as_an_older_file_does(tmp_path: Path) -> None:
     left = table.inventory(table.snapshot())
     assert left.delete_files.num_rows == 3
     assert all(not one.deletes for one in left.slices() if one.partition_key == key)
+
+
+def test_manifests_that_are_written_anew_have_the_ids_as_the_reference_reads_them(
+    tmp_path: Path,
+) -> None:
+    """It takes 32-bit integers; the library that writes our manifests has 64-bit ones."""
+    table = make_table(tmp_path, SCHEMA, spec=BY_PART)
+    for part in "ab":
+        table.append(rows_of(range(10), part))
+    keys = pa.table({"id": [3]})
+    commit_deletes(table, *(write_key_deletes(table, keys, like=one) for one in _live(table)))
+    handle = ours(tmp_path)
+    groups = partitions(handle.inventory(handle.snapshot()))
+    (group,) = (one for key, one in groups.items() if '"a"' in key)
+    commit = make_commit(handle.snapshot(), rewrite(handle, handle.snapshot(), group))
+    assert handle.commit(commit).conflicts == ()
+    manifests = table.refresh().current_snapshot().manifests(table.io)
+    deletes = [one for one in manifests if one.content == 1]
+    assert [(one.deleted_files_count, one.existing_files_count) for one in deletes] == [
+        (1, 0),
+        (0, 1),
+    ]
+    for one in deletes:
+        with table.io.new_input(one.manifest_path).open() as source:
+            (record,) = (entries := fastavro.reader(io.BytesIO(source.read())))
+        assert record["data_file"]["equality_ids"] == [1]
+        (data_file,) = (one for one in entries.writer_schema["fields"] if one["field-id"] == 2)
+        (ids,) = (one for one in data_file["type"]["fields"] if one["field-id"] == 135)
+        assert ids["type"][1]["items"] == "int"
 
 
 def test_global_deletes_stay_as_long_as_any_older_file_does(tmp_path: Path) -> None:
