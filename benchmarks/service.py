@@ -25,7 +25,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,6 +138,14 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
     raise OSError(f"the service ended with {process.returncode}: its log says why")
 
 
+def _wait_until_swept(directory: Path) -> None:
+    """Wait for the first sweep, which notes of every table that it is not there."""
+    is_done = "SELECT 1 FROM duties WHERE duty = 'sweep' AND done_at_ms > 0"
+    with closing(sqlite3.connect(directory / "jobs.db")) as database:
+        while database.execute(is_done).fetchone() is None:
+            time.sleep(0.1)
+
+
 def hooks(directory: Path, arguments: argparse.Namespace) -> dict[str, object]:
     """Measure the taking in of deliveries, then kill the service and look for what it answered."""
     register(directory, arguments.tables)
@@ -146,6 +154,7 @@ def hooks(directory: Path, arguments: argparse.Namespace) -> dict[str, object]:
         process,
         port,
     ):
+        _wait_until_swept(directory)
         before = psutil.Process(process.pid).cpu_times()
         answers, seconds = asyncio.run(send(port, arguments))
         after = psutil.Process(process.pid).cpu_times()
