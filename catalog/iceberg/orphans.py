@@ -29,6 +29,9 @@ from catalog.upkeep import UpkeepOrder, UpkeepResult
 
 _AGE_DEFAULT_SECONDS = 3 * 24 * 3600
 _AGE_MIN_SECONDS = 3600
+# A request for a commit may outlive its sender: what it names has to be there when it arrives.
+_STAGED_AGE_MIN_SECONDS = 2 * 3600
+_STAGED = (".avro", ".metadata.json")
 _OURS = re.compile(r".+\.(?:parquet|orc|avro|puffin|stats|metadata\.json(?:\.gz)?)", re.ASCII)
 # Directories by which files are spread: by partition, and by digits of a hash.
 _SPREADING = re.compile(r".*=.*|[01]{4}|[01]{8}", re.DOTALL)
@@ -64,7 +67,11 @@ class OrphanFiles:
         known.learn(table)
         walk = _Walk(self.target, table, tuple(one.job_id for one in order.unfinished))
         tally = Tally(self.name)
-        for batch in batches(walk.older_than(int((started - age_seconds) * 1000))):
+        staged_seconds = (
+            age_seconds if order.is_forced else max(age_seconds, _STAGED_AGE_MIN_SECONDS)
+        )
+        cutoffs_ms = [int((started - one) * 1000) for one in (age_seconds, staged_seconds)]
+        for batch in batches(walk.older_than(*cutoffs_ms)):
             if not order.is_dry_run:
                 known.learn(self.target.load())
             gone = known.unknown(batch)
@@ -141,13 +148,14 @@ class _Walk:
         """Return how a file is called."""
         return info.location.relative_to(self.root)
 
-    def older_than(self, cutoff_ms: int) -> Iterator[ObjectInfo]:
-        """Yield the files that were last written before a time."""
+    def older_than(self, cutoff_ms: int, staged_cutoff_ms: int) -> Iterator[ObjectInfo]:
+        """Yield the files that were last written before a time, metadata before another."""
         root = self.root
         for info in self.target.storage.list(root):
             *directories, name = info.location.relative_to(root).split("/")
+            latest_allowed_ms = staged_cutoff_ms if name.endswith(_STAGED) else cutoff_ms
             if (
-                latest_ms(info.modified_at) < cutoff_ms
+                latest_ms(info.modified_at) < latest_allowed_ms
                 and _is_removable(directories, name)
                 and not any(job in name for job in self.jobs)
                 and not self._is_in_another_table(directories)

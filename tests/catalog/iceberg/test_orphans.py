@@ -88,7 +88,10 @@ def test_young_files_are_left(lake: IcebergLake) -> None:
     with pytest.raises(UnsupportedTableError, match="about to be committed"):
         run(lake, UpkeepOrder(retention_seconds=3599))
     leave(lake, "data/new.parquet")
-    time.sleep(0.02)
+    leave(lake, "metadata/new-m0.avro")
+    age(lake, days=1.5 / 24)
+    assert run(lake, UpkeepOrder(retention_seconds=3600, is_dry_run=True)).files == 1
+    (place(lake) / "metadata/new-m0.avro").unlink()
     assert run(lake, UpkeepOrder(retention_seconds=0, is_forced=True)).files == 1
 
 
