@@ -36,7 +36,12 @@ GIVEN = pa.schema(
 )
 STORED = {"id": 1, "v": "old", "place": {"x": 1, "y": None}, "tags": ["a"]}
 NEW: dict[str, Any] = {"id": 2, "v": "new", "place": None, "tags": [], "op": "U"}
-WRONG: list[dict[str, Any]] = [{"id": None}, {"v": None}, {"place": {"x": None, "y": "y"}}, {"tags": [None]}]
+WRONG: list[dict[str, Any]] = [
+    {"id": None},
+    {"v": None},
+    {"place": {"x": None, "y": "y"}},
+    {"tags": [None]},
+]
 
 
 def merged(lake: Lake, directory: Path) -> int:
