@@ -43,7 +43,8 @@ FILE_NAME = "compact.toml"
 ENVIRONMENT_PREFIX = "COMPACT_"
 CONFIG_VARIABLE = "COMPACT_CONFIG"
 # Names the configuration file itself, or a place for a test to kill the program: no settings.
-_NO_SETTINGS = (CONFIG_VARIABLE, FAILPOINT_VARIABLE, "COMPACT_SERVER", "COMPACT_TOKEN")
+_SERVICE_VARIABLES = ("COMPACT_SERVER", "COMPACT_TOKEN", "COMPACT_SERVER_CA")
+_NO_SETTINGS = (CONFIG_VARIABLE, FAILPOINT_VARIABLE, *_SERVICE_VARIABLES)
 EVERY_TARGET = "*"
 # Read by the service alone, from the same files: `compactor.service.config`.
 SERVICE_SECTIONS = ("service", "webhooks", "tables", "notifications", "budget", "auth")

@@ -8,7 +8,12 @@ from typing import Any, TypeVar
 
 import click
 
-from compactor.cli.session import SERVER_VARIABLE, TOKEN_VARIABLE, Session
+from compactor.cli.session import (
+    AUTHORITIES_VARIABLE,
+    SERVER_VARIABLE,
+    TOKEN_VARIABLE,
+    Session,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
@@ -68,7 +73,8 @@ def server_option(function: F) -> F:
         metavar="URL",
         expose_value=False,
         callback=note("server"),
-        help=f"Have a service do it. [environment: {SERVER_VARIABLE}, {TOKEN_VARIABLE}]",
+        help="Have a service do it."
+        f" [environment: {SERVER_VARIABLE}, {TOKEN_VARIABLE}, {AUTHORITIES_VARIABLE}]",
     )
     return added(function)
 

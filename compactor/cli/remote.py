@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from compactor.cli.exits import ExitCode
-from compactor.cli.session import TOKEN_VARIABLE, Session
+from compactor.cli.session import AUTHORITIES_VARIABLE, TOKEN_VARIABLE, Session
 from compactor.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def connected(session: Session) -> ServiceClient:
             "talking to a service needs libraries that are not installed",
             hint="install them: pip install 'lake-compactor[service]'",
         ) from error
-    return ServiceClient(session.server, os.environ.get(TOKEN_VARIABLE, ""))
+    token, authorities = (os.environ.get(one, "") for one in (TOKEN_VARIABLE, AUTHORITIES_VARIABLE))
+    return ServiceClient(session.server, token, authorities=authorities)
 
 
 def planned(session: Session, target: str) -> tuple[Plan, Health]:

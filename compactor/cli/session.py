@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from compactor.settings import Settings
 
 SERVER_VARIABLE, TOKEN_VARIABLE = "COMPACT_SERVER", "COMPACT_TOKEN"
+AUTHORITIES_VARIABLE = "COMPACT_SERVER_CA"
 _META_KEY = "compactor.session"
 
 

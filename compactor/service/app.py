@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -16,8 +16,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from compactor.errors import SettingsError
 from compactor.jobs.store import JobStore
-from compactor.service.auth import Authenticator
-from compactor.service.config import ServiceConfig
+from compactor.service.auth import Authenticator, is_loopback
+from compactor.service.config import ServiceConfig, ServiceOptions
 from compactor.service.connections import CONNECTIONS_MAX, BoundedConnection
 from compactor.service.dashboard.pages import Parts as PageParts
 from compactor.service.dashboard.pages import make_router
@@ -87,6 +87,7 @@ def opened(config: ServiceConfig) -> Iterator[Service]:
     """
     authenticator = Authenticator.of(config.auth.values)
     check_listen(config, authenticator)
+    check_certificate(config.service)
     receivers, queues = _sources(config)
     with open_service_store(config.settings.store.url) as store:
         registry = Registry(store, config)
@@ -222,7 +223,7 @@ def check_listen(config: ServiceConfig, authenticator: Authenticator) -> None:
     options = config.service
     for name in ("listen", "grpc_listen"):
         host, _ = address_of(getattr(options, name))
-        if _is_loopback(host):
+        if is_loopback(host):
             continue
         if options.tls_certificate is None or authenticator.is_open:
             raise SettingsError(
@@ -230,6 +231,25 @@ def check_listen(config: ServiceConfig, authenticator: Authenticator) -> None:
                 " TLS and tokens",
                 hint="set service.tls_certificate, service.tls_key and [auth], or use 127.0.0.1",
             )
+
+
+def check_certificate(options: ServiceOptions) -> None:
+    """Refuse a certificate that nobody could be served with.
+
+    Raises:
+        SettingsError: it, or its key, cannot be read, or they do not belong together.
+    """
+    if options.tls_certificate is None:
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # Nobody is there to be asked for a password.
+        context.load_cert_chain(options.tls_certificate, options.tls_key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"service.tls_certificate and service.tls_key cannot be used: {error}",
+            hint="both are PEM files, and the key is that of the certificate, without a password",
+        ) from error
 
 
 def address_of(listen: str) -> tuple[str, int]:
@@ -242,15 +262,6 @@ def address_of(listen: str) -> tuple[str, int]:
     if not host or not port.isdigit() or int(port) > _PORT_MAX:
         raise SettingsError(f"`{listen}` is no address", hint="write `127.0.0.1:8460`")
     return host.strip("[]"), int(port)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _sources(config: ServiceConfig) -> tuple[dict[str, Receiver], tuple[Queue, ...]]:

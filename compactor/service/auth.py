@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import IntEnum
 from fnmatch import fnmatchcase
+from ipaddress import ip_address
 from typing import Annotated, Any
 
 import msgspec
@@ -25,6 +26,7 @@ TOKEN_BYTES = 32
 _PREFIX = "cpt_"
 _DIGEST_CHARACTERS = 64
 _EVERYTHING = ("*",)
+_WILD = frozenset("*?[")
 
 
 class Scope(IntEnum):
@@ -97,6 +99,25 @@ class Principal:
             what = "every table" if target is None else f"`{target}`"
             raise ForbiddenError(f"`{self.name}` has no right to {what}")
 
+    def check_pattern(self, scope: Scope, pattern: str) -> None:
+        """Make sure that they may do something to all tables that fit a pattern.
+
+        Raises:
+            ForbiddenError: they may not, or it is not plain to see that they may.
+        """
+        self.check_scope(scope)
+        is_one = not _WILD & set(pattern)
+        may = self.may_see(pattern) if is_one else any(_holds(one, pattern) for one in self.tables)
+        if not may:
+            raise ForbiddenError(f"`{self.name}` has no right to all of `{pattern}`")
+
+
+def _holds(wide: str, narrow: str) -> bool:
+    """Tell whether one pattern fits whatever another fits, as far as that is easy to tell."""
+    begin = wide.removesuffix("*")
+    is_prefix = wide.endswith("*") and not _WILD & set(begin)
+    return wide == narrow or (is_prefix and narrow.startswith(begin))
+
 
 LOCAL = Principal("local", Scope.ADMIN)
 """Whoever reaches a service that has no tokens: only processes of its machine do."""
@@ -156,6 +177,18 @@ class Authenticator:
         """Whether there is no token, and so nobody has to show one."""
         return not self.known
 
+    def check_host(self, host: str) -> None:
+        """Make sure that a browser was not led here by a name of somebody else's.
+
+        Raises:
+            ForbiddenError: there are no tokens, and the name is not this machine's.
+        """
+        if self.is_open and not is_loopback(host):
+            raise ForbiddenError(
+                f"`{host}` is no name of this machine",
+                hint="without tokens the service is for http://127.0.0.1 and http://localhost",
+            )
+
     def authenticate(self, token: str, *, now_ms: float) -> Principal:
         """Return who presents a token.
 
@@ -180,6 +213,16 @@ class Authenticator:
         if expires_at_ms is not None and expires_at_ms <= now_ms:
             raise UnauthenticatedError(f"the token of `{found[0].principal.name}` has expired")
         return found[0].principal
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only processes of this machine reach a host."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def new_token() -> tuple[str, str]:

@@ -235,6 +235,7 @@ def authorize(authenticator: Authenticator, request: Request, scope: Scope) -> N
         UnauthenticatedError: nobody known asks.
         ForbiddenError: they may not.
     """
+    authenticator.check_host(request.url.hostname or "")
     token = bearer(request.headers.get("authorization", ""))
     authenticator.authenticate(token, now_ms=time.time() * 1000).check(scope)
 

@@ -13,6 +13,7 @@ import jinja2
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from pydantic import Field
 
 from compactor.errors import CompactorError, JobFailedError
 from compactor.jobs.store import JobStore
@@ -24,7 +25,8 @@ from compactor.service.dashboard.visitors import COOKIE, Door, Visitor
 from compactor.service.operations import Operations, not_registered
 from compactor.service.registry import Registry
 from compactor.service.rpc.failures import NoSuchJobError
-from compactor.service.views import GOOD_HEALTH, Views
+from compactor.service.seen import seen_page
+from compactor.service.views import GOOD_HEALTH, TableView, TriggerView, Views
 
 PAGE_ROWS = 100
 _STATUS = {
@@ -36,6 +38,8 @@ _STATUS = {
     "nothing-to-cancel": 409,
 }
 FormText = Annotated[str, Form()]
+# Databases know no higher one.
+Number = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +123,15 @@ class Pages:
         """Show which tables need care, and why."""
 
         def values(visitor: Visitor) -> dict[str, Any]:
-            found = self._parts.views.tables(
-                after=after,
-                matching=q,
-                health_below=GOOD_HEALTH if poor else None,
-                limit=PAGE_ROWS,
+            def read(after: str, limit: int) -> tuple[TableView, ...]:
+                below = GOOD_HEALTH if poor else None
+                return self._parts.views.tables(
+                    after=after, matching=q, health_below=below, limit=limit
+                )
+
+            seen, more = seen_page(
+                visitor.principal, read, after=after, key=lambda one: one.target, limit=PAGE_ROWS
             )
-            seen = [one for one in found if visitor.principal.may_see(one.target)]
-            more = found[-1].target if len(found) == PAGE_ROWS else ""
             return {"tables": seen, "q": q, "poor": poor, "after": after, "more": more}
 
         return self._page(request, "tables.html", values)
@@ -150,15 +155,21 @@ class Pages:
 
         return self._page(request, "table.html", values)
 
-    def queue(self, request: Request, before: int = 0, state: str = "") -> Response:
+    def queue(self, request: Request, before: Number = 0, state: str = "") -> Response:
         """Show what runs, waits and failed."""
 
         def values(visitor: Visitor) -> dict[str, Any]:
-            found = self._parts.views.triggers(
-                states=(state,) if state else (), before=before or None, limit=PAGE_ROWS
+            def read(before: int, limit: int) -> tuple[TriggerView, ...]:
+                states = (state,) if state else ()
+                return self._parts.views.triggers(states=states, before=before or None, limit=limit)
+
+            seen, more = seen_page(
+                visitor.principal,
+                read,
+                after=before,
+                key=lambda one: one.trigger_id,
+                limit=PAGE_ROWS,
             )
-            seen = [one for one in found if visitor.principal.may_see(one.target)]
-            more = found[-1].trigger_id if len(found) == PAGE_ROWS else 0
             return {"triggers": seen, "state": state, "before": before, "more": more}
 
         return self._page(request, "queue.html", values)
@@ -231,13 +242,13 @@ class Pages:
         return self._act(request, form_key, act)
 
     def cancel(
-        self, request: Request, trigger_id: Annotated[int, Form()], form_key: FormText
+        self, request: Request, trigger_id: Annotated[Number, Form()], form_key: FormText
     ) -> Response:
         """End a row of the queue."""
 
         def act(visitor: Visitor) -> str:
             trigger = self._parts.views.trigger(trigger_id)
-            if trigger is None:
+            if trigger is None or not visitor.principal.may_see(trigger.target):
                 raise NoSuchJobError(f"no trigger {trigger_id}")
             visitor.principal.check(Scope.OPERATE, trigger.target)
             self._parts.operations.cancel(trigger_id, reason="", actor=visitor.principal.name)
@@ -264,7 +275,8 @@ class Pages:
     def logout(self, request: Request, form_key: FormText) -> Response:
         """Have the browser forget the token."""
         answer = self._act(request, form_key, lambda _: "/")
-        answer.delete_cookie(COOKIE)
+        if answer.status_code == 303:
+            answer.delete_cookie(COOKIE)
         return answer
 
     def _page(
@@ -286,7 +298,8 @@ class Pages:
                 "can_operate": visitor.principal.scope >= Scope.OPERATE,
                 "has_tokens": not self._parts.door.authenticator.is_open,
                 "here": str(request.url.path),
-                "address": f"{request.url.path}?{request.url.query}",
+                # As it was asked for: decoded, another page may be at the same address.
+                "address": f"{quote(request.scope['raw_path'], safe='/%')}?{request.url.query}",
                 "now_ms": now_ms,
                 "age": partial(figures.shown_age, now_ms=now_ms),
             }

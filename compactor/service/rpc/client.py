@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from compactor.jobs.store import JobDetail, JobRecord
 from compactor.planner.health import Health
 from compactor.planner.plan import Plan
 from compactor.planner.planfile import decode_plan
+from compactor.service.auth import is_loopback
 from compactor.service.rpc import api_pb2, api_pb2_grpc
 from compactor.service.rpc.failures import NO_SUCH_JOB, RemoteError, remote_error
 from compactor.service.rpc.messages import job_detail, job_record
@@ -44,15 +45,17 @@ class ServiceClient:
     Args:
         server: `https://HOST[:PORT]`, or `http://HOST[:PORT]` for a service of this machine.
         token: presented with every call; empty for none.
+        authorities: file (PEM) of the certificates that the service's is trusted by; empty for
+            those that are trusted by everybody.
 
     Raises:
         SettingsError: that is no address, or one that a token would travel to unprotected.
     """
 
-    def __init__(self, server: str, token: str = "") -> None:
+    def __init__(self, server: str, token: str = "", *, authorities: str = "") -> None:
         self.server = server
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        self._channel = _channel(server)
+        self._channel = _channel(server, _trusted(authorities))
         self._stub: Any = api_pb2_grpc.CompactorStub(self._channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> ServiceClient:
@@ -134,7 +137,14 @@ class ServiceClient:
             raise remote_error(error, self.server) from None
 
 
-def _channel(server: str) -> grpc.Channel:
+def _trusted(authorities: str) -> bytes | None:
+    try:
+        return Path(authorities).read_bytes() if authorities else None
+    except OSError as error:
+        raise SettingsError(f"the authorities `{authorities}` cannot be read: {error}") from error
+
+
+def _channel(server: str, trusted: bytes | None) -> grpc.Channel:
     parts = urlsplit(server if "://" in server else f"http://{server}")
     try:
         host, port = parts.hostname or "", parts.port or _PORT
@@ -147,18 +157,9 @@ def _channel(server: str) -> grpc.Channel:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     options = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)]
     if parts.scheme == "https":
-        return grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
-    if not _is_loopback(host):
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(trusted), options)
+    if not is_loopback(host):
         raise SettingsError(
             f"`{server}` would be talked to without encryption", hint="write https://"
         )
     return grpc.insecure_channel(address, options)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -21,12 +21,14 @@ from compactor.errors import CompactorError, SettingsError
 from compactor.jobs.store import JobStore
 from compactor.service.auth import Authenticator, Principal, Scope, bearer
 from compactor.service.operations import Operations, not_registered
+from compactor.service.queue import RowState
 from compactor.service.registry import Registry
 from compactor.service.rpc import api_pb2, api_pb2_grpc
 from compactor.service.rpc.failures import NoSuchJobError, abort
 from compactor.service.rpc.gate import Gate, Reflection, slot
 from compactor.service.rpc.messages import to_job_detail, to_message
-from compactor.service.views import TriggerView, Views
+from compactor.service.seen import seen_page
+from compactor.service.views import TableView, TriggerView, Views
 
 THREADS = 16
 CALLS_MAX = 64
@@ -148,13 +150,21 @@ class JobApi(api_pb2_grpc.CompactorServicer):
         """See the protocol."""
         principal = self.identify(context)
         below = request.health_below if request.HasField("health_below") else None
-        limit = _limit(request.limit)
-        page = self._views.tables(
-            after=request.cursor, matching=request.matching, health_below=below, limit=limit
+
+        def read(after: str, limit: int) -> tuple[TableView, ...]:
+            return self._views.tables(
+                after=after, matching=request.matching, health_below=below, limit=limit
+            )
+
+        page, cursor = seen_page(
+            principal,
+            read,
+            after=str(request.cursor),
+            key=lambda one: one.target,
+            limit=_limit(request.limit),
         )
-        seen = [to_message(api_pb2.Table, one) for one in page if principal.may_see(one.target)]
-        cursor = page[-1].target if len(page) == limit else ""
-        return api_pb2.ListTablesReply(tables=seen, next_cursor=cursor)
+        tables = [to_message(api_pb2.Table, one) for one in page]
+        return api_pb2.ListTablesReply(tables=tables, next_cursor=cursor or "")
 
     @_asked(Scope.READ)
     def GetTable(  # noqa: N802
@@ -202,15 +212,24 @@ class JobApi(api_pb2_grpc.CompactorServicer):
     ) -> api_pb2.ListTriggersReply:
         """See the protocol."""
         principal = self.identify(context)
-        found = self._views.triggers(
-            target=request.target or None,
-            states=tuple(request.states),
-            before=request.before or None,
+        states = tuple(state for state in RowState if state.value in request.states)
+        if request.states and not states:
+            return api_pb2.ListTriggersReply()
+
+        def read(before: int, limit: int) -> tuple[TriggerView, ...]:
+            return self._views.triggers(
+                target=request.target or None, states=states, before=before or None, limit=limit
+            )
+
+        page, _ = seen_page(
+            principal,
+            read,
+            after=int(request.before),
+            key=lambda one: one.trigger_id,
             limit=_limit(request.limit),
         )
-        seen = (one for one in found if principal.may_see(one.target))
         return api_pb2.ListTriggersReply(
-            triggers=[to_message(api_pb2.Trigger, one) for one in seen]
+            triggers=[to_message(api_pb2.Trigger, one) for one in page]
         )
 
     @_asked(Scope.OPERATE)
@@ -276,7 +295,7 @@ class JobApi(api_pb2_grpc.CompactorServicer):
     ) -> api_pb2.Policy:
         """See the protocol."""
         principal = self.identify(context)
-        principal.check(Scope.ADMIN, request.pattern)
+        principal.check_pattern(Scope.ADMIN, request.pattern)
         self._parts.registry.set_policy(
             request.pattern,
             policy=_values(request.policy),
@@ -291,7 +310,7 @@ class JobApi(api_pb2_grpc.CompactorServicer):
     ) -> api_pb2.Policy:
         """See the protocol."""
         principal = self.identify(context)
-        principal.check(Scope.ADMIN, request.pattern)
+        principal.check_pattern(Scope.ADMIN, request.pattern)
         self._parts.registry.unset_policy(request.pattern, actor=principal.name)
         return self._policy(request.pattern)
 

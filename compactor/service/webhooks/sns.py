@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,9 +22,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from compactor.service.hints import Delivery
+from compactor.service.outbound import OutboundFailedError, OutboundRefusedError
 from compactor.service.webhooks.eventbridge import read_event
 from compactor.service.webhooks.request import (
     WebhookMalformedError,
+    WebhookRefusedError,
     WebhookRequest,
     WebhookUnverifiedError,
     decode,
@@ -34,6 +37,9 @@ WINDOW_SECONDS = 3600
 """SNS signs a message once and retries for as long as this with its default policy."""
 
 CERTIFICATES_MAX = 16
+FETCHES_MAX = 2
+"""At once: whoever knows the name of a topic can have us look for a certificate."""
+
 _HOST = re.compile(r"sns\.[a-z0-9-]{1,32}\.amazonaws\.com(?:\.cn)?")
 _NOTIFICATION = "Notification"
 _CONFIRMATION = "SubscriptionConfirmation"
@@ -54,6 +60,13 @@ Fetch = Callable[[str], bytes]
 """Gets an HTTPS URL of a public host without following redirects."""
 
 
+class SnsBusyError(WebhookRefusedError):
+    """What proves the message cannot be fetched now."""
+
+    code = "webhook-busy"
+    status = 503
+
+
 @dataclass(frozen=True, slots=True)
 class SnsReceiver:
     """Takes notifications of listed topics and confirms their subscriptions.
@@ -71,6 +84,9 @@ class SnsReceiver:
     fetch: Fetch
     catalog: str = ""
     window_seconds: int = WINDOW_SECONDS
+    _fetching: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(FETCHES_MAX), repr=False, compare=False
+    )
     _keys: dict[str, RSAPublicKey] = field(default_factory=dict, repr=False, compare=False)
 
     def receive(self, request: WebhookRequest) -> Delivery:
@@ -83,7 +99,7 @@ class SnsReceiver:
             raise WebhookMalformedError(f"messages of type `{kind[:40]}` are not understood")
         self._verify(fields, _SIGNED[kind], request.received_at_ms)
         if kind == _CONFIRMATION:
-            self.fetch(_address_of_sns(fields.get("SubscribeURL", "")))
+            self._fetched(_address_of_sns(fields.get("SubscribeURL", "")))
             return Delivery(self.source, fields["MessageId"], ())
         return _delivery(self.source, fields, self.catalog)
 
@@ -107,10 +123,22 @@ class SnsReceiver:
         except (binascii.Error, InvalidSignature) as error:
             raise WebhookUnverifiedError("the signature is not right") from error
 
+    def _fetched(self, url: str) -> bytes:
+        if not self._fetching.acquire(blocking=False):
+            raise SnsBusyError("certificates are being fetched: send it again")
+        try:
+            return self.fetch(url)
+        except OutboundFailedError as error:
+            raise SnsBusyError("SNS does not answer: send it again") from error
+        except OutboundRefusedError as error:
+            raise WebhookUnverifiedError("an address in the message is refused") from error
+        finally:
+            self._fetching.release()
+
     def _key(self, url: str) -> RSAPublicKey:
         if url not in self._keys:
             try:
-                certificate = x509.load_pem_x509_certificate(self.fetch(url))
+                certificate = x509.load_pem_x509_certificate(self._fetched(url))
             except ValueError as error:
                 raise WebhookUnverifiedError("the certificate cannot be read") from error
             key = certificate.public_key()

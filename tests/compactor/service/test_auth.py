@@ -107,3 +107,26 @@ def test_rights_end_at_the_tables_of_a_token():
 )
 def test_the_header(header, token):
     assert bearer(header) == token
+
+
+@pytest.mark.parametrize(
+    ("tables", "pattern", "may"),
+    [
+        (("*",), "lake.*", True),
+        (("lake.sales.*",), "lake.sales.*", True),
+        (("lake.sales.*",), "lake.sales.o*", True),
+        (("lake.sales.*",), "lake.sales.orders", True),
+        (("lake.*.orders",), "lake.*.orders", True),
+        (("lake.sales.*",), "lake.*", False),
+        (("lake.sales.?",), "lake.sales.*", False),
+        (("lake.sales.[!x]*",), "lake.sales.*", False),
+        (("lake.sales.*",), "lake.hr.pay", False),
+    ],
+)
+def test_a_pattern_is_within_the_rights_of_a_token(tables, pattern, may):
+    admin = Principal("a", Scope.ADMIN, tables)
+    if may:
+        admin.check_pattern(Scope.ADMIN, pattern)
+    else:
+        with pytest.raises(ForbiddenError):
+            admin.check_pattern(Scope.ADMIN, pattern)

@@ -9,13 +9,14 @@ from urllib.parse import quote
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compactor.jobs.store import AttemptRecord
 from compactor.service.auth import Authenticator
 from compactor.service.config import load_service_config
 from compactor.service.dashboard import figures
+from compactor.service.dashboard import pages as page_module
 from compactor.service.dashboard.pages import Parts, make_router
 from compactor.service.dashboard.visitors import Door
 from compactor.service.executor import Executor
@@ -54,6 +55,7 @@ def site(directory, targets, auth=None):
     file.write_text(
         f'[store]\nurl = "sqlite:///{directory}/jobs.db"\n'
         f'[runtime]\nurl = "inline"\nprofiles = "{directory}/profiles.db"\n'
+        '[budget]\nprice_per_vcpu_hour = 40\ncurrency = "EUR"\n'
         f'[service]\nlogs = "{directory}/logs"\n'
         f'[webhooks.lake]\nkind = "s3"\nsecrets = ["0123456789abcdef"]\n{tables}'
     )
@@ -71,7 +73,7 @@ def site(directory, targets, auth=None):
         )
         app = FastAPI(docs_url=None, redoc_url=None)
         app.include_router(make_router(parts))
-        with TestClient(app) as client:
+        with TestClient(app, base_url="http://localhost") as client:
             yield Site(parts, client)
 
 
@@ -102,6 +104,11 @@ def test_a_table_from_its_page_to_its_job(pages):
     assert job in pages.get("/queue")
     assert job not in pages.get("/queue?state=pending")
     assert "job-submitted" in pages.get("/settings")
+    overview = " ".join(pages.get("/").split())
+    assert "<dt>Data files saved</dt><dd>5</dd>" in overview
+    cost = r'<dt>vCPU-hours</dt><dd>0\.\d+</dd><dd class="detail">0\.\d\d EUR</dd>'
+    assert re.search(cost, overview)
+    assert re.search(r"what was granted</dt><dd>\d+\.\d\d%</dd>", overview)
 
 
 def test_every_page_answers_and_keeps_to_itself(pages):
@@ -177,8 +184,42 @@ def test_tokens_are_asked_for_and_kept_in_a_cookie_that_no_script_sees(tmp_path)
         refused = guarded.post("/actions/compact", target=theirs, form_key=key)
         assert refused.status_code == 403
         assert guarded.post("/actions/compact", target=ours, form_key=key).status_code == 303
+        # Nor is there a number by which the name of another table is told.
+        hidden = guarded.parts.operations.submit(theirs, cause="", actor="ada")
+        answer = guarded.post("/actions/cancel", trigger_id=hidden, form_key=key)
+        assert answer.status_code == 404
+        assert theirs not in answer.text
+        assert theirs not in guarded.get("/queue")
+        assert guarded.parts.views.trigger(hidden).state == "pending"
 
 
+def test_pages_of_somebody_who_sees_some_tables_are_full_and_name_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "PAGE_ROWS", 2)
+    digest = hashlib.sha256(b"reader").hexdigest()
+    auth = {"tokens": [{"name": "reader", "sha256": digest, "tables": ["lake.ours.*"]}]}
+    ours = [f"lake.ours.t{number}" for number in range(3)]
+    with site(tmp_path, [*ours, "lake.ns9.a", "lake.ours2.b", "lake.z.c"], auth) as guarded:
+        guarded.post("/login", token="reader")
+        first = guarded.get("/tables")
+        assert [one for one in ours if one in first] == ours[:2]
+        following = re.search(r'rel="next" href="([^"]+)"', first).group(1)
+        last = guarded.get(following)
+        assert ours[2] in last
+        assert 'rel="next"' not in last
+        assert not re.search(r"ns9|ours2|lake\.z", first + last)
+
+
+@pytest.mark.parametrize("path", ["/queue?before=9" + "9" * 20, "/queue?before=-1"])
+def test_numbers_that_no_row_has_are_refused(pages, path):
+    assert pages.client.get(path).status_code == 422
+
+
+def test_a_page_is_loaded_again_from_where_it_was_asked_for(pages):
+    shown = pages.client.get(f"/tables/{quote(pages.target, safe='')}?x=1").text
+    assert f'hx-get="/tables/{quote(pages.target, safe="")}?x=1"' in shown
+
+
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 10**6), st.integers(0, 10**6) | st.none(), st.integers(0, 2**40)),

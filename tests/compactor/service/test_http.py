@@ -8,21 +8,24 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 from standardwebhooks import Webhook
 
 from compactor.errors import SettingsError
 from compactor.service import http
-from compactor.service.app import application, check_listen, opened
+from compactor.service.app import application, check_certificate, check_listen, opened
 from compactor.service.auth import Authenticator, new_token
 from compactor.service.config import ServiceConfig
 from compactor.service.queue import Outcome, Work
 from tests.compactor.service.conftest import Configure
 from tests.compactor.service.rows import claimed, ended
+from tests.compactor.service.test_outbound import write_certificate
 
 with warnings.catch_warnings():
     # It asks for another client than the one that other tests use.
@@ -38,6 +41,10 @@ EVENT = {"type": "committed", "data": {"table": "lake.a.one"}}
 Send = Callable[..., httpx.Response]
 
 
+def local_client(app: FastAPI) -> TestClient:
+    return TestClient(app, base_url="http://localhost")
+
+
 @pytest.fixture
 def config(configure: Configure) -> ServiceConfig:
     return configure(SECTIONS)
@@ -45,7 +52,7 @@ def config(configure: Configure) -> ServiceConfig:
 
 @pytest.fixture
 def client(config: ServiceConfig) -> Iterator[TestClient]:
-    with opened(config) as service, TestClient(application(service)) as opened_client:
+    with opened(config) as service, local_client(application(service)) as opened_client:
         yield opened_client
 
 
@@ -109,7 +116,7 @@ def test_an_unknown_source_is_told_apart_from_none(client: TestClient) -> None:
 
 def test_a_source_that_sends_too_much_is_asked_to_wait(config: ServiceConfig) -> None:
     slow = replace(config, service=replace(config.service, rate_max=1.0))
-    with opened(slow) as service, TestClient(application(service)) as client:
+    with opened(slow) as service, local_client(application(service)) as client:
         answers = [send(client, key=f"k{number}") for number in range(6)]
     assert [one.status_code for one in answers[:2]] == [202, 202]
     assert answers[-1].status_code == 429
@@ -117,7 +124,7 @@ def test_a_source_that_sends_too_much_is_asked_to_wait(config: ServiceConfig) ->
 
 
 def test_what_cannot_be_kept_now_is_to_be_sent_again(config: ServiceConfig) -> None:
-    with opened(config) as service, TestClient(application(service)) as client:
+    with opened(config) as service, local_client(application(service)) as client:
         with service.store.transaction() as connection:
             connection.execute(text("ALTER TABLE deliveries RENAME TO away"))
         answer = send(client)
@@ -146,7 +153,7 @@ def test_probes_and_figures(client: TestClient) -> None:
 
 
 def test_totals_outlive_what_they_count(config: ServiceConfig) -> None:
-    with opened(config) as service, TestClient(application(service)) as client:
+    with opened(config) as service, local_client(application(service)) as client:
         send(client)
         with service.store.transaction() as connection:
             connection.execute(text("UPDATE triggers SET not_before_ms = 0"))
@@ -165,11 +172,17 @@ def test_figures_are_for_those_with_a_token(configure: Configure) -> None:
     token, digest = new_token()
     entry = f'[[auth.tokens]]\nname = "grafana"\nscope = "read"\nsha256 = "{digest}"\n'
     config = configure(SECTIONS + entry)
-    with opened(config) as service, TestClient(application(service)) as client:
+    with opened(config) as service, local_client(application(service)) as client:
         assert client.get("/metrics").status_code == 401
         shown = {"Authorization": f"Bearer {token}"}
         assert client.get("/metrics", headers=shown).status_code == 200
         assert client.get("/readyz").status_code == 200
+
+
+def test_without_tokens_figures_are_for_names_of_this_machine(client: TestClient) -> None:
+    assert client.get("/metrics").status_code == 200
+    led_here = client.get("/metrics", headers={"host": "elsewhere.example"})
+    assert led_here.status_code == 403
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:1", "[::1]:1", "localhost:1"])
@@ -188,6 +201,20 @@ def test_other_addresses_are_refused_without_them(configure: Configure, listen: 
         with pytest.raises(SettingsError, match="without TLS and tokens"):
             check_listen(config, authenticator)
     check_listen(encrypted, known)
+
+
+def test_a_certificate_is_read_before_anybody_is_served(
+    config: ServiceConfig, tmp_path: Path
+) -> None:
+    pair = tmp_path / "pair.pem"
+    options = replace(config.service, tls_certificate=pair, tls_key=pair)
+    for written in (None, b"neither"):
+        if written is not None:
+            pair.write_bytes(written)
+        with pytest.raises(SettingsError, match="cannot be used"):
+            check_certificate(options)
+    write_certificate(pair)
+    check_certificate(options)
 
 
 @pytest.mark.parametrize("listen", ["", "localhost", "localhost:http", "localhost:99999"])

@@ -10,8 +10,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
-from compactor.service.webhooks.request import WebhookMalformedError, WebhookUnverifiedError
-from compactor.service.webhooks.sns import SnsReceiver
+from compactor.service.outbound import OutboundFailedError, OutboundRefusedError
+from compactor.service.webhooks.request import (
+    WebhookMalformedError,
+    WebhookRefusedError,
+    WebhookUnverifiedError,
+)
+from compactor.service.webhooks.sns import FETCHES_MAX, SnsReceiver
 from tests.compactor.service.webhooks.requests import NOW_MS, request
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:lake"
@@ -166,3 +171,36 @@ def test_a_changed_message_is_refused(receiver):
 def test_messages_of_other_types_are_malformed(receiver):
     with pytest.raises(WebhookMalformedError):
         receiver.receive(request(message("Other")))
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(OutboundFailedError("away"), 503), (OutboundRefusedError("inside"), 401)]
+)
+def test_a_certificate_that_cannot_be_had_is_an_answer(error, status):
+    def fetch(_):
+        raise error
+
+    receiver = SnsReceiver("sns", frozenset({TOPIC}), fetch)
+    for _ in range(FETCHES_MAX + 1):
+        with pytest.raises(WebhookRefusedError) as refused:
+            receiver.receive(request(message()))
+        assert refused.value.status == status
+
+
+def test_few_certificates_are_fetched_at_once():
+    codes = []
+
+    def fetch(_):
+        # Others come while this one is under way.
+        with pytest.raises(WebhookRefusedError) as refused:
+            receiver.receive(request(message()))
+        codes.append(refused.value.code)
+        return PEM
+
+    receiver = SnsReceiver("sns", frozenset({TOPIC}), fetch)
+    with pytest.raises(WebhookRefusedError):
+        receiver.receive(request(message(Timestamp="yesterday")))
+    for _ in range(FETCHES_MAX - 1):
+        receiver._fetching.acquire()
+    receiver.receive(request(message()))
+    assert codes == ["webhook-busy"]
