@@ -26,7 +26,7 @@ demo: $(READY) ## make a fragmented table, compact it, prove that no row changed
 	$(BIN)/compact demo compact-demo
 
 test: $(READY) ## the quick test suite
-	$(BIN)/pytest -m "not slow and not ray and not browser"
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not slow and not ray and not browser"
 
 test-slow: $(READY) judges ## long races, thousands of files, crashes upon crashes
 	$(BIN)/pytest -m "slow and not ray and not interop and not rgw and not postgres and not browser"
