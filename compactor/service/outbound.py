@@ -21,6 +21,8 @@ TIMEOUT_SECONDS = 15.0
 ANSWER_BYTES_MAX = 1 << 20
 _HTTPS = 443
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
+# Of old, or translated within a site: what is behind them is not told by the address.
+_INSIDE = tuple(map(ipaddress.IPv6Network, ("::/96", "64:ff9b:1::/48", "fec0::/10")))
 
 
 class OutboundRefusedError(CompactorError):
@@ -149,6 +151,8 @@ def _is_public(address: str) -> bool:
     parsed: ipaddress.IPv4Address | ipaddress.IPv6Address
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
+        if any(parsed in one for one in _INSIDE):
+            return False
         inner = parsed.ipv4_mapped or parsed.sixtofour
         if parsed in _TRANSLATED:
             inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)

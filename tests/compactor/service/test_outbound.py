@@ -42,9 +42,9 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def write_certificate(path):
+def write_certificate(path, host=HOST):
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -54,7 +54,7 @@ def write_certificate(path):
         .serial_number(1)
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         .sign(key, hashes.SHA256())
     )
     private = key.private_bytes(
@@ -130,6 +130,9 @@ def test_other_answers_are_failures(outbound, server):
     [
         "127.0.0.1",
         "10.0.0.1",
+        "::127.0.0.1",
+        "64:ff9b:1::7f00:1",
+        "fec0::1",
         "169.254.169.254",
         "100.64.0.1",
         "0.0.0.0",

@@ -21,7 +21,9 @@ from compactor.service.rpc.client import ServiceClient
 from compactor.service.rpc.failures import RemoteError
 from compactor.service.rpc.gate import REFLECTIONS_MAX
 from compactor.service.rpc.server import THREADS, Parts, serve
+from compactor.service.views import Views
 from tests.compactor.service.rpc.serving import make_table, served
+from tests.compactor.service.test_outbound import write_certificate
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -264,6 +266,23 @@ def test_every_method_asks_for_a_scope(tmp_path):
     }
     beyond = ("Submit", "Cancel", "PauseTable", "SetPolicy", "UnsetPolicy", "GetPolicy")
     assert {ours[name] for name in beyond} == {"PERMISSION_DENIED"}
+
+
+def test_a_certificate_of_ones_own_is_trusted_when_that_is_said(api, tmp_path):
+    pair = tmp_path / "pair.pem"
+    write_certificate(pair, "localhost")
+    views = Views(api.store, api.config.service, api.config.budget)
+    parts = Parts(api.store, api.registry, views, None, Authenticator())
+    server, port = serve("127.0.0.1:0", parts, certificate=pair, key=pair)
+    address = f"https://localhost:{port}"
+    with ServiceClient(address) as client, pytest.raises(RemoteError) as refused:
+        client.jobs(table=None, limit=1)
+    assert refused.value.code == "server-unreachable"
+    with ServiceClient(address, authorities=str(pair)) as client:
+        client.jobs(table=None, limit=1)
+    with pytest.raises(SettingsError, match="authorities"):
+        ServiceClient(address, authorities=str(tmp_path / "none.pem"))
+    server.stop(0).wait()
 
 
 def _endless(over, *requests):
