@@ -137,6 +137,8 @@ def united(schemas: Iterator[pa.Schema]) -> pa.Schema:
 
 
 def _plain(field: pa.Field) -> pa.Field:
-    """Return a column that may hold nulls, as its values are without a dictionary."""
-    kind = field.type
-    return pa.field(field.name, kind.value_type if types.is_dictionary(kind) else kind)
+    """Return a column that may hold nulls, by its values: no dictionary, no name of a zone."""
+    kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+    if types.is_timestamp(kind) and kind.tz is not None:
+        kind = pa.timestamp(kind.unit, "UTC")
+    return pa.field(field.name, kind)

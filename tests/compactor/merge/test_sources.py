@@ -138,3 +138,14 @@ def test_a_prefix_has_one_name_however_it_is_spelled(tmp_path: Path) -> None:
         assert open_source(spelled).name == f"{tmp_path}/x"
     found = {FileSource(Storage(), Location.parse(f"{s3}://b/k")).name for s3 in ("s3", "s3a")}
     assert found == {"s3://b/k"}
+
+
+def test_files_name_time_zones_as_their_writers_do(tmp_path: Path) -> None:
+    schema = with_ids(pa.schema([("k", pa.timestamp("us", "UTC")), ("v", pa.string())]))
+    for number, kind in enumerate([pa.timestamp("us", "Europe/Berlin"), pa.timestamp("ms", "UTC")]):
+        moment = pa.array([0], pa.timestamp("us", "UTC")).cast(kind)
+        put(tmp_path, f"{number}.parquet", pa.table({"k": moment, "v": [str(number)]}))
+    arrivals, rules = source_of(tmp_path).arrivals(None), MergeRules(("k",))
+    pieces = (piece for part in arrivals.parts for piece in part.read())
+    found = latest(joined([change_set(one, schema, rules) for one in pieces]), rules, schema)
+    assert found.rows["v"].to_pylist() == ["1"]
