@@ -4,9 +4,11 @@ import hashlib
 import tomllib
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compactor.cli.serve import command
 from compactor.errors import SettingsError
 from compactor.service.auth import (
     LOCAL,
@@ -130,3 +132,12 @@ def test_a_pattern_is_within_the_rights_of_a_token(tables, pattern, may):
     else:
         with pytest.raises(ForbiddenError):
             admin.check_pattern(Scope.ADMIN, pattern)
+
+
+def test_the_command_makes_tokens_that_are_taken():
+    made = CliRunner().invoke(command, ["--new-token", 'o"ps'], standalone_mode=False)
+    assert made.exception is None
+    token = made.output.splitlines()[1]
+    entry = tomllib.loads(made.output.replace(token, ""))
+    principal = Authenticator.of(entry["auth"]).authenticate(token, now_ms=NOW_MS)
+    assert (principal.name, principal.scope) == ('o"ps', Scope.READ)
