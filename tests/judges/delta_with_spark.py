@@ -1,4 +1,4 @@
-"""Run SQL with Spark and the reference implementation of Delta Lake, one statement per line.
+"""Run SQL with Spark and the reference implementations of Delta Lake and Iceberg, line by line.
 
 Usage: delta_with_spark.py SCRATCH
 
@@ -21,11 +21,21 @@ scratch = sys.argv[1]
 # What the virtual machine says on stdout is no answer.
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
-jars = sorted(Path(sys.prefix, "delta").glob("*.jar"))
+jars = [
+    *sorted(Path(sys.prefix, "delta").glob("*.jar")),
+    *Path(sys.prefix, "jars").glob("iceberg-spark-runtime-*.jar"),
+]
 settings = {
     "spark.jars": ",".join(map(str, jars)),
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.extensions": (
+        "io.delta.sql.DeltaSparkSessionExtension,"
+        "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
+    ),
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    # Tables of Iceberg are called `lake.<namespace>.<table>`.
+    "spark.sql.catalog.lake": "org.apache.iceberg.spark.SparkCatalog",
+    "spark.sql.catalog.lake.type": "hadoop",
+    "spark.sql.catalog.lake.warehouse": f"{scratch}/iceberg",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     # Compiled with little effort, interpreted where it can be: each query runs once.

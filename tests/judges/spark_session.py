@@ -1,4 +1,4 @@
-"""A Spark session with Delta Lake in a process of its own, asked in SQL."""
+"""A Spark session with Delta Lake and Iceberg in a process of its own, asked in SQL."""
 
 from __future__ import annotations
 
