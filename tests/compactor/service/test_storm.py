@@ -69,15 +69,11 @@ def test_no_trigger_is_lost_and_no_row_is_ended_twice(
         assert sorted(jobs) == sorted(connection.execute(commits).scalars())
         hints = connection.execute(select(func.sum(TRIGGERS.c.hints))).scalar_one()
         assert hints >= Counter(kinds)[AcceptanceKind.ACCEPTED]
-        served = select(TRIGGERS.c.table_id, func.max(TRIGGERS.c.claimed_at_ms)).where(
-            TRIGGERS.c.state == "done"
-        )
-        last = select(TRIGGERS.c.table_id, func.max(TRIGGERS.c.last_at_ms))
-        by_table = TRIGGERS.c.table_id
-        claimed_at = dict(tuple(row) for row in connection.execute(served.group_by(by_table)))
-        asked_at = dict(tuple(row) for row in connection.execute(last.group_by(by_table)))
+        # Triggers go into the newest row of a table: that it was done is what followed all of them.
+        newest = select(func.max(TRIGGERS.c.trigger_id)).group_by(TRIGGERS.c.table_id)
+        ends = select(TRIGGERS.c.state).where(TRIGGERS.c.trigger_id.in_(newest))
+        assert set(connection.execute(ends).scalars()) == {"done"}
         assert connection.execute(select(func.count()).select_from(TABLES)).scalar() == TABLES_COUNT
-    assert all(claimed_at[table] >= at for table, at in asked_at.items())
 
 
 def _is_busy(store: JobStore) -> bool:
