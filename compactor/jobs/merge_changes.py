@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -55,14 +55,14 @@ class News:
         since: how far it was merged before; None for not at all.
         arrivals: what is new.
         mark: how far a merge of it in rounds has come that is not finished; None without one.
-        divided_by: the key by which that one divides its changes, as `key_text` writes it.
+        division: what that one is part of, as `division_text` writes it.
     """
 
     source: str
     since: str | None
     arrivals: Arrivals
     mark: RoundMark | None = None
-    divided_by: str | None = None
+    division: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,18 +156,22 @@ def _news(table: Table, source: ChangeSource | None) -> News | None:
     mark = None if recorded is None else RoundMark.parse(recorded)
     if mark is None or not mark.is_open:
         return News(source.name, since, arrivals)
-    divided_by = table.watermark(key_name(source.name))
-    return News(source.name, since, limited(arrivals, mark.until), mark, divided_by)
+    division = table.watermark(division_name(source.name))
+    return News(source.name, since, limited(arrivals, mark.until), mark, division)
 
 
-def key_name(source: str) -> str:
-    """Return the name under which the key is recorded that rounds of a source are divided by."""
-    return f"{mark_name(source)}.key"
+def division_name(source: str) -> str:
+    """Return the name under which it is recorded what rounds of a source are part of."""
+    return f"{mark_name(source)}.of"
 
 
-def key_text(rules: MergeRules) -> str:
-    """Return a key as it is recorded: another order of its columns divides otherwise."""
-    return json.dumps(rules.key)
+def division_text(rules: MergeRules, news: Iterable[News]) -> str:
+    """Return what rounds are part of: the key that divides them, and the sources merged together.
+
+    Another order of the columns of a key divides otherwise. Sources that are finished apart from
+    each other lose the order between their changes.
+    """
+    return json.dumps({"key": rules.key, "sources": [one.source for one in news]})
 
 
 def _begun(news: News | None) -> News | None:

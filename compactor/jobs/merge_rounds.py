@@ -18,9 +18,9 @@ from compactor.jobs.merge_changes import (
     MergeRequest,
     News,
     Reading,
+    division_name,
+    division_text,
     is_by_key,
-    key_name,
-    key_text,
     parts_of,
     read_changes,
     read_deletes,
@@ -121,12 +121,14 @@ class ChangeRounds:
 
     def _marks(self, request: MergeRequest, arrived: Arrived) -> tuple[RoundMark, ...]:
         """Return how far the rounds are, for each source that has something new; none for one."""
-        begun = tuple(one.mark for one in arrived.news if one.mark is not None)
-        if any(one.divided_by != key_text(request.rules) for one in arrived.news if one.mark):
+        going_on = [one for one in arrived.news if one.mark is not None]
+        begun = tuple(one.mark for one in going_on if one.mark is not None)
+        division = division_text(request.rules, going_on)
+        if any(one.division != division for one in going_on):
             raise ChangesRefusedError(
                 "a merge of these changes in rounds is not finished, and was begun with another"
-                f" key: {arrived.news[0].divided_by}",
-                hint="Finish it with the key that it was begun with.",
+                f" key or other sources: {going_on[0].division}",
+                hint="Finish it with the key and the sources that it was begun with.",
             )
         if begun:
             return begun
@@ -152,13 +154,14 @@ class ChangeRounds:
             upserts=len(changes) - deleting,
             deleting=deleting,
         )
+        division = division_text(known.request.rules, known.arrived.news)
         news = zip(known.arrived.news, marks, strict=True)
         recorded = tuple(
             one
             for source, at in news
             for one in (
                 *watermarks(source.source, at.next),
-                Watermark(key_name(source.source), key_text(known.request.rules)),
+                Watermark(division_name(source.source), division),
             )
         )
         since = known.arrived.merged

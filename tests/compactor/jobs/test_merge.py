@@ -381,6 +381,8 @@ def test_a_merge_in_rounds_goes_on_where_it_was(
     world.meanwhile = lambda event: None
     with pytest.raises(ChangesRefusedError, match="begun with another key"):
         world.merge(replace(request, rules=MergeRules(("v",))))
+    with pytest.raises(ChangesRefusedError, match="other sources"):
+        world.merge(replace(request, deletes=None, delete_by=()))
     report = world.merge(request)
     assert (report.status, report.verified) == (JobState.SUCCEEDED, True)
     assert world.rows() == expected
