@@ -29,7 +29,7 @@ test: $(READY) ## the quick test suite
 	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not slow and not ray and not browser"
 
 test-slow: $(READY) judges ## long races, thousands of files, crashes upon crashes
-	$(BIN)/pytest -m "slow and not ray and not interop and not rgw and not postgres and not browser"
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m "slow and not ray and not interop and not rgw and not postgres and not browser"
 
 interop: $(READY) judges ## every other engine on our tables and we on theirs: Spark, DuckDB, Polars, deltalake
 	$(BIN)/pytest -m interop
