@@ -8,6 +8,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 POSTGRES_BIN := $$(command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)
+JAVA_PACKAGES := default-jdk-headless maven
 RGW_PACKAGES := radosgw ceph-mon ceph-osd ceph-mgr ceph-common
 ICEBERG_SPARK := org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.11.0
 
@@ -26,7 +27,7 @@ demo: $(READY) ## make a fragmented table, compact it, prove that no row changed
 	$(BIN)/compact demo compact-demo
 
 test: $(READY) ## the quick test suite
-	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not slow and not ray and not browser"
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not (slow or interop or ray or rgw or browser)"
 
 test-slow: $(READY) judges ## long races, thousands of files, crashes upon crashes
 	$(BIN)/pytest --numprocesses auto --dist worksteal -m "slow and not ray and not interop and not rgw and not postgres and not browser"
@@ -85,9 +86,12 @@ bench-runtime: .venv-peers/ready ## run the runtime against Ray, dask and proces
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-peers.lock
 	@touch $@
 
-judges: .venv-judges/ready ## install the engines that judge what we write (needs a JDK 17 and Maven)
+judges: .venv-judges/ready ## install the engines that judge what we write; as root it installs a JDK and Maven
 
 .venv-judges/ready: requirements-judges.lock tests/judges/rest_catalog.xml tests/judges/delta_spark.xml
+	@(for program in java mvn; do command -v $$program >/dev/null || exit 1; done) || { \
+		apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends $(JAVA_PACKAGES) >/dev/null; \
+	} || { echo "error: the judges need a JDK (17 or 21) and Maven; as root: apt-get install $(JAVA_PACKAGES)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv-judges
 	.venv-judges/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-judges.lock
 	mvn --quiet --batch-mode dependency:copy -Dartifact=$(ICEBERG_SPARK) -DoutputDirectory=$(CURDIR)/.venv-judges/jars

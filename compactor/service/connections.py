@@ -25,7 +25,9 @@ class BoundedConnection(HttpToolsProtocol):
     _is_in_head = True
     _head_bytes = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(  # type: ignore[override]  # narrower, as in the class that it extends
+        self, transport: asyncio.Transport
+    ) -> None:
         """Begin to wait for a request."""
         super().connection_made(transport)
         self._await_request()

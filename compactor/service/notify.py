@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import logging
 import random
 import threading
@@ -30,6 +29,7 @@ from compactor.service.config import Section
 from compactor.service.outbound import Answer, Outbound
 from compactor.service.schema import HEALTH, NOTIFICATIONS, TABLES, TRIGGERS
 from compactor.service.views import FAIR_HEALTH
+from compactor.service.webhooks.secret_values import signatures
 from compactor.service.webhooks.standard import decode_secret
 
 JOB_FAILED, TABLE_UNHEALTHY = "compaction.job.failed", "compaction.table.unhealthy"
@@ -242,12 +242,12 @@ def _deliver(endpoint: Endpoint, event_id: str, body: str) -> Answer:
     """
     timestamp = str(int(time.time()))
     signed = f"{event_id}.{timestamp}.{body}".encode()
-    digests = (hmac.digest(secret, signed, hashlib.sha256) for secret in endpoint.secrets)
+    shown = (base64.b64encode(one).decode() for one in signatures(endpoint.secrets, signed))
     headers = {
         "Content-Type": "application/cloudevents+json",
         "webhook-id": event_id,
         "webhook-timestamp": timestamp,
-        "webhook-signature": " ".join(f"v1,{base64.b64encode(one).decode()}" for one in digests),
+        "webhook-signature": " ".join(f"v1,{one}" for one in shown),
     }
     return endpoint.outbound.send("POST", endpoint.url, headers=headers, body=body.encode())
 

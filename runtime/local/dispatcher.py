@@ -171,27 +171,31 @@ class Dispatcher:
     def _run(self) -> None:
         try:
             while not self._is_stopped:
-                self._listen(self._crew)
+                self._listen()
                 self._mailbox.take()
-                self._place(self._crew)
-                self._sample(self._crew)
+                self._place()
+                self._sample()
         finally:
-            self._end_all(self._crew)
+            self._end_all()
 
-    def _listen(self, crew: Crew) -> None:
+    def _listen(self) -> None:
         with self._mailbox.asleep():
-            is_idle = self._mailbox.is_empty
-            timeout = None if is_idle and not crew.is_busy else SAMPLE_SECONDS if is_idle else 0
-            answered = list(crew.listen(timeout))
+            answered = list(self._crew.listen(self._patience_seconds()))
         for seat, answers in answered:
             if answers is None:
-                self._died(crew, seat)
+                self._died(seat)
             for done in answers or ():
-                self._answered(crew, seat, done)
+                self._answered(seat, done)
 
-    def _end_all(self, crew: Crew) -> None:
+    def _patience_seconds(self) -> float | None:
+        """Return how long to wait for an answer; None for as long as it takes."""
+        if not self._mailbox.is_empty:
+            return 0
+        return SAMPLE_SECONDS if self._crew.is_busy else None
+
+    def _end_all(self) -> None:
         self._is_stopped = True
-        crew.close()
+        self._crew.close()
         self.objects.close()
         for task in list(self._account.unended.values()):
             self._fail(task, Cancelled("the runtime was shut down before the task ended"))
@@ -212,63 +216,63 @@ class Dispatcher:
         except (Lost, Infeasible) as failure:
             self._fail(task, failure)
 
-    def _place(self, crew: Crew) -> None:
+    def _place(self) -> None:
         while (actors := self.placing.place()) is not None:
             for actor in actors:
-                self._seat_actor(crew, actor)
-            self._start_placed(crew)
-        self._start_placed(crew)
+                self._seat_actor(actor)
+            self._start_placed()
+        self._start_placed()
 
-    def _start_placed(self, crew: Crew) -> None:
-        while (popped := self.placing.pop(is_busy=crew.is_busy)) is not None:
+    def _start_placed(self) -> None:
+        while (popped := self.placing.pop(is_busy=self._crew.is_busy)) is not None:
             task, failure = popped
             if failure is not None:
                 self._fail(task, failure)
             if task.has_ended:
                 self.placing.release(task.id)
             else:
-                self._start(crew, task)
+                self._start(task)
 
-    def _seat_actor(self, crew: Crew, actor: ActorState) -> None:
+    def _seat_actor(self, actor: ActorState) -> None:
         try:
-            actor.seat = crew.take_seat()
+            actor.seat = self._crew.take_seat()
         except OSError as error:
             self.end_actor(actor, Lost(f"no worker could be started: {error}"))
         else:
             actor.seat.actor = actor
             self._ask(actor)
 
-    def _start(self, crew: Crew, task: LocalTask) -> None:
+    def _start(self, task: LocalTask) -> None:
         """Start what was placed, with those that share its grant."""
         try:
-            seat = self._seat_for(crew, task)
+            seat = self._seat_for(task)
         except OSError as error:
             self.placing.release(task.id)
             self._fail(task, Lost(f"no worker could be started: {error}"))
             return
         seat.batch_id = task.id
-        for other, failure in crew.send(seat, self.placing.batch(task)):
+        for other, failure in self._crew.send(seat, self.placing.batch(task)):
             self._fail(other, failure)
         if not seat.tasks:
-            self._leave(crew, seat, 0)
+            self._leave(seat, 0)
 
-    def _seat_for(self, crew: Crew, task: LocalTask) -> Seat:
+    def _seat_for(self, task: LocalTask) -> Seat:
         actor = task.actor
         if actor is None or actor.seat is None:
-            return crew.take_seat()
+            return self._crew.take_seat()
         actor.asked = None
         return actor.seat
 
     # ------------------------------------------------------------ ending
 
-    def _answered(self, crew: Crew, seat: Seat, done: Done) -> None:
+    def _answered(self, seat: Seat, done: Done) -> None:
         task = seat.tasks.popleft()
         told = done.failure
         failure = None if told is None else rebuild_failure(lambda: decode(told))
         self.placing.learn(task, done.usage.duration_seconds)
         profile = self._account.record(task, failure, done)
         if not seat.tasks and not (task.is_cancelled or task.is_overrun):
-            self._leave(crew, seat, done.retained_bytes)
+            self._leave(seat, done.retained_bytes)
         elif seat.tasks:
             seat.tasks[0].started_seconds = time.monotonic()
         if done.result is not None:
@@ -276,7 +280,7 @@ class Dispatcher:
         elif failure is not None and not self._retry(task, failure):
             self._fail(task, failure, profile)
 
-    def _died(self, crew: Crew, seat: Seat) -> None:
+    def _died(self, seat: Seat) -> None:
         """Charge the task that ran with the death.
 
         Those behind it have not started, those before it have ended unheard: they run again.
@@ -284,7 +288,7 @@ class Dispatcher:
         actor, waiting = seat.actor, seat.take_back()
         started = list(seat.tasks)
         seat.tasks.clear()
-        how = crew.remove(seat)
+        how = self._crew.remove(seat)
         self._release(seat)
         for task in waiting:
             self.placing.add(task)
@@ -307,11 +311,11 @@ class Dispatcher:
         if not self._retry(task, failure):
             self._fail(task, failure, profile)
 
-    def _leave(self, crew: Crew, seat: Seat, retained_bytes: int) -> None:
+    def _leave(self, seat: Seat, retained_bytes: int) -> None:
         """Take note that a worker is through with its batch."""
         self._release(seat)
         if seat.actor is None:
-            crew.keep(seat, retained_bytes)
+            self._crew.keep(seat, retained_bytes)
         else:
             self._ask(seat.actor)
 
@@ -417,17 +421,17 @@ class Dispatcher:
 
     # ------------------------------------------------------------ watching
 
-    def _sample(self, crew: Crew) -> None:
+    def _sample(self) -> None:
         now = time.monotonic()
-        if now - self._sampled_seconds < SAMPLE_SECONDS or not crew.is_busy:
+        if now - self._sampled_seconds < SAMPLE_SECONDS or not self._crew.is_busy:
             return
         self._sampled_seconds = now
         worst = overrun(
-            crew.sample(),
+            self._crew.sample(),
             budget_bytes=self._total.memory_bytes - self.objects.resident_bytes,
             available_bytes=available_bytes(),
         )
-        seat = None if worst is None else crew.seat_at(worst)
+        seat = None if worst is None else self._crew.seat_at(worst)
         if seat is not None and seat.tasks:
             seat.tasks[0].is_overrun = True
             seat.process.kill()

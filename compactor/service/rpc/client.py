@@ -56,7 +56,8 @@ class ServiceClient:
         self.server = server
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._channel = _channel(server, _trusted(authorities))
-        self._stub: Any = api_pb2_grpc.CompactorStub(self._channel)  # type: ignore[no-untyped-call]
+        make_stub: Any = api_pb2_grpc.CompactorStub  # generated without types
+        self._stub = make_stub(self._channel)
 
     def __enter__(self) -> ServiceClient:
         return self

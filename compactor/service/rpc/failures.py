@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 
@@ -52,7 +52,8 @@ def abort(context: grpc.ServicerContext, error: CompactorError | CatalogError) -
 
 def remote_error(error: grpc.RpcError, server: str) -> RemoteError:
     """Return what a failed call means to whoever made it."""
-    sent: dict[str, str | bytes] = dict(error.trailing_metadata() or ())  # type: ignore[arg-type]
+    trailing: Any = error.trailing_metadata() or ()
+    sent: dict[str, str | bytes] = dict(trailing)
     details = error.details() or str(error.code())
     if _CODE in sent:
         return RemoteError(details, code=_text(sent[_CODE]), hint=_text(sent[_HINT]))

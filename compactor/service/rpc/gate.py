@@ -30,7 +30,7 @@ _PROBE = f"/{health.SERVICE_NAME}/Check"
 _Base: Any = reflection.ReflectionServicer
 
 
-class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]
+class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
     """Refuses calls without a token, but for probes of health."""
 
     def __init__(self, authenticator: Authenticator) -> None:
@@ -63,7 +63,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]
         return _streaming(answer, handler)
 
 
-class Reflection(_Base):  # type: ignore[misc]
+class Reflection(_Base):  # type: ignore[misc]  # for its types, see `_Base`
     """Tells what there is, to a few at once."""
 
     def __init__(self, names: tuple[str, ...]) -> None:

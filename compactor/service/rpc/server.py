@@ -87,7 +87,8 @@ def serve(
         options=options,
         maximum_concurrent_rpcs=CALLS_MAX,
     )
-    api_pb2_grpc.add_CompactorServicer_to_server(JobApi(parts), server)  # type: ignore[no-untyped-call]
+    register: Any = api_pb2_grpc.add_CompactorServicer_to_server  # generated without types
+    register(JobApi(parts), server)
     status = health.HealthServicer()
     for name in ("", _SERVICE):
         status.set(name, health_pb2.HealthCheckResponse.SERVING)

@@ -25,7 +25,7 @@ from compactor.service.config import ServiceConfig
 from compactor.service.queue import Outcome, Work
 from tests.compactor.service.conftest import Configure
 from tests.compactor.service.rows import claimed, ended
-from tests.compactor.service.test_outbound import write_certificate
+from tests.compactor.service.tls_server import write_certificate
 
 with warnings.catch_warnings():
     # It asks for another client than the one that other tests use.

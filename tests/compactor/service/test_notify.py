@@ -1,9 +1,8 @@
 """Messages to others: found once, signed, sent again until they are taken, and given up at last."""
 
 import base64
-import ssl
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from sqlalchemy import insert, select, update
@@ -23,7 +22,7 @@ from compactor.service.notify import (
 from compactor.service.outbound import Outbound
 from compactor.service.schema import HEALTH, NOTIFICATIONS, TABLES, TRIGGERS
 from compactor.service.store import open_service_store
-from tests.compactor.service.test_outbound import HOST, write_certificate
+from tests.compactor.service.tls_server import HOST, tls_server
 
 SECRETS = [f"whsec_{base64.b64encode(one * 32).decode()}" for one in (b"a", b"b")]
 TARGET = "lake.sales.orders"
@@ -43,18 +42,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def receiver(tmp_path):
-    write_certificate(tmp_path / "both.pem")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "both.pem")
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.seen, server.status = [], 204
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with tls_server(tmp_path / "both.pem", Handler) as server:
+        server.status = 204
+        yield server
 
 
 @pytest.fixture

@@ -1,16 +1,9 @@
 """What the service asks of others: public hosts only, at the address that was looked at."""
 
-import ssl
-import threading
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from compactor.service.outbound import (
     ANSWER_BYTES_MAX,
@@ -18,8 +11,7 @@ from compactor.service.outbound import (
     OutboundFailedError,
     OutboundRefusedError,
 )
-
-HOST = "hooks.example"
+from tests.compactor.service.tls_server import HOST, tls_server
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -42,43 +34,10 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def write_certificate(path, host=HOST):
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-
-
 @pytest.fixture
 def server(tmp_path):
-    write_certificate(tmp_path / "both.pem")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "both.pem")
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.seen = []
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with tls_server(tmp_path / "both.pem", Handler) as server:
+        yield server
 
 
 @pytest.fixture

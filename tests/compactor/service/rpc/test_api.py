@@ -23,7 +23,7 @@ from compactor.service.rpc.gate import REFLECTIONS_MAX
 from compactor.service.rpc.server import THREADS, Parts, serve
 from compactor.service.views import Views
 from tests.compactor.service.rpc.serving import make_table, served
-from tests.compactor.service.test_outbound import write_certificate
+from tests.compactor.service.tls_server import write_certificate
 
 ROOT = Path(__file__).resolve().parents[4]
 
