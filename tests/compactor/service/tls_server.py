@@ -1,4 +1,4 @@
-"""A server of HTTPS on loopback with a certificate of its own, for what the service asks of others."""
+"""A server of HTTPS on loopback with a certificate of its own: what the service asks of others."""
 
 import ssl
 import threading
