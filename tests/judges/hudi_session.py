@@ -1,0 +1,96 @@
+"""A Spark session with Hudi in a process of its own, asked for statements, writes and reads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from tests.judges.engines import ROOT
+from tests.judges.hudi_tables import Call, HudiTable, Step
+
+HUDI_PYTHON = ROOT / ".venv-judges-hudi" / "bin" / "python"
+
+
+class HudiError(RuntimeError):
+    """Spark has refused a request."""
+
+
+class HudiSession:
+    """Requests in, Arrow tables out; see `hudi_with_spark.py` for the protocol."""
+
+    def __init__(self, process: subprocess.Popen[str], scratch: Path) -> None:
+        self._process = process
+        self._output = scratch / "rows.arrow"
+
+    def make(self, table: HudiTable, path: Path) -> None:
+        """Make a table, step by step."""
+        for step in table.steps:
+            self.take(step, table, path)
+
+    def take(self, step: Step, table: HudiTable, path: Path) -> None:
+        """Take one step of a table."""
+        if isinstance(step, Call):
+            self.sql(step.statement.format(path=path, table=table.name))
+            return
+        options = {
+            **table.options,
+            "hoodie.table.name": table.name,
+            "hoodie.datasource.write.operation": step.operation,
+            **step.options,
+        }
+        self._ask(
+            {"write": str(path), "rows": step.rows, "options": options, "mode": "append"},
+        )
+
+    def sql(self, statement: str) -> pa.Table:
+        """Run a statement and return its rows."""
+        self._ask({"sql": statement, "output": str(self._output)})
+        return self._rows()
+
+    def read(self, path: Path, options: Mapping[str, str] | None = None) -> pa.Table:
+        """Return the rows of a table, of the snapshot unless the options say otherwise."""
+        self._ask({"read": str(path), "options": options or {}, "output": str(self._output)})
+        return self._rows()
+
+    def java(self, expression: str) -> str:
+        """Return the text of an expression over `jvm`, `jsc` and `spark`."""
+        self._ask({"java": expression, "output": str(self._output)})
+        return self._output.read_text()
+
+    def _rows(self) -> pa.Table:
+        with pa.OSFile(str(self._output)) as source:
+            return pa.ipc.open_file(source).read_all()
+
+    def _ask(self, request: Mapping[str, object]) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, "Spark has ended: see hudi.log in its scratch directory"
+        error = json.loads(line).get("error")
+        if error:
+            raise HudiError(f"{error}\n{request}")
+
+
+@contextmanager
+def hudi_session(scratch: Path) -> Iterator[HudiSession]:
+    """Start Spark with Hudi, some ten seconds, and end it."""
+    assert HUDI_PYTHON.exists(), "the judges are not installed: run `make judges`"
+    script = ROOT / "tests" / "judges" / "hudi_with_spark.py"
+    with (scratch / "hudi.log").open("w") as log:
+        process = subprocess.Popen(
+            [HUDI_PYTHON, script, scratch],
+            cwd=scratch,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        with process:
+            yield HudiSession(process, scratch)

@@ -1,0 +1,141 @@
+"""The tables of Hudi that Spark makes for our tests: each is its options and a sequence of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Rows that Spark writes, as a query, and the operation of the data source."""
+
+    rows: str
+    operation: str = "upsert"
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A statement of SQL; `{path}` and `{table}` stand for those of the table."""
+
+    statement: str
+
+
+Step = Write | Call
+
+
+@dataclass(frozen=True, slots=True)
+class HudiTable:
+    """A table: what it is written with, how it comes about, how it goes on after compaction."""
+
+    name: str
+    options: Mapping[str, str]
+    steps: tuple[Step, ...]
+
+
+def changes(*values: str) -> str:
+    """Return a query for rows of (id, ts, part, amount)."""
+    return f"SELECT * FROM VALUES {', '.join(values)} AS t(id, ts, part, amount)"
+
+
+def options(
+    version: int = 9, kind: str = "MERGE_ON_READ", /, *layers: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the options of a table with keys `id`, ordered by `ts`, partitioned by `part`."""
+    made = {
+        "hoodie.write.table.version": str(version),
+        "hoodie.datasource.write.table.type": kind,
+        "hoodie.datasource.write.recordkey.field": "id",
+        "hoodie.datasource.write.precombine.field": "ts",
+        "hoodie.datasource.write.partitionpath.field": "part",
+        "hoodie.table.timeline.timezone": "UTC",
+        "hoodie.embed.timeline.server": "false",
+        "hoodie.write.auto.upgrade": "false",
+    }
+    for layer in layers:
+        made |= layer
+    return made
+
+
+UNPARTITIONED = {
+    "hoodie.datasource.write.partitionpath.field": "",
+    "hoodie.datasource.write.keygenerator.class": (
+        "org.apache.hudi.keygen.NonpartitionedKeyGenerator"
+    ),
+}
+COMMIT_TIME = {
+    "hoodie.record.merge.mode": "COMMIT_TIME_ORDERING",
+    "hoodie.datasource.write.payload.class": (
+        "org.apache.hudi.common.model.OverwriteWithLatestAvroPayload"
+    ),
+}
+EVENT_TIME = {"hoodie.record.merge.mode": "EVENT_TIME_ORDERING"}
+RECORD_INDEX = {
+    "hoodie.metadata.record.index.enable": "true",
+    "hoodie.metadata.global.record.level.index.enable": "true",
+    "hoodie.index.type": "RECORD_INDEX",
+}
+COPY_ON_WRITE = "COPY_ON_WRITE"
+SCHEDULE_COMPACTION = Call(
+    "CALL run_compaction(op => 'schedule', path => '{path}',"
+    " options => 'hoodie.compact.inline.max.delta.commits=1')"
+)
+RUN_COMPACTION = Call("CALL run_compaction(op => 'run', path => '{path}')")
+
+# Inserts; updates of which some are late or tie; deletes, by the operation and by a late one.
+FIRST = Write(
+    changes(
+        "('a1', 10L, 'p1', 1.0D)",
+        "('a2', 10L, 'p1', 2.0D)",
+        "('a3', 10L, 'p1', 3.0D)",
+        "('a4', 10L, 'p1', 4.0D)",
+        "('b1', 10L, 'p2', 5.0D)",
+        "('b2', 10L, 'p2', 6.0D)",
+        "('b3', 10L, 'p2', 7.0D)",
+        "('c1', 10L, 'p3', 8.0D)",
+    )
+)
+SECOND = Write(
+    changes(
+        "('a1', 11L, 'p1', 1.5D)",
+        "('a2', 10L, 'p1', 2.5D)",
+        "('a3', 9L, 'p1', 3.5D)",
+        "('b1', 12L, 'p2', 5.5D)",
+    )
+)
+DELETES = Write(
+    changes("('a4', 11L, 'p1', 0.0D)", "('b2', 9L, 'p2', 0.0D)"),
+    operation="delete",
+)
+THIRD = Write(
+    changes(
+        "('a1', 12L, 'p1', 1.7D)",
+        "('b1', 11L, 'p2', 5.7D)",
+        "('b3', 10L, 'p2', 7.7D)",
+    )
+)
+USUAL = (FIRST, SECOND, DELETES, THIRD)
+
+TABLES = (
+    HudiTable("v6_mor", options(6, "MERGE_ON_READ", EVENT_TIME), USUAL),
+    HudiTable("v8_mor", options(8, "MERGE_ON_READ", EVENT_TIME), USUAL),
+    HudiTable("v9_mor", options(9, "MERGE_ON_READ", EVENT_TIME), USUAL),
+    HudiTable(
+        "v9_mor_unpartitioned_commit_time",
+        options(9, "MERGE_ON_READ", UNPARTITIONED, COMMIT_TIME),
+        USUAL,
+    ),
+    HudiTable(
+        "v9_mor_compaction_pending",
+        options(9, "MERGE_ON_READ", EVENT_TIME),
+        (*USUAL, SCHEDULE_COMPACTION),
+    ),
+    HudiTable(
+        "v9_mor_compacted",
+        options(9, "MERGE_ON_READ", EVENT_TIME),
+        (*USUAL, SCHEDULE_COMPACTION, RUN_COMPACTION),
+    ),
+    HudiTable("v9_cow", options(9, COPY_ON_WRITE, EVENT_TIME), USUAL),
+    HudiTable("v8_mor_record_index", options(8, "MERGE_ON_READ", EVENT_TIME, RECORD_INDEX), USUAL),
+)
