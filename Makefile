@@ -1,6 +1,6 @@
 # Every target sets up what it needs: Python >= 3.11 and make are enough to begin with.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-postgres judge-rgw judge-browser test-ray check format bench bench-runtime judges lock clean
+.PHONY: help demo test test-slow interop test-postgres judge-rgw judge-browser test-ray check format bench bench-runtime judges lock clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	command -v $$python >/dev/null && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -10,6 +10,10 @@ READY := .venv/ready
 POSTGRES_BIN := $$(command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)
 JAVA_PACKAGES := default-jdk-headless maven
 RGW_PACKAGES := radosgw ceph-mon ceph-osd ceph-mgr ceph-common
+BROWSER_PACKAGES := chromium chromium-driver
+# A list that cannot be fetched may be one that is not needed: installing tells.
+APT_INSTALL := apt-get update --quiet=2; DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes \
+	--no-install-recommends -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300
 ICEBERG_SPARK := org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.11.0
 
 help: ## show this list
@@ -27,30 +31,30 @@ demo: $(READY) ## make a fragmented table, compact it, prove that no row changed
 	$(BIN)/compact demo compact-demo
 
 test: $(READY) ## the quick test suite
-	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not (slow or interop or ray or rgw or browser)"
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not (slow or interop or ray or rgw or browser or postgres)"
 
 test-slow: $(READY) judges ## long races, thousands of files, crashes upon crashes
 	$(BIN)/pytest --numprocesses auto --dist worksteal -m "slow and not ray and not interop and not rgw and not postgres and not browser"
 
 interop: $(READY) judges ## every other engine on our tables and we on theirs: Spark, DuckDB, Polars, deltalake
-	$(BIN)/pytest -m interop
+	$(BIN)/pytest --numprocesses auto --maxprocesses 3 --dist worksteal -m interop
 
 test-postgres: $(READY) ## the job store on a PostgreSQL server; as root it installs the package
 	@test -n "$(POSTGRES_BIN)" || { \
-		apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends postgresql >/dev/null; \
+		$(APT_INSTALL) postgresql >/dev/null; \
 	} || { echo "error: PostgreSQL cannot be installed; as root: apt-get install postgresql" >&2; exit 1; }
-	COMPACT_REQUIRE_POSTGRES=1 $(BIN)/pytest -m postgres
+	COMPACT_REQUIRE_POSTGRES=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m postgres
 
 judge-rgw: $(READY) ## copying inside the store, judged by a Ceph RGW; as root it installs the packages
 	@(for program in radosgw ceph-mon ceph-osd ceph-mgr ceph; do command -v $$program >/dev/null || exit 1; done) || { \
-		apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends $(RGW_PACKAGES) >/dev/null; \
+		$(APT_INSTALL) $(RGW_PACKAGES) >/dev/null; \
 	} || { echo "error: Ceph cannot be installed; as root: apt-get install $(RGW_PACKAGES)" >&2; exit 1; }
 	COMPACT_REQUIRE_RGW=1 $(BIN)/pytest -m rgw
 
 judge-browser: $(READY) ## the pages of the service in a headless Chromium; as root it installs the package
 	@(for program in chromium chromedriver; do command -v $$program >/dev/null || exit 1; done) || { \
-		apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends chromium chromium-driver >/dev/null; \
-	} || { echo "error: Chromium cannot be installed; as root: apt-get install chromium chromium-driver" >&2; exit 1; }
+		$(APT_INSTALL) $(BROWSER_PACKAGES) >/dev/null; \
+	} || { echo "error: Chromium cannot be installed; as root: apt-get install $(BROWSER_PACKAGES)" >&2; exit 1; }
 	COMPACT_REQUIRE_BROWSER=1 $(BIN)/pytest -m browser
 
 test-ray: .venv-ray/ready ## the Ray backend on real clusters, in an environment of its own
@@ -89,8 +93,8 @@ bench-runtime: .venv-peers/ready ## run the runtime against Ray, dask and proces
 judges: .venv-judges/ready ## install the engines that judge what we write; as root it installs a JDK and Maven
 
 .venv-judges/ready: requirements-judges.lock tests/judges/rest_catalog.xml tests/judges/delta_spark.xml
-	@(for program in java mvn; do command -v $$program >/dev/null || exit 1; done) || { \
-		apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends $(JAVA_PACKAGES) >/dev/null; \
+	@(for program in java javac mvn; do command -v $$program >/dev/null || exit 1; done) || { \
+		$(APT_INSTALL) $(JAVA_PACKAGES) >/dev/null; \
 	} || { echo "error: the judges need a JDK (17 or 21) and Maven; as root: apt-get install $(JAVA_PACKAGES)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv-judges
 	.venv-judges/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-judges.lock

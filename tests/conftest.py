@@ -1,12 +1,19 @@
 """What holds for all tests: those on Ray run where Ray is, and wherever they are asked for."""
 
 import os
+import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
 
 from tests.judges import postgres
+
+
+def pytest_configure(config):
+    # What a script starts in the background ignores interrupts, and so would all that tests start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
