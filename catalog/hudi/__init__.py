@@ -1,1 +1,1 @@
-"""Hudi tables of versions 6, 8 and 9 behind the table model: read, written, nothing of compaction."""
+"""Hudi tables of versions 6, 8 and 9: read and written, nothing of compaction."""
