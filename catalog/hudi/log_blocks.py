@@ -16,7 +16,6 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from types import MappingProxyType
 
 import pyarrow as pa
 
@@ -161,7 +160,7 @@ def _block(file: pa.NativeFile, offset: int, size_bytes: int) -> LogBlock:
     if end is None:
         behind = offset + len(MAGIC)
         end = _next_magic(file, behind, size_bytes)
-        return LogBlock(BlockKind.CORRUPT, MappingProxyType({}), behind, end - behind, end)
+        return LogBlock(BlockKind.CORRUPT, {}, behind, end - behind, end)
     start = offset + _FRONT_BYTES
     head = _Head(file, start, end)
     version, kind = head.integer(), head.integer()
@@ -212,7 +211,7 @@ def _header(head: _Head) -> Mapping[HeaderKey, str]:
         if key not in _HEADER_KEYS:
             raise UnsupportedTableError(f"a log block has an unknown entry {key} in its header")
         header[HeaderKey(key)] = head.text(length)
-    return MappingProxyType(header)
+    return header
 
 
 _HEADER_KEYS = frozenset(HeaderKey)
