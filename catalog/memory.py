@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -105,6 +105,23 @@ class _Deletes:
     target: str
     positions: _Positions
     sequence_number: int
+    rows: pa.Table | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _LoggedRows:
+    """Rows of a slice that its data file does not store; implements `catalog.model.Tail`."""
+
+    rows: pa.Table
+
+    @property
+    def row_count(self) -> int:
+        """How many they are."""
+        return int(self.rows.num_rows)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield them with some columns."""
+        yield from self.rows.select(list(columns)).to_batches()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +162,15 @@ class MemoryFiles:
 
     def selections(self, files: Inventory) -> Mapping[str, Selection]:
         """Return the rows each data file loses, by its path."""
-        return {
-            one.path: Selection.of(
-                np.concatenate([self.deletes[delete.path].positions for delete in one.deletes])
-            )
-            for one in files.slices()
-            if one.deletes
-        }
+        return {one.path: self._selection(one) for one in files.slices() if one.deletes}
+
+    def _selection(self, file: FileSlice) -> Selection:
+        applied = [self.deletes[delete.path] for delete in file.deletes]
+        selection = Selection.of(np.concatenate([one.positions for one in applied]))
+        logged = [one.rows for one in applied if one.rows is not None]
+        if not logged:
+            return selection
+        return replace(selection, tail=_LoggedRows(pa.concat_tables(logged)))
 
     def fillings(self, file: FileSlice) -> Mapping[int, Filling]:
         """Return what the partition fixes, and the ids and versions of rows."""
@@ -248,7 +267,8 @@ class MemoryTable:
                 "size_bytes": one.positions.nbytes,
                 "row_count": len(one.positions),
                 "sequence_number": one.sequence_number,
-                "target": one.target,
+                # Rows that come in place of others are found by their values.
+                "target": one.target if one.rows is None else None,
             }
             for one in state.deletes.values()
         ]
@@ -373,6 +393,17 @@ class MemoryTable:
             self._advance("delete", after)
         return f"{path}.{number}-deletes"
 
+    def update_rows(self, path: str, positions: Sequence[int], rows: pa.Table) -> str:
+        """Put rows in the place of some of a data file, by a log; return the path of the log."""
+        with self._lock:
+            number = self._next()
+            stored = rows.select(self._schema.stored.arrow.names).cast(self._schema.stored.arrow)
+            after = _with_deletes(
+                self._states[-1], path, np.asarray(positions, np.int64), number, rows=stored
+            )
+            self._advance("append", after)
+        return f"{path}.{number}-deletes"
+
     def remove(self, path: str) -> None:
         """Remove a data file with all its rows."""
         with self._lock:
@@ -468,8 +499,10 @@ def _applied(state: _State, path: str) -> list[str]:
     return [one.path for one in state.deletes.values() if one.target == path]
 
 
-def _with_deletes(state: _State, path: str, positions: _Positions, number: int) -> _State:
-    deletes = _Deletes(f"{path}.{number}-deletes", path, positions, number)
+def _with_deletes(
+    state: _State, path: str, positions: _Positions, number: int, rows: pa.Table | None = None
+) -> _State:
+    deletes = _Deletes(f"{path}.{number}-deletes", path, positions, number, rows)
     return replace(state, deletes={**state.deletes, deletes.path: deletes})
 
 

@@ -7,10 +7,10 @@ one is being read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -203,15 +203,46 @@ class Inventory:
                 )
 
 
+class Tail(Protocol):
+    """The rows of a file slice that its data file does not store: what its log files bring.
+
+    They come behind the stored ones, in an order that is the same each time.
+    """
+
+    @property
+    def row_count(self) -> int:
+        """How many they are."""
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield them with these top-level columns, in the types of the table's schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoTail:
+    """The tail of a data file that is all there is of its slice."""
+
+    row_count: int = 0
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield nothing."""
+        del columns
+        return iter(())
+
+
+NO_TAIL = NoTail()
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which rows of one data file survive.
+    """Which rows of one data file survive, and which come behind them.
 
     Attributes:
         dropped: positions of the rows that readers no longer see, ascending and unique (int64).
+        tail: rows of the slice that are not stored in the data file.
     """
 
     dropped: npt.NDArray[np.int64]
+    tail: Tail = NO_TAIL
 
     @staticmethod
     def of(positions: npt.NDArray[np.int64]) -> Selection:
@@ -257,6 +288,19 @@ class SortField:
         return ".".join(self.known_as or self.path)
 
 
+class FooterNotes(Protocol):
+    """What the footer of one output says of its rows; told of them while it is written."""
+
+    def took(self, file: FileSlice) -> None:
+        """Take note that rows which the data file stores are in the output."""
+
+    def added(self, rows: pa.RecordBatch) -> None:
+        """Take note of rows that none of these files stores."""
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Return the key-value pairs, once all rows are told."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileLayout:
     """How a table wants its data files written.
@@ -274,6 +318,11 @@ class FileLayout:
         sort_order: how the table wants the rows of a file ordered; empty when it does not care.
         is_codec_required: whether the table asks for the codec; where it does not, what has another
             one may stay as it is.
+        own_name_column: the top-level text column that holds the name of the very file; empty for
+            none. It is made anew for each output, and no proof is about it.
+        replaced_footer_keys: key-value metadata of data files that is not taken over into outputs.
+        footer_notes: makes the notes of one output; None where footers say nothing of rows. It can
+            be pickled.
     """
 
     target_file_size_bytes: int
@@ -287,6 +336,9 @@ class FileLayout:
     footer_metadata: tuple[tuple[str, str], ...] = ()
     sort_order: tuple[SortField, ...] = ()
     is_codec_required: bool = True
+    own_name_column: str = ""
+    replaced_footer_keys: tuple[str, ...] = ()
+    footer_notes: Callable[[], FooterNotes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,10 +480,13 @@ class Rewrite:
         keeps_order: whether the rows of `added`, one file after the other, come in the order of
             those of `files`: then deletes that come meanwhile can be carried over to them.
         curve: the curve that the rows of `added` lie along; None for none.
-        rows_added: rows of `added` that no file of `files` held. Only a change has such rows.
+        rows_added: rows of `added` that no slice of `files` had. Only a change has such rows.
+        rows_tail: rows of `added` that came behind the stored ones of `files`, see `Tail`.
         marks: by path, those of `files` that stay in the table, and the rows they lose: live ones,
             ascending. Only a change has marks, where `Table.can_mark`.
         partition_key: of the added files where `files` is empty, as only a change has it.
+        records_deletes: whether `files` stay, and what is added are no data files but delete files
+            that drop just the rows of them that their deletes drop: these are needed no longer.
     """
 
     group_id: str
@@ -444,10 +499,14 @@ class Rewrite:
     rows_added: int = 0
     marks: Mapping[str, Selection] = field(default_factory=dict)
     partition_key: str = ""
+    records_deletes: bool = False
+    rows_tail: int = 0
 
     @property
     def replaced(self) -> Inventory:
         """The files that leave the table."""
+        if self.records_deletes:
+            return Inventory.empty()
         if not self.marks:
             return self.files
         is_replaced = [path not in self.marks for path in self.files.files["path"].to_pylist()]

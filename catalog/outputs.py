@@ -82,15 +82,19 @@ def distinct_outputs(commit: Commit) -> list[OutputFile]:
     for rewrite in commit.rewrites:
         if commit.kind is not CommitKind.CHANGE and (rewrite.rows_added or rewrite.marks):
             raise CorruptTableError(f"group {rewrite.group_id} is no change, and changes rows")
+        if rewrite.records_deletes:
+            continue
         _require_row_arithmetic(rewrite)
         _require_marked_rows(rewrite)
     return outputs
 
 
 def _require_row_arithmetic(rewrite: Rewrite) -> None:
-    expected = rewrite.replaced.row_count - rewrite.rows_dropped + rewrite.rows_added
+    gained = rewrite.rows_added + rewrite.rows_tail
+    expected = rewrite.replaced.row_count - rewrite.rows_dropped + gained
     written = sum(output.row_count for output in rewrite.added)
-    if written != expected or min(rewrite.rows_dropped, rewrite.rows_added) < 0:
+    least = min(rewrite.rows_dropped, rewrite.rows_added, rewrite.rows_tail)
+    if written != expected or least < 0:
         raise CorruptTableError(
             f"group {rewrite.group_id} wrote {written} rows where there were to be {expected}"
         )

@@ -55,6 +55,7 @@ def summarise(
     results = [attempt.result for attempt in attempts if attempt.result]
     rows_dropped = sum(answer.rows_dropped for answer in answers.values())
     rows_added = sum(answer.rows_added for answer in answers.values())
+    rows_tail = sum(answer.rows_tail for answer in answers.values())
     batches = [batch for batch in job.journal.batches() if batch.state == SETTLED]
     before = job.journal.before()
     totals = _check(job, _committed(batches, groups, answers), map_function)
@@ -72,7 +73,7 @@ def summarise(
         bytes_written=sum(result.bytes_written for result in results),
         bytes_spliced=sum(result.splice.copied_bytes for result in results),
         bytes_kept=job.plan.kept_bytes,
-        rows_before=before.rows - (0 if job.plan.change else rows_dropped),
+        rows_before=before.rows + rows_tail - (0 if job.plan.change else rows_dropped),
         rows_after=totals.after.rows,
         rows_dropped=rows_dropped,
         rows_added=rows_added,
@@ -185,7 +186,8 @@ def _committed(
     for group in groups:
         if group.group_id in answers:
             dropped[group.batch_id] += answers[group.group_id].rows_dropped
-            added[group.batch_id] += answers[group.group_id].rows_added
+            answer = answers[group.group_id]
+            added[group.batch_id] += answer.rows_added + answer.rows_tail
     return [
         CommittedBatch(batch.snapshot, dropped[batch.batch_id], added[batch.batch_id])
         for batch in batches

@@ -7,19 +7,27 @@ from compactor.parquet.compatibility import (
     why_not,
     why_not_file,
 )
-from compactor.parquet.declaring import declared_as, redeclared
+from compactor.parquet.declaring import declared_as, noted, redeclared
 from compactor.parquet.dictionary import HEADER_BYTES_MAX, DictionaryPage, find_dictionary
 from compactor.parquet.footer import SCHEMA, ColumnChunk, Footer, RowGroup, parse_footer
 from compactor.parquet.integers import DecimalChunk, as_integer_file
 from compactor.parquet.making import CODECS
 from compactor.parquet.reading import has_page_checksums, read_footer
-from compactor.parquet.splice import Assembly, Copy, SplicePlan, SpliceSource, plan_splice
+from compactor.parquet.splice import (
+    ROW_GROUPS_MAX,
+    Assembly,
+    Copy,
+    SplicePlan,
+    SpliceSource,
+    plan_splice,
+)
 from compactor.parquet.writing import SplicedFile, write_splice
 
 __all__ = [
     "ARROW_SCHEMA",
     "CODECS",
     "HEADER_BYTES_MAX",
+    "ROW_GROUPS_MAX",
     "SCHEMA",
     "Assembly",
     "ColumnChunk",
@@ -37,6 +45,7 @@ __all__ = [
     "declared_as",
     "find_dictionary",
     "has_page_checksums",
+    "noted",
     "parse_footer",
     "plan_splice",
     "read_footer",

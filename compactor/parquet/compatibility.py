@@ -47,14 +47,20 @@ _SPARK_PROLEPTIC_SINCE = (3, 1)
 _ANY_CALENDAR = "parquet-mr"
 
 
-def obstacle(footer: Footer) -> str | None:
-    """Return why no row group of a file can stand in another file; None when all can."""
+def obstacle(footer: Footer, ignored_keys: frozenset[bytes] = frozenset()) -> str | None:
+    """Return why no row group of a file can stand in another file; None when all can.
+
+    Args:
+        footer: the file's.
+        ignored_keys: key-value metadata that is not taken over.
+    """
     if footer.obstacle is not None:
         return footer.obstacle
     name, version = _writer(footer)
     if version is not None and version < _SHORT_CHUNKS_BEFORE.get(name, (0, 0)):
         return f"{footer.created_by} states column chunks shorter than they are"
-    if any(key.startswith(_ABOUT_THE_FILE) for key in footer.key_values()):
+    kept = footer.key_values().keys() - ignored_keys
+    if any(key.startswith(_ABOUT_THE_FILE) for key in kept):
         return "the key-value metadata describes the rows of this very file"
     return None
 
@@ -72,7 +78,7 @@ def why_not(
     Raises:
         CorruptTableError: the key-value metadata or the writer's name cannot be read.
     """
-    reason = obstacle(first) or obstacle(other)
+    reason = obstacle(first, ignored_keys) or obstacle(other, ignored_keys)
     if reason is not None or first is other:
         return reason
     if first.schema is not other.schema and first.schema != other.schema:
@@ -87,7 +93,8 @@ def why_not_file(
 
     None when those can whose columns are the same; arguments and errors are those of `why_not`.
     """
-    return obstacle(first) or obstacle(other) or _why_not_file(first, other, ignored_keys)
+    reason = obstacle(first, ignored_keys) or obstacle(other, ignored_keys)
+    return reason or _why_not_file(first, other, ignored_keys)
 
 
 def column_sources(target: Footer, other: Footer) -> tuple[range | None, ...]:

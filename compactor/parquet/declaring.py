@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from compactor.parquet.footer import (
     COLUMN_ORDERS,
     CREATED_BY,
+    KEY_VALUES,
     MAGIC,
     ROW_GROUPS,
     ROWS,
@@ -13,8 +16,12 @@ from compactor.parquet.footer import (
     Footer,
     parse_footer,
 )
+from compactor.parquet.making import struct
 from compactor.parquet.thrift import (
+    BINARY,
+    LIST,
     STRUCT,
+    binary_bytes,
     corrupt,
     field_bytes,
     fields,
@@ -45,6 +52,30 @@ def declared_as(like: Footer, other: Footer) -> Footer:
     data.append(0)
     size_bytes = len(MAGIC) + len(data) + _TRAILER_BYTES
     return parse_footer(like.location, bytes(data), size_bytes=size_bytes)
+
+
+def noted(like: Footer, pairs: Iterable[tuple[str, str]]) -> Footer:
+    """Return a footer without row groups with more key-value metadata.
+
+    Raises:
+        CorruptTableError: its own key-value metadata is damaged.
+    """
+    own = like.key_values().items()
+    every = [*own, *((key.encode(), value.encode()) for key, value in pairs)]
+    entries = [
+        struct(
+            (1, BINARY, binary_bytes(key)),
+            *([] if value is None else [(2, BINARY, binary_bytes(value))]),
+        )
+        for key, value in every
+    ]
+    found = [one for one in like.fields if one.number != KEY_VALUES]
+    values = {one.number: (one.kind, like.data[one.start : one.end]) for one in found}
+    if entries:
+        values[KEY_VALUES] = LIST, list_bytes(len(entries), STRUCT) + b"".join(entries)
+    data = struct(*((number, *values[number]) for number in sorted(values)))
+    size_bytes = len(MAGIC) + len(data) + _TRAILER_BYTES
+    return parse_footer(like.location, data, size_bytes=size_bytes)
 
 
 def redeclared(data: bytes, schema: bytes) -> bytes:

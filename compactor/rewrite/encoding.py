@@ -175,7 +175,8 @@ class Encoding:
 
         Ours take the place of their own, and columns are read as the table's schema says.
         """
-        own = (key.encode() for key, _ in self.layout.footer_metadata)
+        names = [key for key, _ in self.layout.footer_metadata]
+        own = (key.encode() for key in (*names, *self.layout.replaced_footer_keys))
         # An order holds for the file that says so, not for one that takes up its row groups.
         return frozenset((ARROW_SCHEMA, STAMP_KEY.encode(), *own))
 

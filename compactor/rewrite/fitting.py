@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from compactor.parquet import Footer, column_sources, counterparts, why_not_file
 from compactor.rewrite.encoding import Encoding
+from compactor.rewrite.own_name import made_columns
 
 OTHER_SCHEMA = "the schemas are not equal"
 OTHER_CODEC = "another codec than the table's"
@@ -185,6 +186,7 @@ class Form:
         codec: number of the codec that chunks must have; None when any will do.
         filtered: leaf columns that must have Bloom filters.
         is_only_copied: whether `encoding` writes another form: nothing can stand beside copies.
+        made: numbers of the top-level columns that are copied from no input.
     """
 
     encoding: Encoding
@@ -193,6 +195,7 @@ class Form:
     codec: int | None
     filtered: frozenset[int]
     is_only_copied: bool = False
+    made: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, encoding: Encoding, *, keeps_layout: bool) -> Form:
@@ -206,9 +209,9 @@ class Form:
         is_required = keeps_layout and layout.is_codec_required
         codec = _CODECS.get(layout.codec, -1) if is_required else None
         filtered: frozenset[int] = encoding.filtered_leaves() if keeps_layout else frozenset()
-        return cls(
-            encoding, like, tuple(one.leaves for one in like.schema.columns), codec, filtered
-        )
+        columns = tuple(one.leaves for one in like.schema.columns)
+        made = made_columns(encoding.schema, layout)
+        return cls(encoding, like, columns, codec, filtered, made=made)
 
     def fit(self, footer: Footer, filled: Collection[int]) -> FileFit:
         """Return how a file goes into outputs of this form.
@@ -224,7 +227,8 @@ class Form:
         reason = why_not_file(self.like, footer, ignored_keys=ignored)
         if reason is not None:
             return FileFit(self, footer, reason)
-        sources = column_sources(self.like, footer)
+        found = column_sources(self.like, footer)
+        sources = tuple(None if at in self.made else one for at, one in enumerate(found))
         if not any(sources):
             return FileFit(self, footer, OTHER_SCHEMA)
         return FileFit(self, footer, "", sources, filled)

@@ -16,13 +16,13 @@ from catalog.model import FileSlice, Inventory
 from compactor.errors import VerificationError
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.fingerprint import digest_batch
-from compactor.rewrite.fitting import Patch
+from compactor.rewrite.fitting import Form, Patch
 from compactor.rewrite.footers import HELD_BYTES_MAX, Footers
 from compactor.rewrite.integers import as_decimals, as_integers
 from compactor.rewrite.ladder import Decisions, Ladder, Run
 from compactor.rewrite.mixed import MixedWriter
 from compactor.rewrite.parts import Patched
-from compactor.rewrite.read import OpenSlice, SliceReader
+from compactor.rewrite.read import OpenSlice, SliceReader, is_stored
 from compactor.rewrite.repetition import decoded_bytes
 from compactor.rewrite.task import (
     EMPTY_DIGEST,
@@ -81,12 +81,15 @@ def carry_out(task: RewriteTask, prepare: Callable[[RewriteTask], Work]) -> Rewr
     work = prepare(task)
     rows_read = task.files.row_count
     rows_kept = sum(map(work.reader.kept_rows, task.files.slices()))
+    rows_tail = sum(map(work.reader.tail_rows, task.files.slices()))
     with work.writer() as writer:
         inputs = work.run(writer)
         digest = _prove(task, writer, inputs)
         rows_written = sum(file.row_count for file in writer.files)
         check_rows(
-            read=rows_read + task.rows_added, dropped=rows_read - rows_kept, written=rows_written
+            read=rows_read + rows_tail + task.rows_added,
+            dropped=rows_read - rows_kept,
+            written=rows_written,
         )
     used = task.table.storage.tally()
     return RewriteResult(
@@ -100,6 +103,7 @@ def carry_out(task: RewriteTask, prepare: Callable[[RewriteTask], Work]) -> Rewr
         digest=digest,
         splice=work.spliced(writer.files),
         rows_added=task.rows_added,
+        rows_tail=rows_tail,
     )
 
 
@@ -125,9 +129,16 @@ class _Work:
             target_bytes=self._task.target_file_size_bytes,
             total_bytes=self._total_bytes(),
             added_bytes=self._task.added_bytes,
+            tail_bytes=sum(
+                self.reader.tail_rows(file) * tail_row_bytes(file, self.reader)
+                for file in self._task.files.slices()
+            ),
         )
         return ladder.decide(
-            [(file, self.reader.selection(file)) for file in self._task.files.slices()]
+            [
+                (file, self.reader.selection(file))
+                for file in filter(is_stored, self._task.files.slices())
+            ]
         )
 
     def _total_bytes(self) -> float:
@@ -139,7 +150,12 @@ class _Work:
         destination = Destination(self._task.table, self._task.partition_key, self._task.attempt_id)
         limits, decisions = self._task.splice, self._decisions
         target_bytes = self._task.target_file_size_bytes
-        if limits is None or decisions is None or not decisions.copies:
+        copies = decisions is not None and decisions.copies
+        if self._task.table.layout.own_name_column and not copies:
+            # Pieces of a file would have to know its name before it has one.
+            decisions = Decisions([], Form.of(self._encoding, keeps_layout=True))
+            decisions.added_bytes = self._total_bytes()
+        elif limits is None or decisions is None or not copies:
             return RollingWriter(
                 destination,
                 self._encoding,
@@ -150,24 +166,43 @@ class _Work:
             destination,
             decisions,
             target_bytes=target_bytes,
-            row_groups_max=limits.row_groups_max,
+            row_groups_max=0 if limits is None else limits.row_groups_max,
+            is_one_file=self._task.is_one_file,
         )
 
     def run(self, writer: RollingWriter) -> RowDigest:
         """Write everything; the digest of the surviving rows is empty without full proof."""
         digest = EMPTY_DIGEST
-        for file, runs in self._runs():
-            with ExitStack() as stack:
-                opened = cache(partial(self._open, file, stack))
-                for run in runs:
-                    if run.is_copied and isinstance(writer, MixedWriter):
-                        self._copy(run, opened, writer)
-                        if self._task.proof is not Proof.FULL:
-                            continue
-                    digest += self._encode(run, opened(), writer)
+        runs_of = {file.path: runs for file, runs in self._runs()}
+        for file in self._task.files.slices():
+            if runs := runs_of.get(file.path):
+                digest += self._write(file, runs, writer)
             self._footers.release(file)
+            digest += self._write_tail(file, writer)
         digest += self._add(writer)
         writer.finish()
+        return digest
+
+    def _write(self, file: FileSlice, runs: Sequence[Run], writer: RollingWriter) -> RowDigest:
+        """Write what survives of the stored rows of a slice."""
+        digest = EMPTY_DIGEST
+        with ExitStack() as stack:
+            opened = cache(partial(self._open, file, stack))
+            for run in runs:
+                if run.is_copied and isinstance(writer, MixedWriter):
+                    self._copy(run, opened, writer)
+                    if self._task.proof is not Proof.FULL:
+                        continue
+                digest += self._encode(run, opened(), writer)
+        return digest
+
+    def _write_tail(self, file: FileSlice, writer: RollingWriter) -> RowDigest:
+        """Write the rows of a slice that its data file does not store."""
+        digest = EMPTY_DIGEST
+        for batch in self.reader.tail(file):
+            if self._task.proof is Proof.FULL:
+                digest += digest_batch(as_decimals(batch, self._task.table.schema.stored.arrow))
+            writer.add(batch, stored_bytes=batch.num_rows * tail_row_bytes(file, self.reader))
         return digest
 
     def _add(self, writer: RollingWriter) -> RowDigest:
@@ -190,7 +225,7 @@ class _Work:
                 runs = list(some)
                 yield runs[0].file, runs
             return
-        for file in self._task.files.slices():
+        for file in filter(is_stored, self._task.files.slices()):
             yield file, [Run(file, None, file.size_bytes, is_copied=False)]
 
     def _copy(self, run: Run, opened: Callable[[], OpenSlice], writer: MixedWriter) -> None:
@@ -199,7 +234,7 @@ class _Work:
             return
         footer = self._footers.get(run.file)
         for row_group in run.row_groups or ():
-            writer.copy(footer, row_group)
+            writer.copy(footer, row_group, source=run.file)
 
     def _patch(
         self, run: Run, patch: Patch, *, opened: Callable[[], OpenSlice], writer: MixedWriter
@@ -211,7 +246,7 @@ class _Work:
             reader = self.reader.only(patch.encoded)
             source = stack.enter_context(reader.opened(run.file)) if patch.encoded else None
             for row_group in row_groups:
-                patched = Patched(footer, row_group, patch)
+                patched = Patched(footer, row_group, patch, run.file)
                 batches = [] if source is None else _collected(source.batches((row_group,)))
                 if batches is not None:
                     writer.patch(patched, batches, stored_bytes=stored_bytes)
@@ -219,7 +254,8 @@ class _Work:
                 if self._decisions is not None:
                     self._decisions.take_back(footer, row_group, patch)
                 for batch in opened().batches((row_group,)):
-                    writer.add(batch, stored_bytes=self._stored_bytes(run.file, batch))
+                    stored_bytes = self._stored_bytes(run.file, batch)
+                    writer.add(batch, stored_bytes=stored_bytes, source=run.file)
 
     def _stored_bytes(self, file: FileSlice, batch: pa.RecordBatch) -> float:
         return float(batch.num_rows * file.size_bytes / max(1, file.row_count))
@@ -231,7 +267,8 @@ class _Work:
             if self._task.proof is Proof.FULL:
                 digest += digest_batch(as_decimals(batch, self._task.table.schema.stored.arrow))
             if not run.is_copied:
-                writer.add(batch, stored_bytes=self._stored_bytes(run.file, batch))
+                stored_bytes = self._stored_bytes(run.file, batch)
+                writer.add(batch, stored_bytes=stored_bytes, source=run.file)
         return digest
 
     def spliced(self, files: Sequence[WrittenFile]) -> Spliced:
@@ -267,10 +304,17 @@ def _collected(batches: Iterable[pa.RecordBatch]) -> list[pa.RecordBatch] | None
 def surviving_bytes(reader: SliceReader, files: Inventory) -> float:
     """Return the stored size of the rows to be written, deleted ones taken out by share."""
     return sum(
-        file.size_bytes * reader.kept_rows(file) / file.row_count
+        file.size_bytes * reader.kept_rows(file) / max(1, file.row_count)
+        + reader.tail_rows(file) * tail_row_bytes(file, reader)
         for file in files.slices()
-        if file.row_count
     )
+
+
+def tail_row_bytes(file: FileSlice, reader: SliceReader) -> float:
+    """Return about what a row of a tail takes: as much as one of the data file, if there is one."""
+    if file.row_count:
+        return file.size_bytes / file.row_count
+    return sum(one.size_bytes for one in file.deletes) / max(1, reader.tail_rows(file))
 
 
 def _prove(task: RewriteTask, writer: RollingWriter, inputs: RowDigest) -> RowDigest | None:

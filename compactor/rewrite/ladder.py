@@ -157,6 +157,7 @@ class Ladder:
         target_bytes: size of an output.
         total_bytes: stored size of all rows to be written.
         added_bytes: the part of it that rows take which come in.
+        tail_bytes: the part of it that rows take which slices have behind the stored ones.
     """
 
     table: TableFiles
@@ -166,6 +167,7 @@ class Ladder:
     target_bytes: int
     total_bytes: float
     added_bytes: float = 0.0
+    tail_bytes: float = 0.0
 
     def decide(self, files: Sequence[tuple[FileSlice, Selection]]) -> Decisions:
         """Decide for every row group of a file group.
@@ -193,11 +195,13 @@ class Ladder:
             _spare_the_lonely(judged)
         copied_bytes = [
             _copied_bytes(form, [piece.fits[at] for piece in pieces], reasons_of[at])
+            if not (form.is_only_copied and self.tail_bytes)
+            else 0
             for at, form in enumerate(forms)
         ]
         at = copied_bytes.index(max(copied_bytes, default=0))
         reasons = reasons_of[at]
-        decisions = Decisions([], forms[at], added_bytes=self.added_bytes)
+        decisions = Decisions([], forms[at], added_bytes=self.added_bytes + self.tail_bytes)
         decisions.runs = list(_runs(pieces, reasons, at))
         self._count(decisions, reasons)
         return decisions

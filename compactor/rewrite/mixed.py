@@ -8,6 +8,7 @@ row groups of which the others are copied.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -15,14 +16,19 @@ from types import TracebackType
 import pyarrow as pa
 
 from catalog.location import Location
+from catalog.model import FileSlice
 from catalog.storage import Storage
-from compactor.parquet import Footer, plan_splice, write_splice
+from compactor.parquet import ROW_GROUPS_MAX, Footer, noted, plan_splice, write_splice
 from compactor.rewrite.encoding import Encoding, footer_schema_text
 from compactor.rewrite.fitting import Form
 from compactor.rewrite.ladder import Decisions
+from compactor.rewrite.own_name import named
 from compactor.rewrite.parts import Copied, Joined, Part, Patched, Stretch
 from compactor.rewrite.rolling import is_file_full, is_full_before
 from compactor.rewrite.write import Destination, RollingWriter, WrittenFile
+
+# As good as no limit: whatever is written makes one file.
+ANY_SIZE_BYTES = 1 << 62
 
 
 class MixedWriter(RollingWriter):
@@ -35,6 +41,7 @@ class MixedWriter(RollingWriter):
         *,
         target_bytes: int,
         row_groups_max: int,
+        is_one_file: bool = False,
     ) -> None:
         """Prepare to write.
 
@@ -42,16 +49,19 @@ class MixedWriter(RollingWriter):
             destination: where the files go.
             decisions: what will be added.
             target_bytes: size of a file.
-            row_groups_max: row groups of a file at most.
+            row_groups_max: row groups of a file at most; 0 for any number.
+            is_one_file: whether there is one file whatever its size, also without rows.
         """
         super().__init__(
             destination,
             decisions.form.encoding,
-            target_bytes=target_bytes,
+            target_bytes=ANY_SIZE_BYTES if is_one_file else target_bytes,
             stored_bytes=decisions.encoded_bytes,
             copied_bytes=decisions.copied_file_bytes,
         )
-        self._row_groups_max = row_groups_max
+        self._is_one_file = is_one_file
+        is_any_number = is_one_file or not row_groups_max
+        self._row_groups_max = ROW_GROUPS_MAX if is_any_number else row_groups_max
         self._scratch = tempfile.TemporaryDirectory(prefix="compact-encoded-")
         self._workshop = _Workshop(
             destination.storage, decisions.form, self.encoding, Path(self._scratch.name)
@@ -63,7 +73,7 @@ class MixedWriter(RollingWriter):
         """Return the Parquet schema that every output is to show."""
         return footer_schema_text(self._workshop.form.like)
 
-    def copy(self, footer: Footer, row_group: int) -> None:
+    def copy(self, footer: Footer, row_group: int, *, source: FileSlice) -> None:
         """Append a row group of an input.
 
         Raises:
@@ -71,6 +81,7 @@ class MixedWriter(RollingWriter):
         """
         size = footer.row_group_file_bytes(row_group)
         self._with_room(size).copy(footer, row_group)
+        self._note((source,), ())
         self._count(size)
 
     def patch(
@@ -88,6 +99,8 @@ class MixedWriter(RollingWriter):
         """
         size = patched.copied_file_bytes
         mixed = self._with_room(size)
+        self._note((patched.file,), ())
+        batches = mixed.named(batches)
         encoding = self._patch_encoding(patched.patch.encoded, batches)
         self._progress = self._progress.after(
             stored_bytes=stored_bytes,
@@ -95,6 +108,21 @@ class MixedWriter(RollingWriter):
             written_bytes=mixed.patch(patched, encoding, batches),
         )
         self._count(size)
+
+    def finish(self) -> None:
+        """Write what is collected and complete the last file, one without rows if there is none."""
+        self._flush()
+        if self._is_one_file and self._open is None and not self.files:
+            self._open = self._begin_file([])
+        self._end_file()
+
+    def _note(self, sources: Iterable[FileSlice], rows: Iterable[pa.RecordBatch]) -> None:
+        """Take note of where rows of the open file come from, if its footer tells of them."""
+        if self._mixed is not None and self._mixed.notes is not None:
+            for one in sources:
+                self._mixed.notes.took(one)
+            for batch in rows:
+                self._mixed.notes.added(batch)
 
     def _with_room(self, copied_bytes: int) -> _MixedFile:
         """Return the file that the next row group goes to."""
@@ -169,14 +197,22 @@ class _MixedFile:
     def __init__(self, location: Location, workshop: _Workshop) -> None:
         self._location = location
         self._workshop = workshop
+        make_notes = workshop.encoding.layout.footer_notes
+        self.notes = None if make_notes is None else make_notes()
         self._parts: list[Part] = []
         self._stretch: Stretch | None = None
         self._columns: dict[Encoding, Stretch] = {}
         self._encoded: list[Stretch] = []
         self.row_group_count = 0
 
+    def named(self, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+        """Return rows with the name of the file in them, where the table has a column for it."""
+        column = self._workshop.encoding.layout.own_name_column
+        return named(batches, column, self._location.name) if column else batches
+
     def write(self, batches: list[pa.RecordBatch]) -> int:
         """Append one row group and return the bytes it took."""
+        batches = self.named(batches)
         if self._stretch is None:
             self._stretch = self._begin_stretch(self._workshop.encoding, batches)
             self._parts.append(self._stretch)
@@ -217,9 +253,12 @@ class _MixedFile:
         self._end_stretch()
         for stretch in self._columns.values():
             stretch.complete(self._workshop.storage)
+        like = form.like if self.notes is None else noted(form.like, self.notes.pairs())
+        if not self._parts:
+            return self._complete_empty(like)
         plan = plan_splice(
             [part.source(form) for part in self._parts],
-            like=form.like,
+            like=like,
             ignored_keys=self._workshop.encoding.replaced_keys(),
         )
         done = write_splice(self._workshop.storage, plan, self._location)
@@ -231,6 +270,13 @@ class _MixedFile:
             done.composed_bytes,
             done.why_streamed,
         )
+
+    def _complete_empty(self, like: Footer) -> WrittenFile:
+        """Make a file without rows."""
+        data = like.as_file()
+        with self._workshop.storage.open_output(self._location) as output:
+            output.write(data)
+        return WrittenFile(self._location, len(data), ())
 
     def abort(self) -> None:
         """Leave nothing of the file."""

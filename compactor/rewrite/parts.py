@@ -13,6 +13,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from catalog.location import Location
+from catalog.model import FileSlice
 from catalog.storage import Storage
 from catalog.storage.faults import os_faults
 from compactor.parquet import Assembly, Footer, SpliceSource, read_footer
@@ -72,6 +73,7 @@ class Patched:
     footer: Footer
     row_group: int
     patch: Patch
+    file: FileSlice
 
     @property
     def copied_file_bytes(self) -> int:

@@ -11,10 +11,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from catalog.errors import CorruptTableError
-from catalog.model import KEEP_ALL, FileSlice, Inventory, Selection, TableSchema
+from catalog.model import KEEP_ALL, FileSlice, Inventory, Selection, TableSchema, field_id
 from catalog.table import TableFiles
 from compactor.rewrite.input import ParquetInput, open_parquet
 from compactor.rewrite.input import row_groups as every_row_group
+from compactor.rewrite.integers import as_integers, with_integers
+from compactor.rewrite.nested import null_array
+from compactor.rewrite.own_name import unnamed
 from compactor.rewrite.projection import FileColumns, Projection, plan_projection
 from compactor.rewrite.repetition import repeating_columns
 
@@ -51,7 +54,8 @@ class SliceReader:
         Raises:
             CorruptTableError: a delete file cannot be read.
         """
-        return cls(table, table.selections(files), schema or table.schema.stored)
+        columns = schema or unnamed(table.schema.stored, table.layout)
+        return cls(table, table.selections(files), columns)
 
     def only(self, columns: Collection[int]) -> SliceReader:
         """Return the reader of some of the columns, by their numbers."""
@@ -75,13 +79,32 @@ class SliceReader:
         return found
 
     def kept_rows(self, file: FileSlice) -> int:
-        """Return how many rows of the file survive."""
+        """Return how many rows that the file stores survive."""
         return file.row_count - len(self.selection(file).dropped)
+
+    def tail_rows(self, file: FileSlice) -> int:
+        """Return how many rows come behind those that the file stores."""
+        return self.selection(file).tail.row_count
 
     def batches(self, file: FileSlice) -> Iterator[pa.RecordBatch]:
         """Yield the surviving rows of a slice in their order; raises what `opened` does."""
-        with self.opened(file) as slice_:
-            yield from slice_.batches()
+        if is_stored(file):
+            with self.opened(file) as slice_:
+                yield from slice_.batches()
+        yield from self.tail(file)
+
+    def tail(self, file: FileSlice) -> Iterator[pa.RecordBatch]:
+        """Yield the rows that come behind those that the file stores."""
+        columns = self.schema.arrow
+        is_told = [field_id(one) not in self.schema.unstored for one in columns]
+        names = [one.name for one, told in zip(columns, is_told, strict=True) if told]
+        target = with_integers(columns, self.integers)
+        for batch in self.selection(file).tail.batches(names):
+            arrays = [
+                batch.column(one.name) if told else null_array(one.type, batch.num_rows)
+                for one, told in zip(columns, is_told, strict=True)
+            ]
+            yield as_integers(pa.RecordBatch.from_arrays(arrays, schema=columns), target)
 
     @contextmanager
     def opened(self, file: FileSlice) -> Iterator[OpenSlice]:
@@ -113,6 +136,11 @@ class SliceReader:
             yield OpenSlice(source, projection, self.selection(file), starts, alike)
 
 
+def is_stored(file: FileSlice) -> bool:
+    """Tell whether there is a data file: a slice may be all tail."""
+    return file.size_bytes > 0
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where the rows of a batch stand in their file.
@@ -135,7 +163,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class OpenSlice:
-    """A slice whose rows can be read.
+    """A slice whose stored rows can be read.
 
     Attributes:
         source: the data file.

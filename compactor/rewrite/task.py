@@ -31,6 +31,7 @@ class RewriteTask:
         splice: which row groups may be copied as they are; None for none.
         added: rows that come in beside the surviving ones, with the columns that outputs store;
             None for none.
+        is_one_file: whether there is one output whatever its size, also when no row survives.
     """
 
     table: TableFiles
@@ -41,6 +42,7 @@ class RewriteTask:
     proof: Proof
     splice: SpliceLimits | None = None
     added: pa.Table | None = None
+    is_one_file: bool = False
 
     @property
     def rows_added(self) -> int:
@@ -150,6 +152,7 @@ class RewriteResult:
             `Proof.FULL`.
         splice: what was copied as it is.
         rows_added: rows that came in.
+        rows_marked: positions in the outputs, where these are delete files.
     """
 
     outputs: tuple[OutputFile, ...]
@@ -162,3 +165,5 @@ class RewriteResult:
     digest: RowDigest | None
     splice: Spliced = NOT_SPLICED
     rows_added: int = 0
+    rows_tail: int = 0
+    rows_marked: int = 0

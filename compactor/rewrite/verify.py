@@ -11,8 +11,9 @@ from compactor.errors import VerificationError
 from compactor.rewrite.encoding import schema_text
 from compactor.rewrite.fingerprint import digest_batch
 from compactor.rewrite.input import ParquetInput, open_parquet, row_groups
+from compactor.rewrite.own_name import unnamed
 from compactor.rewrite.projection import FileColumns, plan_projection
-from compactor.rewrite.read import SliceReader
+from compactor.rewrite.read import SliceReader, is_stored
 from compactor.rewrite.task import EMPTY_DIGEST, Proof, RowDigest
 from compactor.rewrite.write import WrittenFile
 
@@ -23,7 +24,7 @@ def digest_slices(table: TableFiles, files: Inventory) -> RowDigest:
     Raises:
         CatalogError: as reading them raises it.
     """
-    reader = SliceReader.of(table, files, table.schema)
+    reader = SliceReader.of(table, files, unnamed(table.schema, table.layout))
     digest = EMPTY_DIGEST
     for file in files.slices():
         for batch in reader.batches(file):
@@ -73,7 +74,8 @@ def read_back(
             table.storage, file.location, name=name, size_bytes=file.size_bytes
         ) as written:
             _check_footer(written.metadata, file, schema_expected)
-            return _digest(written, table.schema.stored) if proof is Proof.FULL else None
+            columns = unnamed(table.schema.stored, table.layout)
+            return _digest(written, columns) if proof is Proof.FULL else None
     except CorruptTableError as error:
         raise VerificationError(f"an output cannot be read back: {error}") from error
 
@@ -84,7 +86,7 @@ def check_inputs(table: TableFiles, files: Inventory) -> None:
     Raises:
         CatalogError: one of them cannot be opened.
     """
-    for file in files.slices():
+    for file in filter(is_stored, files.slices()):
         location = table.locate(file.path)
         with open_parquet(
             table.storage, location, name=file.path, size_bytes=file.size_bytes, reads_ahead=False

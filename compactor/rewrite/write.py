@@ -10,7 +10,7 @@ come out small, and be planned again, and end at the same rows again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from catalog.errors import CatalogError
 from catalog.location import Location
-from catalog.model import OutputFile
+from catalog.model import FileSlice, OutputFile
 from catalog.storage import OutputFile as StorageOutput
 from catalog.storage import Storage
 from catalog.table import TableFiles
@@ -97,12 +97,23 @@ class _Collected:
         rows: how many they are.
         decoded_bytes: their size in memory.
         stored_bytes: their size in the inputs.
+        sources: the data files that store some of them.
+        new: those that no data file stores.
     """
 
     batches: list[pa.RecordBatch] = field(default_factory=list)
     rows: int = 0
     decoded_bytes: int = 0
     stored_bytes: float = 0.0
+    sources: dict[str, FileSlice] = field(default_factory=dict)
+    new: list[pa.RecordBatch] = field(default_factory=list)
+
+    def come_from(self, source: FileSlice | None, batch: pa.RecordBatch) -> None:
+        """Take note of where rows come from; None for no data file."""
+        if source is None:
+            self.new.append(batch)
+        else:
+            self.sources[source.path] = source
 
     def add(self, batch: pa.RecordBatch, decoded_bytes: int, stored_bytes: float) -> None:
         """Append rows."""
@@ -162,8 +173,10 @@ class RollingWriter:
         """Return the Parquet schema that every output is to show."""
         return self.encoding.parquet_schema()
 
-    def add(self, batch: pa.RecordBatch, *, stored_bytes: float) -> None:
-        """Append rows that took `stored_bytes` in the inputs.
+    def add(
+        self, batch: pa.RecordBatch, *, stored_bytes: float, source: FileSlice | None = None
+    ) -> None:
+        """Append rows that took `stored_bytes` in the inputs, of the data file that stores them.
 
         Raises:
             StorageFullError, AccessDeniedError, StorageError: a file cannot be written.
@@ -177,6 +190,7 @@ class RollingWriter:
             batch = batch.slice(part.num_rows)
             rows = part.num_rows
             self._collected.add(part, round(rows * row_decoded), rows * row_stored)
+            self._collected.come_from(source, part)
             if self._room(row_decoded) == 0:
                 self._write_row_group()
 
@@ -229,6 +243,7 @@ class RollingWriter:
         self._adapt_encoding(rows.batches)
         if self._open is None:
             self._open = self._begin_file(rows.batches)
+        self._note(rows.sources.values(), rows.new)
         written_bytes = self._open.write(rows.batches)
         self._progress = self._progress.after(
             stored_bytes=rows.stored_bytes,
@@ -237,6 +252,9 @@ class RollingWriter:
         )
         if is_file_full(self._progress, self._target_bytes):
             self._end_file()
+
+    def _note(self, sources: Iterable[FileSlice], rows: Iterable[pa.RecordBatch]) -> None:
+        """Take note of where rows of the open file come from, if its footer tells of them."""
 
     def _adapt_encoding(self, batches: list[pa.RecordBatch]) -> None:
         """Withhold what would mislead readers, from here on: a file stays as it was begun."""

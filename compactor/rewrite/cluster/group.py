@@ -78,7 +78,10 @@ class _Work:
     def run(self, writer: RollingWriter) -> RowDigest:
         """Write everything; the digest of the surviving rows is empty without full proof."""
         task, digest = self._task, EMPTY_DIGEST
-        rows = sum(map(self.reader.kept_rows, task.files.slices())) + task.rows_added
+        rows = task.rows_added + sum(
+            self.reader.kept_rows(file) + self.reader.tail_rows(file)
+            for file in task.files.slices()
+        )
         sort = ExternalSort(
             self._order,
             self._schema,

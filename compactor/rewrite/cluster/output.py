@@ -14,6 +14,7 @@ from compactor.errors import VerificationError
 from compactor.rewrite.cluster.row_order import RowOrder
 from compactor.rewrite.cluster.stamp import encode_stamp
 from compactor.rewrite.encoding import Encoding
+from compactor.rewrite.own_name import named
 from compactor.rewrite.write import Destination, EncodedFile, OpenFile, RollingWriter, WrittenFile
 
 
@@ -51,6 +52,10 @@ class _StampedFile(EncodedFile):
     ) -> None:
         super().__init__(sink, encoding, row_group_rows)
         self._order = order
+        self._own_name = encoding.layout.own_name_column
+        self._file_name = sink.location.name
+        make_notes = encoding.layout.footer_notes
+        self._notes = None if make_notes is None else make_notes()
         self._first: bytes | None = None
         self._last = b""
 
@@ -62,11 +67,16 @@ class _StampedFile(EncodedFile):
                 raise VerificationError("rows to be written are not in the order they should be in")
             self._first = first if self._first is None else self._first
             self._last = self._order.place(batch, batch.num_rows - 1)
+            if self._notes is not None:
+                self._notes.added(batch)
+        if self._own_name:
+            batches = named(batches, self._own_name, self._file_name)
         return super().write(batches)
 
     def complete(self) -> WrittenFile:
         """Write the footer and make the file durable."""
         clustering = self._order.clustering
         stamp = Stamp(clustering.order_id, clustering.frame, self._first or b"", self._last)
-        self.describe({STAMP_KEY: encode_stamp(stamp)})
+        notes = () if self._notes is None else self._notes.pairs()
+        self.describe({STAMP_KEY: encode_stamp(stamp), **dict(notes)})
         return super().complete()
