@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -16,6 +16,7 @@ from catalog.model import (
     FileSlice,
     Filling,
     Inventory,
+    OutputFile,
     Selection,
     Snapshot,
     TableSchema,
@@ -87,6 +88,25 @@ class TableFiles(Protocol):
 
     def new_location(self, partition_key: str, file_name: str) -> Location:
         """Return where a new data file of the partition belongs; equal arguments, equal result."""
+        ...
+
+
+@runtime_checkable
+class DeleteRecorder(Protocol):
+    """The workers' side of a table whose deletes may be recorded anew without touching data."""
+
+    def record_deletes(
+        self, selections: Mapping[str, Selection], locate: Callable[[int], Location]
+    ) -> Mapping[str, OutputFile]:
+        """Write delete files for data files of one partition; no snapshot refers to them yet.
+
+        Nothing is left where one cannot be written. Returned is, by the path of each data file that
+        loses rows, the delete file that says which; several may share one.
+
+        Args:
+            selections: the rows that each data file loses, by its path.
+            locate: names the files by number, counted from 0.
+        """
         ...
 
 

@@ -25,6 +25,19 @@ class Strategy(StrEnum):
     SORT = "sort"
     ZORDER = "zorder"
     HILBERT = "hilbert"
+    CONVERT_DELETES = "convert-deletes"
+    POSITION_DELETES = "rewrite-position-deletes"
+    AUTO = "auto"
+
+    @property
+    def is_order(self) -> bool:
+        """Whether rows are put in an order of their values."""
+        return self.is_curve or self is Strategy.SORT
+
+    @property
+    def is_of_deletes(self) -> bool:
+        """Whether delete files are rewritten, and no data files."""
+        return self in (Strategy.CONVERT_DELETES, Strategy.POSITION_DELETES)
 
     @property
     def is_curve(self) -> bool:

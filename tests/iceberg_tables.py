@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.conversions import to_bytes
 from pyiceberg.exceptions import ValidationException
 from pyiceberg.manifest import (
     DataFile,
@@ -24,7 +26,7 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 
-from catalog.iceberg.marking import FILE_PATH_ID, POSITION_DELETES
+from catalog.iceberg.delete_writing import FILE_PATH_ID, POSITION_DELETES
 from catalog.iceberg.row_delta import RowDelta, commit_row_delta
 
 NAMESPACE = "ns"
@@ -114,13 +116,16 @@ def write_equality_deletes(table: Table, column: str, values: Sequence[Any]) -> 
     return write_key_deletes(table, pa.table({column: pa.array(values, kind)}))
 
 
-def write_key_deletes(table: Table, keys: pa.Table, *, like: DataFile | None = None) -> DataFile:
+def write_key_deletes(
+    table: Table, keys: pa.Table, *, like: DataFile | None = None, has_bounds: bool = False
+) -> DataFile:
     """Write an equality delete file over columns of the table, not yet part of it.
 
     Args:
         table: the table it will belong to.
         keys: columns by the names that they have now.
         like: a data file of the partition that the deletes are scoped to; None for no partition.
+        has_bounds: whether to record the bounds of the keys and their nulls, as Flink does.
     """
     ids = [table.schema().find_field(name).field_id for name in keys.column_names]
     fields = [
@@ -136,7 +141,22 @@ def write_key_deletes(table: Table, keys: pa.Table, *, like: DataFile | None = N
         bounds=None,
     )
     file[14] = ids
+    if has_bounds:
+        _add_key_bounds(table, file, keys, ids=ids)
     return file
+
+
+def _add_key_bounds(table: Table, file: DataFile, keys: pa.Table, *, ids: Sequence[int]) -> None:
+    kinds = [table.schema().find_type(number) for number in ids]
+    ends = [pc.min_max(column).as_py() for column in keys.columns]
+    for at, end in ((10, "min"), (11, "max")):
+        file[at] = {
+            number: to_bytes(kind, one[end])
+            for number, kind, one in zip(ids, kinds, ends, strict=True)
+            if one[end] is not None
+        }
+    nulls = [column.null_count for column in keys.columns]
+    file[8] = dict(zip(ids, nulls, strict=True))
 
 
 def _write_delete_file(

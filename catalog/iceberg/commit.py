@@ -42,6 +42,7 @@ from catalog.iceberg.catalogs import catalog_errors
 from catalog.iceberg.cleanup import remove_leftovers, remove_old_metadata
 from catalog.iceberg.commit_properties import pace
 from catalog.iceberg.file_io import StorageFileIO
+from catalog.iceberg.files import IcebergFiles
 from catalog.iceberg.lookup import find, may_be_recorded, referenced_metadata
 from catalog.iceberg.marking import Marker, refuse_marks
 from catalog.iceberg.metadata import snapshot_value
@@ -53,7 +54,6 @@ from catalog.location import Confinement
 from catalog.model import Commit, CommitResult, Conflict
 from catalog.model import Snapshot as SnapshotValue
 from catalog.storage import Storage
-from catalog.table import TableFiles
 
 # What the first snapshot of a table makes of its main branch; the number is not looked at.
 _NEW_BRANCH = SnapshotRef.model_validate({"snapshot-id": 0, "type": "branch"})
@@ -75,7 +75,7 @@ class CommitTarget(Protocol):
     def load(self) -> Table:
         """Read the table anew from its catalog; raises the errors of `catalog.errors`."""
 
-    def files(self, snapshot: SnapshotValue) -> TableFiles:
+    def files(self, snapshot: SnapshotValue) -> IcebergFiles:
         """Return the workers' side of a snapshot."""
 
     def read(self) -> Table:
@@ -110,6 +110,7 @@ def commit_rewrites(target: CommitTarget, commit: Commit) -> CommitResult:
         target.confinement,
         marker=_marker(target, commit),
         outputs=reader.read(commit),
+        key_types=lambda: target.files(commit.base).key_types(),
     )
     return _Committer(target, commit, proposals).run(table)
 

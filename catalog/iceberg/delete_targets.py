@@ -17,8 +17,8 @@ from pyiceberg.manifest import DataFile
 
 from catalog.conflicts import LiveFile
 from catalog.errors import CorruptTableError
+from catalog.iceberg.delete_writing import FILE_PATH_ID
 from catalog.iceberg.head import Head, LiveEntry, partition_text
-from catalog.iceberg.marking import FILE_PATH_ID
 from catalog.location import Confinement
 from catalog.storage import Storage
 
@@ -212,26 +212,3 @@ def leaving(
             undecided.discard(path)
             candidates.pop(path, None)
     return list(candidates.values())
-
-
-def dangling(head: Head, remaining: Iterable[tuple[str, int]]) -> list[LiveEntry]:
-    """Return the equality delete files that no data file is old enough for any more.
-
-    Args:
-        head: the state before the commit.
-        remaining: partition and sequence number of the data files after it, our own included; those
-            that no equality delete of `head` can apply to may be left out.
-    """
-    # What else there is of delete files lies in partitions that have not been looked into.
-    touched = {None, *(partition_text(one.file) for one in head.files.values())}
-    oldest: dict[str | None, int] = {}
-    for held_in, sequence_number in remaining:
-        for key in (held_in, None):
-            oldest[key] = min(sequence_number, oldest.get(key, sequence_number))
-    return [
-        delete
-        for delete in head.deletes
-        if delete.is_equality
-        and (partition := head.scope(delete).partition) in touched
-        and oldest.get(partition, delete.sequence_number) >= delete.sequence_number
-    ]

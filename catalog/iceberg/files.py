@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -15,7 +15,15 @@ from catalog.errors import CorruptTableError
 from catalog.iceberg.partition import Spec, Value, decode_key, directory
 from catalog.iceberg.transforms import partition_keys
 from catalog.location import Confinement, Location
-from catalog.model import FileLayout, FileSlice, Filling, Inventory, Selection, TableSchema
+from catalog.model import (
+    FileLayout,
+    FileSlice,
+    Filling,
+    Inventory,
+    OutputFile,
+    Selection,
+    TableSchema,
+)
 from catalog.storage import Storage
 
 # As the reference implementation: 20 bits of a hash, as binary digits in directories of four.
@@ -56,6 +64,7 @@ class IcebergFiles:
     Attributes:
         spec_id: partition spec of new rows.
         dropped: plain columns that the schema no longer has: rows may be deleted by them.
+        has_deletes_per_file: whether each data file is to have delete files of its own.
     """
 
     storage: Storage
@@ -66,6 +75,7 @@ class IcebergFiles:
     specs: tuple[Spec, ...]
     spec_id: int
     dropped: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    has_deletes_per_file: bool = True
 
     def locate(self, path: str) -> Location:
         """Return the location of a path found in metadata."""
@@ -78,6 +88,16 @@ class IcebergFiles:
         from catalog.iceberg.selections import read_selections  # lazy: seldom
 
         return read_selections(files, self)
+
+    def record_deletes(
+        self, selections: Mapping[str, Selection], locate: Callable[[int], Location]
+    ) -> Mapping[str, OutputFile]:
+        """Write position delete files for data files of one partition."""
+        from catalog.iceberg.delete_writing import write_position_deletes  # lazy: seldom
+
+        return write_position_deletes(
+            selections, self.storage, locate=locate, is_per_file=self.has_deletes_per_file
+        )
 
     def fillings(self, file: FileSlice) -> Mapping[int, Filling]:
         """Return the values that the identity partition fields fix, by id of their column."""

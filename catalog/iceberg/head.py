@@ -12,14 +12,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 import pyarrow as pa
+from pyiceberg import manifest
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import (
-    DataFile,
-    DataFileContent,
-    ManifestContent,
-    ManifestEntry,
-    ManifestFile,
-)
+from pyiceberg.manifest import DataFileContent, ManifestContent
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
@@ -27,7 +22,10 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import PrimitiveType
 
 from catalog.errors import UnsupportedTableError
+from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.entries import live_entries, manifests_of
+from catalog.iceberg.manifest_entries import Entry
+from catalog.iceberg.manifest_lists import ListedManifest
 from catalog.iceberg.partition import decode_key, encode_key
 from catalog.iceberg.pruning import Values, may_hold
 from catalog.model import DATA_FILES, Commit
@@ -40,8 +38,8 @@ _READERS = 4
 class LiveEntry:
     """A live file, and the manifest that lists it."""
 
-    manifest: ManifestFile
-    entry: ManifestEntry
+    manifest: ListedManifest
+    entry: Entry
 
     @property
     def file(self) -> DataFile:
@@ -71,7 +69,7 @@ class Head:
             every partition.
     """
 
-    manifests: tuple[ManifestFile, ...]
+    manifests: tuple[ListedManifest, ...]
     files: Mapping[str, LiveEntry]
     deletes: tuple[LiveEntry, ...]
     unpartitioned: frozenset[int]
@@ -143,7 +141,7 @@ class HeadReader:
         )
 
     def _deletes(
-        self, manifests: Iterable[ManifestFile], touched: Collection[ManifestFile]
+        self, manifests: Iterable[ListedManifest], touched: Collection[ListedManifest]
     ) -> list[LiveEntry]:
         """Return the delete files that may apply to the files of the commit.
 
@@ -157,14 +155,14 @@ class HeadReader:
             return entries
         return self._delete_entries(deletes)
 
-    def _delete_entries(self, manifests: Iterable[ManifestFile]) -> list[LiveEntry]:
+    def _delete_entries(self, manifests: Iterable[ListedManifest]) -> list[LiveEntry]:
         return [one for part in self._open_all(manifests) for one in part.entries]
 
-    def _is_younger(self, manifest: ManifestFile) -> bool:
+    def _is_younger(self, manifest: ListedManifest) -> bool:
         return (manifest.sequence_number or 0) > self._base_sequence_number
 
     def live_paths(
-        self, metadata: TableMetadata, manifests: Iterable[ManifestFile]
+        self, metadata: TableMetadata, manifests: Iterable[ListedManifest]
     ) -> Iterator[str]:
         """Yield the paths of all live data files, those of untouched partitions last."""
         data = [one for one in manifests if one.content == ManifestContent.DATA]
@@ -174,10 +172,10 @@ class HeadReader:
 
     def outliving(
         self, metadata: TableMetadata, head: Head, replaced: Collection[str]
-    ) -> Iterator[tuple[str, int]]:
-        """Yield partition and sequence number of the data files that a commit leaves in place.
+    ) -> Iterator[LiveEntry]:
+        """Yield the data files that a commit leaves in place.
 
-        Only of those that equality deletes beside the commit may apply to, by partition and age.
+        Only those that equality deletes beside the commit may apply to, by partition and age.
         """
         equality = [one for one in head.deletes if one.is_equality]
         youngest = max((one.sequence_number for one in equality), default=0)
@@ -187,8 +185,8 @@ class HeadReader:
             is_old = (manifest.min_sequence_number or 0) < youngest
             if is_data and is_old and (is_wide or self._is_touched(manifest, metadata)):
                 for entry in live_entries(manifest, self._io):
-                    if entry.data_file.file_path not in replaced:
-                        yield partition_text(entry.data_file), entry.sequence_number or 0
+                    if entry.path not in replaced:
+                        yield LiveEntry(manifest, entry)
 
     def young_paths(self, metadata: TableMetadata, head: Head) -> set[str]:
         """Return the live data files in the commit's partitions that may be younger than its base.
@@ -204,7 +202,7 @@ class HeadReader:
         )
         return {path for opened in self._open_all(young) for path in opened.paths}
 
-    def _is_touched(self, manifest: ManifestFile, metadata: TableMetadata) -> bool:
+    def _is_touched(self, manifest: ListedManifest, metadata: TableMetadata) -> bool:
         spec = metadata.specs().get(manifest.partition_spec_id)
         if spec is None:
             return False
@@ -213,7 +211,7 @@ class HeadReader:
             return True  # equality deletes of an unpartitioned spec apply everywhere
         return bool(partitions) and may_hold(manifest, partition_kinds(metadata, spec), partitions)
 
-    def _may_list_replaced(self, manifest: ManifestFile) -> bool:
+    def _may_list_replaced(self, manifest: ListedManifest) -> bool:
         if self._sequence_numbers is None:
             return False
         least, greatest = self._sequence_numbers
@@ -221,33 +219,34 @@ class HeadReader:
             (manifest.sequence_number or 0) >= least
         )
 
-    def _open_all(self, manifests: Iterable[ManifestFile]) -> Iterator[_Opened]:
+    def _open_all(self, manifests: Iterable[ListedManifest]) -> Iterator[_Opened]:
         """Open manifests a few at a time, so that no more than these are in memory decoded."""
         remaining = iter(manifests)
         with ThreadPoolExecutor(_READERS) as readers:
             while batch := list(islice(remaining, _READERS)):
                 yield from readers.map(self._open, batch)
 
-    def _open(self, manifest: ManifestFile) -> _Opened:
+    def _open(self, manifest: ListedManifest) -> _Opened:
         known = self._opened.get(manifest.manifest_path)
         if known is None:
             known = self._decode(manifest)
             self._opened[manifest.manifest_path] = known
         return known
 
-    def _decode(self, manifest: ManifestFile) -> _Opened:
+    def _decode(self, manifest: ListedManifest) -> _Opened:
         entries = live_entries(manifest, self._io)
         if manifest.content == ManifestContent.DELETES:
             live = [LiveEntry(manifest, entry) for entry in entries]
             return _Opened(tuple(live), frozenset())
-        held = [one for one in entries if one.data_file.file_path in self._replaced]
+        held = [one for one in entries if one.path in self._replaced]
         return _Opened(
-            tuple(LiveEntry(manifest, _without_metrics(entry)) for entry in held),
-            frozenset(entry.data_file.file_path for entry in entries),
+            # Metrics are most of the memory and mark no file.
+            tuple(LiveEntry(manifest, entry.without_metrics()) for entry in held),
+            frozenset(entry.path for entry in entries),
         )
 
 
-def partition_text(file: DataFile) -> str:
+def partition_text(file: manifest.DataFile) -> str:
     """Return the partition of a file as one comparable text, which two NaNs share."""
     return encode_key(file.spec_id, [file.partition[index] for index in range(len(file.partition))])
 
@@ -277,16 +276,5 @@ def schema_for(metadata: TableMetadata, spec: PartitionSpec) -> Schema:
     )
 
 
-def _has_live_files(manifest: ManifestFile) -> bool:
+def _has_live_files(manifest: ListedManifest) -> bool:
     return manifest.has_added_files() or manifest.has_existing_files()
-
-
-def _without_metrics(entry: ManifestEntry) -> ManifestEntry:
-    """Drop the metrics of an entry in place: they are most of its memory and mark no file."""
-    for position in _METRICS:
-        entry.data_file[position] = None
-    return entry
-
-
-# Positions of the metrics in the record of a data file, column sizes to upper bounds.
-_METRICS = range(6, 12)

@@ -3,7 +3,8 @@
 A position delete file applies to a data file when it names the file, or when it has the same spec
 and partition and its path bounds allow the file; in both cases its sequence number must not be
 lower. An equality delete file applies to the files of its spec and partition, or to all files when
-its spec parts nothing; its sequence number must be higher. All of it is done on columns.
+its spec parts nothing; its sequence number must be higher, and its bounds
+must meet those of the file. All of it is done on columns.
 
 Specification: https://iceberg.apache.org/spec/#scan-planning
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,18 +25,35 @@ from catalog.iceberg.manifest import DELETE_FILES_SCOPED, FILES, ManifestPart
 from catalog.model import DATA_FILES, DELETE_FILES, Inventory
 
 _Rows = npt.NDArray[np.int64]
+
+
+class KeyBounds(Protocol):
+    """What is known of one column that rows are deleted by."""
+
+    def may_agree(self, file_rows: _Rows, delete_rows: _Rows) -> npt.NDArray[np.bool_]:
+        """Tell for pairs of a data file and a delete file whether they may have a value alike."""
+
+
+ReadKeyColumns = Callable[[pa.Table, pa.Table], Sequence[KeyBounds]]
 # Bounds the memory of matching: each pair takes two offsets and three paths for a moment.
 _PAIRS_MAX = 1 << 18
 # Bounds the memory of an inventory: each pair takes about 40 bytes while they are put in order.
 _PAIRS_IN_ALL_MAX = 1 << 24
 
 
-def assemble(parts: Sequence[ManifestPart], written_at_ms: Mapping[int, int]) -> Inventory:
+def assemble(
+    parts: Sequence[ManifestPart],
+    written_at_ms: Mapping[int, int],
+    *,
+    key_columns: ReadKeyColumns = lambda files, deletes: (),
+) -> Inventory:
     """Make the inventory of a snapshot.
 
     Args:
         parts: what its manifests hold.
         written_at_ms: commit times by snapshot id.
+        key_columns: reads the bounds of the columns that rows are deleted by: what they rule out
+            is not attached.
 
     Raises:
         CorruptTableError: a data file is listed twice.
@@ -48,7 +67,7 @@ def assemble(parts: Sequence[ManifestPart], written_at_ms: Mapping[int, int]) ->
         "first_row_id": pa.nulls(files.num_rows, pa.int64()),
         "row_version": pa.nulls(files.num_rows, pa.int64()),
         "is_clustered": pa.nulls(files.num_rows, pa.bool_()),
-        "deletes": attach(files, deletes),
+        "deletes": attach(files, deletes, key_columns),
     }
     return Inventory(
         pa.table([columns[name] for name in DATA_FILES.names], schema=DATA_FILES).combine_chunks(),
@@ -78,12 +97,12 @@ def refuse_keys(inventory: Inventory, types: Callable[[], Mapping[int, pa.DataTy
             )
 
 
-def attach(files: pa.Table, deletes: pa.Table) -> pa.ListArray:
+def attach(files: pa.Table, deletes: pa.Table, key_columns: ReadKeyColumns) -> pa.ListArray:
     """Return, for every data file, the rows of the delete files that apply to it."""
     pairs = [
         _by_target(files, deletes),
         *_by_partition(files, deletes),
-        *_bounded(_by_values(files, deletes)),
+        *_bounded(_by_values(files, deletes, key_columns)),
     ]
     file_rows = np.concatenate([pair[0] for pair in pairs])
     delete_rows = np.concatenate([pair[1] for pair in pairs])
@@ -148,11 +167,25 @@ def _by_partition(files: pa.Table, deletes: pa.Table) -> Iterator[tuple[_Rows, _
         yield pairs[0][applies], pairs[1][applies]
 
 
-def _by_values(files: pa.Table, deletes: pa.Table) -> Iterator[tuple[_Rows, _Rows]]:
-    """Match the equality delete files, which apply to what is older than they are."""
+def _by_values(
+    files: pa.Table, deletes: pa.Table, key_columns: ReadKeyColumns
+) -> Iterator[tuple[_Rows, _Rows]]:
+    """Match the equality delete files that may have a key of a file."""
     is_equality = deletes["equality_ids"].is_valid().to_numpy()
     if not is_equality.any():
         return
+    columns = key_columns(files, deletes)
+    for file_rows, delete_rows in _by_age(files, deletes, is_equality):
+        is_hit = np.ones(len(file_rows), np.bool_)
+        for column in columns:
+            is_hit &= column.may_agree(file_rows, delete_rows)
+        yield file_rows[is_hit], delete_rows[is_hit]
+
+
+def _by_age(
+    files: pa.Table, deletes: pa.Table, is_equality: npt.NDArray[np.bool_]
+) -> Iterator[tuple[_Rows, _Rows]]:
+    """Match the equality delete files, which apply to what is older than they are."""
     is_global = deletes["is_global"].to_numpy()
     least = _numbers(files["sequence_number"]) + 1
     yield from _in_partitions(files, deletes, least, rows=np.flatnonzero(is_equality & ~is_global))

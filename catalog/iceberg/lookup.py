@@ -46,12 +46,20 @@ def _groups_in(snapshot: IcebergSnapshot, io: FileIO, commit: Commit) -> set[str
     if commit.kind is CommitKind.CHANGE:
         return {one.group_id for one in commit.rewrites}
     removed = _removed_by(snapshot, io)
-    groups = {one.group_id for one in commit.rewrites if _inputs(one) <= removed}
+    groups = {one.group_id for one in commit.rewrites if _is_done(one, removed)}
     others = [one for one in commit.rewrites if one.group_id not in groups]
     if others:
         live = _live_in(snapshot, io, named=_named(others), seen={})
         groups |= {one.group_id for one in others if _outputs(one) & live}
     return groups
+
+
+def _is_done(rewrite: Rewrite, removed: frozenset[str]) -> bool:
+    """Whether a snapshot that removed some files has a group, as far as these tell."""
+    if rewrite.records_deletes:
+        # Without outputs it left nothing to be told by, and nothing that could be lost.
+        return not rewrite.added
+    return _inputs(rewrite) <= removed
 
 
 def _own_snapshot(metadata: TableMetadata, commit: Commit) -> IcebergSnapshot | None:
@@ -107,7 +115,7 @@ def _seems_committed(rewrite: Rewrite, live: frozenset[str]) -> bool:
     """Judge a group by its outputs, and where it has none by its inputs."""
     if rewrite.added:
         return bool(_outputs(rewrite) & live)
-    return not _inputs(rewrite) & live
+    return rewrite.records_deletes or not _inputs(rewrite) & live
 
 
 def _inputs(rewrite: Rewrite) -> frozenset[str]:
@@ -120,7 +128,7 @@ def _outputs(rewrite: Rewrite) -> frozenset[str]:
 
 def _removed_by(snapshot: IcebergSnapshot, io: FileIO) -> frozenset[str]:
     return frozenset(
-        entry.data_file.file_path
+        entry.path
         for manifest in manifests_of(snapshot, io)
         if manifest.content == ManifestContent.DATA
         and manifest.added_snapshot_id == snapshot.snapshot_id
@@ -139,12 +147,10 @@ def _live_in(
     """Return which of the named files a snapshot holds; a manifest seen before is not reread."""
     live: frozenset[str] = frozenset()
     for manifest in manifests_of(snapshot, io):
-        if manifest.content != ManifestContent.DATA:
-            continue
         path = manifest.manifest_path
         if path not in seen:
             entries = live_entries(manifest, io)
-            seen[path] = named.intersection(entry.data_file.file_path for entry in entries)
+            seen[path] = named.intersection(entry.path for entry in entries)
         live |= seen[path]
     return live
 

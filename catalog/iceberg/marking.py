@@ -12,37 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pyiceberg.conversions import to_bytes
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import LongType
 
 from catalog.errors import ObjectExistsError, UnsupportedTableError
+from catalog.iceberg.data_file import DataFile
+from catalog.iceberg.delete_writing import FILE_PATH_ID, POSITION_ID, encode
 from catalog.location import Location
 from catalog.model import Commit, Rewrite
 from catalog.storage import Storage
 
-# Reserved field ids of the specification.
-FILE_PATH_ID = 2147483546
-_POSITION_ID = 2147483545
-POSITION_DELETES = pa.schema(
-    [
-        pa.field(name, kind, False, {b"PARQUET:field_id": str(field_id).encode()})
-        for name, kind, field_id in (
-            ("file_path", pa.string(), FILE_PATH_ID),
-            ("pos", pa.int64(), _POSITION_ID),
-        )
-    ]
-)
-# The same with each path in memory once.
-_PATH_ONCE = POSITION_DELETES.field(0).with_type(pa.dictionary(pa.int32(), pa.string()))
-_SCHEMA = POSITION_DELETES.set(0, _PATH_ONCE)
 _Positions = npt.NDArray[np.int64]
 
 
@@ -62,21 +46,6 @@ def refuse_marks(commit: Commit, metadata: TableMetadata) -> None:
             f"tables of format version {metadata.format_version} have no position deletes",
             hint="rewrite the files instead, or upgrade the table to version 2",
         )
-
-
-def encode(positions: Mapping[str, _Positions]) -> bytes:
-    """Return the delete file of ascending positions by path, in the order that is demanded."""
-    paths = sorted(positions, key=str.encode)
-    counts = [len(positions[path]) for path in paths]
-    numbers = pa.array(np.repeat(np.arange(len(paths), dtype=np.int32), counts))
-    columns = [
-        pa.DictionaryArray.from_arrays(numbers, pa.array(paths)),
-        np.concatenate([positions[path] for path in paths]),
-    ]
-    sink = BytesIO()
-    # Readers know the columns as plain text and numbers, whatever they were in memory.
-    pq.write_table(pa.table(columns, schema=_SCHEMA), sink, store_schema=False, compression="zstd")
-    return sink.getvalue()
 
 
 def data_file(
@@ -101,11 +70,11 @@ def data_file(
         partition=like.partition,
         record_count=count,
         file_size_in_bytes=size_bytes,
-        value_counts={FILE_PATH_ID: count, _POSITION_ID: count},
-        null_value_counts={FILE_PATH_ID: 0, _POSITION_ID: 0},
+        value_counts={FILE_PATH_ID: count, POSITION_ID: count},
+        null_value_counts={FILE_PATH_ID: 0, POSITION_ID: 0},
         # Equal bounds of the path scope the deletes to the one file.
-        lower_bounds={FILE_PATH_ID: paths[0], _POSITION_ID: to_bytes(LongType(), least)},
-        upper_bounds={FILE_PATH_ID: paths[-1], _POSITION_ID: to_bytes(LongType(), greatest)},
+        lower_bounds={FILE_PATH_ID: paths[0], POSITION_ID: to_bytes(LongType(), least)},
+        upper_bounds={FILE_PATH_ID: paths[-1], POSITION_ID: to_bytes(LongType(), greatest)},
         split_offsets=[4],
     )
     file.spec_id = like.spec_id

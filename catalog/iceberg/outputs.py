@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 
 from catalog.errors import CorruptTableError
+from catalog.iceberg.data_file import DataFile
+from catalog.iceberg.delete_outputs import VerifiedDeletes
 from catalog.iceberg.file_schema import columns_of
 from catalog.iceberg.metrics import FileMetrics, file_metrics, metrics_modes, split_offsets
 from catalog.location import Confinement
@@ -70,15 +72,25 @@ class OutputReader:
     schemas: Sequence[Schema]
     properties: Mapping[str, str]
 
-    def read(self, commit: Commit) -> dict[str, VerifiedOutput]:
+    def read(self, commit: Commit) -> dict[str, VerifiedOutput | VerifiedDeletes]:
         """Return the outputs of a commit by path.
 
         Raises:
             CorruptTableError: as `read_outputs`, or one does not have the columns of the table.
         """
-        return read_outputs(
-            commit, self.storage, confinement=self.confinement, describe=self._described
-        )
+        deletes = {
+            one.path
+            for rewrite in commit.rewrites
+            if rewrite.records_deletes
+            for one in rewrite.added
+        }
+
+        def described(output: OutputFile, footer: Any) -> VerifiedOutput | VerifiedDeletes:
+            if output.path in deletes:
+                return VerifiedDeletes.of(output, footer)
+            return self._described(output, footer)
+
+        return read_outputs(commit, self.storage, confinement=self.confinement, describe=described)
 
     def _described(self, output: OutputFile, footer: Any) -> VerifiedOutput:
         arrow = footer.schema.to_arrow_schema()

@@ -81,6 +81,11 @@ def is_object_layout(properties: Mapping[str, str]) -> bool:
     return is_set(properties, "write.object-storage.enabled", default=False)
 
 
+def has_deletes_per_file(properties: Mapping[str, str]) -> bool:
+    """Whether each data file is to have position delete files of its own: so it is with Spark."""
+    return properties.get("write.delete.granularity", "file").strip().lower() != "partition"
+
+
 def is_set(properties: Mapping[str, str], name: str, *, default: bool) -> bool:
     """Return a property that is true or false."""
     return properties.get(name, str(default)).strip().lower() == "true"

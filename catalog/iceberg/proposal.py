@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from itertools import chain
 
-from pyiceberg.manifest import DataFile
+import pyarrow as pa
+from pyiceberg.manifest import DataFileContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 from pyiceberg.typedef import Record
 
 from catalog.changes import has_landed, operation_of, whole
 from catalog.conflicts import all_conflict, not_landed, split
-from catalog.iceberg.delete_targets import DeleteTargets, dangling, leaving, live_files
+from catalog.iceberg.data_file import DataFile
+from catalog.iceberg.delete_outputs import VerifiedDeletes
+from catalog.iceberg.delete_targets import DeleteTargets, leaving, live_files
+from catalog.iceberg.equality_targets import Remaining, dangling, has_equality
 from catalog.iceberg.file_io import StorageFileIO
-from catalog.iceberg.head import Head, HeadReader, LiveEntry, partition_text
+from catalog.iceberg.head import Head, HeadReader, LiveEntry
 from catalog.iceberg.lookup import is_unbroken
 from catalog.iceberg.marking import Marker
 from catalog.iceberg.outputs import VerifiedOutput
@@ -36,13 +40,15 @@ class Proposals:
         confinement: Confinement,
         *,
         marker: Marker,
-        outputs: Mapping[str, VerifiedOutput],
+        outputs: Mapping[str, VerifiedOutput | VerifiedDeletes],
+        key_types: Callable[[], Mapping[int, pa.DataType]],
     ) -> None:
         io, commit = StorageFileIO(storage, confinement), marker.commit
         self.staging = Staging(io, commit)
         self._commit = commit
         self._marker = marker
         self._outputs = outputs
+        self._key_types = key_types
         self._heads = HeadReader(io, commit)
         self._since = SinceReader(io, commit)
         self._targets = DeleteTargets(storage, confinement)
@@ -72,7 +78,9 @@ class Proposals:
         if self._commit.kind is CommitKind.CHANGE:
             return self._change(table, head, conflicts)
         if conflicts:
-            conflicts = not_landed(conflicts, rewrites, self._heads.young_paths(metadata, head))
+            live_paths = self._heads.young_paths(metadata, head)
+            live_paths.update(one.file.file_path for one in head.deletes)
+            conflicts = not_landed(conflicts, rewrites, live_paths)
         if not standing:
             return None, conflicts
         return self.staging.stage(table, head, self._changes(table, head, standing)), conflicts
@@ -92,32 +100,56 @@ class Proposals:
 
     def _changes(self, table: Table, head: Head, standing: tuple[Rewrite, ...]) -> Changes:
         replaced = {path for one in standing for path in one.replaced.files["path"].to_pylist()}
+        recorded = {
+            path
+            for one in standing
+            if one.records_deletes
+            for path in one.files.files["path"].to_pylist()
+        }
         deletes = leaving(
             head,
-            frozenset(replaced),
+            frozenset(replaced | recorded),
             targets=self._targets,
             live_paths=self._heads.live_paths(table.metadata, head.manifests),
         )
         added = self._added(table, head, standing)
-        deletes += self._dangling(table, head, added, replaced=replaced)
-        operation = Operation.REPLACE
-        if self._commit.kind is CommitKind.CHANGE:
-            operation = Operation(operation_of(standing))
+        gone = self._dangling(table, head, added, replaced=replaced, recorded=recorded)
         return Changes(
             (*added, *self._marks(head)),
-            (*(head.files[path] for path in replaced), *deletes),
-            operation,
+            (*(head.files[path] for path in replaced), *deletes, *gone),
+            self._operation(standing),
         )
 
+    def _operation(self, standing: tuple[Rewrite, ...]) -> Operation:
+        if self._commit.kind is CommitKind.CHANGE:
+            return Operation(operation_of(standing))
+        # A rewrite of others that ignores equality deletes younger than its base, as it may while
+        # they are there, has to see that their rows are deleted by position now. It looks for that
+        # in snapshots that delete, never in those that replace.
+        are_converted = any(
+            one.records_deletes and one.files.has_equality_deletes for one in standing
+        )
+        return Operation.DELETE if are_converted else Operation.REPLACE
+
     def _dangling(
-        self, table: Table, head: Head, added: list[DataFile], *, replaced: set[str]
+        self,
+        table: Table,
+        head: Head,
+        added: list[DataFile],
+        *,
+        replaced: set[str],
+        recorded: Set[str],
     ) -> list[LiveEntry]:
-        if not any(one.is_equality for one in head.deletes):
+        if not has_equality(head.deletes):
             return []
         # Whatever number they get, it is not lower than that of the base.
         age = self._commit.base.sequence_number
-        left = self._heads.outliving(table.metadata, head, replaced)
-        return dangling(head, chain(left, ((partition_text(one), age) for one in added)))
+        left = (
+            Remaining(one.file, one.sequence_number, one.file.file_path in recorded)
+            for one in self._heads.outliving(table.metadata, head, replaced)
+        )
+        new = (Remaining(one, age) for one in added if one.content == DataFileContent.DATA)
+        return dangling(head, chain(left, new), base_sequence_number=age, kinds=self._key_types())
 
     def _added(self, table: Table, head: Head, standing: Iterable[Rewrite]) -> list[DataFile]:
         added = []

@@ -30,7 +30,8 @@ from pyiceberg.table.snapshots import (
 from pyiceberg.table.update.snapshot import _SnapshotProducer
 
 from catalog.iceberg.delete_manifests import DeleteManifestWriter
-from catalog.iceberg.marking import data_file, encode
+from catalog.iceberg.delete_writing import encode
+from catalog.iceberg.marking import data_file
 
 
 @dataclass(frozen=True, slots=True)

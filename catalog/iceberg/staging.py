@@ -11,33 +11,31 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from itertools import count
 from time import time_ns
 
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import (
-    DataFile,
-    DataFileContent,
-    ManifestContent,
-    ManifestEntry,
-    ManifestEntryStatus,
-    ManifestFile,
-    ManifestWriter,
-    write_manifest,
-    write_manifest_list,
-)
+from pyiceberg.manifest import DataFileContent, ManifestContent, ManifestEntryStatus
 from pyiceberg.table import Table
-from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.metadata import TableMetadata, TableMetadataV3
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 
 from catalog.errors import CorruptTableError
 from catalog.iceberg.commit_properties import avro_codec, manifest_size_bytes
-from catalog.iceberg.delete_manifests import DeleteManifestWriter
+from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.entries import live_entries
 from catalog.iceberg.head import Head, LiveEntry, partition_text, schema_for
+from catalog.iceberg.manifest_entries import Entry
+from catalog.iceberg.manifest_lists import (
+    ListedManifest,
+    ListHeader,
+    with_row_ids,
+    write_manifest_list,
+)
+from catalog.iceberg.manifest_writing import ManifestForm, ManifestInMaking, begin
 from catalog.iceberg.summary import counted_summary
 from catalog.iceberg.watermarks import in_summary
 from catalog.model import Commit, CommitKind
@@ -95,7 +93,7 @@ class Staging:
         self._numbers = count()
         self._attempts = count()
         self._written: set[str] = set()
-        self._reusable: dict[tuple[str, frozenset[str]], list[ManifestFile]] = {}
+        self._reusable: dict[tuple[str, frozenset[str]], list[ListedManifest]] = {}
 
     def stage(self, table: Table, head: Head, changes: Changes) -> Snapshot:
         """Write a snapshot that follows the table's current one."""
@@ -105,8 +103,8 @@ class Staging:
     def rearrange(
         self,
         table: Table,
-        kept: Sequence[ManifestFile],
-        merged: Iterable[Sequence[ManifestFile]],
+        kept: Sequence[ListedManifest],
+        merged: Iterable[Sequence[ListedManifest]],
     ) -> Snapshot:
         """Write a snapshot of the same files, those of some manifests listed in new ones.
 
@@ -122,8 +120,8 @@ class Staging:
         summary = self._summary(table.metadata, Changes((), ()))
         return self._snapshot(table, [*new, *kept], summary)
 
-    def _merged(self, table: Table, manifests: Sequence[ManifestFile]) -> list[ManifestFile]:
-        def entries() -> list[ManifestEntry]:
+    def _merged(self, table: Table, manifests: Sequence[ListedManifest]) -> list[ListedManifest]:
+        def entries() -> list[Entry]:
             return [
                 self._with_status(ManifestEntryStatus.EXISTING, entry)
                 for manifest in manifests
@@ -139,20 +137,27 @@ class Staging:
             )
         return new
 
-    def _snapshot(self, table: Table, manifests: list[ManifestFile], summary: Summary) -> Snapshot:
+    def _snapshot(
+        self, table: Table, manifests: list[ListedManifest], summary: Summary
+    ) -> Snapshot:
         metadata = table.metadata
         parent = metadata.current_snapshot()
         sequence_number = metadata.next_sequence_number()
         path = self._list_path(table)
-        with write_manifest_list(
-            format_version=metadata.format_version,
-            output_file=self._io.new_output(path),
-            snapshot_id=self.snapshot_id,
-            parent_snapshot_id=parent.snapshot_id if parent else None,
-            sequence_number=sequence_number,
-            avro_compression=avro_codec(metadata.properties),
-        ) as writer:
-            writer.add_manifests(manifests)
+        first_row_id = metadata.next_row_id if isinstance(metadata, TableMetadataV3) else None
+        added_rows = None
+        if first_row_id is not None:
+            manifests, next_row_id = with_row_ids(manifests, first_row_id)
+            added_rows = next_row_id - first_row_id
+        header = ListHeader(
+            metadata.format_version,
+            self.snapshot_id,
+            parent.snapshot_id if parent else None,
+            sequence_number,
+            first_row_id,
+        )
+        codec = avro_codec(metadata.properties)
+        self._store(path, write_manifest_list(header, manifests, codec=codec))
         return Snapshot(  # type: ignore[call-arg]  # names are as good as aliases
             snapshot_id=self.snapshot_id,
             parent_snapshot_id=parent.snapshot_id if parent else None,
@@ -162,7 +167,13 @@ class Staging:
             manifest_list=path,
             summary=summary,
             schema_id=metadata.current_schema_id,
+            first_row_id=first_row_id,
+            added_rows=added_rows,
         )
+
+    def _store(self, path: str, content: bytes) -> None:
+        with self._io.new_output(path).create() as sink:
+            sink.write(content)
 
     def discard(self, kept: Iterable[str] = ()) -> None:
         """Remove what was written, except for the given files."""
@@ -194,18 +205,18 @@ class Staging:
         )
         return Summary(operation=changes.operation, **counted)
 
-    def _manifests(self, table: Table, head: Head, changes: Changes) -> list[ManifestFile]:
+    def _manifests(self, table: Table, head: Head, changes: Changes) -> list[ListedManifest]:
         leaving: dict[str, set[str]] = {}
         for one in changes.removed:
             paths = leaving.setdefault(one.manifest.manifest_path, set())
             paths.add(one.file.file_path)
-        carried: list[ManifestFile] = []
+        carried: list[ListedManifest] = []
         for manifest in head.manifests:
             paths = leaving.get(manifest.manifest_path, set())
             carried += self._without(table, manifest, paths) if paths else [manifest]
         return [*self._added(table, changes), *self._deleted(table, changes.removed), *carried]
 
-    def _added(self, table: Table, changes: Changes) -> list[ManifestFile]:
+    def _added(self, table: Table, changes: Changes) -> list[ListedManifest]:
         data = [one for one in changes.added if one.content == DataFileContent.DATA]
         deletes = [one for one in changes.added if one.content != DataFileContent.DATA]
         return [
@@ -215,16 +226,14 @@ class Staging:
 
     def _added_files(
         self, table: Table, content: ManifestContent, files: Sequence[DataFile]
-    ) -> list[ManifestFile]:
-        def entries() -> list[ManifestEntry]:
+    ) -> list[ListedManifest]:
+        # Deletes are told apart by others, too, by their number: it is that of their snapshot.
+        is_data = content == ManifestContent.DATA
+        sequence_number = self._sequence_number(table) if is_data else None
+
+        def entries() -> list[Entry]:
             return [
-                ManifestEntry.from_args(
-                    status=ManifestEntryStatus.ADDED,
-                    snapshot_id=self.snapshot_id,
-                    sequence_number=self._sequence_number(table),
-                    file_sequence_number=None,
-                    data_file=file,
-                )
+                Entry.added(file, snapshot_id=self.snapshot_id, sequence_number=sequence_number)
                 for file in files
             ]
 
@@ -232,34 +241,36 @@ class Staging:
         return self._write_once(table, content, key=key, entries=entries)
 
     def _sequence_number(self, table: Table) -> int | None:
-        """Return that of added files; None for the one that their snapshot is given."""
+        """Return that of added data files; None for the one that their snapshot is given."""
         if self._commit.kind is CommitKind.CHANGE or table.metadata.format_version == 1:
             return None
         # What is deleted later must hit the outputs as it would have hit the inputs.
         return self._commit.base.sequence_number
 
-    def _deleted(self, table: Table, removed: Sequence[LiveEntry]) -> list[ManifestFile]:
-        manifests: list[ManifestFile] = []
+    def _deleted(self, table: Table, removed: Sequence[LiveEntry]) -> list[ListedManifest]:
+        manifests: list[ListedManifest] = []
         for content in ManifestContent:
             entries = [
                 self._with_status(ManifestEntryStatus.DELETED, one.entry)
                 for one in removed
                 if one.manifest.content == content
             ]
-            key = ("deleted", frozenset(entry.data_file.file_path for entry in entries))
+            key = ("deleted", frozenset(entry.path for entry in entries))
             manifests += self._write_once(table, content, key=key, entries=partial(list, entries))
         return manifests
 
-    def _without(self, table: Table, manifest: ManifestFile, paths: set[str]) -> list[ManifestFile]:
+    def _without(
+        self, table: Table, manifest: ListedManifest, paths: set[str]
+    ) -> list[ListedManifest]:
         """Write a manifest anew, without some of its files; nothing when no other is left."""
         if len(paths) == (manifest.added_files_count or 0) + (manifest.existing_files_count or 0):
             return []
 
-        def rest() -> list[ManifestEntry]:
+        def rest() -> list[Entry]:
             return [
                 self._with_status(ManifestEntryStatus.EXISTING, entry)
                 for entry in live_entries(manifest, self._io)
-                if entry.data_file.file_path not in paths
+                if entry.path not in paths
             ]
 
         key = (manifest.manifest_path, frozenset(paths))
@@ -271,71 +282,63 @@ class Staging:
         content: ManifestContent,
         *,
         key: tuple[str, frozenset[str]],
-        entries: Callable[[], Sequence[ManifestEntry]],
-    ) -> list[ManifestFile]:
+        entries: Callable[[], Sequence[Entry]],
+    ) -> list[ListedManifest]:
         """Write entries, or find the manifests with the same ones from the attempt before."""
         if key not in self._reusable:
             self._reusable[key] = self._write_all(table, content, entries())
         return self._reusable[key]
 
-    def _with_status(self, status: ManifestEntryStatus, entry: ManifestEntry) -> ManifestEntry:
+    def _with_status(self, status: ManifestEntryStatus, entry: Entry) -> Entry:
         is_deleted = status == ManifestEntryStatus.DELETED
-        return ManifestEntry.from_args(
-            status=status,
-            snapshot_id=self.snapshot_id if is_deleted else entry.snapshot_id,
-            sequence_number=entry.sequence_number,
-            file_sequence_number=entry.file_sequence_number,
-            data_file=entry.data_file,
-        )
+        snapshot_id = self.snapshot_id if is_deleted else entry.snapshot_id
+        return replace(entry, status=status, snapshot_id=snapshot_id)
 
     def _write_all(
-        self, table: Table, content: ManifestContent, entries: Iterable[ManifestEntry]
-    ) -> list[ManifestFile]:
+        self, table: Table, content: ManifestContent, entries: Iterable[Entry]
+    ) -> list[ListedManifest]:
         """Write entries clustered by partition, so that planners can skip whole manifests."""
-        by_spec: dict[int, list[ManifestEntry]] = {}
+        by_spec: dict[int, list[Entry]] = {}
         for entry in entries:
-            by_spec.setdefault(entry.data_file.spec_id, []).append(entry)
-        manifests: list[ManifestFile] = []
+            by_spec.setdefault(entry.spec_id, []).append(entry)
+        manifests: list[ListedManifest] = []
         for spec_id, some in sorted(by_spec.items()):
-            some.sort(
-                key=lambda entry: (partition_text(entry.data_file), entry.data_file.file_path)
-            )
-            manifests += self._write_rolling(table, content, spec_id=spec_id, entries=some)
+            texts = {one.partition_bytes: one for one in some}
+            keys = {key: partition_text(one.data_file) for key, one in texts.items()}
+            some.sort(key=lambda one: (keys[one.partition_bytes], one.path))
+            manifests += self._write_rolling(self._form(table, content, spec_id), some, table)
         return manifests
 
     def _write_rolling(
-        self,
-        table: Table,
-        content: ManifestContent,
-        *,
-        spec_id: int,
-        entries: Sequence[ManifestEntry],
-    ) -> list[ManifestFile]:
+        self, form: ManifestForm, entries: Sequence[Entry], table: Table
+    ) -> list[ListedManifest]:
         target_bytes = manifest_size_bytes(table.metadata.properties)
-        manifests: list[ManifestFile] = []
+        manifests: list[ListedManifest] = []
         remaining = iter(entries)
         for first in remaining:
-            with self._writer(table, content, spec_id) as writer:
-                writer.add_entry(first)
-                while writer.tell() < target_bytes and (entry := next(remaining, None)):
-                    writer.add_entry(entry)
-            manifests.append(writer.to_manifest_file())
+            making = begin(form, entries)
+            making.add(first)
+            while making.size_bytes < target_bytes and (entry := next(remaining, None)):
+                making.add(entry)
+            manifests.append(self._finish(making, table))
         return manifests
 
-    def _writer(self, table: Table, content: ManifestContent, spec_id: int) -> ManifestWriter:
+    def _finish(self, making: ManifestInMaking, table: Table) -> ListedManifest:
+        name = f"{self._commit.commit_id}-{self._token}-m{next(self._numbers)}.avro"
+        path = self._path(table, name)
+        content, listed = making.finish(path)
+        self._store(path, content)
+        return listed
+
+    def _form(self, table: Table, content: ManifestContent, spec_id: int) -> ManifestForm:
         metadata = table.metadata
         spec = metadata.specs()[spec_id]
-        name = f"{self._commit.commit_id}-{self._token}-m{next(self._numbers)}.avro"
-        output = self._io.new_output(self._path(table, name))
         schema, codec = schema_for(metadata, spec), avro_codec(metadata.properties)
-        if content == ManifestContent.DELETES:
-            return DeleteManifestWriter(spec, schema, output, self.snapshot_id, codec)
-        return write_manifest(
-            metadata.format_version, spec, schema, output, self.snapshot_id, codec
-        )
+        version = metadata.format_version
+        return ManifestForm(version, spec, schema, content, self.snapshot_id, codec)
 
 
-def _listed(manifests: Iterable[ManifestFile]) -> tuple[int, int]:
+def _listed(manifests: Iterable[ListedManifest]) -> tuple[int, int]:
     """Return how many live files manifests list, and how many rows."""
     found = list(manifests)
     files = sum((one.added_files_count or 0) + (one.existing_files_count or 0) for one in found)

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from catalog.errors import SnapshotNotFoundError, UnsupportedTableError
 from catalog.evolution import Evolution
 from catalog.history import History
 from catalog.iceberg.catalogs import catalog_errors
+from catalog.iceberg.credentials import storage_of
 from catalog.iceberg.files import IcebergFiles, Placement
 from catalog.iceberg.inventory import assemble, refuse_keys
 from catalog.iceberg.manifest import DELETES, ManifestReader
@@ -24,6 +27,7 @@ from catalog.iceberg.properties import (
     confinement,
     data_prefix,
     file_layout,
+    has_deletes_per_file,
     is_object_layout,
     is_set,
     refuse_remote_signing,
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
     from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
+    from catalog.iceberg.key_bounds import KeyColumn
+
 
 class IcebergTable:
     """A table in a catalog that PyIceberg can talk to; implements `catalog.table.Table`."""
@@ -54,6 +60,7 @@ class IcebergTable:
         self._catalog = catalog
         self._identifier = identifier
         self._loaded: PyIcebergTable | None = None
+        self._storage: Storage | None = None
 
     @property
     def name(self) -> str:
@@ -78,6 +85,7 @@ class IcebergTable:
         refuse_contradictions(loaded.metadata)
         refuse_remote_signing(loaded.io.properties)
         self._loaded = loaded
+        self._storage = storage_of(self._catalog, self._identifier, loaded)
         return loaded
 
     def read(self) -> PyIcebergTable:
@@ -97,7 +105,9 @@ class IcebergTable:
     @property
     def storage(self) -> Storage:
         """Where its files are, with the credentials that the catalog gave out last."""
-        return Storage.from_properties(self.current().io.properties)
+        self.current()
+        assert self._storage is not None, "it comes with the table"  # noqa: S101 - for the types
+        return self._storage
 
     @property
     def confinement(self) -> Confinement:
@@ -132,7 +142,16 @@ class IcebergTable:
         manifests.sort(key=lambda manifest: manifest.content != DELETES)
         parts = list(map_function(reader, manifests))
         times = {one.snapshot_id: one.timestamp_ms for one in metadata.snapshots}
-        inventory = assemble(parts, times)
+
+        def key_columns(files: pa.Table, deletes: pa.Table) -> Sequence[KeyColumn]:
+            from catalog.iceberg.bounds import BoundsReader  # lazy: few tables need it
+            from catalog.iceberg.key_bounds import KeyColumns
+
+            kinds = self.files(snapshot).key_types()
+            bounds = KeyColumns(BoundsReader(reader), manifests, kinds, map_function)
+            return bounds.of(files, deletes)
+
+        inventory = assemble(parts, times, key_columns=key_columns)
         refuse_keys(inventory, lambda: self.files(snapshot).key_types())
         return inventory
 
@@ -158,6 +177,7 @@ class IcebergTable:
             specs=specs(metadata),
             spec_id=metadata.default_spec_id,
             dropped=dropped_columns(metadata),
+            has_deletes_per_file=has_deletes_per_file(properties),
         )
 
     def sidecars(self) -> Sequence[Sidecar]:

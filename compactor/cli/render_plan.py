@@ -63,7 +63,9 @@ def _group_rows(groups: Iterable[FileGroup]) -> Iterator[tuple[str | Text, ...]]
             partition or _WHOLE_TABLE,
             f"{len(members):,}",
             f"{files:,} → {outputs:,}",
-            f"{deletes:,} → 0" if deletes else "0",
+            f"{deletes:,} → {sum(one.delete_files_estimate for one in members):,}"
+            if deletes
+            else "0",
             format_size(sum(group.price.input_bytes for group in members)),
             format_size(sum(group.price.output_bytes_estimate for group in members)),
             "; ".join(dict.fromkeys(group.reason for group in members)),
@@ -94,7 +96,9 @@ def _totals(plan: Plan) -> Iterator[str]:
     totals = plan.totals()
     price = totals.price
     deletes = (
-        f", {format_count(totals.delete_files, 'delete file')} → 0" if totals.delete_files else ""
+        f", {format_count(totals.delete_files, 'delete file')} → {totals.delete_files_estimate:,}"
+        if totals.delete_files
+        else ""
     )
     yield (
         f"Plan: {format_count(totals.groups, 'file group')}. "

@@ -13,7 +13,7 @@ from compactor.errors import CompactorError
 from compactor.jobs.journal import Happened, Measured
 from compactor.jobs.state import Broke, Start, Written
 from compactor.jobs.totals import result_mistake
-from compactor.planner.plan import ClusterPlan, FileGroup
+from compactor.planner.plan import ClusterPlan, FileGroup, Rung
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.task import Proof, RewriteResult, RewriteTask
 from compactor.splicing import SpliceLimits
@@ -111,6 +111,10 @@ class Attempts:
             proof=self._work.proof,
             splice=self._work.splice,
         )
+        if group.rung is Rung.DELETES:
+            from compactor.rewrite.deletes import record_group  # lazy: seldom
+
+            return record_group, (task,)
         cluster = self._work.cluster
         if cluster is None:
             return rewrite_group, (task,)

@@ -64,5 +64,7 @@ class Cleaner:
 
 
 def _is_referred_to(live: Inventory, attempt_id: str) -> bool:
-    found = pc.match_substring(live.files["path"], f"/{attempt_id}-")
-    return bool(pc.any(found, min_count=0).as_py())
+    return any(
+        pc.any(pc.match_substring(table["path"], f"/{attempt_id}-"), min_count=0).as_py()
+        for table in (live.files, live.delete_files)
+    )

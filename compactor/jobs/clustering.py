@@ -20,7 +20,6 @@ from compactor.clustering import (
     Clustering,
     Frame,
     SortKey,
-    Strategy,
     row_group_facts,
 )
 from compactor.errors import SettingsError
@@ -75,7 +74,7 @@ def read_facts(
         SettingsError, UnsupportedTableError: as `wanted_order`.
         CatalogError: as reading the files raises it.
     """
-    if policy.strategy is Strategy.BINPACK:
+    if not policy.strategy.is_order:
         return None
     clustering = wanted_order(policy, table)
     rows = np.flatnonzero(find_barred(read_columns(inventory), policy, now_ms) == 0)

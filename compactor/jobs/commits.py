@@ -17,7 +17,7 @@ from compactor.clustering import Strategy
 from compactor.jobs.failpoints import Failpoint, hit
 from compactor.jobs.journal import Happened
 from compactor.jobs.state import Absent, Settled, Unknown
-from compactor.planner.plan import ClusterPlan, Plan
+from compactor.planner.plan import ClusterPlan, Plan, Rung
 from compactor.rewrite.task import RewriteResult
 
 _LOG = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ def make_commit(
             rows_added=group.rows_added,
             marks=group.marks,
             partition_key=group.partition_key,
+            records_deletes=group.rung is Rung.DELETES,
+            rows_tail=results[group.group_id].rows_tail,
         )
         for group in plan.groups
         if group.group_id in results

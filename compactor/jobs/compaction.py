@@ -8,7 +8,6 @@ from dataclasses import replace
 from catalog.errors import LocationError, SnapshotNotFoundError
 from catalog.model import Inventory, Snapshot
 from catalog.table import MapFunction, Table, TableFiles
-from compactor.clustering import Strategy
 from compactor.errors import PlanStaleError
 from compactor.jobs.contention import (
     in_small_steps,
@@ -83,7 +82,13 @@ def plan_snapshot(
     Raises:
         SettingsError, UnsupportedTableError: rows cannot be ordered as the policy asks for.
     """
-    if policy.strategy is not Strategy.BINPACK:
+    if policy.strategy.is_of_deletes:
+        from compactor.planner.deletes import plan_deletes  # lazy: seldom
+        from compactor.rewrite.deletes import recorder_of
+
+        recorder_of(files)
+        return plan_deletes(state, policy, now_ms=now_ms)
+    if policy.strategy.is_order:
         from compactor.jobs.clustering import read_facts  # lazy: seldom
 
         facts = read_facts(files, state.inventory, policy, now_ms=now_ms, read=map_function)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow.compute as pc
 
 from catalog.model import Inventory, Snapshot
-from compactor.planner.plan import FileGroup
+from compactor.planner.plan import FileGroup, Rung
 from compactor.rewrite.task import Proof, RewriteResult
 
 
@@ -70,14 +70,17 @@ class TotalsCheck:
 
 def result_mistake(group: FileGroup, result: RewriteResult, proof: Proof) -> str:
     """Say what is wrong with the answer of an attempt; empty when its arithmetic holds."""
+    if group.rung is Rung.DELETES:
+        return _recording_mistake(result)
     stored_rows = _rows_to_read(group)
     output_rows = sum(output.row_count for output in result.outputs)
     if result.rows_read != stored_rows:
         return f"read {result.rows_read} rows where the table lists {stored_rows}"
     if result.rows_added != group.rows_added:
         return f"took in {result.rows_added} rows where {group.rows_added} were to come"
-    if result.rows_read - result.rows_dropped + result.rows_added != result.rows_written:
-        added = f" and took in {result.rows_added}" if result.rows_added else ""
+    came = result.rows_added + result.rows_tail
+    if result.rows_read - result.rows_dropped + came != result.rows_written:
+        added = f" and took in {came}" if came else ""
         return (
             f"read {result.rows_read} rows, dropped {result.rows_dropped}{added},"
             f" but wrote {result.rows_written}"
@@ -88,6 +91,15 @@ def result_mistake(group: FileGroup, result: RewriteResult, proof: Proof) -> str
         return "gave no digest although a full proof was asked for"
     if result.digest is not None and result.digest.row_count != result.rows_written:
         return f"wrote {result.rows_written} rows, but proved {result.digest.row_count}"
+    return ""
+
+
+def _recording_mistake(result: RewriteResult) -> str:
+    output_rows = sum(output.row_count for output in result.outputs)
+    if result.rows_marked != output_rows:
+        return f"marked {result.rows_marked} rows, but its files list {output_rows}"
+    if result.rows_dropped or result.rows_added or result.rows_written:
+        return "recorded deletes, and says that it wrote rows"
     return ""
 
 

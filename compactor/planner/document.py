@@ -42,6 +42,7 @@ def _group_document(group: FileGroup) -> dict[str, Any]:
         "rung": group.rung.value,
         "files": group.files.file_count,
         "deletes": group.files.delete_files.num_rows,
+        "deletes_after_estimate": group.delete_files_estimate,
         "output_files_estimate": group.output_files_estimate,
         "reason": group.reason,
         **_price_document(group.price),
@@ -80,5 +81,6 @@ def _totals_document(plan: Plan) -> dict[str, Any]:
         "files": totals.files,
         "output_files_estimate": totals.output_files_estimate,
         "deletes": totals.delete_files,
+        "deletes_after_estimate": totals.delete_files_estimate,
         **_price_document(totals.price),
     }

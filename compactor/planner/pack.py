@@ -80,7 +80,7 @@ def pack(
         sizes: the sizes of files.
         places: of every file, to be neighbours by before the time of writing; None for no such.
     """
-    rows = _in_order(columns, np.flatnonzero(candidates.is_selected), places)
+    rows = in_order(columns, np.flatnonzero(candidates.is_selected), places)
     run = _Run(
         input_bytes=columns.size_bytes[rows].astype(np.float64),
         kept_bytes=candidates.kept_bytes[rows],
@@ -102,7 +102,7 @@ def pack(
     return Packing(rows, starts, np.append(starts, len(rows))[1:])
 
 
-def _in_order(columns: FileColumns, rows: Ints, places: Ints | None) -> Ints:
+def in_order(columns: FileColumns, rows: Ints, places: Ints | None) -> Ints:
     """Sort files by partition, place and sequence number, those that agree in all by path."""
     if not len(rows):
         return rows

@@ -23,6 +23,7 @@ class Rung(StrEnum):
     TRANSCODE = "transcode"
     CLUSTER = "cluster"
     MERGE = "merge"
+    DELETES = "deletes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class FileGroup:
         price: what that costs.
         rows_added: rows of a merge that come in beside those that survive.
         marks: by path, rows that go from files which stay: deletes are recorded for them.
+        delete_files_estimate: delete files that it is expected to have afterwards.
     """
 
     group_id: str
@@ -82,6 +84,7 @@ class FileGroup:
     price: Price
     rows_added: int = 0
     marks: Mapping[str, Selection] = field(default_factory=dict)
+    delete_files_estimate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +265,7 @@ class Plan:
             files=sum(group.files.file_count for group in self.groups),
             output_files_estimate=sum(group.output_files_estimate for group in self.groups),
             delete_files=len(pa.chunked_array(chunks, pa.string()).unique()),
+            delete_files_estimate=sum(group.delete_files_estimate for group in self.groups),
             price=_total_price([group.price for group in self.groups]),
         )
 
@@ -276,6 +280,7 @@ class Totals:
         output_files_estimate: data files that they are expected to become.
         delete_files: different delete files that they apply.
         price: what all of them cost; its memory is that of the largest one.
+        delete_files_estimate: delete files that these are expected to become.
     """
 
     groups: int
@@ -283,6 +288,7 @@ class Totals:
     output_files_estimate: int
     delete_files: int
     price: Price
+    delete_files_estimate: int = 0
 
 
 def _total_price(prices: list[Price]) -> Price:

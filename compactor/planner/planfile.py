@@ -84,6 +84,7 @@ class _Group(msgspec.Struct, omit_defaults=True):
     delete_files: _DeleteFiles
     rows_added: int = 0
     marks: dict[str, list[int]] = {}
+    delete_files_estimate: int = 0
 
 
 class _PlanFile(msgspec.Struct):
@@ -185,6 +186,7 @@ def _encode_group(group: FileGroup) -> _Group:
         delete_files=_encode_deletes(group.files),
         rows_added=group.rows_added,
         marks={path: one.dropped.tolist() for path, one in group.marks.items()},
+        delete_files_estimate=group.delete_files_estimate,
     )
 
 
@@ -217,6 +219,7 @@ def _decode_group(saved: _Group) -> FileGroup:
         price=saved.price,
         rows_added=saved.rows_added,
         marks={path: Selection.of(np.array(rows)) for path, rows in saved.marks.items()},
+        delete_files_estimate=saved.delete_files_estimate,
     )
 
 

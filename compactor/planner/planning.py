@@ -111,7 +111,7 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
         ),
     )
     useless = set(useless_groups(packing, candidates.needs, spans)) if spans else set[int]()
-    taken, refused = _within_budget(figures, policy, useless)
+    taken, refused = within_budget(figures, policy, useless)
     stays = candidates.stays.copy()
     for group in refused:
         stay = Stay.NOTHING_TO_GAIN if group in useless else Stay.OVER_BUDGET
@@ -127,7 +127,7 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
         groups=groups,
         kept_files=len(columns.size_bytes) - sum(int(figures.files[g]) for g in taken),
         kept_bytes=int(columns.size_bytes.sum()) - sum(g.price.input_bytes for g in groups),
-        skipped=tuple(_skipped(columns, stays, policy)),
+        skipped=tuple(skipped_files(columns, stays, policy)),
         splice=limits,
         cluster=_cluster_plan(packed, taken, groups, sort_memory_bytes=sort_memory_bytes),
     )
@@ -155,7 +155,7 @@ def _cluster_plan(
     )
 
 
-def _within_budget(
+def within_budget(
     figures: GroupFigures, policy: Policy, useless: Container[int]
 ) -> tuple[list[int], list[int]]:
     """Return the groups that fit under the job's limit, in the order of work, and the others."""
@@ -240,7 +240,7 @@ def _reason(figures: GroupFigures, group: int) -> str:
     return ", ".join(f"{count:,} {words}" for count, words in counts if count)
 
 
-def _skipped(columns: FileColumns, stays: Needs, policy: Policy) -> Iterator[Skipped]:
+def skipped_files(columns: FileColumns, stays: Needs, policy: Policy) -> Iterator[Skipped]:
     """Yield one entry per partition and reason, by the order of the partitions."""
     words = _stay_words(policy)
     rows = np.flatnonzero(stays)

@@ -119,7 +119,7 @@ class Policy:
     def _require_order(self) -> None:
         names = ", ".join(key.name for key in self.sort_by)
         _require(
-            not self.sort_by or self.strategy is not Strategy.BINPACK,
+            not self.sort_by or self.strategy.is_order,
             f"sort_by names {names}, but the strategy is {self.strategy}",
             hint="set the strategy to sort, zorder or hilbert",
         )

@@ -128,6 +128,36 @@ def price_group(size: GroupSize, layout: FileLayout, width: RowWidth = UNKNOWN_W
     )
 
 
+def price_recording(size: GroupSize) -> Price:
+    """Price a group whose deletes are recorded anew: keys are joined, no data file is written.
+
+    Args:
+        size: with the bytes of the columns that are compared as input, and the delete files to be
+            written as output.
+    """
+    names_rows = size.delete_rows + size.key_rows
+    memory = (
+        _PROCESS_BYTES
+        + min(_KEY_BYTES * size.key_rows, _KEYS_BYTES_MAX)
+        + _DELETE_READ_BYTES * size.delete_rows
+        + _DELETE_KEPT_BYTES * names_rows
+        + min(size.input_bytes, _READ_BYTES_MAX)
+    )
+    opened = size.files + size.delete_files
+    return Price(
+        input_bytes=size.input_bytes,
+        delete_bytes=size.delete_bytes,
+        output_bytes_estimate=size.output_bytes,
+        memory_bytes_estimate=int(memory),
+        cpu_seconds_estimate=round(
+            (size.input_bytes + size.delete_bytes) * _TRANSCODE_CPU_SECONDS_PER_BYTE
+            + _FILE_CPU_SECONDS * (opened + size.output_files),
+            3,
+        ),
+        requests_estimate=_requests(size),
+    )
+
+
 def _transcoding_bytes(size: GroupSize, layout: FileLayout, width: RowWidth) -> float:
     """Return what a worker holds that collects one row group after the other and encodes it.
 

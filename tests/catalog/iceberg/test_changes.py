@@ -20,7 +20,7 @@ from pyiceberg.transforms import IdentityTransform, Transform
 from pyiceberg.types import IcebergType, LongType, NestedField, UUIDType
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
-from catalog.iceberg.marking import FILE_PATH_ID
+from catalog.iceberg.delete_writing import FILE_PATH_ID
 from catalog.iceberg.table import IcebergTable
 from catalog.model import Inventory, Rewrite, Watermark
 from tests.catalog.changes import Change, change_commit, plan_change

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
 from pyiceberg.types import DoubleType, IntegerType, LongType, NestedField, StringType
 
 from catalog import key_join
@@ -27,13 +26,11 @@ from catalog.iceberg.partition import Spec, SpecField, encode_key
 from catalog.iceberg.properties import file_layout
 from catalog.location import Confinement, Location
 from catalog.model import Inventory, TableSchema
-from catalog.open import open_table
 from catalog.storage import Storage
-from catalog.table import Table as OurTable
 from tests.catalog.groups import make_commit, partitions, pick, plan_all, rewrite
+from tests.catalog.iceberg.keyed import dropped, kept_rows, live_files, ours, streamed
 from tests.catalog.iceberg.lakes import BY_PART, SCHEMA, rows_of
 from tests.iceberg_tables import (
-    catalog_properties,
     commit_deletes,
     data_files,
     make_table,
@@ -44,28 +41,6 @@ from tests.iceberg_tables import (
 )
 
 NAN = math.nan
-
-
-def ours(directory: Path) -> OurTable:
-    return open_table("lake.ns.t", catalog_properties(directory))
-
-
-def dropped(table: OurTable) -> dict[str, list[int]]:
-    """Return the positions that are deleted, by path."""
-    snapshot = table.snapshot()
-    found = table.files(snapshot).selections(table.inventory(snapshot))
-    return {path: one.dropped.tolist() for path, one in found.items()}
-
-
-def kept_rows(table: OurTable) -> list[Any]:
-    """Return the rows that are left by our own reading, sorted."""
-    snapshot = table.snapshot()
-    gone, found = dropped(table), []
-    for one in table.inventory(snapshot).slices():
-        location = table.files(snapshot).locate(one.path)
-        stored = pq.ParquetFile(location.path).read().to_pylist()
-        found += [row for at, row in enumerate(stored) if at not in gone.get(one.path, ())]
-    return sorted(map(repr, found))
 
 
 # --- which rows --------------------------------------------------------------------------------
@@ -264,29 +239,6 @@ def test_a_delete_file_without_its_column_is_refused(tmp_path: Path) -> None:
 # --- commits -----------------------------------------------------------------------------------
 
 
-def streamed(directory: Path, *, parts: str = "ab") -> Table:
-    """Make a partitioned table as upserts leave it: new rows, and deletes of the old ones."""
-    table = make_table(directory, SCHEMA, spec=BY_PART)
-    for number in range(3):
-        for part in parts:
-            table.append(rows_of(range(number * 10, number * 10 + 10), part))
-        likes = {one.partition[0]: one for one in _live(table)}
-        keys = pa.table({"id": [number * 10 + 3, 0]})
-        commit_deletes(table, *(write_key_deletes(table, keys, like=likes[part]) for part in parts))
-    return table
-
-
-def _live(table: Table) -> list[Any]:
-    snapshot = table.refresh().current_snapshot()
-    assert snapshot is not None
-    return [
-        entry.data_file
-        for manifest in snapshot.manifests(table.io)
-        for entry in manifest.fetch_manifest_entry(table.io)
-        if entry.data_file.content == 0
-    ]
-
-
 def test_rewriting_applies_the_deletes_and_takes_them_out(tmp_path: Path) -> None:
     table = streamed(tmp_path)
     before = kept_rows(ours(tmp_path))
@@ -332,7 +284,7 @@ def test_manifests_that_are_written_anew_have_the_ids_as_the_reference_reads_the
     for part in "ab":
         table.append(rows_of(range(10), part))
     keys = pa.table({"id": [3]})
-    commit_deletes(table, *(write_key_deletes(table, keys, like=one) for one in _live(table)))
+    commit_deletes(table, *(write_key_deletes(table, keys, like=one) for one in live_files(table)))
     handle = ours(tmp_path)
     groups = partitions(handle.inventory(handle.snapshot()))
     (group,) = (one for key, one in groups.items() if '"a"' in key)
@@ -378,7 +330,7 @@ def test_deletes_that_come_meanwhile_hit_the_outputs(tmp_path: Path) -> None:
     table = streamed(tmp_path)
     handle = ours(tmp_path)
     commit = plan_all(handle)
-    likes = {one.partition[0]: one for one in _live(table)}
+    likes = {one.partition[0]: one for one in live_files(table)}
     keys = pa.table({"id": [25]})
     commit_deletes(table, write_key_deletes(table, keys, like=likes["a"]))
     before = kept_rows(handle)

@@ -1,0 +1,69 @@
+"""Delete files that workers wrote, as manifests describe them, from their own footers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pyiceberg.manifest import DataFileContent, FileFormat
+from pyiceberg.typedef import Record
+from pyiceberg.types import LongType, StringType
+
+from catalog.errors import CorruptTableError
+from catalog.iceberg.data_file import DataFile
+from catalog.iceberg.delete_writing import FILE_PATH_ID, POSITION_DELETES, POSITION_ID
+from catalog.iceberg.metrics import Column, FileMetrics, MetricsMode, file_metrics, split_offsets
+from catalog.model import OutputFile
+
+_COLUMNS = (
+    Column(FILE_PATH_ID, "file_path", StringType(), is_repeated=False),
+    Column(POSITION_ID, "pos", LongType(), is_repeated=False),
+)
+# Bounds that are cut would not say any more which data file is meant.
+_MODES = {
+    column.field_id: MetricsMode(has_counts=True, has_bounds=True, length_max=None)
+    for column in _COLUMNS
+}
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedDeletes:
+    """A position delete file as its own footer describes it."""
+
+    file: OutputFile
+    metrics: FileMetrics
+    split_offsets: list[int] | None
+
+    @staticmethod
+    def of(output: OutputFile, footer: Any) -> VerifiedDeletes:
+        """Describe an output by its footer.
+
+        Raises:
+            CorruptTableError: it is no position delete file.
+        """
+        if footer.schema.to_arrow_schema().names != POSITION_DELETES.names:
+            raise CorruptTableError(f"the output {output.path} is no position delete file")
+        metrics = file_metrics(footer, _COLUMNS, _MODES)
+        return VerifiedDeletes(output, metrics, split_offsets(footer))
+
+    def data_file(
+        self, partition: Record, spec_id: int, *, sort_order_id: int | None = None
+    ) -> DataFile:
+        """Return its manifest form in a partition; its rows are in the one order there is."""
+        del sort_order_id
+        file = DataFile.from_args(
+            content=DataFileContent.POSITION_DELETES,
+            file_path=self.file.path,
+            file_format=FileFormat.PARQUET,
+            partition=partition,
+            record_count=self.file.row_count,
+            file_size_in_bytes=self.file.size_bytes,
+            column_sizes=self.metrics.column_sizes,
+            value_counts=self.metrics.value_counts,
+            null_value_counts=self.metrics.null_value_counts,
+            lower_bounds=self.metrics.lower_bounds,
+            upper_bounds=self.metrics.upper_bounds,
+            split_offsets=self.split_offsets,
+        )
+        file.spec_id = spec_id
+        return file
