@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
 from catalog.errors import LocationError
+from catalog.storage.lent import GCSPurse, S3Purse, purse
 from catalog.storage.settings import (
+    S3_SECRETS,
     ClientSettings,
     azure_settings,
     gcs_settings,
@@ -25,6 +27,7 @@ from catalog.storage.settings import (
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, GCSCredential, ObjectStore, RetryConfig
 
+    from catalog.storage.lent import Loan
     from catalog.storage.values import RetryPolicy
 
 # A table lives in a bucket or two; the bound only stops a leak in a service of many catalogs.
@@ -54,6 +57,7 @@ def open_client(
     *,
     properties: tuple[tuple[str, str], ...],
     retry: RetryPolicy,
+    loan: Loan | None = None,
 ) -> ObjectStore:
     """Return the client of a bucket, the same one for the same arguments.
 
@@ -61,8 +65,8 @@ def open_client(
         LocationError: no client speaks the scheme.
     """
     openers: Mapping[str, Callable[[str, dict[str, str], RetryPolicy], ObjectStore]] = {
-        "s3": _open_s3,
-        "gs": _open_gcs,
+        "s3": partial(_open_s3, loan=loan),
+        "gs": partial(_open_gcs, loan=loan),
         "az": _open_azure,
         "abfss": _open_azure,
         "memory": lambda _authority, _properties, _retry: MemoryStore(),
@@ -73,9 +77,16 @@ def open_client(
     return opener(authority, dict(properties), retry)
 
 
-def _open_s3(bucket: str, properties: dict[str, str], retry: RetryPolicy) -> ObjectStore:
-    settings = s3_settings(properties, bucket)
-    return S3Store(bucket, **_common(settings, retry))
+def _open_s3(
+    bucket: str, properties: dict[str, str], retry: RetryPolicy, *, loan: Loan | None
+) -> ObjectStore:
+    common = _common(s3_settings(properties, bucket), retry)
+    if loan is None or not loan.has_s3:
+        return S3Store(bucket, **common)
+    common["config"] = {
+        name: value for name, value in common["config"].items() if name not in S3_SECRETS
+    }
+    return S3Store(bucket, credential_provider=purse(S3Purse, loan), **common)
 
 
 def _open_azure(authority: str, properties: dict[str, str], retry: RetryPolicy) -> ObjectStore:
@@ -83,8 +94,12 @@ def _open_azure(authority: str, properties: dict[str, str], retry: RetryPolicy) 
     return AzureStore(container, **_common(azure_settings(properties, account_host), retry))
 
 
-def _open_gcs(bucket: str, properties: dict[str, str], retry: RetryPolicy) -> ObjectStore:
+def _open_gcs(
+    bucket: str, properties: dict[str, str], retry: RetryPolicy, *, loan: Loan | None
+) -> ObjectStore:
     common = _common(gcs_settings(properties), retry)
+    if loan is not None and loan.has_gcs:
+        return GCSStore(bucket, credential_provider=purse(GCSPurse, loan), **common)
     token = properties.get("gcs.oauth2.token")
     if not token:
         return GCSStore(bucket, **common)

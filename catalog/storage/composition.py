@@ -45,6 +45,7 @@ from catalog.storage.values import ByteRange, RetryPolicy
 from catalog.storage.versions import replaced, require_unchanged
 
 if TYPE_CHECKING:
+    from catalog.storage.lent import Loan
     from catalog.storage.storage import Storage
 
 _COPIES_IN_FLIGHT_MAX = 8
@@ -83,16 +84,21 @@ class Composer:
 
 
 @lru_cache(maxsize=256)
-def _composer(bucket: str, properties: tuple[tuple[str, str], ...], retry: RetryPolicy) -> Composer:
+def _composer(
+    bucket: str,
+    properties: tuple[tuple[str, str], ...],
+    retry: RetryPolicy,
+    loan: Loan | None,
+) -> Composer:
     """Return what composes in a bucket, made once per process.
 
     Raises:
         NotComposableError: there are no credentials to sign with.
     """
-    client = open_client("s3", bucket, properties=properties, retry=retry)
+    client = open_client("s3", bucket, properties=properties, retry=retry, loan=loan)
     assert isinstance(client, S3Store), "the scheme is that of S3"  # noqa: S101 - for the types
     settings = s3_settings(dict(properties), bucket)
-    credentials = find_credentials(settings)
+    credentials = find_credentials(settings, loan)
     somewhere = address(client, Location.parse(f"s3://{bucket}/x"))
     proxy_url = settings.proxy_url or environment_proxy(somewhere.url)
     sender = Sender(credentials, retry=retry, proxy_url=proxy_url)
@@ -110,7 +116,7 @@ def composer(storage: Storage, target: Location) -> Composer:
     Raises:
         NotComposableError: nothing does.
     """
-    found = _composer(target.authority, storage.properties, storage.retry)
+    found = _composer(target.authority, storage.properties, storage.retry, storage.loan)
     if found.obstacle:
         raise NotComposableError(found.obstacle)
     return found
@@ -334,7 +340,7 @@ def abort_uploads(storage: Storage, target: Location) -> int:
         StorageError: the store fails.
     """
     try:
-        found = _composer(target.authority, storage.properties, storage.retry)
+        found = _composer(target.authority, storage.properties, storage.retry, storage.loan)
     except NotComposableError:
         return 0
     aborted = 0

@@ -17,6 +17,7 @@ from catalog.errors import (
     StorageError,
     StorageFullError,
 )
+from catalog.storage.lent import RENEWAL_FAILED
 
 if TYPE_CHECKING:
     from catalog.location import Location
@@ -96,6 +97,8 @@ def _obstore_kind(error: Exception) -> type[CatalogError]:
 
     if any(code in str(error) for code in QUOTA_CODES):
         return StorageFullError
+    if RENEWAL_FAILED in str(error):
+        return StorageError
     if isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)):
         return AccessDeniedError
     if isinstance(error, (exceptions.AlreadyExistsError, exceptions.PreconditionError)):

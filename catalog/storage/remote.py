@@ -54,6 +54,7 @@ class RemoteObjects:
                 location.authority,
                 properties=storage.properties,
                 retry=storage.retry,
+                loan=storage.loan,
             )
         return cls(client, storage.meter)
 

@@ -21,6 +21,7 @@ from obstore.store import S3Store
 from catalog.errors import NotComposableError
 from catalog.location import Location
 from catalog.storage.faults import obstore_faults
+from catalog.storage.lent import Loan, S3Purse, purse
 from catalog.storage.settings import ClientSettings
 
 # The link is never sent: it only has to be signed.
@@ -63,8 +64,12 @@ def environment_proxy(url: str) -> str | None:
     return proxies.get(parts.scheme) or proxies.get("all")
 
 
-def find_credentials(settings: ClientSettings) -> Callable[[], Any]:
+def find_credentials(settings: ClientSettings, loan: Loan | None = None) -> Callable[[], Any]:
     """Return what gives the credentials of the moment.
+
+    Args:
+        settings: of the client whose requests are complemented.
+        loan: the credentials that it works with, where they are lent.
 
     Raises:
         NotComposableError: there are none to sign with; the message says why.
@@ -73,7 +78,23 @@ def find_credentials(settings: ClientSettings) -> Callable[[], Any]:
         raise NotComposableError("access is anonymous")
     if settings.config.get("role_arn"):
         raise NotComposableError("the credentials are those of an assumed role")
+    if loan is not None and loan.has_s3:
+        return _lent_credentials(loan)
     return _given_credentials(settings.config) or _found_credentials()
+
+
+def _lent_credentials(loan: Loan) -> Callable[[], Any]:
+    from botocore.credentials import ReadOnlyCredentials
+
+    held: S3Purse = purse(S3Purse, loan)
+
+    def current() -> ReadOnlyCredentials:
+        found = held()
+        return ReadOnlyCredentials(
+            found["access_key_id"], found["secret_access_key"], found.get("token")
+        )
+
+    return current
 
 
 def _given_credentials(config: Mapping[str, str]) -> Callable[[], Any] | None:

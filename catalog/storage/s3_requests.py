@@ -146,8 +146,8 @@ class Sender:
             headers=dict(request.headers),
             data=request.body,
         )
-        S3SigV4Auth(self._credentials(), "s3", request.address.region).add_auth(signed)
         try:
+            S3SigV4Auth(self._credentials(), "s3", request.address.region).add_auth(signed)
             answer = self._pool.request(
                 request.method, signed.url, body=request.body, headers=dict(signed.headers.items())
             )

@@ -30,6 +30,8 @@ _S3 = {
     "s3.role-arn": "role_arn",
     "s3.role-session-name": "role_session_name",
 }
+# Of these, the ones that lent credentials take the place of.
+S3_SECRETS = ("access_key_id", "secret_access_key", "session_token")
 _S3_REFUSED = ("s3.signer", "s3.signer.uri", "s3.profile-name", "client.profile-name")
 _S3_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _AZURE = {

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from catalog.location import Location
     from catalog.storage.backend import Backend
+    from catalog.storage.lent import Loan
     from catalog.storage.parts import Part, Source
 
 # The most that one S3 DeleteObjects request takes.
@@ -46,12 +47,15 @@ class Storage:
     Attributes:
         properties: the settings of the clients by PyIceberg's names, sorted; never shown.
         retry: limits of the retries.
+        loan: the credentials among the properties that run out, and who has others; None where
+            they hold for good.
         meter: counts the use of this very value; a pickled copy counts from zero.
     """
 
     properties: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     meter: Meter = field(default_factory=Meter, compare=False, repr=False)
+    loan: Loan | None = None
 
     @classmethod
     def from_properties(
