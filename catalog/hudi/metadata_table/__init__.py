@@ -1,0 +1,1 @@
+"""The metadata table of a Hudi table: its listing and its indexes, read and kept right."""
