@@ -32,6 +32,7 @@ from catalog.iceberg.avro_read import (
     read_unsigned,
     reader,
 )
+from catalog.iceberg.avro_schema import spelled_out
 from catalog.iceberg.avro_skip import Step, skipper
 
 _MAGIC = b"Obj\x01"
@@ -70,7 +71,7 @@ class AvroFile:
             raise CorruptTableError(f"{name} is not an Avro file")
         with _Decoding(name):
             header, at = read_map(read_string, read_bytes)(data, len(_MAGIC))
-            schema = json.loads(header["avro.schema"])
+            schema = spelled_out(json.loads(header["avro.schema"]))
             codec = header.get("avro.codec", b"null").decode()
             return cls(name, schema, data, codec, at + _SYNC_BYTES)
 
@@ -104,6 +105,29 @@ class AvroFile:
                 if at != len(block):
                     raise ValueError("a block does not end with its last record")
         return found
+
+    def encoded(self, fields: Sequence[Schema]) -> Iterator[tuple[bytes, ...]]:
+        """Yield every record as the bytes of its fields.
+
+        Args:
+            fields: the leaves of the schema in the order of the file, records spelled out or not.
+
+        Raises:
+            CorruptTableError: the file does not decode.
+        """
+        steps = tuple(skipper(field["type"]) for field in fields)
+        with _Decoding(self.name):
+            for count, block in self._blocks():
+                at = 0
+                for _ in range(count):
+                    found = []
+                    for step in steps:
+                        end = step(block, at)
+                        found.append(block[at:end])
+                        at = end
+                    yield tuple(found)
+                if at != len(block):
+                    raise ValueError("a block does not end with its last record")
 
     def record_type(self, field_id: int) -> Schema:
         """Return the schema of the record field with this id.

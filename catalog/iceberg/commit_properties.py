@@ -6,16 +6,13 @@ A value that cannot be read is as good as none: a commit of finished work does n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
-
-from pyiceberg.avro.codecs import AvroCompressionCodec
 
 from catalog.attempts import Pace
 
 Properties = Mapping[str, str]
 
-# What the property calls them, what the library does.
-_AVRO_CODECS = {"gzip": "gzip", "zstd": "zstd", "uncompressed": "null", "none": "null"}
+# What the property calls them, what Avro does.
+_AVRO_CODECS = {"gzip": "deflate", "zstd": "zstandard", "uncompressed": "null", "none": "null"}
 
 
 def pace(properties: Properties) -> Pace:
@@ -33,10 +30,10 @@ def manifest_size_bytes(properties: Properties) -> int:
     return _count(properties, "commit.manifest.target-size-bytes", 8 << 20)
 
 
-def avro_codec(properties: Properties) -> AvroCompressionCodec:
-    """Return how manifests are compressed."""
+def avro_codec(properties: Properties) -> str:
+    """Return how manifests are compressed, as Avro calls it."""
     name = properties.get("write.avro.compression-codec", "gzip").lower()
-    return cast(AvroCompressionCodec, _AVRO_CODECS.get(name, "gzip"))
+    return _AVRO_CODECS.get(name, "deflate")
 
 
 def partition_summaries_max(properties: Properties) -> int:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 import pyarrow as pa
-from pyiceberg import manifest
 from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile as AnyDataFile
 from pyiceberg.manifest import DataFileContent, ManifestContent
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
@@ -246,7 +246,7 @@ class HeadReader:
         )
 
 
-def partition_text(file: manifest.DataFile) -> str:
+def partition_text(file: AnyDataFile) -> str:
     """Return the partition of a file as one comparable text, which two NaNs share."""
     return encode_key(file.spec_id, [file.partition[index] for index in range(len(file.partition))])
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pyiceberg.manifest import ManifestContent, ManifestFile
+from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Snapshot
@@ -31,6 +31,7 @@ from catalog.iceberg.commit_properties import manifest_size_bytes, pace
 from catalog.iceberg.entries import manifests_of
 from catalog.iceberg.file_io import StorageFileIO
 from catalog.iceberg.lookup import referenced_metadata
+from catalog.iceberg.manifest_lists import ListedManifest
 from catalog.iceberg.metadata import empty_snapshot, snapshot_value
 from catalog.iceberg.staging import Staging
 from catalog.iceberg.upkeep import Answer, UpkeepTarget, swap
@@ -48,11 +49,11 @@ _EXAMPLES = 20
 class _Layout:
     """What is put together, and what stays."""
 
-    merged: tuple[tuple[ManifestFile, ...], ...]
-    kept: tuple[ManifestFile, ...]
+    merged: tuple[tuple[ListedManifest, ...], ...]
+    kept: tuple[ListedManifest, ...]
 
     @property
-    def replaced(self) -> list[ManifestFile]:
+    def replaced(self) -> list[ListedManifest]:
         return [one for some in self.merged for one in some]
 
 
@@ -107,7 +108,7 @@ class RewriteManifests:
         if any(one.key_metadata for one in listed):
             raise UnsupportedTableError("the table has encrypted manifests")
         size_bytes_max = manifest_size_bytes(table.metadata.properties) // 2
-        by_spec: dict[int, list[ManifestFile]] = {}
+        by_spec: dict[int, list[ListedManifest]] = {}
         for one in listed:
             is_small = self.is_whole or one.manifest_length < size_bytes_max
             if one.content == ManifestContent.DATA and is_small and _live_files(one):
@@ -208,16 +209,16 @@ class _Rearrangement:
             self._staging.discard(kept)
 
 
-def _live_files(one: ManifestFile) -> int:
+def _live_files(one: ListedManifest) -> int:
     return (one.added_files_count or 0) + (one.existing_files_count or 0)
 
 
-def _batches(manifests: Iterable[ManifestFile]) -> list[tuple[ManifestFile, ...]]:
+def _batches(manifests: Iterable[ListedManifest]) -> list[tuple[ListedManifest, ...]]:
     """Return manifests by the bunch, the oldest first, no bunch too much for the memory.
 
     What is new comes last, so that bunches are the same beside a writer who appends.
     """
-    found: list[list[ManifestFile]] = [[]]
+    found: list[list[ListedManifest]] = [[]]
     entries = 0
     for one in sorted(manifests, key=_age):
         if found[-1] and entries + _live_files(one) > _ENTRIES_MAX:
@@ -228,7 +229,7 @@ def _batches(manifests: Iterable[ManifestFile]) -> list[tuple[ManifestFile, ...]
     return [tuple(some) for some in found if len(some) > 1]
 
 
-def _age(one: ManifestFile) -> tuple[int, str]:
+def _age(one: ListedManifest) -> tuple[int, str]:
     return one.sequence_number or 0, one.manifest_path
 
 

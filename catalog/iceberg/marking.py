@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 from pyiceberg.conversions import to_bytes
+from pyiceberg.manifest import DataFile as AnyDataFile
 from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import LongType
@@ -49,7 +50,7 @@ def refuse_marks(commit: Commit, metadata: TableMetadata) -> None:
 
 
 def data_file(
-    location: str, size_bytes: int, positions: Mapping[str, _Positions], *, like: DataFile
+    location: str, size_bytes: int, positions: Mapping[str, _Positions], *, like: AnyDataFile
 ) -> DataFile:
     """Return the manifest form of a delete file.
 

@@ -88,6 +88,22 @@ def from_avro(kind: Any, value: Any) -> Value:
     return result
 
 
+def to_avro(kind: Any, value: Value) -> Any:
+    """Give a value the form that its plain Avro type has: the counterpart of `from_avro`."""
+    if isinstance(kind, list):
+        kind = next(choice for choice in kind if choice != "null")
+    match value:
+        case Decimal():
+            sign, digits, _ = value.as_tuple()
+            unscaled = int("".join(map(str, digits))) * (-1 if sign else 1)
+            bits = (unscaled if unscaled >= 0 else ~unscaled).bit_length() + 1
+            size = int(kind.get("size", (bits + 7) // 8))
+            return unscaled.to_bytes(size, "big", signed=True)
+        case UUID():
+            return value.bytes
+    return value
+
+
 def encode_key(spec_id: int, values: Sequence[Value]) -> str:
     """Return the canonical text of a partition."""
     return json.dumps([spec_id, *map(_to_json, values)], ensure_ascii=False, separators=(",", ":"))

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import (
-    DataFile,
-    DataFileContent,
-    ManifestEntryStatus,
-)
+from pyiceberg.manifest import DataFileContent, ManifestEntryStatus
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot, ancestors_of
 
+from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.entries import all_entries, manifests_of
 from catalog.iceberg.head import partition_text
 from catalog.iceberg.partition import decode_key

@@ -1,0 +1,48 @@
+"""A file as manifests of every format version describe it: PyIceberg's, with the fields of v3.
+
+Specification: https://iceberg.apache.org/spec/#data-file-fields
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pyiceberg import manifest
+from pyiceberg.typedef import TableVersion
+
+# The place of the fields that version 3 has added, in the library's record.
+_FIRST_ROW_ID, _REFERENCED, _OFFSET, _SIZE = 16, 17, 18, 19
+
+
+class DataFile(manifest.DataFile):
+    """A data file or delete file."""
+
+    @classmethod
+    def from_args(cls, _table_format_version: TableVersion = 3, **arguments: Any) -> Self:
+        """Return a file from fields by the names of the specification."""
+        del _table_format_version  # one form holds those of all versions
+        return cls._bind(manifest.DATA_FILE_TYPE[3], **arguments)
+
+    @property
+    def first_row_id(self) -> int | None:
+        """The id of its first row, where it was given one for good."""
+        found: int | None = self[_FIRST_ROW_ID]
+        return found
+
+    @property
+    def referenced_data_file(self) -> str | None:
+        """The one data file that it deletes rows of, where the writer says so."""
+        found: str | None = self[_REFERENCED]
+        return found
+
+    @property
+    def content_offset(self) -> int | None:
+        """Where in its file a deletion vector begins; None for what is no deletion vector."""
+        found: int | None = self[_OFFSET]
+        return found
+
+    @property
+    def content_size_in_bytes(self) -> int | None:
+        """Length of a deletion vector."""
+        found: int | None = self[_SIZE]
+        return found
