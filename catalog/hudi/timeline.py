@@ -171,6 +171,14 @@ class Timeline:
             one.time: one.completion_time or one.time for one in self.instants if one.is_completed
         }
 
+    def is_slice_visible(self, time: str) -> bool:
+        """Whether a slice that begins at an instant is seen: it is on the timeline, or older."""
+        return time in self.visible or time < self.first_visible
+
+    def is_log_visible(self, time: str) -> bool:
+        """Whether a log of an instant is seen, in layout 2: it is completed, or older."""
+        return time in self.completion_times or time < self.first_write
+
     def is_block_valid(self, time: str) -> bool:
         """Whether a log block of this instant counts, in layout 1: its write did not fail."""
         if time in self._committed:
