@@ -14,6 +14,7 @@ BROWSER_PACKAGES := chromium chromium-driver
 # A list that cannot be fetched may be one that is not needed: installing tells.
 APT_INSTALL := apt-get update --quiet=2; DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes \
 	--no-install-recommends -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300
+HUDI_SPARK := org.apache.hudi:hudi-spark3.5-bundle_2.12:1.2.0
 ICEBERG_SPARK := org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.11.0
 
 help: ## show this list
@@ -90,7 +91,7 @@ bench-runtime: .venv-peers/ready ## run the runtime against Ray, dask and proces
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-peers.lock
 	@touch $@
 
-judges: .venv-judges/ready ## install the engines that judge what we write; as root it installs a JDK and Maven
+judges: .venv-judges/ready .venv-judges-hudi/ready ## install the engines that judge what we write; as root it installs a JDK and Maven
 
 .venv-judges/ready: requirements-judges.lock tests/judges/rest_catalog.xml tests/judges/delta_spark.xml
 	@(for program in java javac mvn; do command -v $$program >/dev/null || exit 1; done) || { \
@@ -104,11 +105,19 @@ judges: .venv-judges/ready ## install the engines that judge what we write; as r
 		-DincludeScope=runtime -DincludeGroupIds=io.delta,io.unitycatalog -DoutputDirectory=$(CURDIR)/.venv-judges/delta
 	@touch $@
 
+.venv-judges-hudi/ready: requirements-judges-hudi.lock .venv-judges/ready
+	$(PYTHON) -m venv .venv-judges-hudi
+	.venv-judges-hudi/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-judges-hudi.lock
+	mvn --quiet --batch-mode dependency:copy -Dartifact=$(HUDI_SPARK) -DoutputDirectory=$(CURDIR)/.venv-judges-hudi/hudi
+	@touch $@
+
 lock: $(READY) ## resolve the requirements anew, with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --no-annotate --extra dev --extra bench pyproject.toml --output-file requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --no-annotate requirements-judges.in --output-file requirements-judges.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --no-annotate requirements-judges-hudi.in --output-file requirements-judges-hudi.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --no-annotate --constraint requirements.lock --extra dev --extra ray pyproject.toml \
 		--output-file requirements-ray.lock
@@ -117,4 +126,4 @@ lock: $(READY) ## resolve the requirements anew, with hashes
 		--extra peers pyproject.toml --output-file requirements-peers.lock
 
 clean: ## remove what the other targets made
-	rm -rf .venv .venv-judges .venv-peers .venv-ray compact-demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-judges .venv-judges-hudi .venv-peers .venv-ray compact-demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
