@@ -2,9 +2,13 @@
 
 Usage: delta_with_spark.py SCRATCH
 
-Reads JSON lines `{"sql": …, "output": path or null}` and answers each with one JSON line: `{}`, or
-`{"error": …}`. Rows go to the output as an Arrow file. One session serves a whole test run, for
-it takes as long to start as most statements together.
+Reads JSON lines and answers each with one JSON line, `{}` or `{"error": …}`:
+
+- `{"sql": …}` runs a statement.
+- `{"iceberg": metadata location, "snapshot": id}` reads a table that is in no catalog of Spark's.
+
+Rows go to the `"output"` of the request as an Arrow file, if it has one. One session serves a whole
+test run, for it takes as long to start as most statements together.
 """
 
 import json
@@ -60,10 +64,17 @@ session = SparkSession.builder.master("local[2]").config(map=settings).getOrCrea
 session.sparkContext.setLogLevel("ERROR")
 
 
+def asked(request):
+    if "sql" in request:
+        return session.sql(request["sql"])
+    snapshot = session.read.format("iceberg").option("versionAsOf", request["snapshot"])
+    return snapshot.load(request["iceberg"])
+
+
 def answer(request):
     try:
-        rows = session.sql(request["sql"])
-        if request["output"]:
+        rows = asked(request)
+        if "output" in request:
             table = rows.toArrow()
             with (
                 pa.OSFile(request["output"], "wb") as sink,

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.table import StaticTable
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-JUDGES_PYTHON = ROOT / ".venv-judges" / "bin" / "python"
+from tests.judges.environment import JUDGES_PYTHON, ROOT
+from tests.judges.spark_session import shared_session
 
 Reader = Callable[[str, int, Path], pa.Table]
 
@@ -35,26 +35,30 @@ def read_with_polars(metadata_location: str, snapshot_id: int, scratch: Path) ->
     return frame.to_arrow()
 
 
-def _in_judges_environment(script: str) -> Reader:
-    def read(metadata_location: str, snapshot_id: int, scratch: Path) -> pa.Table:
-        assert JUDGES_PYTHON.exists(), "the judges are not installed: run `make judges`"
-        output = scratch / f"{Path(script).stem}-{snapshot_id}.parquet"
-        reader = ROOT / "tests" / "judges" / script
-        subprocess.run(
-            [JUDGES_PYTHON, reader, metadata_location, str(snapshot_id), output],
-            check=True,
-            timeout=300,
-        )
-        return pq.ParquetFile(output).read()
+def read_with_duckdb(metadata_location: str, snapshot_id: int, scratch: Path) -> pa.Table:
+    """Read through DuckDB's own Iceberg extension, of a version of its own."""
+    assert JUDGES_PYTHON.exists(), "the judges are not installed: run `make judges`"
+    output = scratch / f"duckdb-{snapshot_id}.parquet"
+    reader = ROOT / "tests" / "judges" / "read_with_duckdb.py"
+    subprocess.run(
+        [JUDGES_PYTHON, reader, metadata_location, str(snapshot_id), output],
+        check=True,
+        timeout=300,
+    )
+    return pq.ParquetFile(output).read()
 
-    return read
+
+def read_with_spark(metadata_location: str, snapshot_id: int, scratch: Path) -> pa.Table:
+    """Read through Spark and the reference implementation of Iceberg."""
+    del scratch
+    return shared_session().snapshot(metadata_location, snapshot_id)
 
 
 READERS: dict[str, Reader] = {
     "pyiceberg": read_with_pyiceberg,
     "polars": read_with_polars,
-    "duckdb": _in_judges_environment("read_with_duckdb.py"),
-    "spark": _in_judges_environment("read_with_spark.py"),
+    "duckdb": read_with_duckdb,
+    "spark": read_with_spark,
 }
 
 

@@ -48,6 +48,7 @@ SCHEMA = Schema(
 ROWS = 4_000
 SORT = Policy(strategy=Strategy.SORT, sort_by=parse_sort_keys("city desc, where.zip, n"))
 SMALL = "60000"
+JUDGED = (pytest.mark.slow, pytest.mark.interop)
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +323,7 @@ def test_bin_packing_afterwards_takes_the_stamp_away(
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow if name in ("spark", "duckdb") else ())
+    [pytest.param(name, marks=JUDGED if name in ("spark", "duckdb") else ())
      for name in READERS],
 )  # fmt: skip
 def test_every_engine_reads_the_same_rows(
