@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyiceberg import exceptions as pyiceberg_errors
-from pyiceberg.catalog import Catalog, infer_catalog_type, load_catalog
+from pyiceberg.catalog import Catalog, CatalogType, infer_catalog_type, load_catalog
 from pyiceberg.utils.config import Config
 
 from catalog.errors import (
@@ -80,8 +80,8 @@ def open_catalog(name: str, properties: Mapping[str, str] | None = None) -> Cata
 def _loaded(name: str, settings: dict[str, Any]) -> Catalog:
     """Make a catalog: of our own kind where PyIceberg's does less than it should."""
     is_own = "py-catalog-impl" in settings
-    kind = "" if is_own else str(settings.get("type") or infer_catalog_type(name, settings).value)
-    if kind.lower() == "rest" and settings.get("uri"):
+    kind = settings.get("type") or (None if is_own else infer_catalog_type(name, settings))
+    if kind in ("rest", "REST", CatalogType.REST) and settings.get("uri"):
         from catalog.iceberg.rest import RestCatalog  # lazy: the other catalogs need none of it
 
         return RestCatalog(name, **settings)

@@ -10,6 +10,7 @@ An unknown outcome is never cleaned up: its files may be live.
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import Protocol
 
@@ -48,6 +49,7 @@ from catalog.iceberg.marking import Marker, refuse_marks
 from catalog.iceberg.metadata import snapshot_value
 from catalog.iceberg.outputs import OutputReader, schemas_since
 from catalog.iceberg.proposal import Proposals
+from catalog.iceberg.retry_after import retry_after_seconds
 from catalog.iceberg.under_way import refuse_while_under_way
 from catalog.iceberg.watermarks import as_properties
 from catalog.location import Confinement
@@ -195,6 +197,8 @@ class _Committer:
         self._unanswered_parent: int | None = None
         self._last_fault: CatalogError | None = None
         self._has_failed = False
+        # How long the catalog has asked to be left alone for.
+        self._wait_seconds = 0.0
 
     def run(self, table: Table) -> CommitResult:
         """Try until the table has the commit, nothing of it is left, or the attempts are used.
@@ -219,6 +223,7 @@ class _Committer:
     def _run(self, table: Table) -> CommitResult:
         for attempt in attempts(pace(table.metadata.properties)):
             if attempt:
+                time.sleep(self._wait_seconds)
                 table = self._target.load()
                 if (result := self._outcome(table)) is not None:
                     return result
@@ -234,6 +239,7 @@ class _Committer:
         """Ask the catalog for the swap; whether it said that it was done."""
         requirements, updates = _request(table, snapshot, self._commit)
         self._is_unchecked = True
+        self._wait_seconds = 0.0
         try:
             response = table.catalog.commit_table(table, requirements, updates)
         except CommitFailedException:
@@ -242,6 +248,7 @@ class _Committer:
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the request may have arrived
             self._has_failed = True
             self._last_fault = _translated(error)
+            self._wait_seconds = retry_after_seconds(error)
             if not isinstance(self._last_fault, _REFUSALS):
                 self._unanswered_parent = snapshot.parent_snapshot_id
             return False

@@ -22,14 +22,13 @@ from pyiceberg.catalog.rest import RestCatalog as PyIcebergRestCatalog
 from requests import PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
-from urllib3.exceptions import InvalidHeader
+
+from catalog.iceberg.retry_after import RETRY_AFTER_SECONDS_MAX
 
 KEY_HEADER = "Idempotency-Key"
 _LIFETIME = "idempotency-key-lifetime"
 _BUSY = (429, 503)
 _TRIES_MAX = 5
-# The longest that a server may ask for: it is a request to come back, not to stay away.
-RETRY_AFTER_SECONDS_MAX = 120
 _PATIENCE = Retry(
     total=_TRIES_MAX,
     read=2,
@@ -81,10 +80,9 @@ class _Adapter(HTTPAdapter):
     def add_headers(self, request: PreparedRequest, **kwargs: Any) -> None:
         super().add_headers(request, **kwargs)
         if self._keys.are_heeded and request.method == "POST" and _is_change(request):
-            body = request.body or b""
-            request.headers[KEY_HEADER] = self._keys.of(
-                body.encode() if isinstance(body, str) else body
-            )
+            body = request.body
+            content = body.encode() if isinstance(body, str) else bytes(body or b"")  # type: ignore[arg-type]
+            request.headers[KEY_HEADER] = self._keys.of(content)
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         response = super().send(request, *args, **kwargs)
@@ -107,17 +105,6 @@ def _is_change(request: PreparedRequest) -> bool:
 
 def _path(request: PreparedRequest) -> str:
     return str(request.url).partition("?")[0]
-
-
-def retry_after_seconds(error: BaseException) -> float:
-    """Return how long the server has asked to wait in the answer that an error came from."""
-    response = getattr(error.__cause__, "response", None)
-    asked = response.headers.get("Retry-After", "") if response is not None else ""
-    try:
-        seconds = Retry().parse_retry_after(asked) if asked else 0.0
-    except InvalidHeader:
-        return 0.0
-    return min(max(0.0, seconds), RETRY_AFTER_SECONDS_MAX)
 
 
 def _uuid7() -> UUID:
