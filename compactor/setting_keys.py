@@ -29,9 +29,14 @@ class SortTerms(tuple[SortKey, ...]):
 
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Whole = Annotated[int, msgspec.Meta(ge=0)]
 Ratio = Annotated[float, msgspec.Meta(ge=0)]
 # What `msgspec` says of other values is for programmers.
-_WANTED = {Count: "not a whole number from 1 up", Ratio: "not a number from 0 up"}
+_WANTED = {
+    Count: "not a whole number from 1 up",
+    Whole: "not a whole number from 0 up",
+    Ratio: "not a number from 0 up",
+}
 
 
 @dataclass(frozen=True, slots=True)

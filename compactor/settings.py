@@ -32,6 +32,7 @@ from compactor.setting_keys import (
     Sections,
     Size,
     SortTerms,
+    Whole,
     converted_value,
     similar,
 )
@@ -149,6 +150,8 @@ _SECTIONS: Sections = {
         "commit_size_max": Key("commit_bytes_max", Size),
         "failures_max": Key("failures_max", Count),
         "rounds_max": Key("rounds_max", Count),
+        "commits_max": Key("commits_max", Count, "unlimited"),
+        "commit_failures_max": Key("commit_failures_max", Whole),
         "merge_attempts_max": Key("merge_attempts_max", Count),
     },
     "policy": {
@@ -173,6 +176,7 @@ _SECTIONS: Sections = {
         "sort_by": Key("sort_by", SortTerms),
         "overlap_depth_max": Key("overlap_depth_max", Count),
         "sort_memory": Key("sort_memory_bytes", Size),
+        "rewrite_all": Key("rewrites_all", bool),
     },
 }
 

@@ -127,7 +127,7 @@ class HeadReader:
             ObjectNotFoundError: a manifest is missing.
         """
         listed = manifests_of(snapshot, self._io) if snapshot else []
-        manifests = tuple(filter(_has_live_files, listed))
+        manifests = tuple(filter(has_live_files, listed))
         touched = [one for one in manifests if self._is_touched(one, metadata)]
         data = [one for one in touched if one.content == ManifestContent.DATA]
         opened = self._open_all(filter(self._may_list_replaced, data))
@@ -276,5 +276,6 @@ def schema_for(metadata: TableMetadata, spec: PartitionSpec) -> Schema:
     )
 
 
-def _has_live_files(manifest: ListedManifest) -> bool:
+def has_live_files(manifest: ListedManifest) -> bool:
+    """Whether a manifest lists files that are in the table."""
     return manifest.has_added_files() or manifest.has_existing_files()

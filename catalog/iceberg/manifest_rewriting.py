@@ -9,33 +9,22 @@ Specification: https://iceberg.apache.org/spec/#manifests
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
-from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Snapshot
-from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate, TableUpdate
 
-from catalog.attempts import attempts
-from catalog.errors import (
-    CatalogError,
-    CommitConflictError,
-    CommitUnknownError,
-    UnsupportedTableError,
-)
-from catalog.iceberg.commit_properties import manifest_size_bytes, pace
+from catalog.errors import UnsupportedTableError
+from catalog.iceberg.commit_properties import manifest_size_bytes
 from catalog.iceberg.entries import manifests_of
 from catalog.iceberg.file_io import StorageFileIO
-from catalog.iceberg.lookup import referenced_metadata
 from catalog.iceberg.manifest_lists import ListedManifest
-from catalog.iceberg.metadata import empty_snapshot, snapshot_value
 from catalog.iceberg.staging import Staging
-from catalog.iceberg.upkeep import Answer, UpkeepTarget, swap
-from catalog.model import Commit
+from catalog.iceberg.upkeep import UpkeepTarget
+from catalog.iceberg.upkeep_commit import UpkeepCommit
 from catalog.upkeep import UpkeepOrder, UpkeepResult
 
 # Fewer small manifests than this are not worth a snapshot.
@@ -97,9 +86,15 @@ class RewriteManifests:
             return UpkeepResult(self.name, 0, 0, "the manifests are few and large enough")
         if order.is_dry_run:
             return self._result(layout, len(layout.replaced) + len(layout.kept))
-        snapshot = _Rearrangement(self, table, io).commit()
-        left = len(manifests_of(snapshot, io))
+        snapshot = UpkeepCommit(self.target, "manifests").run(partial(self._proposed, io))
+        left = len(manifests_of(snapshot, io)) if snapshot else 0
         return self._result(layout, left)
+
+    def _proposed(self, io: StorageFileIO, table: Table, staging: Staging) -> Snapshot | None:
+        layout = self.layout(table, io)
+        if not layout.merged:  # somebody else has done it
+            return None
+        return staging.rearrange(table, layout.kept, layout.merged)
 
     def layout(self, table: Table, io: StorageFileIO) -> _Layout:
         """Return what is to be put together in the current snapshot."""
@@ -135,80 +130,6 @@ class RewriteManifests:
         )
 
 
-class _Rearrangement:
-    """The attempts of one commit."""
-
-    def __init__(self, operation: RewriteManifests, table: Table, io: StorageFileIO) -> None:
-        head = table.metadata.current_snapshot()
-        base = snapshot_value(head) if head else empty_snapshot(table.metadata)
-        commit = Commit(f"upkeep-{uuid.uuid4().hex}", base, ())
-        self._operation, self._target, self._io = operation, operation.target, io
-        self._staging = Staging(io, commit)
-        # The head that a request without an answer was to follow: it may still arrive there.
-        self._unanswered_parent: int | None = None
-
-    def commit(self) -> Snapshot:
-        try:
-            return self._commit()
-        except CatalogError:
-            self._discard_unless_under_way()
-            raise
-
-    def _commit(self) -> Snapshot:
-        table = self._target.load()
-        for attempt in attempts(pace(table.metadata.properties)):
-            if attempt:
-                table = self._target.load()
-                if (landed := self._landed(table)) is not None:
-                    return landed
-            layout = self._operation.layout(table, self._io)
-            head = table.metadata.current_snapshot()
-            if head is not None and not layout.merged:  # somebody else has done it
-                self._discard_unless_under_way()
-                return head
-            proposed = self._staging.rearrange(table, layout.kept, layout.merged)
-            answer = swap(self._target, table, _updates(table, proposed))
-            if answer is Answer.TAKEN:
-                self._discard(proposed)
-                return proposed
-            if answer is Answer.UNKNOWN:
-                self._unanswered_parent = proposed.parent_snapshot_id
-        return self._give_up()
-
-    def _give_up(self) -> Snapshot:
-        if (landed := self._landed(self._target.load())) is not None:
-            return landed
-        if self._unanswered_parent is not None:
-            raise CommitUnknownError(
-                f"cannot tell whether the manifests of {self._target.name} will be replaced",
-                hint="what was written for it is found by orphan-files if nothing comes of it",
-            )
-        raise CommitConflictError(
-            f"the manifests of {self._target.name} were not replaced: other writers won",
-            hint="try again when the table is less busy, or raise commit.retry.num-retries",
-        )
-
-    def _landed(self, table: Table) -> Snapshot | None:
-        """Return the snapshot of a request whose answer was lost, when it has arrived."""
-        found = table.metadata.snapshot_by_id(self._staging.snapshot_id)
-        if found is not None:
-            self._discard(found)
-        elif table.metadata.current_snapshot_id != self._unanswered_parent:
-            # The head has moved on: what is still under way can only be refused.
-            self._unanswered_parent = None
-        return found
-
-    def _discard_unless_under_way(self) -> None:
-        if self._unanswered_parent is None:
-            self._discard(None)
-
-    def _discard(self, landed: Snapshot | None) -> None:
-        """Remove what was written for attempts that came to nothing."""
-        with suppress(CatalogError):
-            kept = referenced_metadata([landed] if landed else [], self._io)
-            self._staging.discard(kept)
-
-
 def _live_files(one: ListedManifest) -> int:
     return (one.added_files_count or 0) + (one.existing_files_count or 0)
 
@@ -231,13 +152,3 @@ def _batches(manifests: Iterable[ListedManifest]) -> list[tuple[ListedManifest, 
 
 def _age(one: ListedManifest) -> tuple[int, str]:
     return one.sequence_number or 0, one.manifest_path
-
-
-def _updates(table: Table, snapshot: Snapshot) -> tuple[TableUpdate, ...]:
-    main = table.metadata.refs[MAIN_BRANCH]
-    moved = main.model_copy(update={"snapshot_id": snapshot.snapshot_id})
-    reference = {"ref-name": MAIN_BRANCH, **moved.model_dump(by_alias=True)}
-    return (
-        AddSnapshotUpdate(snapshot=snapshot),
-        SetSnapshotRefUpdate.model_validate(reference),
-    )

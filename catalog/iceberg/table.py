@@ -32,6 +32,7 @@ from catalog.iceberg.properties import (
     is_set,
     refuse_remote_signing,
 )
+from catalog.iceberg.row_lineage import tracks_rows, with_lineage
 from catalog.iceberg.schema import arrow_schema, dropped_columns, name_mapping
 from catalog.iceberg.sort_order import default_order
 from catalog.location import Confinement
@@ -159,11 +160,12 @@ class IcebergTable:
         """Return the workers' side of the snapshot, with the current schema and layout."""
         metadata = self._metadata_with(snapshot)
         properties = metadata.properties
+        columns, is_tracked = arrow_schema(metadata.schema()), tracks_rows(metadata)
         partitioned_paths = "write.object-storage.partitioned-paths"
         return IcebergFiles(
             storage=self.storage,
             schema=TableSchema(
-                arrow_schema(metadata.schema()),
+                with_lineage(columns) if is_tracked else columns,
                 name_mapping(properties.get("schema.name-mapping.default")),
             ),
             layout=replace(file_layout(properties), sort_order=default_order(metadata)),
@@ -255,12 +257,14 @@ class IcebergTable:
 
     def upkeep(self) -> Sequence[UpkeepOperation]:
         """Return what can be done for the metadata and the directory, in order."""
-        from catalog.iceberg.expire import ExpireSnapshots  # lazy: readers need none
+        from catalog.iceberg.dangling import DanglingDeletes  # lazy: readers need none
+        from catalog.iceberg.expire import ExpireSnapshots
         from catalog.iceberg.manifest_rewriting import RewriteManifests
         from catalog.iceberg.metadata_files import OldMetadata
         from catalog.iceberg.orphans import OrphanFiles
 
         return (
+            DanglingDeletes(self),
             RewriteManifests(self),
             RewriteManifests(self, is_whole=True),
             ExpireSnapshots(self),

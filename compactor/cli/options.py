@@ -98,6 +98,21 @@ def setting(
     )
 
 
+def switch(
+    flag: str,
+    *,
+    key: str,
+    help: str,  # noqa: A002 - click's word
+) -> Decorator[F]:
+    """Return an option without a value that turns a setting on."""
+
+    def keep(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            Session.of(context).flags[key] = (flag, "true")
+
+    return click.option(flag, is_flag=True, help=help, expose_value=False, callback=keep)
+
+
 def policy_options(function: F) -> F:
     """Add the options that override the policy of a table."""
     added: list[Decorator[F]] = [
@@ -118,6 +133,17 @@ def policy_options(function: F) -> F:
             key="policy.delete_ratio",
             metavar="SHARE",
             help="Rewrite a file that has lost this share of its rows.",
+        ),
+        setting(
+            "--delete-file-threshold",
+            key="policy.delete_files_min",
+            metavar="COUNT",
+            help="Rewrite a file that this many delete files apply to.",
+        ),
+        switch(
+            "--rewrite-all",
+            key="policy.rewrite_all",
+            help="Rewrite every file, whatever it is like.",
         ),
         setting(
             "--partition",
@@ -148,7 +174,8 @@ def policy_options(function: F) -> F:
             "--order",
             key="policy.order",
             metavar="ORDER",
-            help="Which groups come first: bytes-asc, bytes-desc, files-desc, oldest-first.",
+            help="Which groups come first: bytes-asc, bytes-desc, files-asc, files-desc,"
+            " oldest-first, none.",
         ),
         order_options,
         setting(
@@ -170,7 +197,8 @@ def order_options(function: F) -> F:
             "--strategy",
             key="policy.strategy",
             metavar="STRATEGY",
-            help="What files are rewritten for: binpack (sizes), sort, zorder or hilbert (order).",
+            help="What files are rewritten for: binpack (sizes), sort, zorder or hilbert (order),"
+            " convert-deletes, rewrite-position-deletes (deletes), or auto.",
         ),
         setting(
             "--sort-by",
@@ -192,6 +220,18 @@ def run_options(function: F) -> F:
             key="run.verify",
             metavar="counts|full",
             help="How each rewrite is proved before it may be committed.",
+        ),
+        setting(
+            "--max-commits",
+            key="run.commits_max",
+            metavar="COUNT",
+            help="Divide the job into no more commits than this.",
+        ),
+        setting(
+            "--max-failed-commits",
+            key="run.commit_failures_max",
+            metavar="COUNT",
+            help="Begin nothing more after more lost commits than this.",
         ),
         runtime_options,
     ]

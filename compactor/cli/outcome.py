@@ -113,9 +113,14 @@ def _moved(report: JobReport) -> str:
     inside = f" ({format_size(composed)} of them inside the store)" if composed else ""
     copied = f", copied {format_size(report.bytes_spliced)}{inside}" if report.bytes_spliced else ""
     kept = f", kept {format_size(report.bytes_kept)} by reference" if report.bytes_kept else ""
+    marked = (
+        f", recorded {format_count(report.rows_marked, 'deleted row')} by position"
+        if report.rows_marked
+        else ""
+    )
     return (
         f"Moved: read {format_size(report.bytes_read)}, "
-        f"wrote {format_size(report.bytes_written)}{copied}{kept}; "
+        f"wrote {format_size(report.bytes_written)}{copied}{kept}{marked}; "
         f"{format_duration(report.cpu_seconds)} of CPU time, "
         f"peak {format_size(report.peak_memory_bytes)} per worker"
     )
@@ -153,8 +158,15 @@ def _counts(report: JobReport) -> Iterator[str]:
         yield f"{report.groups.failed:,} failed"
     if report.conflicts:
         yield format_count(report.conflicts, "conflict")
+    if report.commits.lost:
+        yield f"{format_count(report.commits.lost, 'commit')} of {sum_of(report)} lost"
     if report.is_resumed:
         yield "resumed"
+
+
+def sum_of(report: JobReport) -> int:
+    """Return how many commits a job has tried."""
+    return report.commits.made + report.commits.lost
 
 
 def _problems(report: JobReport) -> Iterator[str]:

@@ -76,7 +76,7 @@ class JobMachine:
         self._batches = batches
         self._begun = self._is_suspended = False
         self._is_cancelled = self._is_cancelling = False
-        self._batch_failures = 0
+        self._batch_failures = self._lost_batches = 0
         self._stop_reason = ""
         self._story: deque[str] = deque(maxlen=STORY_FACTS_MAX)
 
@@ -175,12 +175,22 @@ class JobMachine:
             self._move(replace(self._groups[group_id], state=GroupState.DROPPED, reason=reason))
             yield self._discard(group_id, self._groups[group_id].attempt_id)
         self._move_job(JobState.REWRITING)
+        if not fact.committed:
+            self._count_lost(fact.dropped[-1][1] if fact.dropped else "")
+
+    def _count_lost(self, reason: str) -> None:
+        """Start nothing more where commit after commit is lost."""
+        self._lost_batches += 1
+        if self._lost_batches > self._limits.commit_failures_max and not self._stop_reason:
+            self._stop_reason = f"{self._lost_batches} commits were lost, the last one: {reason}"
 
     def _absent(self, fact: Absent) -> Iterator[Action]:
         batch = self._members(fact.batch_id)
         self._expect_batch(fact.batch_id, set(batch))
         self._batch_failures += 1
         is_given_up = self._batch_failures >= self._limits.batch_attempts_max
+        if is_given_up:
+            self._count_lost(fact.reason)
         for group_id in batch:
             if fact.is_retryable and not is_given_up:
                 self._move(replace(self._groups[group_id], state=GroupState.WRITTEN, batch_id=""))

@@ -22,6 +22,10 @@ class JobOptions:
         failures_max: failed groups after which no further group is started.
         rounds_max: how often groups lost to a conflict are planned and run, the first time
             included.
+        commits_max: commits that a job is divided into at most; None for as many as its batches
+            make. Fewer commits disturb other writers less, and lose more work to them at once.
+        commit_failures_max: commits that lost all of their groups after which no further group is
+            started: 0 stops at the first.
         merge_attempts_max: how often changes are matched and written again because of commits of
             other writers, the first time included.
     """
@@ -34,3 +38,5 @@ class JobOptions:
     failures_max: int = 10
     rounds_max: int = 3
     merge_attempts_max: int = 10
+    commits_max: int | None = None
+    commit_failures_max: int = 10

@@ -24,6 +24,23 @@ class GroupCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class CommitCounts:
+    """Commits by what became of them.
+
+    Attributes:
+        made: those in the table.
+        lost: those of which no group is in the table.
+    """
+
+    made: int = 0
+    lost: int = 0
+
+    def __add__(self, other: CommitCounts) -> CommitCounts:
+        """Return the commits of both."""
+        return CommitCounts(self.made + other.made, self.lost + other.lost)
+
+
+@dataclass(frozen=True, slots=True)
 class GroupProblem:
     """A group that is not in the table, and why.
 
@@ -92,6 +109,8 @@ class JobReport:
         order: the order that rows were put in; None when they kept theirs.
         splice: more of `bytes_spliced`, and why the other row groups were encoded anew.
         warnings: what people should know of other writers of the table, a sentence each.
+        commits: commits by what became of them.
+        rows_marked: deleted rows whose positions were recorded anew.
     """
 
     job: str
@@ -122,6 +141,8 @@ class JobReport:
     warnings: tuple[str, ...] = ()
     rows_added: int = 0
     change: ChangePlan | None = None
+    commits: CommitCounts = CommitCounts()
+    rows_marked: int = 0
 
     @property
     def exit_code(self) -> int:

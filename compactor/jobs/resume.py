@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _IN_USE = frozenset((GroupState.WRITTEN, GroupState.COMMITTING, GroupState.COMMITTED))
 INTERRUPTED = "its process died"
+# A number of commits leaves it open how large they are.
+_UNBOUNDED = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +203,15 @@ def _limits(options: JobOptions, plan: Plan) -> Limits:
     return Limits(
         attempts_max=options.attempts_max,
         in_flight_max=options.in_flight_max,
-        commit_groups_max=options.commit_groups_max,
-        commit_bytes_max=options.commit_bytes_max,
+        commit_groups_max=_commit_groups_max(options, plan),
+        commit_bytes_max=options.commit_bytes_max if options.commits_max is None else _UNBOUNDED,
         failures_max=options.failures_max,
         is_atomic=plan.change is not None,
+        commit_failures_max=options.commit_failures_max,
     )
+
+
+def _commit_groups_max(options: JobOptions, plan: Plan) -> int:
+    if options.commits_max is None:
+        return options.commit_groups_max
+    return max(1, -(-len(plan.groups) // options.commits_max))

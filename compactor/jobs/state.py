@@ -120,6 +120,7 @@ class Limits:
     failures_max: int = 10
     batch_attempts_max: int = 3
     is_atomic: bool = False
+    commit_failures_max: int = 10
 
 
 # ---------------------------------------------------------------------------------------- facts

@@ -12,7 +12,13 @@ from catalog.errors import CatalogError, SnapshotNotFoundError
 from catalog.model import Inventory
 from catalog.table import MapFunction
 from compactor.jobs.journal import SETTLED, Attempt, Batch
-from compactor.jobs.report import GroupCounts, GroupProblem, JobReport, OrderGain
+from compactor.jobs.report import (
+    CommitCounts,
+    GroupCounts,
+    GroupProblem,
+    JobReport,
+    OrderGain,
+)
 from compactor.jobs.runner import RunningJob
 from compactor.jobs.state import Finish, GroupProgress, GroupState, JobState
 from compactor.jobs.totals import (
@@ -95,7 +101,14 @@ def summarise(
         is_resumed=job.is_resumed,
         order=_order_gain(job, answers, map_function),
         change=job.plan.change if end.status is JobState.SUCCEEDED else _undone(job.plan.change),
+        commits=_commit_counts(job.journal.batches()),
+        rows_marked=sum(answer.rows_marked for answer in answers.values()),
     )
+
+
+def _commit_counts(batches: Sequence[Batch]) -> CommitCounts:
+    made = sum(batch.state == SETTLED and batch.snapshot is not None for batch in batches)
+    return CommitCounts(made, len(batches) - made)
 
 
 def _undone(change: ChangePlan | None) -> ChangePlan | None:
@@ -145,6 +158,8 @@ def combine(rounds: Sequence[JobReport]) -> JobReport:
         peak_memory_bytes=max(one.peak_memory_bytes for one in rounds),
         seconds=sum(one.seconds for one in rounds),
         groups=replace(last.groups, committed=sum(one.groups.committed for one in rounds)),
+        commits=sum((one.commits for one in rounds), CommitCounts()),
+        rows_marked=sum(one.rows_marked for one in rounds),
         is_resumed=any(one.is_resumed for one in rounds),
         warnings=tuple(sorted({text for one in rounds for text in one.warnings})),
     )

@@ -43,6 +43,7 @@ _NEED_WORDS = {
     Need.DELETE_FILES: "with many delete files",
     Need.UNCLUSTERED: "out of order",
     Need.OVERLAPPING: "overlapping",
+    Need.ASKED_FOR: "as asked for",
 }
 
 
@@ -177,6 +178,8 @@ def _order_of_work(figures: GroupFigures, order: Order) -> list[int]:
     keys = {
         Order.BYTES_ASCENDING: figures.input_bytes,
         Order.BYTES_DESCENDING: -figures.input_bytes,
+        Order.FILES_ASCENDING: figures.files,
+        Order.NONE: np.zeros_like(figures.files),
         Order.FILES_DESCENDING: -figures.files,
         Order.OLDEST_FIRST: figures.sequence_number,
     }

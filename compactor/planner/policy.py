@@ -30,8 +30,11 @@ class Order(StrEnum):
 
     BYTES_ASCENDING = "bytes-asc"
     BYTES_DESCENDING = "bytes-desc"
+    FILES_ASCENDING = "files-asc"
     FILES_DESCENDING = "files-desc"
     OLDEST_FIRST = "oldest-first"
+    NONE = "none"
+    """As partitions come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class Policy:
         overlap_depth_max: files of a partition that may hold rows at the same place of the order;
             where there are more, they are put in order together.
         sort_memory_bytes: rows that one task holds in memory while it sorts; others wait on disk.
+        rewrites_all: whether every file is a candidate, whatever it is like: what comes of that is
+            rewritten again by the next plan.
     """
 
     target_file_size_bytes: int | None = None
@@ -91,6 +96,7 @@ class Policy:
     sort_by: tuple[SortKey, ...] = ()
     overlap_depth_max: int = 4
     sort_memory_bytes: int = 512 * MIB
+    rewrites_all: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""

@@ -38,9 +38,17 @@ class Need(IntFlag):
     DELETE_FILES = 8
     UNCLUSTERED = 16
     OVERLAPPING = 32
+    ASKED_FOR = 64
 
 
-NEEDY = Need.TOO_LARGE | Need.DELETED_ROWS | Need.DELETE_FILES | Need.UNCLUSTERED | Need.OVERLAPPING
+NEEDY = (
+    Need.TOO_LARGE
+    | Need.DELETED_ROWS
+    | Need.DELETE_FILES
+    | Need.UNCLUSTERED
+    | Need.OVERLAPPING
+    | Need.ASKED_FOR
+)
 
 
 class Stay(IntEnum):
@@ -135,6 +143,7 @@ def _needs(columns: FileColumns, policy: Policy, *, sizes: FileSizes, dropped: F
         | (columns.size_bytes > sizes.large_above_bytes) * np.uint8(Need.TOO_LARGE)
         | has_lost_rows * np.uint8(Need.DELETED_ROWS)
         | (delete_files >= policy.delete_files_min) * np.uint8(Need.DELETE_FILES)
+        | np.uint8(Need.ASKED_FOR if policy.rewrites_all else 0)
     )
     return needs.astype(np.uint8, copy=False)
 

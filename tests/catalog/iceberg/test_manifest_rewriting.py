@@ -170,7 +170,7 @@ def test_a_catalog_that_never_agrees(
     with lake.other.transaction() as transaction:
         transaction.set_properties({"commit.retry.num-retries": "2"})
     before, rows = on_disk(lake), lake.rows()
-    monkeypatch.setattr("catalog.iceberg.manifest_rewriting.swap", lambda *_: answer)
+    monkeypatch.setattr("catalog.iceberg.upkeep_commit.swap", lambda *_: answer)
     with pytest.raises(error):
         run(lake)
     # What a request may still refer to stays.

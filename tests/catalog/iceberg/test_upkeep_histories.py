@@ -18,7 +18,13 @@ from tests.catalog.iceberg.upkeep_lakes import on_disk, referred_to, rows_of_all
 from tests.judges.engines import READERS
 
 FORCED = UpkeepOrder(retention_seconds=0, is_forced=True)
-OPERATIONS = ("merge-manifests", "cluster-manifests", "expire-snapshots", "orphan-files")
+OPERATIONS = (
+    "dangling-deletes",
+    "merge-manifests",
+    "cluster-manifests",
+    "expire-snapshots",
+    "orphan-files",
+)
 DEEDS = ("append", "delete", "compact", "remove", "tag", "branch", "roll back", *OPERATIONS)
 steps = st.tuples(st.sampled_from(DEEDS), st.integers(0, 99))
 
