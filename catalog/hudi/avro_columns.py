@@ -27,10 +27,8 @@ _Bytes = npt.NDArray[np.uint8]
 # Texts up to this many bytes are kept in the view itself.
 _INLINE_BYTES = 12
 _VARINT_BYTES_MAX = 10
-_TYPES = frozenset(
-    ("null", "boolean", "int", "long", "float", "double", "string", "bytes", "fixed", "enum")
-    + ("record", "array", "map")
-)
+_LEAVES = ("null", "boolean", "int", "long", "float", "double", "string", "bytes", "fixed", "enum")
+_TYPES = frozenset((*_LEAVES, "record", "array", "map"))
 
 
 class Records:
