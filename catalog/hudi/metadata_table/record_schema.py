@@ -1,7 +1,7 @@
 """The Avro schema of the records of the metadata table, and what differs in those of others.  Pure.
 
-Declared after "HoodieMetadataRecord" of Hudi's specification. Releases add fields and never move
-one, so records of any release are read by the names of the fields in their own schema.
+Releases add fields and never move one, so records of any release are read by the names of the
+fields in their own schema.
 """
 
 from __future__ import annotations
@@ -13,25 +13,8 @@ from functools import cache
 from typing import Any
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
+from catalog.hudi.avro_schemas import Kind, schema
 
-# Readers of Java ask for its own strings by this.
-_STRING = {"type": "string", "avro.java.string": "String"}
-_WRAPPERS: tuple[tuple[str, Any], ...] = (
-    ("Boolean", "boolean"),
-    ("Int", "int"),
-    ("Long", "long"),
-    ("Float", "float"),
-    ("Double", "double"),
-    ("Bytes", "bytes"),
-    ("String", _STRING),
-    ("Date", "int"),
-    ("Decimal", {"type": "bytes", "logicalType": "decimal", "precision": 30, "scale": 15}),
-    ("TimeMicros", {"type": "long", "logicalType": "time-micros"}),
-    ("TimestampMicros", "long"),
-    ("LocalDate", "int"),
-)
-# The branches of a value, in the order of the union: its index is what is stored.
-WRAPPERS = ("Null", *(name for name, _ in _WRAPPERS), "Array")
 META_FIELDS = (
     "_hoodie_commit_time",
     "_hoodie_commit_seqno",
@@ -41,89 +24,13 @@ META_FIELDS = (
 )
 
 
-def _field(name: str, kind: Any) -> dict[str, Any]:
-    """A field that may be absent, as nearly all are."""
-    return {"name": name, "type": ["null", kind], "default": None}
+def _with_meta_fields(record: Mapping[str, Any]) -> dict[str, Any]:
+    meta = [{"name": name, "type": ["null", "string"], "default": None} for name in META_FIELDS]
+    return {**record, "fields": [*meta, *record["fields"]]}
 
 
-def _record(name: str, *fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "record", "name": name, "fields": list(fields)}
-
-
-def _column_stats() -> dict[str, Any]:
-    plain = [_record(f"{name}Wrapper", {"name": "value", "type": kind}) for name, kind in _WRAPPERS]
-    names = [wrapper["name"] for wrapper in plain]
-    array = _record(
-        "ArrayWrapper",
-        _field("wrappedValues", {"type": "array", "items": ["null", *names]}),
-    )
-    value_type = _record(
-        "HoodieValueTypeInfo",
-        {"name": "typeOrdinal", "type": "int"},
-        _field("additionalInfo", _STRING),
-    )
-    return _record(
-        "HoodieMetadataColumnStats",
-        _field("fileName", _STRING),
-        _field("columnName", _STRING),
-        {"name": "minValue", "type": ["null", *plain, array], "default": None},
-        {"name": "maxValue", "type": ["null", *names, "ArrayWrapper"], "default": None},
-        _field("valueCount", "long"),
-        _field("nullCount", "long"),
-        _field("totalSize", "long"),
-        _field("totalUncompressedSize", "long"),
-        {"name": "isDeleted", "type": "boolean"},
-        {"name": "isTightBound", "type": "boolean", "default": False},
-        _field("valueType", value_type),
-    )
-
-
-def _record_index() -> dict[str, Any]:
-    return _record(
-        "HoodieRecordIndexInfo",
-        _field("partitionName", _STRING),
-        _field("fileIdHighBits", "long"),
-        _field("fileIdLowBits", "long"),
-        _field("fileIndex", "int"),
-        _field("fileId", _STRING),
-        _field("instantTime", "long"),
-        {"name": "fileIdEncoding", "type": "int", "default": 0},
-        _field("position", "long"),
-    )
-
-
-def _metadata_record(*front: Mapping[str, Any]) -> str:
-    """Return the schema of a record with these fields before its own."""
-    file_info = _record(
-        "HoodieMetadataFileInfo",
-        {"name": "size", "type": "long"},
-        {"name": "isDeleted", "type": "boolean"},
-    )
-    bloom = _record(
-        "HoodieMetadataBloomFilter",
-        {"name": "type", "type": _STRING},
-        {"name": "timestamp", "type": _STRING},
-        {"name": "bloomFilter", "type": "bytes"},
-        {"name": "isDeleted", "type": "boolean"},
-    )
-    secondary = _record("HoodieSecondaryIndexInfo", {"name": "isDeleted", "type": "boolean"})
-    files = {"type": "map", "values": file_info, "avro.java.string": "String"}
-    fields = (
-        {"name": "key", "type": _STRING},
-        {"name": "type", "type": "int"},
-        {"name": "filesystemMetadata", "type": ["null", files]},
-        _field("BloomFilterMetadata", bloom),
-        _field("ColumnStatsMetadata", _column_stats()),
-        _field("recordIndexMetadata", _record_index()),
-        _field("SecondaryIndexMetadata", secondary),
-    )
-    schema = _record("HoodieMetadataRecord", *front, *fields)
-    return json.dumps({**schema, "namespace": "org.apache.hudi.avro.model"})
-
-
-# What commits name as the schema of the table, and what records are stored in.
-TABLE_SCHEMA = _metadata_record()
-RECORD_SCHEMA = _metadata_record(*(_field(name, "string") for name in META_FIELDS))
+# What records are stored in; commits name the schema without the meta fields.
+RECORD_SCHEMA = json.dumps(_with_meta_fields(schema(Kind.METADATA)), separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +51,7 @@ class RecordLayout:
 
 
 @cache
-def record_layout(schema: str) -> RecordLayout:
+def record_layout(schema_text: str) -> RecordLayout:
     """Read which fields a schema has.
 
     Raises:
@@ -152,7 +59,7 @@ def record_layout(schema: str) -> RecordLayout:
         UnsupportedTableError: it has a field that we do not know.
     """
     try:
-        parsed = json.loads(schema)
+        parsed = json.loads(schema_text)
         records = {name: fields for name, fields in _records(parsed) if name}
         fields = records["HoodieMetadataRecord"]
     except (ValueError, KeyError, TypeError) as error:
@@ -176,19 +83,19 @@ def _known_fields() -> frozenset[str]:
     return frozenset(name for _, fields in _records(parsed) for name in fields)
 
 
-def _records(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def _records(kind: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield name and fields of all records within a schema."""
-    if isinstance(schema, list):
-        for branch in schema:
+    if isinstance(kind, list):
+        for branch in kind:
             yield from _records(branch)
-    elif isinstance(schema, dict):
-        if schema.get("type") == "record":
-            yield schema["name"], {one["name"]: one["type"] for one in schema["fields"]}
-            for one in schema["fields"]:
+    elif isinstance(kind, dict):
+        if kind.get("type") == "record":
+            yield kind["name"], {one["name"]: one["type"] for one in kind["fields"]}
+            for one in kind["fields"]:
                 yield from _records(one["type"])
         else:
             for part in ("type", "items", "values"):
-                yield from _records(schema.get(part))
+                yield from _records(kind.get(part))
 
 
 def _wrappers(column_stats: Mapping[str, Any]) -> tuple[str, ...]:
@@ -198,3 +105,7 @@ def _wrappers(column_stats: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(
         name.rpartition(".")[2].removesuffix("Wrapper").replace("null", "Null") for name in names
     )
+
+
+# The kinds of values in the order of their index.
+WRAPPERS = record_layout(RECORD_SCHEMA).wrappers
