@@ -47,6 +47,7 @@ class MetadataSlice:
         instant: at which it begins.
         base: its base file; None for none.
         logs: in the order in which they are merged.
+        planned_instant: at which a pending compaction begins the next one; empty for none.
     """
 
     partition: str
@@ -54,6 +55,7 @@ class MetadataSlice:
     instant: str
     base: StoredFile | None
     logs: tuple[StoredFile, ...]
+    planned_instant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class MetadataView:
                 row["instant"],
                 stored[row["base_name"]] if row["base_name"] else None,
                 tuple(stored[names[number]] for number in row["logs"]),
+                row["pending_compaction"] or "",
             )
             for row in found.slices.to_pylist()
         ]
