@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from tests.judges.engines import ROOT
-from tests.judges.hudi_tables import Call, HudiTable, Step
+from tests.judges.hudi_tables import Call, HudiTable, Step, Write
 
 HUDI_PYTHON = ROOT / ".venv-judges-hudi" / "bin" / "python"
 
@@ -27,16 +28,20 @@ class HudiSession:
         self._process = process
         self._output = scratch / "rows.arrow"
 
-    def make(self, table: HudiTable, path: Path) -> None:
-        """Make a table, step by step."""
-        for step in table.steps:
-            self.take(step, table, path)
-
     def take(self, step: Step, table: HudiTable, path: Path) -> None:
         """Take one step of a table."""
         if isinstance(step, Call):
-            self.sql(step.statement.format(path=path, table=table.name))
-            return
+            self.sql(
+                step.statement.format(path=path, table=table.name, metadata=table.metadata_options)
+            )
+        elif not step.fails:
+            self.write(step, table, path)
+        else:
+            with pytest.raises(HudiError, match="HoodieValidationException"):
+                self.write(step, table, path)
+
+    def write(self, step: Write, table: HudiTable, path: Path) -> None:
+        """Write rows with the options of a table."""
         options = {
             **table.options,
             "hoodie.table.name": table.name,

@@ -1,4 +1,4 @@
-"""The tables of Hudi that Spark makes for our tests: each is its options and a sequence of steps."""
+"""What a table of Hudi that Spark makes for our tests is declared with: options and steps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ class Write:
     rows: str
     operation: str = "upsert"
     options: Mapping[str, str] = field(default_factory=dict)
+    # Files are written, and then the commit is refused: the instant stays in flight.
+    fails: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A statement of SQL; `{path}` and `{table}` stand for those of the table."""
+    """A statement of SQL of a table.
+
+    `{path}` and `{table}` stand for where it is and its name, `{metadata}` for its options that
+    tell of the metadata table: a service that is not told of an index drops it.
+    """
 
     statement: str
 
@@ -27,11 +33,29 @@ Step = Write | Call
 
 @dataclass(frozen=True, slots=True)
 class HudiTable:
-    """A table: what it is written with, how it comes about, how it goes on after compaction."""
+    """A table: what it is written with, how it comes about, and what Spark does to it then."""
 
     name: str
     options: Mapping[str, str]
     steps: tuple[Step, ...]
+    # What Spark's own table services do to it: the oracle of what ours must do.
+    then: tuple[Step, ...] = ()
+    # Whether the table in the repository has column statistics: they are most of its bytes.
+    has_statistics: bool = False
+    is_readable: bool = True
+
+    @property
+    def metadata_options(self) -> str:
+        """What it is written with that concerns the metadata table, as procedures take it."""
+        told = {"hoodie.metadata.enable": "true"} | dict(self.options)
+        return ",".join(
+            f"{name}={value}" for name, value in told.items() if name.startswith("hoodie.metadata.")
+        )
+
+    @property
+    def merges_on_read(self) -> bool:
+        """Whether the table has log files."""
+        return self.options["hoodie.datasource.write.table.type"] == "MERGE_ON_READ"
 
 
 def changes(*values: str) -> str:
@@ -79,9 +103,9 @@ RECORD_INDEX = {
 COPY_ON_WRITE = "COPY_ON_WRITE"
 SCHEDULE_COMPACTION = Call(
     "CALL run_compaction(op => 'schedule', path => '{path}',"
-    " options => 'hoodie.compact.inline.max.delta.commits=1')"
+    " options => 'hoodie.compact.inline.max.delta.commits=1,{metadata}')"
 )
-RUN_COMPACTION = Call("CALL run_compaction(op => 'run', path => '{path}')")
+RUN_COMPACTION = Call("CALL run_compaction(op => 'run', path => '{path}', options => '{metadata}')")
 
 # Inserts; updates of which some are late or tie; deletes, by the operation and by a late one.
 FIRST = Write(
@@ -116,26 +140,3 @@ THIRD = Write(
     )
 )
 USUAL = (FIRST, SECOND, DELETES, THIRD)
-
-TABLES = (
-    HudiTable("v6_mor", options(6, "MERGE_ON_READ", EVENT_TIME), USUAL),
-    HudiTable("v8_mor", options(8, "MERGE_ON_READ", EVENT_TIME), USUAL),
-    HudiTable("v9_mor", options(9, "MERGE_ON_READ", EVENT_TIME), USUAL),
-    HudiTable(
-        "v9_mor_unpartitioned_commit_time",
-        options(9, "MERGE_ON_READ", UNPARTITIONED, COMMIT_TIME),
-        USUAL,
-    ),
-    HudiTable(
-        "v9_mor_compaction_pending",
-        options(9, "MERGE_ON_READ", EVENT_TIME),
-        (*USUAL, SCHEDULE_COMPACTION),
-    ),
-    HudiTable(
-        "v9_mor_compacted",
-        options(9, "MERGE_ON_READ", EVENT_TIME),
-        (*USUAL, SCHEDULE_COMPACTION, RUN_COMPACTION),
-    ),
-    HudiTable("v9_cow", options(9, COPY_ON_WRITE, EVENT_TIME), USUAL),
-    HudiTable("v8_mor_record_index", options(8, "MERGE_ON_READ", EVENT_TIME, RECORD_INDEX), USUAL),
-)

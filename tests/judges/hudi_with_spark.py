@@ -82,11 +82,16 @@ def run(request):
             keep(rows, request["output"])
 
 
+def reasons(trace):
+    lines = trace.splitlines()
+    return lines[:4] + [line for line in lines[4:] if line.startswith("Caused by")]
+
+
 def answer(request):
     try:
         run(request)
     except (PySparkException, Py4JError) as error:
-        return {"error": "\n".join(str(error).splitlines()[:12])}
+        return {"error": "\n".join(reasons(str(error)))}
     return {}
 
 
