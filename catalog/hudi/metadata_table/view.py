@@ -6,13 +6,15 @@ the instant is no longer pending in the table itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from catalog.hudi.archived import completion_times
 from catalog.hudi.details import PlannedSlice, read_compaction_plan
 from catalog.hudi.metadata_table.table import MetadataTable
-from catalog.hudi.slices import LISTING, Pending, View, file_slices
+from catalog.hudi.slices import LISTING, Pending, View, file_slices, log_instants
 from catalog.hudi.timeline import Action, Instant, State, Timeline, read_instant
 from catalog.location import Location
 
@@ -92,7 +94,9 @@ class MetadataView:
             ],
             schema=LISTING,
         )
-        view = View(self.timeline, self.pending, extension=EXTENSION)
+        view = View(
+            self.timeline, self.pending, archived=self._archived(listing), extension=EXTENSION
+        )
         found = file_slices(listing, view)
         names = found.logs["name"].to_pylist()
         stored = {name: StoredFile(one.location, one.size_bytes) for name, one in files.items()}
@@ -107,6 +111,13 @@ class MetadataView:
             )
             for row in found.slices.to_pylist()
         ]
+
+    def _archived(self, listing: pa.Table) -> Mapping[str, str]:
+        """Return when logs were completed that are older than the timeline."""
+        older = {one for one in log_instants(listing) if one < self.timeline.first_write}
+        unknown = older - set(self.timeline.completion_times)
+        table = self.table
+        return completion_times(table.storage, table.root, table.config, unknown)
 
 
 def read_view(table: MetadataTable, data: Timeline) -> MetadataView:
