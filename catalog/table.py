@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from catalog.location import Location
 from catalog.model import (
+    Announcement,
     ChangeScope,
     Commit,
     CommitResult,
@@ -19,6 +20,7 @@ from catalog.model import (
     OutputFile,
     Selection,
     Snapshot,
+    Standing,
     TableSchema,
 )
 from catalog.storage import Storage
@@ -106,6 +108,40 @@ class DeleteRecorder(Protocol):
         Args:
             selections: the rows that each data file loses, by its path.
             locate: names the files by number, counted from 0.
+        """
+        ...
+
+
+@runtime_checkable
+class AnnouncingTable(Protocol):
+    """The coordinator's side of a table that is told of rewrites before files are written.
+
+    What is announced is one commit: all groups or none. A folding that fails stays announced, for
+    whoever carries it out next; replacing is withdrawn.
+    """
+
+    def standing(self, snapshot: Snapshot) -> Standing:
+        """Return what is announced and not done yet."""
+        ...
+
+    def announce(self, announcement: Announcement) -> TableFiles:
+        """Put work on the table, or find it there; return what its files are written by.
+
+        Raises:
+            CommitConflictError: the slices are no longer as planned; nothing was announced.
+            UnsupportedTableError: the table does not take it.
+        """
+        ...
+
+    def announced(self, announcement: Announcement) -> TableFiles | None:
+        """Return what files of work are written by that was announced; None where it is not."""
+        ...
+
+    def withdraw(self, announcement: Announcement) -> None:
+        """Take back what was announced and is not done, with all of its files.
+
+        Raises:
+            CatalogError: it cannot be taken back now; call it again later.
         """
         ...
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import pyarrow as pa
 
-from catalog.model import Inventory, Selection, Snapshot, Watermark
+from catalog.model import Announced, Inventory, Selection, Snapshot, Watermark, WorkKind
 from compactor.clustering import Clustering
 from compactor.splicing import SpliceLimits
 
@@ -242,6 +242,8 @@ class Plan:
         splice: which row groups may be copied as they are; None for none.
         cluster: the order that rows are put in; None where they keep theirs.
         change: what it changes; None where all rows stay. Its groups stand or fall together.
+        announced: what the table is told before it begins; None where it need not be told. Its
+            groups stand or fall together, too.
     """
 
     table: str
@@ -255,6 +257,17 @@ class Plan:
     splice: SpliceLimits | None = None
     cluster: ClusterPlan | None = None
     change: ChangePlan | None = None
+    announced: Announced | None = None
+
+    @property
+    def is_atomic(self) -> bool:
+        """Whether its groups stand or fall together."""
+        return self.change is not None or self.announced is not None
+
+    @property
+    def folds_logs(self) -> bool:
+        """Whether each group is a slice that becomes one file, whatever its size."""
+        return self.announced is not None and self.announced.kind is WorkKind.FOLD
 
     def totals(self) -> Totals:
         """Add up the groups."""

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.model import DATA_FILES, DELETE_FILES, Inventory, Selection, Snapshot
+from catalog.model import DATA_FILES, DELETE_FILES, Announced, Inventory, Selection, Snapshot
 from compactor.errors import PlanFileError, PlanStaleError
 from compactor.planner.columns import Ints, one_array
 from compactor.planner.plan import (
@@ -101,6 +101,7 @@ class _PlanFile(msgspec.Struct):
     splice: SpliceLimits | None = None
     cluster: ClusterPlan | None = None
     change: ChangePlan | None = None
+    announced: Announced | None = None
 
 
 def save_plan(plan: Plan) -> str:
@@ -137,6 +138,7 @@ def encode_plan(plan: Plan) -> bytes:
         splice=plan.splice,
         cluster=plan.cluster,
         change=plan.change,
+        announced=plan.announced,
     )
     return msgspec.json.encode(saved)
 
@@ -167,6 +169,7 @@ def decode_plan(data: str | bytes) -> Plan:
         splice=saved.splice,
         cluster=saved.cluster,
         change=saved.change,
+        announced=saved.announced,
     )
 
 

@@ -15,7 +15,14 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 
-from catalog.model import FileLayout, Inventory, Snapshot
+from catalog.model import (
+    Announced,
+    FileLayout,
+    Inventory,
+    Snapshot,
+    Standing,
+    WorkKind,
+)
 from compactor.planner.cluster import (
     ClusterFacts,
     Spans,
@@ -25,6 +32,7 @@ from compactor.planner.cluster import (
 )
 from compactor.planner.columns import FileColumns, read_columns
 from compactor.planner.expect import Copying, expected_bytes
+from compactor.planner.folding import Folding, find_folding, held_files
 from compactor.planner.measure import GroupFigures, measure_groups
 from compactor.planner.pack import Packing, pack
 from compactor.planner.plan import ClusterPlan, FileGroup, Plan, Skipped
@@ -63,6 +71,7 @@ class TableState:
             it never does.
         clusters: what footers say of the order of rows, for the files of the inventory; None
             where rows are to keep theirs.
+        standing: what is announced on a table that is told of plans; None for any other.
     """
 
     name: str
@@ -74,6 +83,7 @@ class TableState:
     row_width: RowWidth = UNKNOWN_WIDTH
     composed_bytes_min: int | None = None
     clusters: ClusterFacts | None = None
+    standing: Standing | None = None
 
 
 def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
@@ -86,18 +96,27 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
     """
     sizes = policy.file_sizes(table.layout.target_file_size_bytes)
     columns = read_columns(table.inventory)
+    folding = _folding(table, columns, policy, now_ms)
+    if folding is not None:
+        table = replace(table, clusters=None)
+        policy = replace(policy, max_job_bytes=None) if folding.announced.work_id else policy
     facts = table.clusters
     spans = None if facts is None else find_spans(facts)
-    candidates = select_candidates(
-        columns,
-        policy,
-        sizes=sizes,
-        now_ms=now_ms,
-        order_needs=_order_needs(columns, facts, spans, policy),
-    )
-    packing = pack(
-        columns, candidates, policy=policy, sizes=sizes, places=spans.lower if spans else None
-    )
+    if folding is not None:
+        candidates, packing = folding.candidates, folding.packing
+    else:
+        standing = table.standing
+        candidates = select_candidates(
+            columns,
+            policy,
+            sizes=sizes,
+            now_ms=now_ms,
+            order_needs=_order_needs(columns, facts, spans, policy),
+            held=None if standing is None else held_files(columns, standing),
+        )
+        packing = pack(
+            columns, candidates, policy=policy, sizes=sizes, places=spans.lower if spans else None
+        )
     limits = policy.splice_limits(sizes) if facts is None else None
     figures = measure_groups(
         table.inventory,
@@ -131,7 +150,23 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
         skipped=tuple(skipped_files(columns, stays, policy)),
         splice=limits,
         cluster=_cluster_plan(packed, taken, groups, sort_memory_bytes=sort_memory_bytes),
+        announced=_announced(table, folding),
     )
+
+
+def _folding(
+    table: TableState, columns: FileColumns, policy: Policy, now_ms: int
+) -> Folding | None:
+    if table.standing is None:
+        return None
+    delete_bytes = table.inventory.delete_files["size_bytes"].to_numpy()
+    return find_folding(columns, delete_bytes, table.standing, policy, now_ms=now_ms)
+
+
+def _announced(table: TableState, folding: Folding | None) -> Announced | None:
+    if folding is not None:
+        return folding.announced
+    return None if table.standing is None else Announced(WorkKind.REPLACE)
 
 
 def _order_needs(
@@ -266,5 +301,8 @@ def _stay_words(policy: Policy) -> Mapping[int, str]:
         Stay.TOO_FEW: f"fewer than {policy.min_input_files} small files",
         Stay.NOTHING_TO_GAIN: "nothing to gain",
         Stay.CLUSTERED: "clustered, and left to strategies that put rows in order",
+        Stay.PLANNED: "part of a plan that is not carried out yet",
+        Stay.BOUND: "bound to its place by an index of buckets",
+        Stay.LATER: "left to the next plan: this one is as large as may be announced",
         Stay.OVER_BUDGET: f"over the limit of {format_size(policy.max_job_bytes or 0)} per job",
     }

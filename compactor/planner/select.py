@@ -61,6 +61,9 @@ class Stay(IntEnum):
     NOTHING_TO_GAIN = 5
     OVER_BUDGET = 6
     CLUSTERED = 7
+    PLANNED = 8
+    BOUND = 9
+    LATER = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ def select_candidates(
     sizes: FileSizes,
     now_ms: int,
     order_needs: Needs | None = None,
+    held: Needs | None = None,
 ) -> Candidates:
     """Decide for every file.
 
@@ -98,8 +102,10 @@ def select_candidates(
         sizes: the sizes that they are judged by.
         now_ms: milliseconds since the epoch.
         order_needs: what each file needs for the sake of the order of rows; None for nothing.
+        held: why the table does not let go of a file; 0 where it does, None for all of them.
     """
     barred = find_barred(columns, policy, now_ms)
+    barred = barred if held is None else np.where(held > 0, held, barred)
     is_free = barred == 0
     selected = np.zeros(len(barred), dtype=np.bool_)
     dropped = _rows_dropped(columns, ~selected)
