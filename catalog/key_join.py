@@ -146,8 +146,8 @@ def _apart(
 ) -> Iterator[tuple[pa.RecordBatch, _Numbers]]:
     """Join bucket by bucket."""
     with ExitStack() as stack:
-        keys = _spread(deletes, level, stack=stack, is_wanted=lambda bucket: True)
-        found = _spread(rows, level, stack=stack, is_wanted=keys.__contains__)
+        keys = spread(deletes, level, stack=stack, is_wanted=lambda bucket: True)
+        found = spread(rows, level, stack=stack, is_wanted=keys.__contains__)
         for bucket in sorted(keys):
             if bucket in found:
                 yield from matches(keys[bucket].batches(), found[bucket].batches(), level=level + 1)
@@ -155,14 +155,17 @@ def _apart(
             keys[bucket].close()
 
 
-def _spread(
+def spread(
     batches: Iterable[pa.RecordBatch],
     level: int,
     *,
     stack: ExitStack,
     is_wanted: Callable[[int], bool],
 ) -> dict[int, SpillFile]:
-    """Write each batch apart by buckets of its keys, those that nobody wants left out."""
+    """Write each batch apart by the hash of its column `key`, buckets that nobody wants left out.
+
+    Rows keep their order within a bucket.
+    """
     files: dict[int, SpillFile] = {}
     for batch in batches:
         for bucket, part in _scattered(batch, level):

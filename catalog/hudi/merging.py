@@ -1,0 +1,253 @@
+"""A file slice with logs, reduced to what a rewrite needs: dropped base rows, and rows behind them.
+
+Logs are read once, block by block; their rows go to a store and what they say of keys to the merge,
+which the keys of the base file stream past. Memory holds a bounded part of each, disk the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.errors import CorruptTableError, UnsupportedTableError
+from catalog.hudi.avro_columns import promoted
+from catalog.hudi.delete_records import DeletedKey, read_deletes
+from catalog.hudi.log_blocks import BlockKind, LogBlock
+from catalog.hudi.log_records import read_rows
+from catalog.hudi.log_scan import LogScope, PlacedBlock, valid_blocks
+from catalog.hudi.log_tail import LogTail, RowStore
+from catalog.hudi.ordering import comparable, comparable_type, is_default, of_deletes
+from catalog.hudi.protocol import MergeRule
+from catalog.hudi.schema import OPERATION, RECORD_KEY
+from catalog.hudi.winners import base_schema, entry_schema, merged
+from catalog.location import Location
+from catalog.model import Selection
+from catalog.storage import Storage
+
+_IS_DELETED = "_hoodie_is_deleted"
+# Operations of change streams after which a row is gone.
+_GONE = pa.array(["D", "-U"])
+_BASE_BATCH_ROWS = 1 << 16
+_DELETE_BATCH = 1 << 14
+# Shares of the memory: entries are some times as large while they are merged.
+_ENTRIES_SHARE = 8
+_ROWS_SHARE = 4
+
+_Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file and its length."""
+
+    location: Location
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SliceFiles:
+    """The files of a file slice.
+
+    Attributes:
+        base: the base file; None where there are only logs.
+        logs: the log files in the order in which they are merged.
+    """
+
+    base: StoredFile | None
+    logs: tuple[StoredFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Merging:
+    """How slices of a table are merged.
+
+    Attributes:
+        schema: the columns of the table, meta columns included.
+        rule: which of several records stays.
+        scope: which instants' blocks count.
+        memory_bytes: what a merge may hold in memory, about.
+    """
+
+    schema: pa.Schema
+    rule: MergeRule
+    scope: LogScope
+    memory_bytes: int = 256 << 20
+
+
+def merge_slice(storage: Storage, files: SliceFiles, merging: Merging) -> Selection:
+    """Return which rows of the base file survive, and which rows the logs add.
+
+    Raises:
+        CorruptTableError: a file is damaged.
+        StorageFullError: the disk for temporary files is full.
+        UnsupportedTableError: a log has something that is not handled; it is named.
+    """
+    with ExitStack() as stack:
+        logs = [
+            stack.enter_context(storage.open_input(one.location, size_bytes=one.size_bytes))
+            for one in files.logs
+        ]
+        blocks = valid_blocks(logs, merging.scope)
+        store = RowStore(merging.schema, merging.memory_bytes // _ROWS_SHARE)
+        results = merged(
+            _Entries(logs, merging, store).read(blocks),
+            _base_rows(storage, files.base, merging),
+            held_bytes_max=merging.memory_bytes // _ENTRIES_SHARE,
+        )
+        dropped, kept = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for one in results:
+            dropped.append(one.dropped)
+            kept.append(one.kept)
+    is_kept = np.zeros(store.row_count, np.bool_)
+    is_kept[np.concatenate(kept)] = True
+    return Selection(np.sort(np.concatenate(dropped)), LogTail(store, is_kept))
+
+
+def ordering_types(merging: Merging) -> list[pa.DataType]:
+    """Return the types of the ordering columns.
+
+    Raises:
+        UnsupportedTableError: one is no top-level column.
+    """
+    found = []
+    for name in merging.rule.ordering:
+        if name not in merging.schema.names:
+            raise UnsupportedTableError(f"the ordering field {name} is no column of the table")
+        found.append(merging.schema.field(name).type)
+    return found
+
+
+class _Entries:
+    """Reads blocks of logs: rows go to a store, what is said of keys is handed on."""
+
+    def __init__(self, logs: list[pa.NativeFile], merging: Merging, store: RowStore) -> None:
+        self._logs = logs
+        self._merging = merging
+        self._store = store
+        self._types = ordering_types(merging)
+        self._schema = entry_schema([comparable_type(kind) for kind in self._types])
+
+    def read(self, blocks: list[PlacedBlock]) -> Iterator[pa.RecordBatch]:
+        """Yield entries in the order in which they apply."""
+        for placed in blocks:
+            file, block = self._logs[placed.file], placed.block
+            if block.kind is BlockKind.DELETE:
+                yield from self._deletes(file, block)
+            else:
+                yield from self._rows(file, block)
+
+    def _rows(self, file: pa.NativeFile, block: LogBlock) -> Iterator[pa.RecordBatch]:
+        if block.is_partial:
+            raise UnsupportedTableError("a log file has a block of partial updates")
+        for batch in read_rows(file, block, self._merging.schema):
+            keys = batch.column(RECORD_KEY)
+            if keys.null_count:
+                raise CorruptTableError("a row of a log has no record key")
+            is_gone = _gone(batch, self._merging.rule)
+            numbers = self._stored(batch, is_gone)
+            columns = [batch.column(name) for name in self._merging.rule.ordering]
+            defaults = pa.array(is_gone & _says_nothing(columns, batch.num_rows))
+            ordering = [comparable(one) for one in columns]
+            yield self._batch(keys, numbers, defaults=defaults, ordering=ordering, is_block=False)
+
+    def _stored(self, batch: pa.RecordBatch, is_gone: _Mask) -> npt.NDArray[np.int64]:
+        """Store the rows that are not deletes; return the number of each, -1 for the others."""
+        first = self._store.row_count
+        if not is_gone.any():
+            self._store.append(batch)
+            return np.arange(first, first + batch.num_rows)
+        self._store.append(batch.filter(pa.array(~is_gone)))
+        return np.where(is_gone, -1, first + np.cumsum(~is_gone) - 1)
+
+    def _deletes(self, file: pa.NativeFile, block: LogBlock) -> Iterator[pa.RecordBatch]:
+        waiting: list[DeletedKey] = []
+        for one in read_deletes(block.read_content(file).to_pybytes()):
+            waiting.append(one)
+            if len(waiting) == _DELETE_BATCH:
+                yield self._deleted(waiting)
+                waiting = []
+        if waiting:
+            yield self._deleted(waiting)
+
+    def _deleted(self, deletes: list[DeletedKey]) -> pa.RecordBatch:
+        keys = pa.array([one.key for one in deletes], pa.string())
+        ordering, defaults = of_deletes(deletes, self._types)
+        numbers = np.full(len(deletes), -1, np.int64)
+        return self._batch(
+            keys, numbers, defaults=pa.array(defaults), ordering=ordering, is_block=True
+        )
+
+    def _batch(
+        self,
+        keys: pa.Array,
+        numbers: npt.NDArray[np.int64],
+        *,
+        defaults: pa.Array,
+        ordering: list[pa.Array],
+        is_block: bool,
+    ) -> pa.RecordBatch:
+        columns = [keys.cast(pa.binary()), pa.array(numbers), defaults]
+        columns += [pa.array(np.full(len(keys), is_block)), *ordering]
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+
+
+def _gone(batch: pa.RecordBatch, rule: MergeRule) -> _Mask:
+    """Return which rows say that the record is gone."""
+    names = batch.schema.names
+    found: _Mask = np.zeros(batch.num_rows, np.bool_)
+    if _IS_DELETED in names:
+        found |= _is_true(batch.column(_IS_DELETED))
+    if OPERATION in names:
+        found |= _is_true(pc.is_in(batch.column(OPERATION), value_set=_GONE))
+    if rule.delete_field in names:
+        marks = batch.column(rule.delete_field).cast(pa.string())
+        found |= _is_true(pc.equal(marks, rule.delete_marker))
+    return found
+
+
+def _is_true(values: pa.Array) -> _Mask:
+    return np.asarray(values.cast(pa.bool_()).fill_null(False).to_numpy(zero_copy_only=False))
+
+
+def _says_nothing(ordering: list[pa.Array], count: int) -> _Mask:
+    """Return which rows have no ordering value that could be compared."""
+    if not ordering:
+        return np.ones(count, np.bool_)
+    return is_default(ordering[0], is_only=len(ordering) == 1)
+
+
+def _base_rows(
+    storage: Storage, base: StoredFile | None, merging: Merging
+) -> Iterator[pa.RecordBatch]:
+    """Yield keys, positions and ordering values of the rows of a base file."""
+    if base is None:
+        return
+    import pyarrow.parquet as pq
+
+    types = ordering_types(merging)
+    schema = base_schema([comparable_type(kind) for kind in types])
+    with storage.open_input(base.location, size_bytes=base.size_bytes) as file:
+        rows = pq.ParquetFile(file)
+        held = set(rows.schema_arrow.names)
+        if RECORD_KEY not in held:
+            raise UnsupportedTableError(f"{base.location} has no column {RECORD_KEY}")
+        wanted = [RECORD_KEY, *(name for name in merging.rule.ordering if name in held)]
+        position = 0
+        for batch in rows.iter_batches(_BASE_BATCH_ROWS, columns=wanted, use_threads=False):
+            count = batch.num_rows
+            columns = [
+                comparable(promoted(batch.column(name), kind, name))
+                if name in held
+                else comparable(pa.nulls(count, kind))
+                for name, kind in zip(merging.rule.ordering, types, strict=True)
+            ]
+            positions = pa.array(np.arange(position, position + count))
+            keys = batch.column(RECORD_KEY).cast(pa.binary())
+            yield pa.RecordBatch.from_arrays([keys, positions, *columns], schema=schema)
+            position += count
