@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from catalog.errors import UnsupportedTableError
 from catalog.hudi.log_blocks import BlockKind, read_blocks
 from catalog.hudi.metadata_table.table import MetadataTable
-from catalog.hudi.timeline import State, timeline_folder
+from catalog.hudi.timeline import Action, State, timeline_folder
 from catalog.location import Location
 from catalog.storage.values import ObjectInfo
 
@@ -23,7 +23,10 @@ def remove_instant(table: MetadataTable, instant: str) -> None:
     Raises:
         UnsupportedTableError: a log file has blocks of other instants, too.
     """
-    found = table.timeline().find(instant)
+    commits = (Action.DELTACOMMIT,)
+    timeline = table.timeline()
+    known = (*timeline.completed(*commits), *timeline.pending(*commits))
+    found = next((one for one in known if one.time == instant), None)
     if found is None:
         return
     table.storage.delete(list(_logs(table, instant)))
