@@ -46,6 +46,7 @@ class Work:
         splice: which row groups may be copied as they are; None for none.
         cluster: the order that rows are put in; None where they keep theirs.
         merges: what is merged into each group of a plan that changes rows, by group.
+        is_one_file: whether each group becomes one file, whatever its size.
     """
 
     table: str
@@ -55,6 +56,7 @@ class Work:
     splice: SpliceLimits | None = None
     cluster: ClusterPlan | None = None
     merges: Mapping[str, MergeTask] = field(default_factory=dict)
+    is_one_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Attempts:
             target_file_size_bytes=self._work.target_file_size_bytes,
             proof=self._work.proof,
             splice=self._work.splice,
+            is_one_file=self._work.is_one_file,
         )
         if group.rung is Rung.DELETES:
             from compactor.rewrite.deletes import record_group  # lazy: seldom

@@ -9,6 +9,7 @@ from catalog.errors import LocationError, SnapshotNotFoundError
 from catalog.model import Inventory, Snapshot
 from catalog.table import MapFunction, Table, TableFiles
 from compactor.errors import PlanStaleError
+from compactor.jobs.announcing import standing_of
 from compactor.jobs.contention import (
     in_small_steps,
     scattered,
@@ -38,6 +39,9 @@ from compactor.planner.width import row_width
 
 # A table that none of so many jobs has lost a group of is left to its jobs.
 _JOBS_REMEMBERED = 10
+# Jobs of one command on a table that takes announced work, one kind at a time. Should ever more be
+# due, the next command does it.
+_STAGES_MAX = 100
 
 
 def plan_table(
@@ -111,13 +115,20 @@ def compact_table(
     with claim(environment.store, table.name) as lease:
         session = _Session(table, lease, environment, options)
         reports = [report] if (report := session.finish_unfinished()) else []
-        while not reports or _is_worth_another_round(reports, options):
-            if reports:
+        is_stage = False
+        while not reports or is_stage or _is_worth_another_round(reports, options):
+            if reports and not is_stage:
                 wait_a_while(reports[-1].seconds, len(reports))
             watch = Stopwatch.start()
             session.prepare()
             plan, before = session.plan(policy)
+            if is_stage and not plan.groups:
+                break
             reports.append(session.run_new(plan, before, watch))
+            # Of announced work one kind is done at a time, and so much of it: more may be due.
+            is_done = reports[-1].status is JobState.SUCCEEDED
+            is_stage = plan.announced is not None and bool(plan.groups) and is_done
+            is_stage = is_stage and len(reports) < _STAGES_MAX
         return combine(reports)
 
 
@@ -207,7 +218,7 @@ class _Session:
         self._environment.on_event(JobPlanned(job_id, plan))
         start = JobStart(job_id, self._lease.fence, self._options.proof, before)
         job = begin(self._ground, plan, start)
-        job.judge = judge
+        job.judge = job.judge or judge
         hit(Failpoint.PLAN_JOURNALED)
         report = self._run(job, watch)
         self._lease.next_job()
@@ -256,6 +267,7 @@ def table_state(table: Table, snapshot: Snapshot, inventory: Inventory) -> Table
         leaf_columns=files.schema.leaf_columns,
         row_width=row_width(files.schema.arrow),
         composed_bytes_min=_composed_bytes_min(files, inventory),
+        standing=standing_of(table, snapshot),
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from catalog.errors import CommitUnknownError
 from catalog.table import MapFunction
+from compactor.jobs.announcing import withdraw
 from compactor.jobs.contention import Lookout
 from compactor.jobs.events import JobFinished, JobStarted
 from compactor.jobs.failpoints import Failpoint, hit
 from compactor.jobs.narration import Narrator
 from compactor.jobs.report import JobReport
 from compactor.jobs.runner import JobEnvironment, RunningJob, run
-from compactor.jobs.state import GroupState, Suspend
+from compactor.jobs.state import GroupState, JobState, Suspend
 from compactor.jobs.summary import Stopwatch, summarise
 
 
@@ -34,6 +35,8 @@ def execute(
             hint="nothing was removed; the same command looks the commit up and goes on",
         )
     hit(Failpoint.JOB_ENDING)
+    if end.status is not JobState.SUCCEEDED:
+        withdraw(job.table, job.plan, job.journal.job_id)
     report = summarise(job, end, watch, map_function=map_function)
     job.journal.finish(end.status, end.reason, report)
     hit(Failpoint.JOB_ENDED)

@@ -111,6 +111,7 @@ class JobReport:
         warnings: what people should know of other writers of the table, a sentence each.
         commits: commits by what became of them.
         rows_marked: deleted rows whose positions were recorded anew.
+        rows_tail: rows that were in logs and are stored now.
     """
 
     job: str
@@ -143,6 +144,7 @@ class JobReport:
     change: ChangePlan | None = None
     commits: CommitCounts = CommitCounts()
     rows_marked: int = 0
+    rows_tail: int = 0
 
     @property
     def exit_code(self) -> int:

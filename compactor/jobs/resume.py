@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from catalog.errors import ObjectNotFoundError, SnapshotNotFoundError
 from catalog.model import Inventory
 from catalog.table import MapFunction, Table, TableFiles
+from compactor.jobs.announcing import announce, announced_before
 from compactor.jobs.attempts import Work
 from compactor.jobs.cleanup import Cleaner, LiveFiles
 from compactor.jobs.journal import (
@@ -70,7 +71,7 @@ def begin(
         merges: what is merged into each of its groups, where it changes rows.
     """
     journal = Journal.begin(ground.store, plan, start)
-    files = ground.table.files(plan.snapshot)
+    files, refusal = announce(ground.table, plan, start.job_id)
     machine = JobMachine(
         start.job_id,
         [GroupProgress(group.group_id) for group in plan.groups],
@@ -84,6 +85,7 @@ def begin(
         lease=ground.lease,
         machine=machine,
         cleaner=Cleaner(files),
+        judge=(lambda _: refusal) if refusal else None,
     )
 
 
@@ -100,8 +102,9 @@ def take_up(ground: Ground, *, giving_up: str, map_function: MapFunction) -> Run
     live = LiveFiles(ground.table, map_function)
     inventory = live.read()
     expired = _expired(ground.table, plan)
+    announced, refusal = announced_before(ground.table, plan, journal.job_id, groups)
     # Where files are to be found does not depend on the snapshot.
-    files = ground.table.files(ground.table.snapshot() if expired else plan.snapshot)
+    files = announced or ground.table.files(ground.table.snapshot() if expired else plan.snapshot)
     answers = {attempt.attempt_id: attempt.result for attempt in attempts}
     results = {
         group.group_id: result
@@ -109,7 +112,7 @@ def take_up(ground: Ground, *, giving_up: str, map_function: MapFunction) -> Run
         if group.state in _IN_USE and (result := answers.get(group.attempt_id))
     }
     batches = journal.batches()
-    giving_up = giving_up or expired
+    giving_up = giving_up or expired or refusal
     return RunningJob(
         table=ground.table,
         plan=plan,
@@ -185,7 +188,8 @@ def _judge(plan: Plan, live: Inventory, giving_up: str) -> Judge:
     if plan.change is not None:
         # The rows that were to come in died with the process; what it wrote can be committed.
         return lambda group: INTERRUPTED if group.state is GroupState.WAITING else ""
-    outdated = outdated_groups(plan.groups, live)
+    # What is announced is carried out as it was planned, whatever came to the slices since.
+    outdated = {} if plan.announced else outdated_groups(plan.groups, live)
 
     def judge(group: GroupProgress) -> str:
         # Written groups are left to the commit, which judges by the table as it is then.
@@ -196,7 +200,15 @@ def _judge(plan: Plan, live: Inventory, giving_up: str) -> Judge:
 
 def _work(plan: Plan, files: TableFiles, proof: Proof) -> Work:
     target_bytes = plan.target_file_size_bytes
-    return Work(plan.table, files, target_bytes, proof, splice=plan.splice, cluster=plan.cluster)
+    return Work(
+        plan.table,
+        files,
+        target_bytes,
+        proof,
+        splice=plan.splice,
+        cluster=plan.cluster,
+        is_one_file=plan.folds_logs,
+    )
 
 
 def _limits(options: JobOptions, plan: Plan) -> Limits:
@@ -206,7 +218,7 @@ def _limits(options: JobOptions, plan: Plan) -> Limits:
         commit_groups_max=_commit_groups_max(options, plan),
         commit_bytes_max=options.commit_bytes_max if options.commits_max is None else _UNBOUNDED,
         failures_max=options.failures_max,
-        is_atomic=plan.change is not None,
+        is_atomic=plan.is_atomic,
         commit_failures_max=options.commit_failures_max,
     )
 

@@ -83,6 +83,7 @@ def summarise(
         rows_after=totals.after.rows,
         rows_dropped=rows_dropped,
         rows_added=rows_added,
+        rows_tail=rows_tail,
         verified=totals.agrees,
         conflicts=sum(group.state is GroupState.DROPPED and group.attempts > 0 for group in groups),
         cpu_seconds=(
@@ -142,10 +143,12 @@ def combine(rounds: Sequence[JobReport]) -> JobReport:
         snapshot_before=first.snapshot_before,
         files_before=first.files_before,
         rows_before=first.rows_before
+        + sum(one.rows_tail for one in rounds[1:])
         - sum(one.rows_dropped for one in rounds[1:] if one.change is None),
         rows_added=sum(one.rows_added for one in rounds),
         change=_combined([one.change for one in rounds if one.change is not None]),
         rows_dropped=sum(one.rows_dropped for one in rounds),
+        rows_tail=sum(one.rows_tail for one in rounds),
         splice=merged_splices(one.splice for one in rounds),
         bytes_read=sum(one.bytes_read for one in rounds),
         bytes_written=sum(one.bytes_written for one in rounds),

@@ -1,0 +1,76 @@
+"""Telling tables of work before its files are written, where they want to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from catalog.errors import CommitConflictError
+from catalog.model import Announcement, Snapshot, Standing, WorkKind
+from catalog.table import AnnouncingTable, Table, TableFiles
+from compactor.jobs.state import GroupProgress, GroupState
+from compactor.planner.plan import Plan
+
+TAKEN_BACK = "what was announced has been taken back by another writer"
+
+
+def standing_of(table: Table, snapshot: Snapshot) -> Standing | None:
+    """Return what is announced on a table; None for one that is not told of plans."""
+    return table.standing(snapshot) if isinstance(table, AnnouncingTable) else None
+
+
+def announce(table: Table, plan: Plan, job_id: str) -> tuple[TableFiles, str]:
+    """Announce a plan, if the table wants that.
+
+    Returns:
+        What files are written by, and why none may be; empty where they may.
+    """
+    announcement = _announcement(plan, job_id)
+    if announcement is None or not isinstance(table, AnnouncingTable):
+        return table.files(plan.snapshot), ""
+    try:
+        return table.announce(announcement), ""
+    except CommitConflictError as error:
+        return table.files(plan.snapshot), str(error)
+
+
+def announced_before(
+    table: Table, plan: Plan, job_id: str, groups: Sequence[GroupProgress]
+) -> tuple[TableFiles | None, str]:
+    """Find what an interrupted job has announced, or announce it if nothing was begun.
+
+    Returns:
+        What files are written by, None where nothing is announced, and why none may be written.
+    """
+    announcement = _announcement(plan, job_id)
+    if announcement is None or not isinstance(table, AnnouncingTable):
+        return None, ""
+    found = table.announced(announcement)
+    if found is not None:
+        return found, ""
+    if any(group.state is not GroupState.WAITING for group in groups):
+        return None, TAKEN_BACK
+    try:
+        return table.announce(announcement), ""
+    except CommitConflictError as error:
+        return None, str(error)
+
+
+def withdraw(table: Table, plan: Plan, job_id: str) -> None:
+    """Take back what a job announced and will not do.
+
+    Folding stays announced: whoever comes next carries it out.
+
+    Raises:
+        CatalogError: it cannot be taken back now.
+    """
+    announcement = _announcement(plan, job_id)
+    is_kept = announcement is None or announcement.announced.kind is WorkKind.FOLD
+    if announcement is not None and not is_kept and isinstance(table, AnnouncingTable):
+        table.withdraw(announcement)
+
+
+def _announcement(plan: Plan, job_id: str) -> Announcement | None:
+    if plan.announced is None or not plan.groups:
+        return None
+    groups = {group.group_id: group.files for group in plan.groups}
+    return Announcement(job_id, plan.snapshot, plan.announced, groups, plan.cluster is not None)
