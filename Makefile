@@ -16,6 +16,8 @@ APT_INSTALL := apt-get update --quiet=2; DEBIAN_FRONTEND=noninteractive apt-get 
 	--no-install-recommends -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300
 HUDI_SPARK := org.apache.hudi:hudi-spark3.5-bundle_2.12:1.2.0
 ICEBERG_SPARK := org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.11.0
+ICEBERG_AWS := org.apache.iceberg:iceberg-aws-bundle:1.11.0
+NESSIE := org.projectnessie.nessie:nessie-quarkus:0.99.0:jar:runner
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,13 +95,16 @@ bench-runtime: .venv-peers/ready ## run the runtime against Ray, dask and proces
 
 judges: .venv-judges/ready .venv-judges-hudi/ready ## install the engines that judge what we write; as root it installs a JDK and Maven
 
-.venv-judges/ready: requirements-judges.lock tests/judges/rest_catalog.xml tests/judges/delta_spark.xml
+.venv-judges/ready: requirements-judges.lock tests/judges/rest_catalog.xml tests/judges/delta_spark.xml tests/judges/hive_metastore.xml
 	@(for program in java javac mvn; do command -v $$program >/dev/null || exit 1; done) || { \
 		$(APT_INSTALL) $(JAVA_PACKAGES) >/dev/null; \
 	} || { echo "error: the judges need a JDK (17 or 21) and Maven; as root: apt-get install $(JAVA_PACKAGES)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv-judges
 	.venv-judges/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-judges.lock
 	mvn --quiet --batch-mode dependency:copy -Dartifact=$(ICEBERG_SPARK) -DoutputDirectory=$(CURDIR)/.venv-judges/jars
+	mvn --quiet --batch-mode dependency:copy -Dartifact=$(ICEBERG_AWS) -DoutputDirectory=$(CURDIR)/.venv-judges/jars
+	mvn --quiet --batch-mode dependency:copy -Dartifact=$(NESSIE) -DoutputDirectory=$(CURDIR)/.venv-judges/nessie
+	mvn --quiet --batch-mode --file tests/judges/hive_metastore.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.venv-judges/hive
 	mvn --quiet --batch-mode --file tests/judges/rest_catalog.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.venv-judges/rest-catalog
 	mvn --quiet --batch-mode --file tests/judges/delta_spark.xml dependency:copy-dependencies \
 		-DincludeScope=runtime -DincludeGroupIds=io.delta,io.unitycatalog -DoutputDirectory=$(CURDIR)/.venv-judges/delta

@@ -22,6 +22,7 @@ from catalog.errors import (
     StorageError,
     TableNotFoundError,
 )
+from catalog.iceberg.metadata_json import write_metadata_with_every_field
 
 _FILE_IO = "catalog.iceberg.catalog_io.CatalogFileIO"
 _MISSING = (
@@ -80,12 +81,19 @@ def open_catalog(name: str, properties: Mapping[str, str] | None = None) -> Cata
 def _loaded(name: str, settings: dict[str, Any]) -> Catalog:
     """Make a catalog: of our own kind where PyIceberg's does less than it should."""
     is_own = "py-catalog-impl" in settings
-    kind = settings.get("type") or (None if is_own else infer_catalog_type(name, settings))
-    if kind in ("rest", "REST", CatalogType.REST) and settings.get("uri"):
+    told = settings.get("type") or (None if is_own else infer_catalog_type(name, settings))
+    kind = str(getattr(told, "value", told)).lower()
+    if kind == CatalogType.REST.value and settings.get("uri"):
         from catalog.iceberg.rest import RestCatalog  # lazy: the other catalogs need none of it
 
         return RestCatalog(name, **settings)
-    return load_catalog(name, **settings)
+    if kind == CatalogType.GLUE.value:
+        from catalog.iceberg.glue import GlueCatalog  # lazy: as above
+
+        return GlueCatalog(name, **settings)
+    catalog = load_catalog(name, **settings)
+    write_metadata_with_every_field(catalog)
+    return catalog
 
 
 @contextmanager

@@ -27,7 +27,7 @@ answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 jars = [
     *sorted(Path(sys.prefix, "delta").glob("*.jar")),
-    *Path(sys.prefix, "jars").glob("iceberg-spark-runtime-*.jar"),
+    *Path(sys.prefix, "jars").glob("iceberg-*.jar"),
 ]
 settings = {
     "spark.jars": ",".join(map(str, jars)),

@@ -16,12 +16,17 @@ _WAIT_SECONDS = 60
 
 
 @contextmanager
-def moto_server() -> Iterator[str]:
-    """Run a server of its own; yields its endpoint."""
+def moto_server(script: Path | None = None) -> Iterator[str]:
+    """Run a server of its own; yields its endpoint.
+
+    Args:
+        script: a program that does more than moto's own.
+    """
     endpoint = f"http://127.0.0.1:{(port := free_port())}"
-    program = str(Path(sys.executable).with_name("moto_server"))
+    own = [str(Path(sys.executable).with_name("moto_server"))]
+    program = own if script is None else [sys.executable, str(script)]
     process = subprocess.Popen(
-        [program, "-H", "127.0.0.1", "-p", str(port)],
+        [*program, "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
