@@ -34,7 +34,7 @@ def completion_times(
     first, last = min(instants), max(instants)
     folder = root.child(config.history_path)
     found: dict[str, str] = {}
-    for name in _files(storage, folder):
+    for name in archive_files(storage, folder):
         begin, end = name.split("_")[:2]
         if begin <= last and first <= end:
             rows = _rows(storage, folder.child(name))
@@ -42,8 +42,12 @@ def completion_times(
     return found
 
 
-def _files(storage: Storage, folder: Location) -> Iterator[str]:
-    """Yield the names of the files that count."""
+def archive_files(storage: Storage, folder: Location) -> Iterator[str]:
+    """Yield the names of the files of layout 2 that count.
+
+    Raises:
+        CorruptTableError: the manifest cannot be read.
+    """
     try:
         version = storage.read(folder.child("_version_")).decode().strip()
         manifest = msgspec.json.decode(storage.read(folder.child(f"manifest_{version}")))

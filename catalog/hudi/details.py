@@ -147,7 +147,11 @@ def read_commit(name: str, data: bytes) -> CommitDetails:
     Raises:
         CorruptTableError: it does not decode.
     """
-    record = _record(name, data)
+    return commit_details(_record(name, data))
+
+
+def commit_details(record: Mapping[str, Any]) -> CommitDetails:
+    """Return what the record of a commit says."""
     stats = _pairs(record.get("partitionToWriteStats"))
     replaced = _pairs(record.get("partitionToReplaceFileIds"))
     return CommitDetails(

@@ -44,6 +44,18 @@ def block_columns(block: LogBlock) -> frozenset[str]:
     return frozenset(field["name"] for field in _schema(block)["fields"])
 
 
+def record_frames(file: pa.NativeFile, block: LogBlock) -> Iterator[bytes]:
+    """Yield the encoded records of an Avro data block.
+
+    Raises:
+        ValueError: the block does not decode.
+    """
+    for window, starts, ends in _windows(file, block):
+        data = window.to_pybytes()
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            yield data[start:end]
+
+
 def read_rows(file: pa.NativeFile, block: LogBlock, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a data block.
 

@@ -46,6 +46,7 @@ SLICES = pa.schema(
         pa.field("logs", pa.list_(pa.field("item", pa.int64(), nullable=False)), nullable=False),
         # The pending instants that the group is part of; null for none.
         pa.field("pending_compaction", pa.string()),
+        pa.field("pending_log_compaction", pa.string()),
         pa.field("pending_clustering", pa.string()),
     ]
 )
@@ -77,10 +78,12 @@ class Pending:
 
     Attributes:
         compactions: the instant of the compaction that each group is to go through.
+        log_compactions: the instant of the log compaction.
         clusterings: the instant of the clustering.
     """
 
     compactions: Mapping[FileGroup, str] = field(default_factory=dict)
+    log_compactions: Mapping[FileGroup, str] = field(default_factory=dict)
     clusterings: Mapping[FileGroup, str] = field(default_factory=dict)
 
 
@@ -119,6 +122,15 @@ class Slices:
 def log_instants(listing: pa.Table) -> frozenset[str]:
     """Return the instants that names of log files say."""
     return frozenset(_logs(listing)["instant"].unique().to_pylist())
+
+
+def rival_bases(listing: pa.Table, extension: str = "parquet") -> pa.Table:
+    """Return base files that share file group and instant with others, and their instants."""
+    bases = _bases(listing, extension)
+    keys = ["partition_path", "file_id", "instant"]
+    counts = bases.group_by(keys, use_threads=False).aggregate([([], "count_all")])
+    several = counts.filter(pc.greater(counts["count_all"], 1)).select(keys)
+    return bases.join(several, keys, join_type="inner", use_threads=False)
 
 
 def file_slices(listing: pa.Table, view: View) -> Slices:
@@ -389,6 +401,7 @@ def _result(files: _Placed, chain: _Chain, instants: _Instants, view: View) -> S
             type=SLICES.field("logs").type,
         ),
         _instants_of(names, view.pending.compactions),
+        _instants_of(names, view.pending.log_compactions),
         _instants_of(names, view.pending.clusterings),
     ]
     slices = pa.Table.from_arrays(columns, schema=SLICES).combine_chunks()
