@@ -22,12 +22,14 @@ class LiveFile:
         row_count: its stored rows by the metadata.
         sequence_number: its data sequence number.
         delete_paths: the delete files that drop rows of it.
+        first_row_id: the id of its first row, where the format tells rows apart by this.
     """
 
     size_bytes: int
     row_count: int
     sequence_number: int
     delete_paths: frozenset[str]
+    first_row_id: int | None = None
 
 
 def split(
@@ -94,6 +96,8 @@ def _change(planned: FileSlice, found: LiveFile | None) -> str | None:
     before = (planned.size_bytes, planned.row_count, planned.sequence_number)
     if before != (found.size_bytes, found.row_count, found.sequence_number):
         return f"{planned.path} was replaced by a file of the same name"
+    if found.first_row_id not in (None, planned.first_row_id):
+        return f"the rows of {planned.path} were given ids"
     planned_deletes = frozenset(delete.path for delete in planned.deletes)
     if added := found.delete_paths - planned_deletes:
         return f"rows of {planned.path} were deleted by {min(added)}"

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from catalog.deletion_vectors import Positions, encode
 from catalog.delta.actions import Add
 from catalog.delta.deletion_vectors import (
     DeletionVector,
-    Positions,
-    encode,
     file_name,
     file_of_vectors,
     inline_vector,

@@ -17,11 +17,11 @@ import numpy as np
 
 from catalog.attempts import Pace, attempts
 from catalog.conflicts import all_conflict
+from catalog.deletion_vectors import Positions
 from catalog.delta.carrying import Carrier, vector_file
 from catalog.delta.change_rules import refuse_change, refuse_marks, scope_of
 from catalog.delta.checkpoint import checkpoint_if_due
 from catalog.delta.contents import app_id
-from catalog.delta.deletion_vectors import Positions
 from catalog.delta.head import CommitTarget, Head, Heads, commit_location, named_paths
 from catalog.delta.lookup import find, is_recorded, snapshot_of
 from catalog.delta.outputs import OutputDescriber

@@ -1,44 +1,37 @@
 """Deletion vectors: the positions of rows that readers skip, and the three places they are kept in.
 
-A vector is a 64-bit Roaring bitmap behind a magic number. It stands inline in the log (Z85 text),
-or in a `.bin` file of its own or shared with others, framed by its length and a CRC-32; such a
-file is named by a UUID below the table, or by an absolute URI (Delta protocol, "Deletion Vectors").
+A vector stands inline in the log (Z85 text), or framed in a `.bin` file of its own or shared with
+others; such a file is named by a UUID below the table, or by an absolute URI (Delta protocol,
+"Deletion Vectors").
 
 A vector is part of the identity of a file: the same path with another vector is another file.
 """
 
 from __future__ import annotations
 
-import struct
 import uuid
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
 
 import numpy as np
-import numpy.typing as npt
-from pyroaring import BitMap64
 
+from catalog.deletion_vectors import FRAME_BYTES, Positions, decode, encode, framed, unframed
 from catalog.delta import z85
 from catalog.errors import CorruptTableError
 from catalog.location import Confinement, Location
 from catalog.storage import Storage
 from catalog.storage.values import ByteRange
 
-Positions = npt.NDArray[np.int64]
 StorageType = Literal["i", "u", "p"]
 
 INLINE: StorageType = "i"
 RELATIVE: StorageType = "u"
 ABSOLUTE: StorageType = "p"
 
-_MAGIC = struct.pack("<I", 1681511377)
 _FILE_VERSION = b"\x01"
 _UUID_CHARACTERS = 20
-_LENGTH, _CHECKSUM = struct.Struct(">i"), struct.Struct(">I")
-_POSITION_MAX = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,45 +119,8 @@ def read_vectors(
     for location, inside in by_file.items():
         frames = storage.read_ranges(location, [_frame_range(vector) for vector in inside])
         for vector, frame in zip(inside, frames, strict=True):
-            found[vector] = _announced(vector, _payload_in(frame, location))
+            found[vector] = _announced(vector, unframed(frame, str(location)))
     return found
-
-
-def encode(positions: Positions) -> bytes:
-    """Serialize positions, given in any order and with repetitions."""
-    bitmap = BitMap64(positions.astype(np.uint64))
-    bitmap.run_optimize()
-    return _MAGIC + bytes(bitmap.serialize())
-
-
-def decode(payload: bytes, *, cardinality: int) -> Positions:
-    """Return the positions of a serialized vector, ascending.
-
-    Args:
-        payload: magic number and bitmap.
-        cardinality: how many there must be; checked before they are spread out in memory.
-
-    Raises:
-        CorruptTableError: the bytes are no vector, or one with another number of positions.
-    """
-    if payload[:4] != _MAGIC:
-        raise CorruptTableError(
-            f"a deletion vector begins with {payload[:4].hex()}, no known magic"
-        )
-    try:
-        bitmap = BitMap64.deserialize(payload[4:])
-    except (ValueError, IndexError) as error:
-        raise CorruptTableError(f"a deletion vector cannot be read: {error}") from error
-    if len(bitmap) != cardinality:
-        raise CorruptTableError(
-            f"a deletion vector has {len(bitmap)} positions, {cardinality} were announced"
-        )
-    positions = np.asarray(bitmap.to_array(), dtype=np.uint64)
-    if len(positions) and (
-        positions[-1] > _POSITION_MAX or np.any(positions[1:] <= positions[:-1])
-    ):
-        raise CorruptTableError("the positions of a deletion vector do not ascend")
-    return positions.astype(np.int64)
 
 
 def inline_vector(positions: Positions) -> DeletionVector:
@@ -198,7 +154,7 @@ def file_of_vectors(
                 offset=len(content),
             )
         )
-        content += _LENGTH.pack(len(payload)) + payload + _CHECKSUM.pack(zlib.crc32(payload))
+        content += framed(payload)
     return bytes(content), tuple(vectors)
 
 
@@ -218,17 +174,4 @@ def _frame_range(vector: DeletionVector) -> ByteRange:
     offset, size_bytes = vector.offset or 0, vector.size_bytes
     if offset < 0 or size_bytes < 0:
         raise CorruptTableError(f"a deletion vector cannot lie at {offset}, {size_bytes} bytes")
-    return ByteRange(offset, _LENGTH.size + size_bytes + _CHECKSUM.size)
-
-
-def _payload_in(frame: bytes, location: Location) -> bytes:
-    (length,) = _LENGTH.unpack_from(frame)
-    payload = frame[_LENGTH.size : -_CHECKSUM.size]
-    if length != len(payload):
-        raise CorruptTableError(
-            f"a deletion vector in {location} has {length} bytes, {len(payload)} were announced"
-        )
-    (checksum,) = _CHECKSUM.unpack_from(frame, len(frame) - _CHECKSUM.size)
-    if checksum != zlib.crc32(payload):
-        raise CorruptTableError(f"a deletion vector in {location} is damaged: its checksum differs")
-    return payload
+    return ByteRange(offset, size_bytes + FRAME_BYTES)

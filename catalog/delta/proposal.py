@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 from catalog.changes import has_landed, whole
 from catalog.conflicts import all_conflict
+from catalog.deletion_vectors import Positions
 from catalog.delta.actions import Add
 from catalog.delta.carrying import CarriedVectors, Carrier, vectors_of
 from catalog.delta.change_rules import can_mark, rows_removed
 from catalog.delta.contents import Author, Marked, NewFile, Replacement, compose
 from catalog.delta.deeds import change, optimization
-from catalog.delta.deletion_vectors import Positions
 from catalog.delta.head import Head
 from catalog.delta.partition import Partition, PartitionColumn
 from catalog.delta.since import SinceReader

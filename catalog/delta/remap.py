@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from catalog.delta.deletion_vectors import Positions
+from catalog.deletion_vectors import Positions
 
 
 @dataclass(frozen=True, slots=True)

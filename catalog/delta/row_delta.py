@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from catalog.deletion_vectors import Positions
 from catalog.delta.contents import Marked, add_marked, commit_timestamp, lines, remove_action
 from catalog.delta.deletion_vectors import (
     DeletionVector,
-    Positions,
     file_name,
     file_of_vectors,
     read_vectors,

@@ -148,7 +148,7 @@ def clean_commit(target: CommitTarget, commit: Commit) -> None:
 
 
 def _marker(target: CommitTarget, commit: Commit) -> Marker:
-    return Marker(target.storage, commit, target.files(commit.base).new_location)
+    return Marker(target.storage, commit, target.files(commit.base))
 
 
 def _refuse_while_under_way(target: CommitTarget, table: Table, commit: Commit) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Self
 from pyiceberg import manifest
 from pyiceberg.typedef import TableVersion
 
+from catalog.iceberg.deletion_vectors import file_name
+
 # The place of the fields that version 3 has added, in the library's record.
 _FIRST_ROW_ID, _REFERENCED, _OFFSET, _SIZE = 16, 17, 18, 19
 
@@ -22,6 +24,11 @@ class DataFile(manifest.DataFile):
         """Return a file from fields by the names of the specification."""
         del _table_format_version  # one form holds those of all versions
         return cls._bind(manifest.DATA_FILE_TYPE[3], **arguments)
+
+    @property
+    def name(self) -> str:
+        """What tells it from all others: its path; of deletion vectors, its place besides."""
+        return file_name(self.file_path, self.content_offset, self.content_size_in_bytes)
 
     @property
     def first_row_id(self) -> int | None:

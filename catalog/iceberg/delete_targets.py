@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyiceberg.manifest import DataFile
 
 from catalog.conflicts import LiveFile
 from catalog.errors import CorruptTableError
+from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.delete_writing import FILE_PATH_ID
 from catalog.iceberg.head import Head, LiveEntry, partition_text
 from catalog.location import Confinement
@@ -39,11 +39,12 @@ class DeleteTargets:
         Raises:
             CorruptTableError: it cannot be read.
         """
-        path = delete_file.file_path
-        if path not in self._known:
+        name = delete_file.name
+        if name not in self._known:
             single = single_target(delete_file)
-            self._known[path] = self._read(path) if single is None else frozenset((single,))
-        return self._known[path]
+            known = self._read(delete_file.file_path) if single is None else frozenset((single,))
+            self._known[name] = known
+        return self._known[name]
 
     def _read(self, path: str) -> frozenset[str]:
         with self.storage.open_input(self.confinement.parse(path)) as source:
@@ -55,7 +56,9 @@ class DeleteTargets:
 
 
 def single_target(delete_file: DataFile) -> str | None:
-    """Return the one data file that the bounds name; None when they allow more than one."""
+    """Return the one data file that it, or its bounds, name; None for more than one."""
+    if delete_file.referenced_data_file is not None:
+        return delete_file.referenced_data_file
     lower, upper = _bounds(delete_file)
     return lower.decode() if lower is not None and lower == upper else None
 
@@ -102,7 +105,7 @@ def live_files(
     applied: dict[str, set[str]] = {path: set() for path in head.files}
     by_partition = _by_partition(head.files.values())
     for delete in head.deletes:
-        delete_path = delete.file.file_path
+        delete_path = delete.file.name
         if delete.is_equality:
             for path in _hit_by_equality(delete, head, planned, base_sequence_number):
                 applied[path].add(delete_path)
@@ -133,6 +136,7 @@ def _live_file(one: LiveEntry, delete_paths: set[str]) -> LiveFile:
         row_count=one.file.record_count,
         sequence_number=one.sequence_number,
         delete_paths=frozenset(delete_paths),
+        first_row_id=one.entry.first_row_id,
     )
 
 
@@ -160,7 +164,7 @@ def _hit_by_equality(
     came_later = (delete.entry.file_sequence_number or 0) > base_sequence_number
     scope = head.scope(delete)
     for path, one in head.files.items():
-        if delete.file.file_path in planned.get(path, ()) or (
+        if delete.file.name in planned.get(path, ()) or (
             came_later
             and one.sequence_number < delete.sequence_number
             and scope.holds(partition_text(one.file))
@@ -196,7 +200,7 @@ def leaving(
     """
     by_partition = _by_partition(head.files[path] for path in removed)
     candidates = {
-        delete.file.file_path: delete
+        delete.file.name: delete
         for delete in head.deletes
         if not delete.is_equality and _may_leave(delete.file, removed, by_partition)
     }

@@ -27,9 +27,12 @@ from pyiceberg.types import (
     PrimitiveType,
     StringType,
     StructType,
+    TimestampNanoType,
     TimestampType,
+    TimestamptzNanoType,
     TimestamptzType,
     TimeType,
+    UnknownType,
     UUIDType,
 )
 
@@ -80,7 +83,7 @@ def _leaves_of_type(kind: IcebergType, path: Path) -> Iterator[tuple[Path, Primi
     elif isinstance(kind, MapType):
         yield from _leaves_of_type(kind.key_type, (*path, kind.key_id))
         yield from _leaves_of_type(kind.value_type, (*path, kind.value_id))
-    elif isinstance(kind, PrimitiveType):
+    elif isinstance(kind, PrimitiveType) and not isinstance(kind, UnknownType):
         yield path, kind
 
 
@@ -120,8 +123,9 @@ def _stores(arrow: pa.DataType, kind: PrimitiveType) -> bool:
         )
     if isinstance(kind, FixedType):
         return bool(storage == pa.binary(len(kind)))
-    if isinstance(kind, TimestamptzType):
-        return pa.types.is_timestamp(storage) and storage.unit == "us" and storage.tz is not None
+    if isinstance(kind, TimestamptzType | TimestamptzNanoType):
+        unit = "us" if isinstance(kind, TimestamptzType) else "ns"
+        return pa.types.is_timestamp(storage) and storage.unit == unit and storage.tz is not None
     return bool(storage == _STORED.get(type(kind)))
 
 
@@ -134,5 +138,6 @@ _STORED: Mapping[type[PrimitiveType], pa.DataType] = {
     DateType: pa.date32(),
     TimeType: pa.time64("us"),
     TimestampType: pa.timestamp("us"),
+    TimestampNanoType: pa.timestamp("ns"),
     UUIDType: pa.binary(16),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from catalog.errors import CorruptTableError
 from catalog.iceberg.partition import Spec, Value, decode_key, directory
+from catalog.iceberg.row_lineage import row_ids, without_lineage
 from catalog.iceberg.transforms import partition_keys
 from catalog.location import Confinement, Location
 from catalog.model import (
@@ -64,6 +65,7 @@ class IcebergFiles:
     Attributes:
         spec_id: partition spec of new rows.
         dropped: plain columns that the schema no longer has: rows may be deleted by them.
+        defaults: what columns hold in files that were written before they were added, by their ids.
         has_deletes_per_file: whether each data file is to have delete files of its own.
     """
 
@@ -75,6 +77,7 @@ class IcebergFiles:
     specs: tuple[Spec, ...]
     spec_id: int
     dropped: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    defaults: tuple[tuple[int, pa.Scalar], ...] = ()
     has_deletes_per_file: bool = True
 
     def locate(self, path: str) -> Location:
@@ -100,9 +103,15 @@ class IcebergFiles:
         )
 
     def fillings(self, file: FileSlice) -> Mapping[int, Filling]:
-        """Return the values that the identity partition fields fix, by id of their column."""
+        """Return what identity partition fields and defaults fix, and where ids count from."""
         fixed = self.fixed(file, types_by_id(self.schema.arrow))
-        return {number: Filling(value) for number, value in fixed.items()}
+        found = {number: Filling(value) for number, value in (*self.defaults, *fixed.items())}
+        return {**found, **row_ids(file)}
+
+    def without_lineage(self) -> IcebergFiles:
+        """Return the same without the columns that tell rows apart."""
+        columns = without_lineage(self.schema.arrow)
+        return replace(self, schema=replace(self.schema, arrow=columns))
 
     def fixed(self, file: FileSlice, types: Mapping[int, pa.DataType]) -> dict[int, pa.Scalar]:
         """Return what the partition of a file fixes of columns of the given types, by their ids."""

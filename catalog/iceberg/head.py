@@ -151,7 +151,7 @@ class HeadReader:
         deletes = [one for one in manifests if one.content == ManifestContent.DELETES]
         likely = [one for one in deletes if one in touched or self._is_younger(one)]
         entries = self._delete_entries(likely)
-        if self._planned_deletes <= {one.file.file_path for one in entries}:
+        if self._planned_deletes <= {one.entry.name for one in entries}:
             return entries
         return self._delete_entries(deletes)
 

@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 
 from catalog.errors import CorruptTableError, HistoryError
 from catalog.history import Happening, History, Step
+from catalog.iceberg.files import IcebergFiles
 from catalog.iceberg.inventory import assemble
 from catalog.iceberg.manifest import DATA, Manifest, ManifestPart, ManifestReader
 from catalog.iceberg.metadata import specs
 from catalog.location import Confinement
 from catalog.model import Inventory, Snapshot
 from catalog.storage import Storage
-from catalog.table import MapFunction, TableFiles
+from catalog.table import MapFunction
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table as PyIcebergTable
@@ -50,7 +51,7 @@ class HistoryTarget(Protocol):
     def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
         """Return a snapshot as the model has it, the current one read anew."""
 
-    def files(self, snapshot: Snapshot) -> TableFiles:
+    def files(self, snapshot: Snapshot) -> IcebergFiles:
         """Return the workers' side of a snapshot."""
 
     def inventory(self, snapshot: Snapshot, *, map_function: MapFunction = map) -> Inventory:
@@ -68,7 +69,8 @@ def read_history(
         HistoryError: a snapshot between removed or replaced rows, or is gone.
     """
     head = target.snapshot()
-    files = target.files(head)
+    # Changes have no ids of rows.
+    files = target.files(head).without_lineage()
     if watermark is None:
         inventory = target.inventory(head, map_function=map_function)
         steps = [_came(0, inventory)] if inventory.file_count else []

@@ -64,8 +64,8 @@ def assemble(
     columns = {
         **{name: files[name] for name in files.column_names},
         "written_at_ms": _times(files["snapshot_id"], written_at_ms),
-        "first_row_id": pa.nulls(files.num_rows, pa.int64()),
-        "row_version": pa.nulls(files.num_rows, pa.int64()),
+        # Of the rows that have ids: others have no version either.
+        "row_version": pc.if_else(files["first_row_id"].is_valid(), files["sequence_number"], None),
         "is_clustered": pa.nulls(files.num_rows, pa.bool_()),
         "deletes": attach(files, deletes, key_columns),
     }

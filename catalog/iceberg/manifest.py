@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from catalog.errors import CorruptTableError, LocationError, UnsupportedTableError
 from catalog.iceberg.avro import AvroFile, decode_record
+from catalog.iceberg.deletion_vectors import file_name
 from catalog.iceberg.partition import Spec, encode_key, from_avro, label
 from catalog.location import Confinement
 from catalog.model import DATA_FILES, DELETE_FILES
@@ -30,16 +31,16 @@ _ADDED, _DELETED = 1, 2
 _PATH_ID_IN_DELETES = 2147483546
 
 # Field ids of manifest lists, in the order of `Manifest`: path, length, spec, content, sequence
-# number, snapshot, added and existing files.
-_MANIFEST = (500, 501, 502, 517, 515, 503, 504, 505)
+# number, snapshot, first row id, added and existing files.
+_MANIFEST = (500, 501, 502, 517, 515, 503, 520, 504, 505)
 _MANIFEST_KEY_METADATA = 519
 # Field ids of manifest entries.
 _STATUS, _SNAPSHOT_ID, _SEQUENCE_NUMBER = 0, 1, 3
 _CONTENT, _PATH, _FORMAT, _PARTITION, _ROW_COUNT, _SIZE = 134, 100, 101, 102, 103, 104
-_LOWER, _UPPER, _KEY_METADATA, _REFERENCED, _CONTENT_OFFSET = 125, 128, 131, 143, 144
-_EQUALITY_IDS = 135
+_LOWER, _UPPER, _KEY_METADATA, _REFERENCED = 125, 128, 131, 143
+_CONTENT_OFFSET, _CONTENT_SIZE, _EQUALITY_IDS, _FIRST_ROW_ID = 144, 145, 135, 142
 _ENTRY = (_STATUS, _SNAPSHOT_ID, _SEQUENCE_NUMBER, _CONTENT, _PATH, _FORMAT, _ROW_COUNT, _SIZE)
-_DELETE_ENTRY = (_LOWER, _UPPER, _REFERENCED, _CONTENT_OFFSET, _EQUALITY_IDS)
+_DELETE_ENTRY = (_LOWER, _UPPER, _REFERENCED, _CONTENT_OFFSET, _CONTENT_SIZE, _EQUALITY_IDS)
 
 _FOREIGN_FILE = "rewrite the files that lie elsewhere with the engine that added them to the table"
 FILES = pa.schema(
@@ -47,6 +48,7 @@ FILES = pa.schema(
         *(DATA_FILES.field(name) for name in ("path", "size_bytes", "row_count")),
         *(DATA_FILES.field(name) for name in ("partition_key", "partition", "sequence_number")),
         pa.field("snapshot_id", pa.int64()),
+        DATA_FILES.field("first_row_id"),
     ]
 )
 # Bounds are those of the data file paths inside, null where the writer kept none.
@@ -67,6 +69,7 @@ class Manifest:
     """A row of a manifest list; names as in the specification.
 
     Attributes:
+        first_row_id: where the rows of its files count from that have no ids of their own.
         live_files: added and existing files together, where the list counts them.
     """
 
@@ -76,6 +79,7 @@ class Manifest:
     content: int
     sequence_number: int
     added_snapshot_id: int | None
+    first_row_id: int | None
     live_files: int | None
 
 
@@ -116,9 +120,20 @@ class ManifestReader:
                 content or DATA,
                 sequence_number or 0,
                 snapshot_id,
+                row_id,
                 None if added is None or existing is None else added + existing,
             )
-            for path, size, spec_id, content, sequence_number, snapshot_id, added, existing in rows
+            for (
+                path,
+                size,
+                spec_id,
+                content,
+                sequence_number,
+                snapshot_id,
+                row_id,
+                added,
+                existing,
+            ) in rows
             if added != 0 or existing != 0
         ]
 
@@ -131,7 +146,7 @@ class ManifestReader:
             UnsupportedTableError: it holds a file that we do not handle.
         """
         file = self.open(manifest.path)
-        extra = _DELETE_ENTRY if manifest.content == DELETES else ()
+        extra = _DELETE_ENTRY if manifest.content == DELETES else (_FIRST_ROW_ID,)
         columns = file.columns((*_ENTRY, _KEY_METADATA, *extra), raw=_PARTITION)
         live = np.asarray(_required(columns, _STATUS, manifest.path)) != _DELETED
         if manifest.live_files not in (None, np.count_nonzero(live)):
@@ -169,6 +184,7 @@ class ManifestReader:
                     labels,
                     pa.array(_sequence_numbers(manifest, columns)),
                     _snapshot_ids(manifest, columns),
+                    pa.array(_first_row_ids(manifest, columns), pa.int64()),
                 ],
                 schema=FILES,
             )
@@ -230,12 +246,9 @@ def _refuse_entries(columns: dict[int, list[Any]], live: npt.NDArray[np.bool_]) 
         values = columns.get(field_id, ())
         return {value for value, is_live in zip(values, live, strict=False) if is_live}
 
-    formats = {str(name).upper() for name in some(_FORMAT)} - {"PARQUET"}
-    if "PUFFIN" in formats or some(_CONTENT_OFFSET) - {None}:
-        raise UnsupportedTableError(
-            "the table has deletion vectors, which are not supported yet",
-            hint="compact it with the engine that wrote them; it was not touched",
-        )
+    # Deletion vectors are told by their place in a file.
+    known = {"PARQUET", "PUFFIN"} if _CONTENT_OFFSET in columns else {"PARQUET"}
+    formats = {str(name).upper() for name in some(_FORMAT)} - known
     if formats:
         raise UnsupportedTableError(
             f"the table has {' and '.join(sorted(formats))} files; only Parquet is supported",
@@ -278,6 +291,24 @@ def _snapshot_ids(manifest: Manifest, columns: dict[int, list[Any]]) -> pa.Array
     return ids if manifest.added_snapshot_id is None else ids.fill_null(manifest.added_snapshot_id)
 
 
+def _first_row_ids(manifest: Manifest, columns: dict[int, list[Any]]) -> list[int | None]:
+    """Give each data file that has no first row id the next one of its manifest.
+
+    Specification: https://iceberg.apache.org/spec/#first-row-id-inheritance
+    """
+    statuses = columns[_STATUS]
+    given = columns.get(_FIRST_ROW_ID, [None] * len(statuses))
+    following = manifest.first_row_id
+    if following is None or manifest.content != DATA:
+        return given
+    found = []
+    for status, own, rows in zip(statuses, given, columns[_ROW_COUNT], strict=True):
+        inherits = own is None and status != _DELETED
+        found.append(following if inherits else own)
+        following += rows if inherits else 0
+    return found
+
+
 def _scoped(
     table: pa.Table,
     columns: dict[int, list[Any]],
@@ -287,6 +318,8 @@ def _scoped(
 ) -> pa.Table:
     """Add what a delete file tells of the data files it refers to, and of its kind."""
     absent = [None] * len(live)
+    offsets = columns.get(_CONTENT_OFFSET, absent)
+    sizes = columns.get(_CONTENT_SIZE, absent)
     lower, upper = (
         [(bounds or {}).get(_PATH_ID_IN_DELETES) for bounds in columns.get(field_id, absent)]
         for field_id in (_LOWER, _UPPER)
@@ -297,15 +330,33 @@ def _scoped(
             columns.get(_REFERENCED, absent), lower, upper, strict=True
         )
     ]
+    names = [
+        file_name(path, offset, size)
+        for path, offset, size in zip(columns[_PATH], offsets, sizes, strict=True)
+    ]
+    lengths = [
+        whole if offset is None else size
+        for whole, offset, size in zip(columns[_SIZE], offsets, sizes, strict=True)
+    ]
     scope = pa.table(
         [
+            pa.array(names, pa.string()),
+            pa.array(lengths, pa.int64()),
             pa.array(targets, pa.string()),
             pa.array(lower, pa.binary()),
             pa.array(upper, pa.binary()),
             pa.array(_equality_ids(columns), DELETE_FILES.field("equality_ids").type),
             pa.array([is_global] * len(live)),
         ],
-        ["target", "path_lower", "path_upper", "equality_ids", "is_global"],
+        [
+            "path",
+            "size_bytes",
+            "target",
+            "path_lower",
+            "path_upper",
+            "equality_ids",
+            "is_global",
+        ],
     ).filter(pa.array(live))
     return pa.table(
         [

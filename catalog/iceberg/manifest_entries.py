@@ -30,11 +30,13 @@ from catalog.iceberg.avro_read import Read, Schema, reader, type_name
 from catalog.iceberg.avro_schema import encoding_of
 from catalog.iceberg.avro_write import Write, writer
 from catalog.iceberg.data_file import DataFile
+from catalog.iceberg.deletion_vectors import file_name
 from catalog.iceberg.manifest_lists import first_row_id_of
 from catalog.iceberg.partition import from_avro, to_avro
 
 STATUS, SNAPSHOT_ID, DATA_FILE, SEQUENCE_NUMBER, FILE_SEQUENCE_NUMBER = 0, 1, 2, 3, 4
-_PATH, _FORMAT, _PARTITION, _ROW_COUNT, _FIRST_ROW_ID, _CONTENT = 100, 101, 102, 103, 142, 134
+_PATH, _FORMAT, _PARTITION, _ROW_COUNT, _CONTENT = 100, 101, 102, 103, 134
+_FIRST_ROW_ID, _CONTENT_OFFSET, _CONTENT_SIZE = 142, 144, 145
 _METRICS = frozenset((108, 109, 110, 137, 125, 128))
 # Deprecated, and not to be written any more: a size of blocks, ordinals, distinct counts.
 _RETIRED = frozenset((105, 106, 107, 111))
@@ -166,6 +168,11 @@ class Entry:
     def path(self) -> str:
         """Location of the file."""
         return str(self.value(_PATH))
+
+    @property
+    def name(self) -> str:
+        """What tells the file from all others: see `DataFile.name`."""
+        return file_name(self.path, self.value(_CONTENT_OFFSET), self.value(_CONTENT_SIZE))
 
     @property
     def row_count(self) -> int:

@@ -1,15 +1,16 @@
-"""Position delete files: what they look like, and those that a change of ours writes.
+"""Position delete files and deletion vectors: what they look like, and those that a change writes.
 
-A change writes one for each of its groups, under a name that follows from the commit and with a
-content that follows from it, too. So whoever commits it again finds the same file, and it can be
-removed by name when nothing came of the commit.
+A change writes one file for each of its groups, under a name that follows from the commit and with
+a content that follows from it, too. So whoever commits it again finds the same file, and it can be
+removed by name when nothing came of the commit. In tables that have deletion vectors the file holds
+one for each data file, which takes over what was deleted of it before.
 
 Specification: https://iceberg.apache.org/spec/#position-delete-files
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -21,14 +22,28 @@ from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import LongType
 
+from catalog.deletion_vectors import encode as encode_vector
+from catalog.deletion_vectors import framed
 from catalog.errors import ObjectExistsError, UnsupportedTableError
 from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.delete_writing import FILE_PATH_ID, POSITION_ID, encode
+from catalog.iceberg.files import IcebergFiles
+from catalog.iceberg.position_deletes import read_positions
 from catalog.location import Location
-from catalog.model import Commit, Rewrite
+from catalog.model import KEEP_ALL, Commit, Rewrite
+from catalog.puffin import Blob, PlacedBlob, decode_footer
+from catalog.puffin import encode as encode_puffin
 from catalog.storage import Storage
 
 _Positions = npt.NDArray[np.int64]
+# The last format version whose rows are marked by files of rows.
+LAST_WITHOUT_VECTORS = 2
+_ROWS, _VECTORS = "parquet", "puffin"
+# The reserved id of the position of rows, which vectors are about.
+_ROW_POSITION_ID = 2147483645
+_BLOB_KIND, _TARGET, _CARDINALITY = "deletion-vector-v1", "referenced-data-file", "cardinality"
+# Files are written before their snapshot has its numbers.
+_UNKNOWN = -1
 
 
 def can_mark(metadata: TableMetadata) -> bool:
@@ -82,6 +97,31 @@ def data_file(
     return file
 
 
+def vector_blob(path: str, positions: _Positions) -> Blob:
+    """Return the deletion vector of a data file."""
+    properties = {_TARGET: path, _CARDINALITY: str(len(positions))}
+    return Blob(_BLOB_KIND, (_ROW_POSITION_ID,), properties, framed(encode_vector(positions)))
+
+
+def vector_file(
+    location: str, size_bytes: int, vector: PlacedBlob, *, like: AnyDataFile
+) -> DataFile:
+    """Return the manifest form of a deletion vector; the arguments are those of `data_file`."""
+    file = DataFile.from_args(
+        content=DataFileContent.POSITION_DELETES,
+        file_path=location,
+        file_format=FileFormat.PUFFIN,
+        partition=like.partition,
+        record_count=int(vector.properties[_CARDINALITY]),
+        file_size_in_bytes=size_bytes,
+        referenced_data_file=vector.properties[_TARGET],
+        content_offset=vector.place.offset,
+        content_size_in_bytes=vector.place.length,
+    )
+    file.spec_id = like.spec_id
+    return file
+
+
 @dataclass(frozen=True, slots=True)
 class Marker:
     """Writes the delete files of one change, each once.
@@ -89,22 +129,48 @@ class Marker:
     Attributes:
         storage: where they go.
         commit: the change.
-        locate: where a new file of a partition belongs.
+        files: the workers' side of the base.
     """
 
     storage: Storage
     commit: Commit
-    locate: Callable[[str, str], Location]
+    files: IcebergFiles
     _written: dict[str, int] = field(default_factory=dict)
+    _vectors: dict[str, tuple[int, tuple[PlacedBlob, ...]]] = field(default_factory=dict)
 
     def file(self, number: int, like: DataFile) -> DataFile:
         """Write the marks of a group by its number; `like` is a data file of its partition."""
         rewrite = self.commit.rewrites[number]
         positions = {path: one.dropped for path, one in rewrite.marks.items()}
-        location = self._location(number, rewrite)
+        location = self._location(number, rewrite, _ROWS)
         if str(location) not in self._written:
             self._written[str(location)] = self._write(location, positions)
         return data_file(str(location), self._written[str(location)], positions, like=like)
+
+    def vectors(self, number: int, like: DataFile) -> list[DataFile]:
+        """Do the same with deletion vectors, which hold what was deleted before as well."""
+        rewrite = self.commit.rewrites[number]
+        location = self._location(number, rewrite, _VECTORS)
+        if str(location) not in self._vectors:
+            self._vectors[str(location)] = self._write_vectors(location, rewrite)
+        size_bytes, placed = self._vectors[str(location)]
+        return [vector_file(str(location), size_bytes, one, like=like) for one in placed]
+
+    def _write_vectors(
+        self, location: Location, rewrite: Rewrite
+    ) -> tuple[int, tuple[PlacedBlob, ...]]:
+        is_marked = [path in rewrite.marks for path in rewrite.files.files["path"].to_pylist()]
+        marked = rewrite.files.take(np.flatnonzero(is_marked))
+        before = read_positions(marked, self.storage, self.files.locate)
+        blobs = [
+            vector_blob(path, np.union1d(one.dropped, before.get(path, KEEP_ALL).dropped))
+            for path, one in sorted(rewrite.marks.items())
+        ]
+        file = encode_puffin(blobs, snapshot_id=_UNKNOWN, sequence_number=_UNKNOWN)
+        with suppress(ObjectExistsError):
+            self.storage.put_if_absent(location, file.content)
+        placed = decode_footer(file.content[-file.footer_bytes :], name=str(location))
+        return len(file.content), tuple(placed)
 
     def remove(self) -> None:
         """Remove what this or another process has written for the commit, none of it in a table."""
@@ -113,10 +179,12 @@ class Marker:
     def _locations(self) -> Iterator[Location]:
         for number, rewrite in enumerate(self.commit.rewrites):
             if rewrite.marks:
-                yield self._location(number, rewrite)
+                yield self._location(number, rewrite, _ROWS)
+                yield self._location(number, rewrite, _VECTORS)
 
-    def _location(self, number: int, rewrite: Rewrite) -> Location:
-        return self.locate(rewrite.target_key, f"{self.commit.commit_id}-{number}-deletes.parquet")
+    def _location(self, number: int, rewrite: Rewrite, ending: str) -> Location:
+        name = f"{self.commit.commit_id}-{number}-deletes.{ending}"
+        return self.files.new_location(rewrite.target_key, name)
 
     def _write(self, location: Location, positions: Mapping[str, _Positions]) -> int:
         # Whatever is there holds the same rows: it has the name of this commit.

@@ -6,16 +6,19 @@ import re
 
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.metadata import TableMetadata, TableMetadataV3
 from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.iceberg.partition import Spec, SpecField
 from catalog.iceberg.properties import refuse_properties
+from catalog.iceberg.row_lineage import refuse_reserved_names
 from catalog.iceberg.schema import arrow_schema
 from catalog.model import Snapshot
 
-_FORMAT_VERSION_MAX = 2
+_FORMAT_VERSION_MAX = 3
+# As PyIceberg 0.12 says it.
+_UNKNOWN_TYPE = re.compile(r"Unsupported field type: '(\w+)'|Input tag '(\d+)' found using")
 _TRANSFORM = re.compile(r"identity|void|year|month|day|hour|(?:bucket|truncate)\[[0-9]+\]")
 
 
@@ -28,7 +31,7 @@ def refuse_unsupported(metadata: TableMetadata) -> None:
     if metadata.format_version > _FORMAT_VERSION_MAX:
         raise UnsupportedTableError(
             f"the table has Iceberg format version {metadata.format_version}; "
-            f"versions 1 and {_FORMAT_VERSION_MAX} are supported",
+            f"versions 1 to {_FORMAT_VERSION_MAX} are supported",
             hint="compact it with an engine that knows this version; it was not touched",
         )
     refuse_properties(metadata.properties)
@@ -36,6 +39,22 @@ def refuse_unsupported(metadata: TableMetadata) -> None:
         for field in spec.fields:
             _refuse_field(field)
     arrow_schema(metadata.schema())
+    refuse_reserved_names(metadata)
+
+
+def unknown_type(fault: CorruptTableError) -> UnsupportedTableError | None:
+    """Return what a fault of reading metadata means that is no fault of the table, if it is none.
+
+    A type of version 3 that the library does not know, or a format version after it.
+    """
+    found = _UNKNOWN_TYPE.search(str(fault.__cause__))
+    if found is None:
+        return None
+    what = f"columns of type {found[1]}" if found[1] else f"format version {found[2]}"
+    return UnsupportedTableError(
+        f"the table has {what}, which is not supported",
+        hint="compact it with an engine that knows it; it was not touched",
+    )
 
 
 def refuse_contradictions(metadata: TableMetadata) -> None:
@@ -49,6 +68,11 @@ def refuse_contradictions(metadata: TableMetadata) -> None:
         raise CorruptTableError(
             f"the metadata lacks its current snapshot {metadata.current_snapshot_id}",
             hint="roll the table back to a snapshot that it has",
+        )
+    if isinstance(metadata, TableMetadataV3) and metadata.next_row_id is None:
+        raise CorruptTableError(
+            "the table has format version 3 and no next-row-id",
+            hint="the table was written by a faulty client; it was not touched",
         )
     following = metadata.next_sequence_number()
     for snapshot in metadata.snapshots if metadata.format_version > 1 else ():

@@ -34,6 +34,7 @@ from pyiceberg.types import (
 
 from catalog.footer_statistics import bounds, decimal_value, null_count
 from catalog.iceberg.commit_properties import inferred_metrics_max
+from catalog.iceberg.row_lineage import LINEAGE_IDS
 
 _TRUNCATE = re.compile(r"truncate\(([1-9][0-9]*)\)")
 _DEFAULT_MODE = "write.metadata.metrics.default"
@@ -108,6 +109,9 @@ def metrics_modes(
         fallback = _mode(default) if default or index < inferred_max else NONE
         own = properties.get(_COLUMN_MODE + column.name)
         modes[column.field_id] = _mode(own) if own else fallback
+        if column.field_id in LINEAGE_IDS:
+            # Nulls stand for what is inherited: no bound would hold.
+            modes[column.field_id] = NONE
     return modes
 
 

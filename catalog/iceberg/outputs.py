@@ -16,6 +16,7 @@ from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.delete_outputs import VerifiedDeletes
 from catalog.iceberg.file_schema import columns_of
 from catalog.iceberg.metrics import FileMetrics, file_metrics, metrics_modes, split_offsets
+from catalog.iceberg.row_lineage import lineage_schema, tracks_rows
 from catalog.location import Confinement
 from catalog.model import Commit, OutputFile
 from catalog.outputs import read_outputs
@@ -107,7 +108,8 @@ def schemas_since(metadata: TableMetadata, commit: Commit) -> list[Schema]:
     """Return the schemas that were current since the base of the commit, the newest first.
 
     Workers write with the schema that was current when they were given their task. An older one
-    would silently drop the columns that came after it.
+    would silently drop the columns that came after it. Ids of rows are stored as soon as they have
+    any: a table may come to have them while it is rewritten.
     """
     current = metadata.schema()
     base = next(
@@ -115,4 +117,10 @@ def schemas_since(metadata: TableMetadata, commit: Commit) -> list[Schema]:
     )
     base_id = current.schema_id if base is None or base.schema_id is None else base.schema_id
     later = [schema for schema in metadata.schemas if schema.schema_id >= base_id]
-    return [current, *sorted(later, key=lambda schema: -schema.schema_id)]
+    found = [current, *sorted(later, key=lambda schema: -schema.schema_id)]
+    if not tracks_rows(metadata):
+        return found
+    has_ids = any(
+        one.files.files["first_row_id"].null_count < one.files.file_count for one in commit.rewrites
+    )
+    return [*map(lineage_schema, found), *(() if has_ids else found)]

@@ -1,4 +1,4 @@
-"""Position delete files read into selections: which rows of which data files are gone."""
+"""Position delete files and deletion vectors read into selections: which rows are gone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.errors import CorruptTableError
+from catalog.iceberg.deletion_vectors import read_vectors
 from catalog.iceberg.parquet_columns import ParquetColumns, decoding, open_columns, paths_by_id
 from catalog.location import Location
 from catalog.model import FileSlice, Inventory, Selection
@@ -34,14 +35,19 @@ def read_positions(
         CorruptTableError: a delete file cannot be read, or names rows that do not exist.
     """
     slices = {one.path: one for one in files.slices() if one.deletes}
+    found: dict[str, list[_Positions]] = defaultdict(list)
+    vectors = read_vectors(
+        (delete for one in slices.values() for delete in one.deletes), storage, locate
+    )
     sizes: dict[str, int] = {}
     users: dict[str, list[str]] = defaultdict(list)
     for path, one in slices.items():
         for delete_file in one.deletes:
-            if delete_file.equality_ids is None:
+            if delete_file.path in vectors:
+                found[path].append(vectors[delete_file.path])
+            elif delete_file.equality_ids is None:
                 sizes[delete_file.path] = delete_file.size_bytes
                 users[delete_file.path].append(path)
-    found: dict[str, list[_Positions]] = defaultdict(list)
     for delete_path, data_paths in users.items():
         location, size_bytes = locate(delete_path), sizes[delete_path]
         with storage.open_input(location, size_bytes=size_bytes) as source:

@@ -15,12 +15,12 @@ from catalog.changes import has_landed, operation_of, whole
 from catalog.conflicts import all_conflict, not_landed, split
 from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.delete_outputs import VerifiedDeletes
-from catalog.iceberg.delete_targets import DeleteTargets, leaving, live_files
+from catalog.iceberg.delete_targets import DeleteTargets, leaving, live_files, single_target
 from catalog.iceberg.equality_targets import Remaining, dangling, has_equality
 from catalog.iceberg.file_io import StorageFileIO
 from catalog.iceberg.head import Head, HeadReader, LiveEntry
 from catalog.iceberg.lookup import is_unbroken
-from catalog.iceberg.marking import Marker
+from catalog.iceberg.marking import LAST_WITHOUT_VECTORS, Marker
 from catalog.iceberg.outputs import VerifiedOutput
 from catalog.iceberg.partition import decode_key
 from catalog.iceberg.since import SinceReader, why_not
@@ -114,9 +114,11 @@ class Proposals:
         )
         added = self._added(table, head, standing)
         gone = self._dangling(table, head, added, replaced=replaced, recorded=recorded)
+        marks, merged = self._marks(table, head)
+        removed = {one.entry.name: one for one in (*deletes, *gone, *merged)}
         return Changes(
-            (*added, *self._marks(head)),
-            (*(head.files[path] for path in replaced), *deletes, *gone),
+            (*added, *marks),
+            (*(head.files[path] for path in replaced), *removed.values()),
             self._operation(standing),
         )
 
@@ -164,12 +166,24 @@ class Proposals:
             ]
         return added
 
-    def _marks(self, head: Head) -> list[DataFile]:
-        return [
-            self._marker.file(number, head.files[next(iter(rewrite.marks))].file)
+    def _marks(self, table: Table, head: Head) -> tuple[list[DataFile], list[LiveEntry]]:
+        """Return the deletes that mark rows, and those that have been merged into them."""
+        marked = [
+            (number, rewrite)
             for number, rewrite in enumerate(self._commit.rewrites)
             if rewrite.marks
         ]
+        likes = [head.files[next(iter(rewrite.marks))].file for _, rewrite in marked]
+        if table.metadata.format_version <= LAST_WITHOUT_VECTORS:
+            numbers = (number for number, _ in marked)
+            return [self._marker.file(*one) for one in zip(numbers, likes, strict=True)], []
+        pairs = zip(marked, likes, strict=True)
+        vectors = [one for (number, _), like in pairs for one in self._marker.vectors(number, like)]
+        paths = {path for _, rewrite in marked for path in rewrite.marks}
+        merged = [
+            one for one in head.deletes if not one.is_equality and single_target(one.file) in paths
+        ]
+        return vectors, merged
 
 
 def _partition(rewrite: Rewrite, head: Head) -> tuple[Record, int]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import product
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import (
+    BinaryType,
     DecimalType,
     FixedType,
     IcebergType,
@@ -20,6 +22,8 @@ from pyiceberg.types import (
     NestedField,
     PrimitiveType,
     StructType,
+    UnknownType,
+    UUIDType,
 )
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
@@ -34,6 +38,8 @@ _PLAIN = {
     "time": pa.time64("us"),
     "timestamp": pa.timestamp("us"),
     "timestamptz": pa.timestamp("us", "UTC"),
+    "timestamp_ns": pa.timestamp("ns"),
+    "timestamptz_ns": pa.timestamp("ns", "UTC"),
     "string": pa.string(),
     "binary": pa.binary(),
     # The extension type, so that Parquet files keep the logical type.
@@ -44,10 +50,25 @@ _PLAIN = {
 def arrow_schema(schema: Schema) -> pa.Schema:
     """Return the schema with an id on every field, nested ones included.
 
+    Columns of the type `unknown` are left out: they are null everywhere, and no file has them.
+
     Raises:
-        UnsupportedTableError: a column has a type or a default that is not handled.
+        UnsupportedTableError: a column has a type that is not handled.
     """
-    return pa.schema([_field(field) for field in schema.fields])
+    return pa.schema([_field(field) for field in _stored(schema.fields)])
+
+
+def defaults(schema: Schema) -> tuple[tuple[int, pa.Scalar], ...]:
+    """Return what columns hold in files that were written before the columns were there, by id.
+
+    Raises:
+        UnsupportedTableError: a default is not of a form that is handled.
+    """
+    return tuple(
+        (field.field_id, _default(field))
+        for field in schema.fields
+        if field.initial_default is not None
+    )
 
 
 def dropped_columns(metadata: TableMetadata) -> pa.Schema:
@@ -71,7 +92,7 @@ def arrow_type(kind: IcebergType) -> pa.DataType:
     """
     match kind:
         case StructType():
-            return pa.struct([_field(field) for field in kind.fields])
+            return pa.struct([_field(_without_default(one)) for one in _stored(kind.fields)])
         case ListType():
             return pa.list_(_field(kind.element_field))
         case MapType():
@@ -89,12 +110,41 @@ def arrow_type(kind: IcebergType) -> pa.DataType:
     return plain
 
 
-def _field(field: NestedField) -> pa.Field:
-    if field.initial_default is not None or field.write_default is not None:
+def _stored(fields: Iterable[NestedField]) -> Iterator[NestedField]:
+    return (field for field in fields if not isinstance(field.field_type, UnknownType))
+
+
+def _without_default(field: NestedField) -> NestedField:
+    """Refuse a field within a column that files may lack and that is not null then."""
+    if field.initial_default is not None:
         raise UnsupportedTableError(
-            f"the column {field.name} has a default value, which is not supported",
-            hint="compact it with an engine that knows defaults; it was not touched",
+            f"the field {field.name}, which is within a column, has a default value",
+            hint="compact it with an engine that knows such defaults; it was not touched",
         )
+    return field
+
+
+def _default(field: NestedField) -> pa.Scalar:
+    kind, value = arrow_type(field.field_type), field.initial_default
+    try:
+        if isinstance(field.field_type, UUIDType):
+            return pa.scalar(UUID(str(value)).bytes, kind)
+        if isinstance(field.field_type, BinaryType | FixedType):
+            return pa.scalar(bytes.fromhex(str(value)), kind)
+        # Dates, times and decimals are spelled out.
+        return pa.scalar(value).cast(kind)
+    except (ValueError, TypeError, pa.ArrowException) as fault:
+        raise _refused_default(field) from fault
+
+
+def _refused_default(field: NestedField) -> UnsupportedTableError:
+    return UnsupportedTableError(
+        f"the column {field.name} has a default value of a form that is not supported",
+        hint="compact it with an engine that knows it; it was not touched",
+    )
+
+
+def _field(field: NestedField) -> pa.Field:
     metadata = {b"PARQUET:field_id": str(field.field_id).encode()}
     return pa.field(
         field.name, arrow_type(field.field_type), nullable=not field.required, metadata=metadata

@@ -208,12 +208,12 @@ class Staging:
     def _manifests(self, table: Table, head: Head, changes: Changes) -> list[ListedManifest]:
         leaving: dict[str, set[str]] = {}
         for one in changes.removed:
-            paths = leaving.setdefault(one.manifest.manifest_path, set())
-            paths.add(one.file.file_path)
+            names = leaving.setdefault(one.manifest.manifest_path, set())
+            names.add(one.entry.name)
         carried: list[ListedManifest] = []
         for manifest in head.manifests:
-            paths = leaving.get(manifest.manifest_path, set())
-            carried += self._without(table, manifest, paths) if paths else [manifest]
+            names = leaving.get(manifest.manifest_path, set())
+            carried += self._without(table, manifest, names) if names else [manifest]
         return [*self._added(table, changes), *self._deleted(table, changes.removed), *carried]
 
     def _added(self, table: Table, changes: Changes) -> list[ListedManifest]:
@@ -237,7 +237,7 @@ class Staging:
                 for file in files
             ]
 
-        key = ("added", frozenset(file.file_path for file in files))
+        key = ("added", frozenset(file.name for file in files))
         return self._write_once(table, content, key=key, entries=entries)
 
     def _sequence_number(self, table: Table) -> int | None:
@@ -255,25 +255,25 @@ class Staging:
                 for one in removed
                 if one.manifest.content == content
             ]
-            key = ("deleted", frozenset(entry.path for entry in entries))
+            key = ("deleted", frozenset(entry.name for entry in entries))
             manifests += self._write_once(table, content, key=key, entries=partial(list, entries))
         return manifests
 
     def _without(
-        self, table: Table, manifest: ListedManifest, paths: set[str]
+        self, table: Table, manifest: ListedManifest, names: set[str]
     ) -> list[ListedManifest]:
         """Write a manifest anew, without some of its files; nothing when no other is left."""
-        if len(paths) == (manifest.added_files_count or 0) + (manifest.existing_files_count or 0):
+        if len(names) == (manifest.added_files_count or 0) + (manifest.existing_files_count or 0):
             return []
 
         def rest() -> list[Entry]:
             return [
                 self._with_status(ManifestEntryStatus.EXISTING, entry)
                 for entry in live_entries(manifest, self._io)
-                if entry.path not in paths
+                if entry.name not in names
             ]
 
-        key = (manifest.manifest_path, frozenset(paths))
+        key = (manifest.manifest_path, frozenset(names))
         return self._write_once(table, manifest.content, key=key, entries=rest)
 
     def _write_once(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from catalog.errors import SnapshotNotFoundError, UnsupportedTableError
+from catalog.errors import CorruptTableError, SnapshotNotFoundError, UnsupportedTableError
 from catalog.evolution import Evolution
 from catalog.history import History
 from catalog.iceberg.catalogs import catalog_errors
@@ -22,6 +22,7 @@ from catalog.iceberg.metadata import (
     refuse_unsupported,
     snapshot_value,
     specs,
+    unknown_type,
 )
 from catalog.iceberg.properties import (
     confinement,
@@ -33,7 +34,7 @@ from catalog.iceberg.properties import (
     refuse_remote_signing,
 )
 from catalog.iceberg.row_lineage import tracks_rows, with_lineage
-from catalog.iceberg.schema import arrow_schema, dropped_columns, name_mapping
+from catalog.iceberg.schema import arrow_schema, defaults, dropped_columns, name_mapping
 from catalog.iceberg.sort_order import default_order
 from catalog.location import Confinement
 from catalog.model import ChangeScope, Commit, CommitResult, Inventory, Snapshot, TableSchema
@@ -95,9 +96,13 @@ class IcebergTable:
         Raises:
             TableNotFoundError: it does not exist, or no longer.
             CorruptTableError: its metadata cannot be read.
+            UnsupportedTableError: it has a column of a type that the library does not know.
         """
-        with catalog_errors(self._name):
-            return self._catalog.load_table(self._identifier)
+        try:
+            with catalog_errors(self._name):
+                return self._catalog.load_table(self._identifier)
+        except CorruptTableError as fault:
+            raise unknown_type(fault) or fault from fault.__cause__
 
     def current(self) -> PyIcebergTable:
         """Return the table as it was last read."""
@@ -179,6 +184,7 @@ class IcebergTable:
             specs=specs(metadata),
             spec_id=metadata.default_spec_id,
             dropped=dropped_columns(metadata),
+            defaults=defaults(metadata.schema()),
             has_deletes_per_file=has_deletes_per_file(properties),
         )
 
@@ -226,9 +232,18 @@ class IcebergTable:
         return can_mark(self.current().metadata)
 
     def check_change(self, scope: ChangeScope) -> None:
-        """Make sure that the table takes a change: what it does not take is refused on loading."""
-        del scope
-        self.load()
+        """Make sure that the table takes a change: what it does not take is refused on loading.
+
+        Raises:
+            UnsupportedTableError: rows that come in lack a column that has a default for them.
+        """
+        fields = self.load().schema().fields
+        filled = {one.name for one in fields if one.write_default is not None}
+        if lacking := sorted(filled & scope.lacking):
+            raise UnsupportedTableError(
+                f"{self._name}: new rows have a default for {lacking[0]!r}, which changes lack",
+                hint="give every row a value, null as well",
+            )
 
     def watermark(self, source: str) -> str | None:
         """Return how far a source has been merged."""

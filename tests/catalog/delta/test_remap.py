@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.delta.deletion_vectors import Positions
+from catalog.deletion_vectors import Positions
 from catalog.delta.remap import RewrittenFile, has_only_grown, remap
 
 

@@ -344,6 +344,7 @@ def test_deletes_attach_by_the_rule(
             "partition": pa.array([part for _, part, _ in files], pa.string()),
             "sequence_number": [number for _, _, number in files],
             "snapshot_id": [None] * len(files),
+            "first_row_id": [None] * len(files),
         }
     ).cast(FILES)
     columns = list(zip(*delete_rows, strict=True)) or [[]] * 6
@@ -367,7 +368,7 @@ def test_deletes_attach_by_the_rule(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("catalog.iceberg.inventory._PAIRS_MAX", pairs_max)
-        found = attach(file_table, delete_table).to_pylist()
+        found = attach(file_table, delete_table, lambda _, __: ()).to_pylist()
 
     assert found == [
         [at for at, delete in enumerate(delete_rows) if _applies(file, delete)] for file in files
