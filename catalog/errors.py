@@ -116,3 +116,17 @@ class CommitUnknownError(CatalogError):
     """It cannot be told whether the commit happened: nothing of it may be deleted until it can."""
 
     code = "commit-unknown"
+
+
+class LockTimeoutError(CatalogError):
+    """Another writer held the lock of a table for too long."""
+
+    code = "lock-timeout"
+    retryable = True
+
+
+class LockLostError(CatalogError):
+    """The lock of a table ended while it was held."""
+
+    code = "lock-lost"
+    retryable = True

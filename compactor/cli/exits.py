@@ -38,6 +38,7 @@ _EXIT_BY_CODE = {
     "plan-stale": ExitCode.CONFLICT,
     "access-denied": ExitCode.ACCESS_DENIED,
     "table-busy": ExitCode.CONFLICT,
+    "lock-timeout": ExitCode.CONFLICT,
     "settings-refused": ExitCode.USAGE,
 }
 

@@ -1,0 +1,79 @@
+"""Signs of life: an empty file for each instant that is being carried out, written again and again.
+
+Other writers look at when it was written last, and leave the instant alone as long as it beats.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from catalog.errors import CatalogError, ObjectNotFoundError
+from catalog.location import Location
+from catalog.storage import Storage
+
+# Hudi's writers beat once a minute, and take for dead what has missed two beats.
+_BEAT_SECONDS = 30.0
+TOLERATED_SECONDS = 120.0
+
+_LOG = logging.getLogger(__name__)
+
+
+@contextmanager
+def beating(
+    storage: Storage, root: Location, instant: str, *, beat_seconds: float = _BEAT_SECONDS
+) -> Iterator[None]:
+    """Give signs of life for an instant while the block runs; none is left afterwards.
+
+    Args:
+        storage: where the table is.
+        root: its directory.
+        instant: time of the instant.
+        beat_seconds: how often.
+
+    Raises:
+        CatalogError: the first one cannot be written.
+    """
+    location = _location(root, instant)
+    storage.write(location, b"")
+    ending = threading.Event()
+
+    def beat() -> None:
+        while not ending.wait(beat_seconds):
+            try:
+                storage.write(location, b"")
+            except CatalogError as error:
+                # Missing one beat is tolerated, and the next one may succeed.
+                _LOG.warning("no sign of life for instant %s: %s", instant, error)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
+        storage.delete([location])
+
+
+def is_beating(storage: Storage, root: Location, instant: str, *, now: datetime) -> bool:
+    """Tell whether somebody is carrying out an instant, by the clock of the store.
+
+    Args:
+        storage: where the table is.
+        root: its directory.
+        instant: time of the instant.
+        now: the moment, with time zone.
+    """
+    try:
+        beat_at = storage.head(_location(root, instant)).modified_at
+    except ObjectNotFoundError:
+        return False
+    return (now - beat_at).total_seconds() < TOLERATED_SECONDS
+
+
+def _location(root: Location, instant: str) -> Location:
+    return root.child(".hoodie", ".heartbeat", instant)
