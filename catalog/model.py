@@ -568,14 +568,14 @@ class Standing:
 
     Attributes:
         work_id: folding that is to be carried out before any other; empty for none.
-        paths: the slices of that work.
+        files: the slices of that work as they were announced: logs that came since do not count.
         planned: slices of all announced work: nobody else may touch them.
         bound: slices that an index binds to their place: their logs can be folded, no more.
         slices_max: slices of one announcement at most.
     """
 
     work_id: str = ""
-    paths: tuple[str, ...] = ()
+    files: Inventory = field(default_factory=Inventory.empty)
     planned: frozenset[str] = frozenset()
     bound: frozenset[str] = frozenset()
     slices_max: int = 1000

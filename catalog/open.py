@@ -21,7 +21,6 @@ from catalog.table import Table
 
 _FORCED = re.compile(r"(iceberg|delta|hudi):(?!//)(.+)", re.DOTALL)
 _WILD = re.compile(r"[*?\[]")
-_FORMAT_NAMES = {"delta": "Delta Lake", "hudi": "Hudi", "iceberg": "Iceberg"}
 # Directory that only tables of the format have.
 _MARKERS = {"_delta_log": "delta", ".hoodie": "hudi", "metadata": "iceberg"}
 _NAME_PARTS_MIN = 3
@@ -200,18 +199,19 @@ def _open_path(target: str, path: str, forced: str, properties: Mapping[str, str
             f"{target} is the path of an Iceberg table, which its catalog must name",
             hint="write catalog.namespace.table",
         )
-    if found == "delta":
-        from catalog.delta.table import DeltaTable  # lazy: other formats need none
+    # Jobs are recorded under this name, and go on from another directory, too.
+    name = location.path if location.scheme == "file" else str(location).rstrip("/")
+    if found == "hudi":
+        from catalog.hudi.table import HudiTable  # lazy: other formats need none
 
-        # Jobs are recorded under this name, and go on from another directory, too.
-        name = location.path if location.scheme == "file" else str(location).rstrip("/")
-        table = DeltaTable(name, location, properties)
-        table.load()
-        return table
-    raise UnsupportedTableError(
-        f"{target} is a {_FORMAT_NAMES[found]} table, which is not supported yet",
-        hint="Iceberg tables are: write catalog.namespace.table; and those of Delta Lake",
-    )
+        hudi_table = HudiTable(name, location, properties)
+        hudi_table.config()
+        return hudi_table
+    from catalog.delta.table import DeltaTable  # lazy: other formats need none
+
+    table = DeltaTable(name, location, properties)
+    table.load()
+    return table
 
 
 def _recognise(location: Location, storage: Storage) -> str:

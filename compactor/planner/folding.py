@@ -41,7 +41,7 @@ def find_folding(
     """Choose the slices to be folded; None where there is nothing to fold.
 
     Args:
-        columns: the slices.
+        columns: the slices; where work is to be carried out, those of it.
         delete_bytes: the size of each log, in the order of the inventory.
         standing: what is announced.
         policy: what the owner wants.
@@ -51,8 +51,7 @@ def find_folding(
     is_due = _is_due(columns, log_bytes, policy)
     stays = np.zeros(len(is_due), dtype=np.uint8)
     if standing.work_id:
-        is_chosen = _among(columns, standing.paths)
-        stays[is_due & ~is_chosen] = Stay.LATER
+        is_chosen = np.ones(len(is_due), dtype=np.bool_)
     else:
         barred = find_barred(columns, policy, now_ms)
         barred[_among(columns, standing.planned)] = Stay.PLANNED
@@ -108,7 +107,7 @@ def _largest(is_wanted: Flags, log_bytes: Ints, count: int) -> Flags:
     return found
 
 
-def _among(columns: FileColumns, paths: frozenset[str] | tuple[str, ...]) -> Flags:
+def _among(columns: FileColumns, paths: frozenset[str]) -> Flags:
     if not paths:
         return np.zeros(len(columns.size_bytes), dtype=np.bool_)
     found = pc.is_in(columns.paths, value_set=pa.array(sorted(paths), pa.string()))

@@ -12,7 +12,7 @@ planning again finds nothing to pack it with.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -63,13 +63,29 @@ class Packing:
         return groups
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Which files are put together.
+
+    Attributes:
+        places: of every file, to be neighbours by before the time of writing; None for no such.
+        halvings: of every partition, how often the limit of its groups is halved; None for never.
+    """
+
+    places: Ints | None = None
+    halvings: Ints | None = None
+
+
+NO_NEIGHBOURS = Neighbours()
+
+
 def pack(
     columns: FileColumns,
     candidates: Candidates,
     *,
     policy: Policy,
     sizes: FileSizes,
-    places: Ints | None = None,
+    neighbours: Neighbours = NO_NEIGHBOURS,
 ) -> Packing:
     """Pack all selected files, neighbours together.
 
@@ -78,8 +94,9 @@ def pack(
         candidates: which of them are selected.
         policy: how much goes into a group.
         sizes: the sizes of files.
-        places: of every file, to be neighbours by before the time of writing; None for no such.
+        neighbours: which files belong together, and how many.
     """
+    places, halvings = neighbours.places, neighbours.halvings
     rows = in_order(columns, np.flatnonzero(candidates.is_selected), places)
     run = _Run(
         input_bytes=columns.size_bytes[rows].astype(np.float64),
@@ -93,11 +110,14 @@ def pack(
     last = np.append(first[1:], len(rows))
     pieces = [np.empty(0, dtype=np.int64)]
     totals = np.add.reduceat(run.input_bytes, first) if len(rows) else run.input_bytes
-    is_one_group = totals <= run.limit_bytes
+    shares = 0.5 ** (np.zeros(len(first)) if halvings is None else halvings[partition[first]])
+    limits = np.maximum(run.limit_bytes * shares, min(sizes.target_bytes, run.limit_bytes))
+    is_one_group = totals <= limits
     pieces.append(first[is_one_group])
     for index in np.flatnonzero(~is_one_group):
         start, end = int(first[index]), int(last[index])
-        pieces.append(start + run.part(start, end).split())
+        part = replace(run.part(start, end), limit_bytes=float(limits[index]))
+        pieces.append(start + part.split())
     starts = np.sort(np.concatenate(pieces))
     return Packing(rows, starts, np.append(starts, len(rows))[1:])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -30,11 +30,11 @@ from compactor.planner.cluster import (
     order_needs,
     useless_groups,
 )
-from compactor.planner.columns import FileColumns, read_columns
+from compactor.planner.columns import FileColumns, Ints, read_columns
 from compactor.planner.expect import Copying, expected_bytes
 from compactor.planner.folding import Folding, find_folding, held_files
 from compactor.planner.measure import GroupFigures, measure_groups
-from compactor.planner.pack import Packing, pack
+from compactor.planner.pack import Neighbours, Packing, pack
 from compactor.planner.plan import ClusterPlan, FileGroup, Plan, Skipped
 from compactor.planner.policy import FileSizes, Order, Policy
 from compactor.planner.price import GroupSize, price_group
@@ -72,6 +72,8 @@ class TableState:
         clusters: what footers say of the order of rows, for the files of the inventory; None
             where rows are to keep theirs.
         standing: what is announced on a table that is told of plans; None for any other.
+        halvings: by partition, how often the size of its groups is halved: they are to be short
+            where other writers are quick.
     """
 
     name: str
@@ -84,6 +86,7 @@ class TableState:
     composed_bytes_min: int | None = None
     clusters: ClusterFacts | None = None
     standing: Standing | None = None
+    halvings: Mapping[str, int] = field(default_factory=dict)
 
 
 def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
@@ -95,6 +98,7 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
         now_ms: milliseconds since the epoch, for the age of files.
     """
     sizes = policy.file_sizes(table.layout.target_file_size_bytes)
+    every, table = table.inventory, _with_work(table)
     columns = read_columns(table.inventory)
     folding = _folding(table, columns, policy, now_ms)
     if folding is not None:
@@ -115,7 +119,13 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
             held=None if standing is None else held_files(columns, standing),
         )
         packing = pack(
-            columns, candidates, policy=policy, sizes=sizes, places=spans.lower if spans else None
+            columns,
+            candidates,
+            policy=policy,
+            sizes=sizes,
+            neighbours=Neighbours(
+                spans.lower if spans else None, _halvings(columns, table.halvings)
+            ),
         )
     limits = policy.splice_limits(sizes) if facts is None else None
     figures = measure_groups(
@@ -145,13 +155,21 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
         snapshot=table.snapshot,
         target_file_size_bytes=sizes.target_bytes,
         groups=groups,
-        kept_files=len(columns.size_bytes) - sum(int(figures.files[g]) for g in taken),
-        kept_bytes=int(columns.size_bytes.sum()) - sum(g.price.input_bytes for g in groups),
+        kept_files=every.file_count - sum(int(figures.files[g]) for g in taken),
+        kept_bytes=every.size_bytes - sum(g.price.input_bytes for g in groups),
         skipped=tuple(skipped_files(columns, stays, policy)),
         splice=limits,
         cluster=_cluster_plan(packed, taken, groups, sort_memory_bytes=sort_memory_bytes),
         announced=_announced(table, folding),
     )
+
+
+def _with_work(table: TableState) -> TableState:
+    """Return what is planned against: the slices of announced work where it is to be done first."""
+    standing = table.standing
+    if standing is None or not standing.work_id:
+        return table
+    return replace(table, inventory=standing.files)
 
 
 def _folding(
@@ -167,6 +185,13 @@ def _announced(table: TableState, folding: Folding | None) -> Announced | None:
     if folding is not None:
         return folding.announced
     return None if table.standing is None else Announced(WorkKind.REPLACE)
+
+
+def _halvings(columns: FileColumns, known: Mapping[str, int]) -> Ints | None:
+    if not known:
+        return None
+    labels = columns.partition_labels.to_pylist()
+    return np.array([known.get(label, 0) for label in labels], dtype=np.int64)
 
 
 def _order_needs(

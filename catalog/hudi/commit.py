@@ -1,0 +1,198 @@
+"""Completing announced work: its base files become visible, all of them or none.
+
+Under the lock of the table: the work must still stand on the timeline as it was planned, the
+metadata table takes in the change under the same instant, and then the instant is completed.
+A process that dies in between leaves the instant pending: the next one does the same again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from catalog.conflicts import all_conflict
+from catalog.hudi.commit_bodies import WrittenBase, commit_body, folded, replacing
+from catalog.hudi.file_names import read_name
+from catalog.hudi.files import require_one_output
+from catalog.hudi.instants import InstantWriter
+from catalog.hudi.metadata_table.change import AddedFile, MetadataChange
+from catalog.hudi.metadata_table.column_ranges import ColumnRange, footer_ranges
+from catalog.hudi.metadata_table.table import Operation, open_metadata_table
+from catalog.hudi.plan_bodies import planned_slice
+from catalog.hudi.reading import Source, latest_schema, read_details
+from catalog.hudi.scheduling import JOB, pending_extra, require_as_planned
+from catalog.hudi.slices import Slices
+from catalog.hudi.timeline import Action, Instant
+from catalog.location import Confinement
+from catalog.model import Commit, CommitResult, Inventory, OutputFile
+from catalog.outputs import read_outputs
+
+COMMIT_ID = "compactor.commit"
+_PENDING = (Action.COMPACTION, Action.CLUSTERING, Action.REPLACECOMMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A table as it is under its lock.
+
+    Attributes:
+        source: the table.
+        slices: its file slices.
+        inventory: the same as planners read them.
+    """
+
+    source: Source
+    slices: Slices
+    inventory: Inventory
+
+
+def work_of(source: Source, commit: Commit) -> Instant | None:
+    """Return the instant that a commit completes or has completed; None where there is none."""
+    names = [one.path for rewrite in commit.rewrites for one in rewrite.added]
+    if names:
+        return source.timeline.find(read_name(names[0]).instant)
+    job_id = dict(commit.properties).get(JOB, "")
+    for instant in source.timeline.instants:
+        if instant.is_completed and instant.action in (Action.COMMIT, Action.REPLACECOMMIT):
+            if read_details(source, instant).extra.get(COMMIT_ID) == commit.commit_id:
+                return instant
+        elif instant.action in _PENDING and pending_extra(source, instant).get(JOB) == job_id:
+            return instant
+    return None
+
+
+def known_result(source: Source, commit: Commit, instant: Instant | None) -> CommitResult | None:
+    """Return what became of a commit whose instant is completed; None for one that is pending."""
+    if instant is None:
+        reason = "what was announced has been taken back by another writer"
+        return CommitResult(None, (), all_conflict(commit.rewrites, reason))
+    if not instant.is_completed:
+        return None
+    if read_details(source, instant).extra.get(COMMIT_ID) != commit.commit_id:
+        reason = f"the work of {instant.time} was carried out by another writer"
+        return CommitResult(None, (), all_conflict(commit.rewrites, reason))
+    return CommitResult(None, tuple(one.group_id for one in commit.rewrites), ())
+
+
+def outputs_seen(source: Source, commit: Commit) -> Mapping[str, tuple[ColumnRange, ...]]:
+    """Read the footers of what was written: the ranges of its columns, by path.
+
+    Raises:
+        CorruptTableError: an output is not what was announced.
+    """
+
+    def describe(output: OutputFile, footer: Any) -> tuple[ColumnRange, ...]:
+        del output
+        return footer_ranges(footer)
+
+    confinement = Confinement((source.root,))
+    return read_outputs(commit, source.storage, confinement=confinement, describe=describe)
+
+
+def complete(
+    present: Present,
+    commit: Commit,
+    instant: Instant,
+    ranges: Mapping[str, tuple[ColumnRange, ...]],
+) -> Instant:
+    """Complete the work of a commit and return its instant.
+
+    Raises:
+        CommitConflictError: slices that were to be replaced are no longer as planned.
+        UnsupportedTableError: an index of the table cannot be kept right.
+    """
+    source, is_folding = present.source, instant.action is Action.COMPACTION
+    written = list(_written(commit, is_folding=is_folding))
+    replaced = None if is_folding else _replaced(commit)
+    if not is_folding:
+        groups = ((one.group_id, one.files) for one in commit.rewrites)
+        require_as_planned(present.inventory, groups)
+    schema = latest_schema(source)
+    _write_metadata(present, instant, commit, written, ranges=ranges, schema=schema)
+    extra = {"schema": schema, COMMIT_ID: commit.commit_id, **dict(commit.properties)}
+    body = commit_body(written, layout=source.config.layout, extra=extra, replaced=replaced)
+    writer = InstantWriter(source.storage, source.root, source.config)
+    return writer.complete(instant, body, source.timeline)
+
+
+def _written(commit: Commit, *, is_folding: bool) -> Iterable[WrittenBase]:
+    for rewrite in commit.rewrites:
+        if is_folding:
+            require_one_output(rewrite.group_id, len(rewrite.added))
+        yield from folded(rewrite) if is_folding else replacing(rewrite)
+
+
+def _replaced(commit: Commit) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for rewrite in commit.rewrites:
+        for one in map(planned_slice, rewrite.files.slices()):
+            found.setdefault(one.partition_path, []).append(one.file_id)
+    return found
+
+
+def _write_metadata(
+    present: Present,
+    instant: Instant,
+    commit: Commit,
+    written: list[WrittenBase],
+    *,
+    ranges: Mapping[str, tuple[ColumnRange, ...]],
+    schema: str,
+) -> None:
+    """Have the metadata table take in the change, if there is one."""
+    source = present.source
+    metadata = open_metadata_table(source.storage, source.root, source.config)
+    if metadata is None:
+        return
+    from catalog.hudi.metadata_table.writing import write_metadata  # lazy: some tables have none
+
+    operation = operation_of(instant)
+    metadata.require_writable(operation)
+    added = tuple(
+        AddedFile(
+            one.partition_path,
+            one.name,
+            one.file.size_bytes,
+            one.file_id,
+            one.previous_name,
+            ranges[one.file.path],
+        )
+        for one in written
+    )
+    live = live_names(present.slices, commit, written)
+    change = MetadataChange(operation, added=added, live=live, schema=schema)
+    write_metadata(metadata, source.timeline, instant=instant.time, change=change)
+
+
+def operation_of(instant: Instant) -> Operation:
+    """Return what pending work does to the table."""
+    is_folding = instant.action is Action.COMPACTION
+    return Operation.COMPACTION if is_folding else Operation.CLUSTERING
+
+
+def live_names(
+    slices: Slices, commit: Commit, written: Iterable[WrittenBase]
+) -> dict[str, frozenset[str]]:
+    """Return the names of all files of the partitions that a commit adds to, after it."""
+    gone = {read_name(path).name for path in _paths(commit)}
+    found = {one.partition_path: {one.name} for one in written}
+    for one in written:
+        found[one.partition_path].add(one.name)
+    logs = slices.logs["name"].to_pylist()
+    columns = (slices.slices[name].to_pylist() for name in ("partition_path", "base_name", "logs"))
+    for partition, base, own in zip(*columns, strict=True):
+        if partition in found:
+            names = {logs[at] for at in own} | ({base} if base else set())
+            found[partition] |= names - gone
+    return {partition: frozenset(names) for partition, names in found.items()}
+
+
+def _paths(commit: Commit) -> Iterable[str]:
+    for rewrite in commit.rewrites:
+        yield from rewrite.files.delete_files["path"].to_pylist()
+        for path, size in zip(
+            *(rewrite.files.files[name].to_pylist() for name in ("path", "size_bytes")), strict=True
+        ):
+            if size:
+                yield path

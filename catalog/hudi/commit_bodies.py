@@ -1,0 +1,149 @@
+"""Completed commits as other writers read them: JSON until version 6, Avro since 8.  Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from catalog.hudi.avro_schemas import Kind
+from catalog.hudi.avro_writing import container
+from catalog.hudi.file_names import read_name
+from catalog.model import FileSlice, OutputFile, Rewrite
+
+_NO_COMMIT = "null"
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenBase:
+    """A base file that a commit adds.
+
+    Attributes:
+        partition_path: empty for an unpartitioned table.
+        file: what was written.
+        folded: the slice whose logs it has taken up; None for a file group of its own.
+        dropped: rows of that slice's base file that are not in it.
+        came: rows of that slice's logs that are.
+    """
+
+    partition_path: str
+    file: OutputFile
+    folded: FileSlice | None = None
+    dropped: int = 0
+    came: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.file.path.rpartition("/")[2]
+
+    @property
+    def file_id(self) -> str:
+        """Its file group."""
+        return read_name(self.file.path).file_id
+
+    @property
+    def previous_name(self) -> str | None:
+        """The base file that it takes the place of in its file group; None for none."""
+        if self.folded is None or not self.folded.size_bytes:
+            return None
+        return self.folded.path.rpartition("/")[2]
+
+
+def folded(rewrite: Rewrite) -> list[WrittenBase]:
+    """Return what was written for one slice."""
+    (file,) = rewrite.files.slices()
+    return [
+        WrittenBase(file.partition_key, one, file, rewrite.rows_dropped, rewrite.rows_tail)
+        for one in rewrite.added
+    ]
+
+
+def replacing(rewrite: Rewrite) -> list[WrittenBase]:
+    """Return what was written in the place of several slices."""
+    return [WrittenBase(rewrite.target_key, one) for one in rewrite.added]
+
+
+def commit_body(
+    written: Iterable[WrittenBase],
+    *,
+    layout: int,
+    extra: Mapping[str, str],
+    replaced: Mapping[str, Iterable[str]] | None = None,
+) -> bytes:
+    """Return the content of a completed instant.
+
+    Args:
+        written: its base files.
+        layout: of the timeline.
+        extra: further pairs, `schema` among them.
+        replaced: ids of the file groups that are gone, by partition path, of a clustering; None
+            for a compaction.
+    """
+    stats: dict[str, list[dict[str, Any]]] = {}
+    for one in written:
+        stats.setdefault(one.partition_path, []).append(_stat(one))
+    record: dict[str, Any] = {
+        "partitionToWriteStats": stats,
+        "compacted": replaced is None,
+        "extraMetadata": dict(extra),
+        "operationType": "COMPACT" if replaced is None else "CLUSTER",
+    }
+    if replaced is not None:
+        record["partitionToReplaceFileIds"] = {key: list(ids) for key, ids in replaced.items()}
+    if layout == 1:
+        return json.dumps(record, indent=2).encode()
+    # Only Avro says so by a null.
+    record["version"] = None
+    return container(Kind.COMMIT if replaced is None else Kind.REPLACE_COMMIT, [record])
+
+
+def _stat(written: WrittenBase) -> dict[str, Any]:
+    partition, size_bytes = written.partition_path, written.file.size_bytes
+    return {
+        "fileId": written.file_id,
+        "path": f"{partition}/{written.name}" if partition else written.name,
+        "cdcStats": None,
+        "prevCommit": _NO_COMMIT,
+        "numWrites": written.file.row_count,
+        "numDeletes": 0,
+        "numUpdateWrites": 0,
+        "numInserts": written.file.row_count if written.folded is None else 0,
+        "numUpdates": 0,
+        "totalWriteBytes": size_bytes,
+        "totalWriteErrors": 0,
+        "tempPath": None,
+        "partitionPath": partition,
+        "totalLogRecords": 0,
+        "totalLogFilesCompacted": 0,
+        "totalLogSizeCompacted": 0,
+        "totalLogReadTimeMs": 0,
+        "totalUpdatedRecordsCompacted": 0,
+        "totalLogBlocks": 0,
+        "totalCorruptLogBlock": 0,
+        "totalRollbackBlocks": 0,
+        "fileSizeInBytes": size_bytes,
+        "prevBaseFile": written.previous_name,
+        "minEventTime": None,
+        "maxEventTime": None,
+        "runtimeStats": {"totalScanTime": 0, "totalUpsertTime": 0, "totalCreateTime": 0},
+        **({} if written.folded is None else _merged(written, written.folded)),
+    }
+
+
+def _merged(written: WrittenBase, file: FileSlice) -> dict[str, Any]:
+    """Return what is said of logs. Who replaces whom is not counted: the least that it can be."""
+    updated = min(written.dropped, written.came)
+    records = sum(one.row_count for one in file.deletes) or written.came
+    return {
+        "prevCommit": str(file.sequence_number),
+        "numDeletes": written.dropped - updated,
+        "numUpdateWrites": updated,
+        "numInserts": written.came - updated,
+        "totalLogRecords": records,
+        "totalUpdatedRecordsCompacted": written.came,
+        "totalLogFilesCompacted": len(file.deletes),
+        "totalLogBlocks": len(file.deletes),
+        "totalLogSizeCompacted": sum(one.size_bytes for one in file.deletes),
+    }

@@ -1,0 +1,386 @@
+"""A Hudi table; implements `catalog.table.Table` and `AnnouncingTable`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.errors import (
+    CommitUnknownError,
+    CorruptTableError,
+    ObjectNotFoundError,
+    TableNotFoundError,
+    UnsupportedTableError,
+)
+from catalog.hudi.config import TableConfig, parse_properties, table_config
+from catalog.hudi.file_names import is_bucket, read_name
+from catalog.hudi.files import HudiFiles, Outputs
+from catalog.hudi.heartbeats import beating
+from catalog.hudi.inventory import read_inventory
+from catalog.hudi.layout import file_layout
+from catalog.hudi.listing import list_files
+from catalog.hudi.locking import Lock, held, lock_of
+from catalog.hudi.metadata_table.table import FILES, Operation, open_metadata_table
+from catalog.hudi.protocol import require_readable
+from catalog.hudi.reading import Source, latest_schema, read_slices
+from catalog.hudi.scheduling import (
+    carry_on,
+    find_work,
+    outputs_of,
+    pending_slices,
+    schedule,
+)
+from catalog.hudi.schema import table_schema
+from catalog.hudi.slices import Slices
+from catalog.hudi.states import as_of, find_snapshot, later_commits
+from catalog.hudi.timeline import Action, Instant, State, Timeline, read_timeline, timeline_folder
+from catalog.location import Location
+from catalog.model import (
+    Announcement,
+    ChangeScope,
+    Commit,
+    CommitKind,
+    CommitResult,
+    Inventory,
+    Snapshot,
+    Standing,
+    WorkKind,
+)
+from catalog.storage import Storage
+from catalog.table import MapFunction
+from catalog.upkeep import UpkeepOperation
+
+_PROPERTIES = ("hoodie.properties", "hoodie.properties.backup")
+
+
+class HudiTable:
+    """The coordinator's side of a table at a location."""
+
+    can_mark = False
+
+    def __init__(self, name: str, root: Location, properties: Mapping[str, str]) -> None:
+        """Name a table; nothing is read.
+
+        Args:
+            name: the target it was opened by.
+            root: its directory.
+            properties: of the storage, and those of `catalog.hudi.locking`.
+        """
+        self._name = name
+        self._root = root
+        self._properties = properties
+        self._storage = Storage.from_properties(properties)
+        self._last: tuple[Timeline, Slices] | None = None
+        self._beats: dict[str, ExitStack] = {}
+
+    @property
+    def name(self) -> str:
+        """The target it was opened by."""
+        return self._name
+
+    @property
+    def root(self) -> Location:
+        """Its directory."""
+        return self._root
+
+    @property
+    def storage(self) -> Storage:
+        """Where it is."""
+        return self._storage
+
+    @property
+    def format(self) -> str:
+        """`hudi v9 merge-on-read` and the like, for people."""
+        config = self.config()
+        kind = "merge-on-read" if config.is_merge_on_read else "copy-on-write"
+        return f"hudi v{config.version} {kind}"
+
+    def config(self) -> TableConfig:
+        """Read the table's settings.
+
+        Raises:
+            TableNotFoundError: there are none.
+            UnsupportedTableError: the table has a feature that is not handled.
+        """
+        for name in _PROPERTIES:
+            try:
+                text = self._storage.read(self._root.child(".hoodie", name)).decode("latin-1")
+            except ObjectNotFoundError:
+                # While they are rewritten, only the copy is there.
+                continue
+            config = table_config(parse_properties(text))
+            require_readable(config)
+            return config
+        raise TableNotFoundError(f"no Hudi table at {self._root}")
+
+    def source(self) -> Source:
+        """Read settings and timeline anew."""
+        config = self.config()
+        timeline = read_timeline(self._storage, self._root, config)
+        return Source(self._storage, self._root, config, timeline)
+
+    def slices(self, source: Source) -> Slices:
+        """Return the file slices of a timeline; those that were read last are remembered."""
+        if self._last is not None and self._last[0].instants == source.timeline.instants:
+            return self._last[1]
+        found = read_slices(source, self._listing(source))
+        self._last = source.timeline, found
+        return found
+
+    def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
+        """Return the current state, or the one with the given id."""
+        source = self.source()
+        return find_snapshot(source.timeline, source.config, snapshot_id)
+
+    def inventory(self, snapshot: Snapshot, *, map_function: MapFunction = map) -> Inventory:
+        """Return every file slice; footers that are needed are read through `map_function`."""
+        source = self._at(snapshot)
+        return read_inventory(source, self.slices(source), map_function=map_function)
+
+    def files(self, snapshot: Snapshot) -> HudiFiles:
+        """Return the workers' side of a state, with the current schema."""
+        source = self.source()
+        schema = latest_schema(source)
+        if not schema:
+            raise CorruptTableError(f"{self._name} has no schema: no commit says it")
+        return HudiFiles(
+            storage=self._storage,
+            schema=table_schema(schema),
+            layout=file_layout(source.config, self._storage, self._root),
+            root=self._root,
+            config=source.config,
+            timeline=self._at(snapshot).timeline,
+        )
+
+    def check_change(self, scope: ChangeScope) -> None:
+        """Refuse changes."""
+        del scope
+        raise UnsupportedTableError("changes cannot be merged into Hudi tables yet")
+
+    def watermark(self, source: str) -> str | None:
+        """Return nothing: no source was ever merged."""
+        del source
+        return None
+
+    def standing(self, snapshot: Snapshot) -> Standing:
+        """Return the plans that are not carried out, and what may not be touched because of it."""
+        del snapshot
+        source = self.source()
+        slices = self.slices(source)
+        inventory = read_inventory(source, slices)
+        paths = inventory.files["path"]
+        planned = paths.filter(pc.invert(_is_free(slices.slices)))
+        pending = source.timeline.pending(Action.COMPACTION)
+        return Standing(
+            work_id=pending[0].time if pending else "",
+            files=self._planned(source, inventory, pending[0]) if pending else Inventory.empty(),
+            planned=frozenset(planned.to_pylist()),
+            bound=_bound(slices.slices, paths),
+        )
+
+    def announce(self, announcement: Announcement) -> HudiFiles:
+        """Put work on the timeline, or find it there; give signs of life for it from now on."""
+        with self._locked() as (lock, source):
+            self._require_writable(source, announcement)
+            found = find_work(source, announcement)
+            if found is None:
+                lock.require()
+                inventory = read_inventory(source, self.slices(source))
+                target_bytes = self.files(announcement.base).layout.target_file_size_bytes
+                found = schedule(source, inventory, announcement, target_bytes=target_bytes)
+            elif not found.is_completed or announcement.announced.work_id:
+                carry_on(source, announcement, found)
+        self._beat(found)
+        return self._writing(announcement, found)
+
+    def announced(self, announcement: Announcement) -> HudiFiles | None:
+        """Return what files of work are written by that was announced before."""
+        found = find_work(self.source(), announcement)
+        if found is None:
+            return None
+        if not found.is_completed:
+            self._beat(found)
+        return self._writing(announcement, found)
+
+    def withdraw(self, announcement: Announcement) -> None:
+        """Take work back that will not be done; its files are gone already."""
+        from catalog.hudi.instants import InstantWriter  # lazy: seldom
+        from catalog.hudi.metadata_table.removal import remove_instant
+
+        with self._locked() as (lock, source):
+            found = find_work(source, announcement)
+            if found is not None and not found.is_completed:
+                metadata = open_metadata_table(self._storage, self._root, source.config)
+                lock.require()
+                if metadata is not None:
+                    remove_instant(metadata, found.time)
+                InstantWriter(self._storage, self._root, source.config).remove(found)
+        if found is not None:
+            self._rest(found)
+
+    def commit(self, commit: Commit) -> CommitResult:
+        """Complete announced work."""
+        from catalog.hudi import commit as committing  # lazy: reading needs none
+
+        if commit.kind is not CommitKind.REWRITE:
+            self.check_change(ChangeScope(adds_rows=True, removes_rows=True))
+        if commit.is_empty:
+            return CommitResult(None, (), ())
+        ranges = committing.outputs_seen(self.source(), commit)
+        with self._locked() as (lock, source):
+            instant = committing.work_of(source, commit)
+            known = committing.known_result(source, commit, instant)
+            if known is None and instant is not None:
+                slices = self.slices(source)
+                present = committing.Present(source, slices, read_inventory(source, slices))
+                lock.require()
+                instant = committing.complete(present, commit, instant, ranges)
+                known = CommitResult(None, tuple(one.group_id for one in commit.rewrites), ())
+        if instant is not None:
+            self._rest(instant)
+        return self._with_snapshot(known, instant)
+
+    def find_commit(self, commit: Commit) -> CommitResult | None:
+        """Return what became of a commit; None while its work is still announced."""
+        from catalog.hudi import commit as committing  # lazy: reading needs none
+
+        source = self.source()
+        instant = committing.work_of(source, commit)
+        if instant is None:
+            return None
+        known = committing.known_result(source, commit, instant)
+        return None if known is None else self._with_snapshot(known, instant)
+
+    def clean_commit(self, commit: Commit) -> None:
+        """Do nothing: what a commit began is finished by the next one."""
+
+    def upkeep(self) -> Sequence[UpkeepOperation]:
+        """Return nothing."""
+        return ()
+
+    @contextmanager
+    def _locked(self) -> Iterator[tuple[Lock, Source]]:
+        """Hold the lock of the table, and read it anew."""
+        lock = lock_of(self._storage, self._root, self.config(), self._properties)
+        with held(lock, root=self._root) as taken:
+            self._last = None
+            yield taken, self.source()
+
+    def _listing(self, source: Source) -> pa.Table:
+        if FILES not in source.config.metadata_partitions:
+            return list_files(self._storage, self._root)
+        from catalog.hudi.metadata_table.reading import read_listing  # lazy: some have none
+
+        metadata = open_metadata_table(self._storage, self._root, source.config)
+        if metadata is None:
+            return list_files(self._storage, self._root)
+        return read_listing(metadata, source.timeline)
+
+    def _at(self, snapshot: Snapshot) -> Source:
+        """Read the table as it was in a state."""
+        source = self.source()
+        find_snapshot(source.timeline, source.config, snapshot.snapshot_id)
+        folder = timeline_folder(self._root, source.config)
+        compactions = []
+        for one in later_commits(source.timeline, snapshot):
+            plan = replace(one, action=Action.COMPACTION).named(State.REQUESTED)
+            if _exists(self._storage, folder.child(plan)):
+                compactions.append(one.time)
+        return replace(source, timeline=as_of(source.timeline, snapshot, compactions))
+
+    def _planned(self, source: Source, inventory: Inventory, instant: Instant) -> Inventory:
+        """Return the slices of a pending compaction as it names them.
+
+        Raises:
+            CorruptTableError: one of them is not there.
+        """
+        wanted = {(one.partition_path, one.file_id): one for one in pending_slices(source, instant)}
+        files = inventory.files.select(["path", "partition_key"]).to_pylist()
+        rows = {
+            (one["partition_key"], read_name(one["path"]).file_id): row
+            for row, one in enumerate(files)
+        }
+        if missing := [key for key in wanted if key not in rows]:
+            raise CorruptTableError(
+                f"the compaction {instant.time} names the file group {missing[0][1]}, which is"
+                " not in the table"
+            )
+        chosen = inventory.take(np.array([rows[key] for key in wanted], np.int64))
+        logs = {name for one in wanted.values() for name in one.log_files}
+        return _with_logs(chosen, logs)
+
+    def _require_writable(self, source: Source, announcement: Announcement) -> None:
+        metadata = open_metadata_table(self._storage, self._root, source.config)
+        if metadata is not None:
+            is_folding = announcement.announced.kind is WorkKind.FOLD
+            metadata.require_writable(Operation.COMPACTION if is_folding else Operation.CLUSTERING)
+
+    def _writing(self, announcement: Announcement, instant: Instant) -> HudiFiles:
+        outputs: Outputs = outputs_of(instant, announcement)
+        return replace(self.files(announcement.base), outputs=outputs)
+
+    def _with_snapshot(self, result: CommitResult | None, instant: Instant | None) -> CommitResult:
+        if result is None or instant is None:
+            raise CommitUnknownError("the instant of the commit cannot be told")
+        if not result.committed:
+            return result
+        name = instant.completion_time or instant.time
+        return replace(result, snapshot=self.snapshot(name))
+
+    def _beat(self, instant: Instant) -> None:
+        """Give signs of life for an instant until it rests."""
+        if instant.time not in self._beats:
+            stack = ExitStack()
+            stack.enter_context(beating(self._storage, self._root, instant.time))
+            self._beats[instant.time] = stack
+
+    def _rest(self, instant: Instant) -> None:
+        stack = self._beats.pop(instant.time, None)
+        if stack is not None:
+            stack.close()
+
+
+def _is_free(slices: pa.Table) -> pa.ChunkedArray:
+    """Tell which slices no plan names."""
+    names = [name for name in slices.column_names if name.startswith("pending_")]
+    found = slices[names[0]].is_null()
+    for name in names[1:]:
+        found = pc.and_(found, slices[name].is_null())
+    return found
+
+
+def _bound(slices: pa.Table, paths: pa.ChunkedArray) -> frozenset[str]:
+    """Return the slices of partitions in which every file id may be that of a bucket."""
+    partitions = slices["partition_path"].to_pylist()
+    bucketed = [is_bucket(one) for one in slices["file_id"].to_pylist()]
+    others = {one for one, found in zip(partitions, bucketed, strict=True) if not found}
+    rows = zip(partitions, paths.to_pylist(), strict=True)
+    return frozenset(path for partition, path in rows if partition not in others)
+
+
+def _with_logs(inventory: Inventory, names: set[str]) -> Inventory:
+    """Return slices with just those of their logs that have one of some names."""
+    is_named = [
+        path.rpartition("/")[2] in names for path in inventory.delete_files["path"].to_pylist()
+    ]
+    column = inventory.files.schema.field("deletes")
+    kept = [
+        [row for row in rows if is_named[row]] for rows in inventory.files["deletes"].to_pylist()
+    ]
+    at = inventory.files.schema.get_field_index("deletes")
+    files = inventory.files.set_column(at, column, [pa.array(kept, column.type)])
+    trimmed = Inventory(files, inventory.delete_files)
+    return trimmed.take(np.arange(trimmed.file_count))
+
+
+def _exists(storage: Storage, location: Location) -> bool:
+    try:
+        storage.head(location)
+    except ObjectNotFoundError:
+        return False
+    return True
