@@ -1,6 +1,7 @@
 # Every target sets up what it needs: Python >= 3.11 and make are enough to begin with.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow interop test-postgres judge-rgw judge-browser test-ray check format bench bench-runtime judges lock clean
+.PHONY: help demo test test-slow interop test-postgres judge-rgw judge-browser test-ray install postgres rgw browser \
+	check format bench bench-runtime judges lock clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	command -v $$python >/dev/null && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -10,6 +11,7 @@ READY := .venv/ready
 POSTGRES_BIN := $$(command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)
 JAVA_PACKAGES := default-jdk-headless maven
 RGW_PACKAGES := radosgw ceph-mon ceph-osd ceph-mgr ceph-common
+POSTGRES_PACKAGES := postgresql
 BROWSER_PACKAGES := chromium chromium-driver
 # A list that cannot be fetched may be one that is not needed: installing tells.
 APT_INSTALL := apt-get update --quiet=2; DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes \
@@ -39,26 +41,34 @@ test: $(READY) ## the quick test suite
 test-slow: $(READY) judges ## long races, thousands of files, crashes upon crashes
 	$(BIN)/pytest --numprocesses auto --dist worksteal -m "slow and not ray and not interop and not rgw and not postgres and not browser"
 
-interop: $(READY) judges ## every other engine on our tables and we on theirs: Spark, DuckDB, Polars, deltalake
-	$(BIN)/pytest --numprocesses auto --maxprocesses 3 --dist worksteal -m interop
+interop: $(READY) judges postgres ## every other engine on our tables and we on theirs: Spark, DuckDB, Polars, deltalake
+	COMPACT_REQUIRE_POSTGRES=1 $(BIN)/pytest --numprocesses auto --maxprocesses 3 --dist worksteal -m interop
 
-test-postgres: $(READY) ## the job store on a PostgreSQL server; as root it installs the package
+test-postgres: $(READY) postgres ## the job store on a PostgreSQL server; as root it installs the package
+	COMPACT_REQUIRE_POSTGRES=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "postgres and not interop"
+
+judge-rgw: $(READY) rgw ## copying inside the store, judged by a Ceph RGW; as root it installs the packages
+	COMPACT_REQUIRE_RGW=1 $(BIN)/pytest -m rgw
+
+judge-browser: $(READY) browser ## the pages of the service in a headless Chromium; as root it installs the package
+	COMPACT_REQUIRE_BROWSER=1 $(BIN)/pytest -m browser
+
+install: $(READY) .venv-ray/ready judges postgres rgw browser ## all that the targets above need; as root it installs the packages
+
+postgres:
 	@test -n "$(POSTGRES_BIN)" || { \
-		$(APT_INSTALL) postgresql >/dev/null; \
-	} || { echo "error: PostgreSQL cannot be installed; as root: apt-get install postgresql" >&2; exit 1; }
-	COMPACT_REQUIRE_POSTGRES=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m postgres
+		$(APT_INSTALL) $(POSTGRES_PACKAGES) >/dev/null; \
+	} || { echo "error: PostgreSQL cannot be installed; as root: apt-get install $(POSTGRES_PACKAGES)" >&2; exit 1; }
 
-judge-rgw: $(READY) ## copying inside the store, judged by a Ceph RGW; as root it installs the packages
+rgw:
 	@(for program in radosgw ceph-mon ceph-osd ceph-mgr ceph; do command -v $$program >/dev/null || exit 1; done) || { \
 		$(APT_INSTALL) $(RGW_PACKAGES) >/dev/null; \
 	} || { echo "error: Ceph cannot be installed; as root: apt-get install $(RGW_PACKAGES)" >&2; exit 1; }
-	COMPACT_REQUIRE_RGW=1 $(BIN)/pytest -m rgw
 
-judge-browser: $(READY) ## the pages of the service in a headless Chromium; as root it installs the package
+browser:
 	@(for program in chromium chromedriver; do command -v $$program >/dev/null || exit 1; done) || { \
 		$(APT_INSTALL) $(BROWSER_PACKAGES) >/dev/null; \
 	} || { echo "error: Chromium cannot be installed; as root: apt-get install $(BROWSER_PACKAGES)" >&2; exit 1; }
-	COMPACT_REQUIRE_BROWSER=1 $(BIN)/pytest -m browser
 
 test-ray: .venv-ray/ready ## the Ray backend on real clusters, in an environment of its own
 	.venv-ray/bin/pytest -m ray
