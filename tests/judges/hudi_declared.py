@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.judges.hudi_tables import (
     COMMIT_TIME,
     COPY_ON_WRITE,
@@ -30,11 +32,9 @@ CONSISTENT = {**BUCKETS, "hoodie.index.bucket.engine": "CONSISTENT_HASHING"}
 SCATTERED = {"hoodie.parquet.small.file.limit": "0"}
 SCHEDULE_CLUSTERING = Call(
     "CALL run_clustering(op => 'schedule', path => '{path}', order => 'id',"
-    " options => 'hoodie.clustering.inline.max.commits=1,{metadata}')"
+    " options => 'hoodie.clustering.inline.max.commits=1,{told}')"
 )
-RUN_CLUSTERING = Call(
-    "CALL run_clustering(op => 'execute', path => '{path}', options => '{metadata}')"
-)
+RUN_CLUSTERING = Call("CALL run_clustering(op => 'execute', path => '{path}', options => '{told}')")
 REGISTER = Call("CREATE TABLE {table} USING hudi LOCATION '{path}'")
 FORGET = Call("DROP TABLE {table}")
 # What asks for a lock provider takes it from the session.
@@ -115,6 +115,11 @@ TWO_LEVEL_STEPS = (
             "('a4', 1, 11L, NULL, 'us', 5.5D)"
         )
     ),
+)
+# What is not encoded must be fit for a path as it is.
+PLAIN_LEVEL_STEPS = tuple(
+    replace(step, rows=step.rows.replace("eu/west", "eu").replace("p:2", "p2"))
+    for step in TWO_LEVEL_STEPS
 )
 TWO_LEVEL_KEYS = {
     "hoodie.datasource.write.recordkey.field": "id,kind",
@@ -277,12 +282,15 @@ SERVICED = (
         )
         for version in (6, 8, 9)
     ),
-    HudiTable(
-        "v9_mor_clustering_pending",
-        mor(9, SCATTERED),
-        (*INSERTS, SECOND, SCHEDULE_CLUSTERING),
-        (RUN_CLUSTERING,),
-        has_statistics=True,
+    *(
+        HudiTable(
+            f"v{version}_mor_clustering_pending",
+            mor(version, SCATTERED),
+            (*INSERTS, SECOND, SCHEDULE_CLUSTERING),
+            (RUN_CLUSTERING,),
+            has_statistics=version == 9,
+        )
+        for version in (6, 9)
     ),
     HudiTable(
         "v9_cow_record_index_clustering_pending",
@@ -371,7 +379,7 @@ PLACED = (
     HudiTable(
         "v9_mor_hive_style", mor(9, TWO_LEVEL_KEYS, HIVE_STYLE, URL_ENCODED), TWO_LEVEL_STEPS
     ),
-    HudiTable("v6_mor_hive_style", mor(6, TWO_LEVEL_KEYS, HIVE_STYLE), TWO_LEVEL_STEPS),
+    HudiTable("v6_mor_hive_style", mor(6, TWO_LEVEL_KEYS, HIVE_STYLE), PLAIN_LEVEL_STEPS),
     HudiTable(
         "v9_mor_timestamp_keys", mor(9, keygen("TimestampBasedKeyGenerator"), BY_DAY), DATED_STEPS
     ),

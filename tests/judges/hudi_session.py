@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,9 +34,7 @@ class HudiSession:
     def take(self, step: Step, table: HudiTable, path: Path) -> None:
         """Take one step of a table."""
         if isinstance(step, Call):
-            self.sql(
-                step.statement.format(path=path, table=table.name, metadata=table.metadata_options)
-            )
+            self.sql(step.statement.format(path=path, table=table.name, told=table.service_options))
         elif not step.fails:
             self.write(step, table, path)
         else:
@@ -57,9 +58,18 @@ class HudiSession:
         self._ask({"sql": statement, "output": str(self._output)})
         return self._rows()
 
-    def read(self, path: Path, options: Mapping[str, str] | None = None) -> pa.Table:
-        """Return the rows of a table, of the snapshot unless the options say otherwise."""
-        self._ask({"read": str(path), "options": options or {}, "output": str(self._output)})
+    def read(
+        self, path: Path, options: Mapping[str, str] | None = None, *, where: str = ""
+    ) -> pa.Table:
+        """Return rows of a table, of the snapshot unless the options say otherwise."""
+        self._ask(
+            {
+                "read": str(path),
+                "options": options or {},
+                "where": where,
+                "output": str(self._output),
+            }
+        )
         return self._rows()
 
     def java(self, expression: str) -> str:
@@ -81,6 +91,15 @@ class HudiSession:
         error = json.loads(line).get("error")
         if error:
             raise HudiError(f"{error}\n{request}")
+
+
+@functools.cache
+def shared_hudi_session() -> HudiSession:
+    """Return the Spark of this process: it starts when it is first asked for, and ends with it."""
+    opened = ExitStack()
+    atexit.register(opened.close)
+    scratch = opened.enter_context(tempfile.TemporaryDirectory(prefix="compact-hudi-"))
+    return opened.enter_context(hudi_session(Path(scratch)))
 
 
 @contextmanager

@@ -21,14 +21,15 @@ class Write:
 class Call:
     """A statement of SQL of a table.
 
-    `{path}` and `{table}` stand for where it is and its name, `{metadata}` for its options that
-    tell of the metadata table: a service that is not told of an index drops it.
+    `{path}` and `{table}` stand for where it is and its name, `{told}` for options that services
+    need: one that is not told of an index drops it, and of the version, changes it.
     """
 
     statement: str
 
 
 Step = Write | Call
+_TOLD = ("hoodie.metadata.", "hoodie.write.", "hoodie.embed.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,10 @@ class HudiTable:
     is_readable: bool = True
 
     @property
-    def metadata_options(self) -> str:
-        """What it is written with that concerns the metadata table, as procedures take it."""
+    def service_options(self) -> str:
+        """What its services must be told as its writers are, as procedures take it."""
         told = {"hoodie.metadata.enable": "true"} | dict(self.options)
-        return ",".join(
-            f"{name}={value}" for name, value in told.items() if name.startswith("hoodie.metadata.")
-        )
+        return ",".join(f"{name}={told[name]}" for name in told if name.startswith(_TOLD))
 
     @property
     def merges_on_read(self) -> bool:
@@ -103,9 +102,9 @@ RECORD_INDEX = {
 COPY_ON_WRITE = "COPY_ON_WRITE"
 SCHEDULE_COMPACTION = Call(
     "CALL run_compaction(op => 'schedule', path => '{path}',"
-    " options => 'hoodie.compact.inline.max.delta.commits=1,{metadata}')"
+    " options => 'hoodie.compact.inline.max.delta.commits=1,{told}')"
 )
-RUN_COMPACTION = Call("CALL run_compaction(op => 'run', path => '{path}', options => '{metadata}')")
+RUN_COMPACTION = Call("CALL run_compaction(op => 'run', path => '{path}', options => '{told}')")
 
 # Inserts; updates of which some are late or tie; deletes, by the operation and by a late one.
 FIRST = Write(

@@ -5,7 +5,7 @@ Usage: hudi_with_spark.py SCRATCH
 Reads JSON lines and answers each with one JSON line, `{}` or `{"error": …}`:
 
 - `{"sql": …, "output": path or null}` runs a statement; rows go to the output as an Arrow file.
-- `{"read": path, "options": {…}, "output": path}` reads a table, by query type for one.
+- `{"read": path, "options": {…}, "where": …, "output": path}` reads rows of a table.
 - `{"write": path, "rows": query, "options": {…}, "mode": …}` writes what a query returns.
 - `{"java": expression, "output": path}` evaluates an expression over the names `jvm`, `jsc` and
   `spark`; its text goes to the output.
@@ -71,6 +71,8 @@ def run(request):
         Path(request["output"]).write_text(str(eval(request["java"], names)))
     elif "read" in request:
         rows = session.read.format("hudi").options(**request["options"]).load(request["read"])
+        if request["where"]:
+            rows = rows.where(request["where"])
         keep(rows, request["output"])
     elif "write" in request:
         rows = session.sql(request["rows"]).coalesce(1)

@@ -35,7 +35,7 @@ def make(spark: HudiSession, table: HudiTable, scratch: Path) -> None:
     path, later = directory / "table", directory / "then"
     later.mkdir(parents=True)
     if not table.has_statistics:
-        table = replace(table, options=LEAN | table.options)
+        table = replace(table, options={**LEAN, **table.options})
     for step in table.steps:
         spark.take(step, table, path)
     expect(spark, table, path, directory)
