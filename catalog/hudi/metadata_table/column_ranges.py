@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -143,6 +144,7 @@ _BOUNDS: Mapping[ValueType, tuple[Value, Value]] = {
     ValueType.STRING: ("", _TEXT_MAX),
     ValueType.BYTES: (b"", b"\xff" * 32),
     ValueType.FIXED: (b"", b"\xff" * 32),
+    ValueType.UUID: (str(UUID(int=0)), str(UUID(int=(1 << 128) - 1))),
     ValueType.DATE: (-719_162, 2_932_896),
     ValueType.TIME_MILLIS: (0, _DAY_MILLISECONDS - 1),
     ValueType.TIME_MICROS: (0, _DAY_MILLISECONDS * 1000 - 1),

@@ -175,9 +175,7 @@ def _in_partition(rows: pa.Table, path: str) -> pa.Table:
     return rows.filter(pc.equal(rows["_hoodie_partition_path"], path))
 
 
-def _write_base(
-    opened: Opened, time: str, group: tuple[str, str], rows: pa.Table
-) -> AddedFile:
+def _write_base(opened: Opened, time: str, group: tuple[str, str], rows: pa.Table) -> AddedFile:
     path, file_id = group
     name = f"{file_id}_0-0-0_{time}.parquet"
     folder = opened.path / path
