@@ -55,6 +55,8 @@ from catalog.storage import Storage
 from catalog.table import MapFunction
 from catalog.upkeep import UpkeepOperation
 
+# Where an index by consistent hashing keeps which file group has which keys.
+_HASHING = ".bucket_index"
 _PROPERTIES = ("hoodie.properties", "hoodie.properties.backup")
 
 
@@ -180,7 +182,7 @@ class HudiTable:
             work_id=pending[0].time if pending else "",
             files=self._planned(source, inventory, pending[0]) if pending else Inventory.empty(),
             planned=frozenset(planned.to_pylist()),
-            bound=_bound(slices.slices, paths),
+            bound=self._bound(slices.slices, paths),
         )
 
     def announce(self, announcement: Announcement) -> HudiFiles:
@@ -313,6 +315,12 @@ class HudiTable:
         chosen = inventory.take(np.array([rows[key] for key in wanted], np.int64))
         logs = {name for one in wanted.values() for name in one.log_files}
         return _with_logs(chosen, logs)
+
+    def _bound(self, slices: pa.Table, paths: pa.ChunkedArray) -> frozenset[str]:
+        """Return the slices that an index binds to their file groups."""
+        if any(True for _ in self._storage.list(self._root.child(".hoodie", _HASHING))):
+            return frozenset(paths.to_pylist())
+        return _bound(slices, paths)
 
     def _require_writable(self, source: Source, announcement: Announcement) -> None:
         metadata = open_metadata_table(self._storage, self._root, source.config)

@@ -88,7 +88,10 @@ def _is_due(columns: FileColumns, log_bytes: Ints, policy: Policy) -> Flags:
     """Tell which slices have enough logs: many, large ones, or nothing else."""
     logs = columns.links.delete_files()
     is_large = log_bytes >= np.maximum(policy.delete_ratio * columns.size_bytes, 1)
-    due: Flags = (logs >= policy.delete_files_min) | is_large
+    # Footers of small files outweigh their rows.
+    rows = columns.links.rows_dropped(np.ones(len(logs), np.bool_))
+    has_many_rows = (rows > 0) & (rows >= policy.delete_ratio * columns.row_count)
+    due: Flags = (logs >= policy.delete_files_min) | is_large | has_many_rows
     return due & (logs > 0)
 
 
