@@ -112,6 +112,8 @@ def of_deletes(
     Raises:
         UnsupportedTableError: an ordering value is of another type than the column.
     """
+    if not types:
+        return [], np.ones(len(deletes), np.bool_)
     defaults = np.array([_is_default_delete(one) for one in deletes], np.bool_)
     values: list[list[Any]] = [[] for _ in types]
     for one, has_none in zip(deletes, defaults.tolist(), strict=True):
