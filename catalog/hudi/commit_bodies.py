@@ -51,6 +51,29 @@ class WrittenBase:
         return self.folded.path.rpartition("/")[2]
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenLog:
+    """A log file that a commit adds.
+
+    Attributes:
+        partition_path: empty for an unpartitioned table.
+        name: its name.
+        file_id: its file group.
+        size_bytes: its length.
+        record_count: of data and deletes in it.
+        number: the one in its name.
+        base_name: name of the base file that it goes with; empty where writers do not say.
+    """
+
+    partition_path: str
+    name: str
+    file_id: str
+    size_bytes: int
+    record_count: int
+    number: int = 1
+    base_name: str = ""
+
+
 def folded(rewrite: Rewrite) -> list[WrittenBase]:
     """Return what was written for one slice."""
     (file,) = rewrite.files.slices()
@@ -81,14 +104,28 @@ def commit_body(
         replaced: ids of the file groups that are gone, by partition path, of a clustering; None
             for a compaction.
     """
+    operation = "COMPACT" if replaced is None else "CLUSTER"
+    return write_body(written, operation, layout=layout, extra=extra, replaced=replaced)
+
+
+def write_body(
+    written: Iterable[WrittenBase | WrittenLog],
+    operation: str,
+    *,
+    layout: int,
+    extra: Mapping[str, str],
+    replaced: Mapping[str, Iterable[str]] | None = None,
+) -> bytes:
+    """Return the content of a completed instant of any operation, by Hudi's name for it."""
     stats: dict[str, list[dict[str, Any]]] = {}
     for one in written:
-        stats.setdefault(one.partition_path, []).append(_stat(one))
+        found = _log_stat(one) if isinstance(one, WrittenLog) else _base_stat(one)
+        stats.setdefault(one.partition_path, []).append(found)
     record: dict[str, Any] = {
         "partitionToWriteStats": stats,
-        "compacted": replaced is None,
+        "compacted": operation == "COMPACT",
         "extraMetadata": dict(extra),
-        "operationType": "COMPACT" if replaced is None else "CLUSTER",
+        "operationType": operation,
     }
     if replaced is not None:
         record["partitionToReplaceFileIds"] = {key: list(ids) for key, ids in replaced.items()}
@@ -99,17 +136,39 @@ def commit_body(
     return container(Kind.COMMIT if replaced is None else Kind.REPLACE_COMMIT, [record])
 
 
-def _stat(written: WrittenBase) -> dict[str, Any]:
-    partition, size_bytes = written.partition_path, written.file.size_bytes
+def _base_stat(written: WrittenBase) -> dict[str, Any]:
+    rows = written.file.row_count
+    return {
+        **_stat(written, written.file.size_bytes, rows),
+        "numInserts": rows if written.folded is None else 0,
+        "prevBaseFile": written.previous_name,
+        **({} if written.folded is None else _merged(written, written.folded)),
+    }
+
+
+def _log_stat(written: WrittenLog) -> dict[str, Any]:
+    return {
+        **_stat(written, written.size_bytes, written.record_count),
+        "prevCommit": read_name(written.name).instant,
+        "numUpdateWrites": written.record_count,
+        "logVersion": written.number,
+        "logOffset": 0,
+        "baseFile": written.base_name,
+        "logFiles": [written.name],
+    }
+
+
+def _stat(written: WrittenBase | WrittenLog, size_bytes: int, count: int) -> dict[str, Any]:
+    partition = written.partition_path
     return {
         "fileId": written.file_id,
         "path": f"{partition}/{written.name}" if partition else written.name,
         "cdcStats": None,
         "prevCommit": _NO_COMMIT,
-        "numWrites": written.file.row_count,
+        "numWrites": count,
         "numDeletes": 0,
         "numUpdateWrites": 0,
-        "numInserts": written.file.row_count if written.folded is None else 0,
+        "numInserts": 0,
         "numUpdates": 0,
         "totalWriteBytes": size_bytes,
         "totalWriteErrors": 0,
@@ -124,11 +183,10 @@ def _stat(written: WrittenBase) -> dict[str, Any]:
         "totalCorruptLogBlock": 0,
         "totalRollbackBlocks": 0,
         "fileSizeInBytes": size_bytes,
-        "prevBaseFile": written.previous_name,
+        "prevBaseFile": None,
         "minEventTime": None,
         "maxEventTime": None,
         "runtimeStats": {"totalScanTime": 0, "totalUpsertTime": 0, "totalCreateTime": 0},
-        **({} if written.folded is None else _merged(written, written.folded)),
     }
 
 
