@@ -52,6 +52,11 @@ class HudiTable:
         return ",".join(f"{name}={told[name]}" for name in told if name.startswith(_TOLD))
 
     @property
+    def is_indexed(self) -> bool:
+        """Whether the metadata table of its fixture has more than a listing of files."""
+        return self.has_statistics or "index.enable" in self.service_options
+
+    @property
     def merges_on_read(self) -> bool:
         """Whether the table has log files."""
         return self.options["hoodie.datasource.write.table.type"] == "MERGE_ON_READ"
