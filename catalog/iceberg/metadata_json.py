@@ -21,7 +21,7 @@ from pyiceberg.typedef import IcebergBaseModel
 
 # By what the members of a list are known, of those that it has.
 _IDENTITIES = ("snapshot-id", "schema-id", "spec-id", "order-id", "field-id", "id", "metadata-file")
-_MISSING = object()
+_LAST_WITHOUT_ROW_IDS = 2
 
 
 def write_metadata_with_every_field(catalog: Catalog) -> None:
@@ -36,6 +36,8 @@ def write_metadata(metadata: TableMetadata, io: FileIO, metadata_path: str) -> N
     if metadata.metadata_log:
         before = _read(io, metadata.metadata_log[-1].metadata_file)
         document = merged(before, _dumped(TableMetadataUtil.parse_obj(before)), document)
+    if metadata.format_version > _LAST_WITHOUT_ROW_IDS and not metadata.snapshots:
+        document.setdefault("next-row-id", 0)  # the library forgets to begin
     content = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     content = Compressor.get_compressor(metadata_path).bytes_compressor()(content)
     with io.new_output(metadata_path).create() as sink:
