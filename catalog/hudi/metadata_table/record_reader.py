@@ -45,7 +45,12 @@ def decode_files(record: bytes, schema: str) -> dict[str, FileInfo]:
     reader = _Reader(record)
     if not _enter(reader, record_layout(schema), "filesystemMetadata"):
         return {}
-    return reader.files()
+    try:
+        return reader.files()
+    except UnicodeDecodeError as error:
+        raise CorruptTableError(
+            "a listing of the metadata table has a name that is none"
+        ) from error
 
 
 def decode_stats(record: bytes, schema: str) -> FileStats | None:

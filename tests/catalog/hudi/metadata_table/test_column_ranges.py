@@ -9,7 +9,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.hudi.metadata_table.column_ranges import (
@@ -103,6 +103,7 @@ def test_chosen_columns_and_nested_names() -> None:
     assert [one.column for one in footer_ranges(footer, {"s.y", "absent"})] == ["s.y"]
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.one_of(st.none(), st.integers(-(1 << 62), 1 << 62)), min_size=1), st.integers(1, 5)
 )

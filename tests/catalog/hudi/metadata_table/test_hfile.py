@@ -34,6 +34,7 @@ from tests.judges.make_hudi_fixtures import unpack
 
 SCHEMA = '{"type":"record","name":"r","fields":[]}'
 KEYS = st.binary(max_size=40)
+WHOLE = encode_hfile([(b"key", b"value" * 9), (b"other", b"")], SCHEMA)
 ENTRIES = st.dictionaries(KEYS, st.binary(max_size=200), max_size=40)
 
 
@@ -41,6 +42,7 @@ def opened(data: bytes) -> HFile:
     return open_hfile(pa.BufferReader(data))
 
 
+@settings(max_examples=40)
 @given(ENTRIES)
 def test_what_is_written_is_read(entries: dict[bytes, bytes]) -> None:
     found = opened(encode_hfile(sorted(entries.items()), SCHEMA))
@@ -63,6 +65,7 @@ def test_prefixes_are_found_over_many_blocks(
     assert list(found.entries()) == entries
 
 
+@settings(max_examples=40)
 @given(st.integers(0, (1 << 63) - 1))
 def test_numbers_of_both_kinds(number: int) -> None:
     varint, length = encode_varint(number), encode_hadoop_length(number)
@@ -70,6 +73,7 @@ def test_numbers_of_both_kinds(number: int) -> None:
     assert decode_hadoop_length(length, 0) == (number, len(length))
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.integers(1, 500), st.integers(0, 1 << 60) | st.binary(max_size=300)))
 def test_messages(fields: dict[int, int | bytes]) -> None:
     assert dict(decode_message(encode_message(fields))) == fields
@@ -91,9 +95,10 @@ def test_checksums_are_shorter_than_the_last_entry_of_a_block() -> None:
         assert checksum_bytes(head[6]) < 21
 
 
+@settings(max_examples=40)
 @given(st.data())
 def test_a_changed_byte_is_no_other_error(data: st.DataObject) -> None:
-    whole = encode_hfile([(b"key", b"value" * 9), (b"other", b"")], SCHEMA)
+    whole = WHOLE
     at = data.draw(st.integers(0, len(whole) - 1))
     torn = bytearray(whole)
     torn[at] ^= data.draw(st.integers(1, 255))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.hudi.metadata_table.keys import (
@@ -54,6 +54,7 @@ def _java_number(text: str, count: int) -> int:
     return abs(remainder)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.text(max_size=30)), st.integers(1, 50))
 def test_file_groups_are_those_of_java(keys: list[str], count: int) -> None:
     wanted = [_java_number(key, count) for key in keys]
