@@ -16,11 +16,12 @@ from pathlib import Path
 
 from benchmarks.cases import CASES, Case, Contender
 from benchmarks.delta_cases import DELTA_CASES
+from benchmarks.iceberg_cases import ICEBERG_CASES
 from benchmarks.measure import Measurement, measure
 from benchmarks.report import CaseResult, Series, markdown, save
 
 HERE = Path(__file__).resolve().parent
-ALL_CASES = (*CASES, *DELTA_CASES)
+ALL_CASES = (*CASES, *DELTA_CASES, *ICEBERG_CASES)
 MEASURED = "MEASURED "
 
 

@@ -176,6 +176,7 @@ _SECTIONS: Sections = {
         "sort_by": Key("sort_by", SortTerms),
         "overlap_depth_max": Key("overlap_depth_max", Count),
         "sort_memory": Key("sort_memory_bytes", Size),
+        "convert_delete_files_min": Key("convert_delete_files_min", Count),
         "rewrite_all": Key("rewrites_all", bool),
     },
 }

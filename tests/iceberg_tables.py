@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.conversions import to_bytes
 from pyiceberg.exceptions import ValidationException
 from pyiceberg.manifest import (
     DataFile,
@@ -26,6 +24,7 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 
+from catalog.iceberg import key_deletes
 from catalog.iceberg.delete_writing import FILE_PATH_ID, POSITION_DELETES
 from catalog.iceberg.row_delta import RowDelta, commit_row_delta
 
@@ -127,36 +126,7 @@ def write_key_deletes(
         like: a data file of the partition that the deletes are scoped to; None for no partition.
         has_bounds: whether to record the bounds of the keys and their nulls, as Flink does.
     """
-    ids = [table.schema().find_field(name).field_id for name in keys.column_names]
-    fields = [
-        field.with_metadata({b"PARQUET:field_id": str(number).encode()})
-        for field, number in zip(keys.schema, ids, strict=True)
-    ]
-    file = _write_delete_file(
-        table,
-        pa.table(keys.columns, schema=pa.schema(fields)),
-        path=f"{table.location()}/data/{uuid.uuid4()}-equality-deletes.parquet",
-        like=like,
-        content_kind=DataFileContent.EQUALITY_DELETES,
-        bounds=None,
-    )
-    file[14] = ids
-    if has_bounds:
-        _add_key_bounds(table, file, keys, ids=ids)
-    return file
-
-
-def _add_key_bounds(table: Table, file: DataFile, keys: pa.Table, *, ids: Sequence[int]) -> None:
-    kinds = [table.schema().find_type(number) for number in ids]
-    ends = [pc.min_max(column).as_py() for column in keys.columns]
-    for at, end in ((10, "min"), (11, "max")):
-        file[at] = {
-            number: to_bytes(kind, one[end])
-            for number, kind, one in zip(ids, kinds, ends, strict=True)
-            if one[end] is not None
-        }
-    nulls = [column.null_count for column in keys.columns]
-    file[8] = dict(zip(ids, nulls, strict=True))
+    return key_deletes.write_key_deletes(table, key_deletes.KeyDeletes(keys, like, has_bounds))
 
 
 def _write_delete_file(

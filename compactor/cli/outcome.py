@@ -180,7 +180,7 @@ def _problems(report: JobReport) -> Iterator[str]:
         yield f"warning: and {more}; see: compact jobs show {report.job}"
     if report.reason and report.reason not in {problem.reason for problem in report.problems}:
         yield f"warning: {report.status}: {report.reason}"
-    for warning in report.warnings:
+    for warning in (*report.warnings, *map(str, report.starving)):
         yield f"warning: {warning}"
     if report.exit_code and report.change is not None:
         yield "hint: all of a merge is committed or nothing; the same command tries again"

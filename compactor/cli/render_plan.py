@@ -27,6 +27,8 @@ def render_plan(console: Console, plan: Plan, *, shows_all: bool = False) -> Non
         console.print()
         render_groups(console, plan, shows_all=shows_all)
     console.print()
+    for one in plan.considered:
+        console.print(f"{one.strategy}: {one.reason}.", soft_wrap=True)
     if not plan.groups:
         kept = format_count(plan.kept_files, "data file")
         idle = f"Nothing to do: {kept}, {format_size(plan.kept_bytes)}, all stay."

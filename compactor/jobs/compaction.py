@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 
 from catalog.errors import LocationError, SnapshotNotFoundError
 from catalog.model import Inventory, Snapshot
@@ -28,6 +29,7 @@ from compactor.jobs.resume import Ground, begin, take_up
 from compactor.jobs.runner import JobEnvironment, Judge, RunningJob
 from compactor.jobs.spread import spread
 from compactor.jobs.staleness import outdated_groups
+from compactor.jobs.starvation import Starvation, starving, without_starving
 from compactor.jobs.state import JobState
 from compactor.jobs.summary import Stopwatch, combine
 from compactor.jobs.totals import TableTotals
@@ -36,6 +38,7 @@ from compactor.planner.planfile import encode_plan
 from compactor.planner.planning import TableState, make_plan
 from compactor.planner.policy import Policy
 from compactor.planner.width import row_width
+from compactor.sort_keys import Strategy
 
 # A table that none of so many jobs has lost a group of is left to its jobs.
 _JOBS_REMEMBERED = 10
@@ -86,6 +89,16 @@ def plan_snapshot(
     Raises:
         SettingsError, UnsupportedTableError: rows cannot be ordered as the policy asks for.
     """
+    if policy.strategy is Strategy.AUTO:
+        from compactor.jobs.automatic import plan_due  # lazy: seldom
+
+        return plan_due(state, files, policy, partial(_plan, now_ms=now_ms, read=map_function))
+    return _plan(state, files, policy, now_ms=now_ms, read=map_function)
+
+
+def _plan(
+    state: TableState, files: TableFiles, policy: Policy, *, now_ms: int, read: MapFunction
+) -> Plan:
     if policy.strategy.is_of_deletes:
         from compactor.planner.deletes import plan_deletes  # lazy: seldom
         from compactor.rewrite.deletes import recorder_of
@@ -95,7 +108,7 @@ def plan_snapshot(
     if policy.strategy.is_order:
         from compactor.jobs.clustering import read_facts  # lazy: seldom
 
-        facts = read_facts(files, state.inventory, policy, now_ms=now_ms, read=map_function)
+        facts = read_facts(files, state.inventory, policy, now_ms=now_ms, read=read)
         state = replace(state, clusters=facts)
     return make_plan(state, policy, now_ms=now_ms)
 
@@ -125,11 +138,12 @@ def compact_table(
             if is_stage and not plan.groups:
                 break
             reports.append(session.run_new(plan, before, watch))
-            # Of announced work one kind is done at a time, and so much of it: more may be due.
+            # One kind of work is done at a time, and so much of it: more may be due.
             is_done = reports[-1].status is JobState.SUCCEEDED
-            is_stage = plan.announced is not None and bool(plan.groups) and is_done
+            is_staged = plan.announced is not None or policy.strategy is Strategy.AUTO
+            is_stage = is_staged and bool(plan.groups) and is_done
             is_stage = is_stage and len(reports) < _STAGES_MAX
-        return combine(reports)
+        return replace(combine(reports), starving=session.starving())
 
 
 def apply_plan(
@@ -162,6 +176,7 @@ class _Session:
         self._ground = Ground(table, environment.store, lease, options)
         self._map = spread(environment.runtime)
         self._is_contended = False
+        self._starving: dict[str, Starvation] = {}
 
     def finish_unfinished(self, wanted: Plan | None = None) -> JobReport | None:
         """Finish the job found with the table; None when there was none or it could not go on.
@@ -186,7 +201,9 @@ class _Session:
     def prepare(self) -> None:
         """Where other writers have lately taken groups away, work in small steps."""
         store = self._environment.store
-        self._is_contended = store.has_lost_groups(self._table.name, jobs=_JOBS_REMEMBERED)
+        lost = store.lost_partitions(self._table.name, jobs=_JOBS_REMEMBERED)
+        self._is_contended = any(one.is_lost for one in lost)
+        self._starving = starving(lost)
         options = self._options
         if self._is_contended:
             options = in_small_steps(options, self._environment.runtime)
@@ -197,14 +214,24 @@ class _Session:
         """Plan against the current snapshot."""
         snapshot = self._table.snapshot()
         inventory = self._inventory(snapshot)
-        state = table_state(self._table, snapshot, inventory)
+        state = replace(
+            table_state(self._table, snapshot, inventory),
+            halvings={name: one.halvings for name, one in self._starving.items()},
+        )
         now_ms = time.time_ns() // 1_000_000
         files = self._table.files(snapshot)
         plan = plan_snapshot(state, files, policy, now_ms=now_ms, map_function=self._map)
         if self._is_contended:
             plan = without_others(plan, inventory, self._our_jobs(), now_ms)
+            plan = without_starving(plan, self._starving, now_ms)
             plan = scattered(plan, self._lease.job_id)
         return plan, TableTotals.of(inventory)
+
+    def starving(self) -> tuple[Starvation, ...]:
+        """Return the partitions that jobs keep losing, this one included, the worst first."""
+        lost = self._environment.store.lost_partitions(self._table.name, jobs=_JOBS_REMEMBERED)
+        known = [one for one in starving(lost).values() if one.losses > 1]
+        return tuple(sorted(known, key=lambda one: (-one.losses, one.partition)))
 
     def _our_jobs(self) -> frozenset[str]:
         jobs = self._environment.store.jobs(table=self._table.name, limit=_JOBS_REMEMBERED)

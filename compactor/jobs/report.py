@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from compactor.jobs.starvation import Starvation
 from compactor.jobs.state import JobState
 from compactor.planner.plan import ChangePlan, Touched
 from compactor.rewrite.task import NOT_SPLICED, Spliced
@@ -112,6 +113,7 @@ class JobReport:
         commits: commits by what became of them.
         rows_marked: deleted rows whose positions were recorded anew.
         rows_tail: rows that were in logs and are stored now.
+        starving: partitions that jobs in a row have lost to other writers.
     """
 
     job: str
@@ -145,6 +147,7 @@ class JobReport:
     commits: CommitCounts = CommitCounts()
     rows_marked: int = 0
     rows_tail: int = 0
+    starving: tuple[Starvation, ...] = ()
 
     @property
     def exit_code(self) -> int:

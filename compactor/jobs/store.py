@@ -23,6 +23,7 @@ from compactor.jobs.schema import (
     JOBS,
     LEASES,
 )
+from compactor.jobs.starvation import GroupOutcome
 from compactor.jobs.state import GroupState, JobState
 
 
@@ -181,20 +182,35 @@ class JobStore:
             now = now_ms(connection)
             return tuple(_job(row, now) for row in connection.execute(query.limit(limit)))
 
-    def has_lost_groups(self, table: str, *, jobs: int) -> bool:
-        """Whether any of the newest jobs of a table has lost a group to another writer."""
+    def lost_partitions(self, table: str, *, jobs: int) -> tuple[GroupOutcome, ...]:
+        """Return what became of the partitions of which the newest jobs of a table lost groups.
+
+        Newest first. Groups that nobody has worked on, and those that failed, are left out.
+        """
         newest = (
-            select(JOBS.c.job_id)
+            select(JOBS.c.job_id, JOBS.c.created_at_ms)
             .where(JOBS.c.table_name == table)
             .order_by(JOBS.c.created_at_ms.desc())
             .limit(jobs)
+            .subquery()
         )
-        lost = select(GROUPS.c.group_id).where(
-            GROUPS.c.job_id.in_(newest),
-            GROUPS.c.state == GroupState.DROPPED.value,
+        lost, committed = GroupState.DROPPED.value, GroupState.COMMITTED.value
+        of_newest = GROUPS.c.job_id == newest.c.job_id
+        hit = select(GROUPS.c.partition).where(of_newest, GROUPS.c.state == lost).correlate(None)
+        query = (
+            select(
+                GROUPS.c.job_id,
+                newest.c.created_at_ms,
+                GROUPS.c.partition,
+                GROUPS.c.state == lost,
+                GROUPS.c.reason,
+            )
+            .where(of_newest, GROUPS.c.state.in_((lost, committed)), GROUPS.c.partition.in_(hit))
+            .order_by(newest.c.created_at_ms.desc(), GROUPS.c.job_id.desc(), GROUPS.c.position)
         )
         with self.transaction() as connection:
-            return connection.execute(lost.limit(1)).first() is not None
+            rows = connection.execute(query).all()
+        return tuple(GroupOutcome(*row) for row in rows)
 
     def job(self, job_id: str) -> JobDetail | None:
         """Return one job by its id or an unambiguous beginning of it; None when there is none."""

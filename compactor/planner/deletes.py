@@ -45,19 +45,16 @@ class _Wanted:
     read_bytes: Ints
 
 
-def plan_deletes(
-    table: TableState, policy: Policy, *, now_ms: int, delete_files_min: int = 1
-) -> Plan:
+def plan_deletes(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
     """Plan the recording of deletes by the strategy of a policy.
 
     Args:
         table: the snapshot to be planned against, and its files.
         policy: what its owner wants.
         now_ms: milliseconds since the epoch, for the age of files.
-        delete_files_min: equality delete files from which on those of a data file are converted.
     """
     columns = read_columns(table.inventory)
-    wanted = _wanted(table, columns, policy, delete_files_min)
+    wanted = _wanted(table, columns, policy)
     barred = find_barred(columns, policy, now_ms)
     candidates = _candidates(columns, wanted.is_wanted & (barred == 0))
     packing = _pack(columns, candidates, wanted, policy)
@@ -80,9 +77,7 @@ def plan_deletes(
     )
 
 
-def _wanted(
-    table: TableState, columns: FileColumns, policy: Policy, delete_files_min: int
-) -> _Wanted:
+def _wanted(table: TableState, columns: FileColumns, policy: Policy) -> _Wanted:
     links = columns.links
     by_key = table.inventory.delete_files["equality_ids"].is_valid().to_numpy()[links.delete]
     keys = np.bincount(links.file[by_key], minlength=links.file_count)
@@ -93,7 +88,7 @@ def _wanted(
     ids = pc.unique(pc.list_flatten(table.inventory.delete_files["equality_ids"]))
     share = min(1.0, len(ids) / max(1, table.leaf_columns))
     read_bytes = np.ceil(columns.size_bytes * share).astype(np.int64)
-    return _Wanted(keys >= delete_files_min, read_bytes)
+    return _Wanted(keys >= policy.convert_delete_files_min, read_bytes)
 
 
 def _candidates(columns: FileColumns, is_selected: Flags) -> Candidates:

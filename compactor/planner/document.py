@@ -20,6 +20,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "skipped": [_skipped_document(skipped) for skipped in plan.skipped],
         "totals": _totals_document(plan),
         "order": None if plan.cluster is None else _order_document(plan.cluster),
+        "considered": [asdict(one) for one in plan.considered],
     }
 
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 import pyarrow as pa
 
 from catalog.model import Announced, Inventory, Selection, Snapshot, Watermark, WorkKind
-from compactor.clustering import Clustering
+from compactor.clustering import Clustering, Strategy
 from compactor.splicing import SpliceLimits
 
 
@@ -227,6 +227,21 @@ class ChangePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Considered:
+    """A strategy that was looked at, and why it is due or not.
+
+    Attributes:
+        strategy: the strategy.
+        groups: file groups that it would rewrite.
+        reason: why, or why not.
+    """
+
+    strategy: Strategy
+    groups: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """An immutable decision; made from values alone, so equal inputs give equal plans.
 
@@ -244,6 +259,8 @@ class Plan:
         change: what it changes; None where all rows stay. Its groups stand or fall together.
         announced: what the table is told before it begins; None where it need not be told. Its
             groups stand or fall together, too.
+        considered: of a plan that chose its strategy itself: those that it looked at, the last one
+            being what it does.
     """
 
     table: str
@@ -258,6 +275,7 @@ class Plan:
     cluster: ClusterPlan | None = None
     change: ChangePlan | None = None
     announced: Announced | None = None
+    considered: tuple[Considered, ...] = ()
 
     @property
     def is_atomic(self) -> bool:

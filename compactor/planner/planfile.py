@@ -21,6 +21,7 @@ from compactor.planner.columns import Ints, one_array
 from compactor.planner.plan import (
     ChangePlan,
     ClusterPlan,
+    Considered,
     FileGroup,
     Plan,
     Price,
@@ -102,6 +103,7 @@ class _PlanFile(msgspec.Struct):
     cluster: ClusterPlan | None = None
     change: ChangePlan | None = None
     announced: Announced | None = None
+    considered: tuple[Considered, ...] = ()
 
 
 def save_plan(plan: Plan) -> str:
@@ -139,6 +141,7 @@ def encode_plan(plan: Plan) -> bytes:
         cluster=plan.cluster,
         change=plan.change,
         announced=plan.announced,
+        considered=plan.considered,
     )
     return msgspec.json.encode(saved)
 
@@ -170,6 +173,7 @@ def decode_plan(data: str | bytes) -> Plan:
         cluster=saved.cluster,
         change=saved.change,
         announced=saved.announced,
+        considered=saved.considered,
     )
 
 

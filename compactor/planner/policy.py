@@ -71,6 +71,8 @@ class Policy:
         overlap_depth_max: files of a partition that may hold rows at the same place of the order;
             where there are more, they are put in order together.
         sort_memory_bytes: rows that one task holds in memory while it sorts; others wait on disk.
+        convert_delete_files_min: with so many equality delete files those of a data file are
+            converted, where that is the strategy.
         rewrites_all: whether every file is a candidate, whatever it is like: what comes of that is
             rewritten again by the next plan.
     """
@@ -96,6 +98,7 @@ class Policy:
     sort_by: tuple[SortKey, ...] = ()
     overlap_depth_max: int = 4
     sort_memory_bytes: int = 512 * MIB
+    convert_delete_files_min: int = 1
     rewrites_all: bool = False
 
     def __post_init__(self) -> None:
@@ -140,6 +143,7 @@ class Policy:
             "target_file_size_bytes": 1,
             "min_input_files": 2,
             "delete_files_min": 1,
+            "convert_delete_files_min": 1,
             "max_group_bytes": 1,
             "max_job_bytes": 1,
             "splice_row_group_bytes_min": 0,

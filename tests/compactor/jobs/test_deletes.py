@@ -311,3 +311,47 @@ class _Raced:
         if self._committed is not None:
             self._committed.append(commit)
         return self._table.commit(commit)
+
+
+# --- what is due by itself ---------------------------------------------------------------------
+
+# Files of the wanted size, so that only their deletes are to be done something about.
+AUTO = Policy(
+    strategy=Strategy.AUTO, target_file_size_bytes=1600, delete_files_min=2, delete_ratio=1.0
+)
+
+
+def test_what_is_due_is_done_until_nothing_is(tmp_path: Path, environment: JobEnvironment) -> None:
+    table = streamed(tmp_path, parts="a")
+    for number in range(4):
+        delete_positions_of(table, number)
+    before = kept_rows(ours(tmp_path))
+    plan = planned(ours(tmp_path), AUTO)
+    assert plan.groups
+    assert plan.considered[-1].groups == len(plan.groups)
+    assert load_plan(save_plan(plan), ours(tmp_path).inventory(plan.snapshot)) == plan
+
+    report = run(ours(tmp_path), AUTO, environment)
+
+    assert (report.status, report.verified) == ("succeeded", True)
+    again = planned(ours(tmp_path), AUTO)
+    assert again.groups == ()
+    assert [one.strategy for one in again.considered] == [
+        Strategy.BINPACK,
+        Strategy.CONVERT_DELETES,
+        Strategy.POSITION_DELETES,
+    ]
+    assert kept_rows(ours(tmp_path)) == before
+    deletes = ours(tmp_path).inventory(ours(tmp_path).snapshot())
+    for one in deletes.slices():
+        kinds = [delete.equality_ids is None for delete in one.deletes]
+        assert kinds.count(True) < 2
+        assert kinds.count(False) < AUTO.delete_files_min
+
+
+def delete_positions_of(table: object, position: int) -> None:
+    file = live_files(table)[0]  # type: ignore[arg-type]
+    commit_deletes(
+        table,  # type: ignore[arg-type]
+        write_position_deletes(table, {file.file_path: [position]}, like=file),  # type: ignore[arg-type]
+    )
