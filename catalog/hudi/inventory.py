@@ -37,6 +37,8 @@ def read_inventory(source: Source, slices: Slices, *, map_function: MapFunction 
     Raises:
         CorruptTableError: metadata or a footer cannot be read.
     """
+    if not slices.slices.num_rows:
+        return Inventory.empty()
     stats = _stats(source, slices)
     base_paths = _paths(source.root, slices.slices["partition_path"], slices.slices["base_name"])
     counts = _counts(slices.slices["base_name"], stats)

@@ -222,7 +222,7 @@ class SimpleWriter:
         values = (
             pa.repeat(time, count),
             pc.binary_join_element_wise(f"{time}_0", numbers, "_"),
-            rows[self._made.key],
+            pc.cast(rows[self._made.key], pa.string()),
             pa.repeat(partition, count),
             pa.repeat(file_name, count),
         )
