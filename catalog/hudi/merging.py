@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,17 @@ import pyarrow.compute as pc
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.hudi.avro_columns import promoted
+from catalog.hudi.choosing import entry_schema
+from catalog.hudi.composed_tail import ComposedTail, Sources, StoredFile
 from catalog.hudi.delete_records import DeletedKey, read_deletes
 from catalog.hudi.log_blocks import BlockKind, LogBlock
-from catalog.hudi.log_records import read_rows
+from catalog.hudi.log_records import block_columns, read_rows
 from catalog.hudi.log_scan import LogScope, PlacedBlock, valid_blocks
 from catalog.hudi.log_tail import LogTail, RowStore
 from catalog.hudi.ordering import comparable, comparable_type, is_default, of_deletes
 from catalog.hudi.protocol import MergeRule
 from catalog.hudi.schema import OPERATION, RECORD_KEY
-from catalog.hudi.winners import base_schema, entry_schema, merged
-from catalog.location import Location
+from catalog.hudi.winners import Composed, base_schema, merged
 from catalog.model import Selection
 from catalog.storage import Storage
 
@@ -40,14 +41,6 @@ _ENTRIES_SHARE = 8
 _ROWS_SHARE = 4
 
 _Mask = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file and its length."""
-
-    location: Location
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +88,24 @@ def merge_slice(storage: Storage, files: SliceFiles, merging: Merging) -> Select
         ]
         blocks = valid_blocks(logs, merging.scope)
         store = RowStore(merging.schema, merging.memory_bytes // _ROWS_SHARE)
-        results = merged(
-            _Entries(logs, merging, store).read(blocks),
+        entries = _Entries(logs, merging, store)
+        is_kept, dropped, composed = np.zeros(0, np.bool_), [np.empty(0, np.int64)], []
+        for one in merged(
+            entries.read(blocks),
             _base_rows(storage, files.base, merging),
             held_bytes_max=merging.memory_bytes // _ENTRIES_SHARE,
-        )
-        dropped, kept = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for one in results:
+        ):
+            # All entries were read before the first result.
+            is_kept = is_kept if is_kept.size else np.zeros(store.row_count, np.bool_)
+            is_kept[one.kept] = True
             dropped.append(one.dropped)
-            kept.append(one.kept)
-    is_kept = np.zeros(store.row_count, np.bool_)
-    is_kept[np.concatenate(kept)] = True
-    return Selection(np.sort(np.concatenate(dropped)), LogTail(store, is_kept))
+            composed.append(one.composed)
+    plain, together = LogTail(store, is_kept), Composed.joined(composed)
+    selection = Selection(np.sort(np.concatenate(dropped)), plain)
+    if not together.lengths.size:
+        return selection
+    sources = Sources(store, *entries.held(), storage, files.base)
+    return replace(selection, tail=ComposedTail(plain, together, sources))
 
 
 def ordering_types(merging: Merging) -> list[pa.DataType]:
@@ -132,6 +131,8 @@ class _Entries:
         self._store = store
         self._types = ordering_types(merging)
         self._schema = entry_schema([comparable_type(kind) for kind in self._types])
+        self._starts: list[int] = []
+        self._held: list[frozenset[str]] = []
 
     def read(self, blocks: list[PlacedBlock]) -> Iterator[pa.RecordBatch]:
         """Yield entries in the order in which they apply."""
@@ -143,8 +144,9 @@ class _Entries:
                 yield from self._rows(file, block)
 
     def _rows(self, file: pa.NativeFile, block: LogBlock) -> Iterator[pa.RecordBatch]:
-        if block.is_partial:
-            raise UnsupportedTableError("a log file has a block of partial updates")
+        is_partial = block.is_partial
+        if is_partial or self._held:
+            self._note(block)
         for batch in read_rows(file, block, self._merging.schema):
             keys = batch.column(RECORD_KEY)
             if keys.null_count:
@@ -154,7 +156,21 @@ class _Entries:
             columns = [batch.column(name) for name in self._merging.rule.ordering]
             defaults = pa.array(is_gone & _says_nothing(columns, batch.num_rows))
             ordering = [comparable(one) for one in columns]
-            yield self._batch(keys, numbers, defaults=defaults, ordering=ordering, is_block=False)
+            yield self._batch(
+                keys, numbers, defaults=defaults, ordering=ordering, is_partial=is_partial
+            )
+
+    def _note(self, block: LogBlock) -> None:
+        """Note which columns the rows of a block have, from the first partial one on."""
+        everything = frozenset(self._merging.schema.names)
+        if not self._held:
+            self._starts, self._held = [0], [everything]
+        self._starts.append(self._store.row_count)
+        self._held.append(block_columns(block) if block.is_partial else everything)
+
+    def held(self) -> tuple[npt.NDArray[np.int64], tuple[frozenset[str], ...]]:
+        """Return the numbers of rows from which on other columns have values, and these."""
+        return np.array(self._starts, np.int64), tuple(self._held)
 
     def _stored(self, batch: pa.RecordBatch, is_gone: _Mask) -> npt.NDArray[np.int64]:
         """Store the rows that are not deletes; return the number of each, -1 for the others."""
@@ -180,7 +196,7 @@ class _Entries:
         ordering, defaults = of_deletes(deletes, self._types)
         numbers = np.full(len(deletes), -1, np.int64)
         return self._batch(
-            keys, numbers, defaults=pa.array(defaults), ordering=ordering, is_block=True
+            keys, numbers, defaults=pa.array(defaults), ordering=ordering, is_partial=None
         )
 
     def _batch(
@@ -190,10 +206,13 @@ class _Entries:
         *,
         defaults: pa.Array,
         ordering: list[pa.Array],
-        is_block: bool,
+        is_partial: bool | None,
     ) -> pa.RecordBatch:
+        """Return entries; where `is_partial` says nothing, they come from a delete block."""
+        marks = (is_partial is None, bool(is_partial))
         columns = [keys.cast(pa.binary()), pa.array(numbers), defaults]
-        columns += [pa.array(np.full(len(keys), is_block)), *ordering]
+        columns += [pa.array(np.full(len(keys), mark)) for mark in marks]
+        columns += ordering
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
 

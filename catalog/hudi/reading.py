@@ -60,14 +60,18 @@ def read_slices(source: Source, listing: pa.Table) -> Slices:
         CorruptTableError: metadata cannot be read, or it cannot be told what belongs to a slice.
         UnsupportedTableError: the table has files that others wrote.
     """
-    view = View(
+    return file_slices(_without_failed(source, listing), read_view(source, listing))
+
+
+def read_view(source: Source, listing: pa.Table) -> View:
+    """Return what the files of a table are seen against."""
+    return View(
         timeline=source.timeline,
         pending=read_pending(source),
         replaced=read_replaced(source),
         archived=_archived_times(source, listing),
         extension=source.config.base_file_format,
     )
-    return file_slices(_without_failed(source, listing), view)
 
 
 def read_pending(source: Source) -> Pending:
@@ -157,14 +161,11 @@ def _without_failed(source: Source, listing: pa.Table) -> pa.Table:
     rivals = rival_bases(listing, source.config.base_file_format)
     if not rivals.num_rows:
         return listing
-    details = dict(read_commits(source, rivals["instant"].unique().to_pylist()))
-    written = {one.name for commit in details.values() for one in commit.write_stats}
-    failed = [
-        name
-        for name, instant in zip(
-            rivals["name"].to_pylist(), rivals["instant"].to_pylist(), strict=True
-        )
-        if instant in details and name not in written
-    ]
-    is_failed = pc.is_in(listing["name"], value_set=pa.array(failed, pa.string()))
+    commits = dict(read_commits(source, rivals["instant"].unique().to_pylist()))
+    written = {one.name for details in commits.values() for one in details.write_stats}
+    is_written = pc.is_in(rivals["name"], value_set=pa.array(sorted(written), pa.string()))
+    keys = ["partition_path", "file_id", "instant"]
+    told = rivals.filter(is_written).select(keys)
+    failed = rivals.filter(pc.invert(is_written)).join(told, keys, join_type="left semi")
+    is_failed = pc.is_in(listing["name"], value_set=failed["name"].combine_chunks())
     return listing.filter(pc.invert(is_failed))

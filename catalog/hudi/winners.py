@@ -1,12 +1,11 @@
-"""Which entry of each key stays, of logs among themselves and against the rows of a base file.
+"""Which rows stay, of what logs say of keys and of the rows of a base file.
 
 Entries are what logs say of keys, in the order in which they apply: a row, or that there is none.
 Those that fit are held, and the rows of the base file stream past them; else both sides are cut by
 a hash of their keys into buckets on local disk, and each bucket is merged by itself.
 
-By commit time the last entry stays. By event time the one with the greatest ordering value does, of
-equal ones the last; deletes without an ordering value take everything with them that was there, the
-base row included. Of rows of a base file with equal keys only the first one is merged.
+What stays of logs replaces the base row with its key, unless that is newer by event time. Of rows
+of a base file with equal keys only the first one is merged.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import chain
 
 import numpy as np
@@ -22,7 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.hudi.ordering import at_least, ranks
+from catalog.hudi.choosing import Choice, choose, mask, ordering_columns, ordering_fields
+from catalog.hudi.ordering import at_least
 from catalog.key_join import spread
 
 # Where the bits of the hash are used up.
@@ -35,30 +34,35 @@ _Numbers = npt.NDArray[np.int64]
 _Mask = npt.NDArray[np.bool_]
 
 
-def entry_schema(ordering: Sequence[pa.DataType]) -> pa.Schema:
-    """Return the columns of entries, given the comparable types of the ordering columns."""
-    return pa.schema(
-        [
-            pa.field("key", pa.binary()),
-            # The number of the row in the store; -1 where there is none any more.
-            pa.field("row", pa.int64()),
-            # Whether it is a delete without an ordering value.
-            pa.field("is_default", pa.bool_()),
-            # Whether it comes from a delete block.
-            pa.field("is_block", pa.bool_()),
-            *_ordering_fields(ordering),
-        ]
-    )
-
-
 def base_schema(ordering: Sequence[pa.DataType]) -> pa.Schema:
     """Return the columns of the rows of a base file."""
     fields = [pa.field("key", pa.binary()), pa.field("position", pa.int64())]
-    return pa.schema([*fields, *_ordering_fields(ordering)])
+    return pa.schema([*fields, *ordering_fields(ordering)])
 
 
-def _ordering_fields(ordering: Sequence[pa.DataType]) -> list[pa.Field]:
-    return [pa.field(f"ordering_{number}", kind) for number, kind in enumerate(ordering)]
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """Records, each put together from rows of logs and perhaps a base row.
+
+    Attributes:
+        lengths: how many rows of logs each has.
+        rows: numbers of these, record by record, the topmost first.
+        positions: of the base row that lies below; -1 for none.
+    """
+
+    lengths: _Numbers
+    rows: _Numbers
+    positions: _Numbers
+
+    @staticmethod
+    def joined(parts: Sequence[Composed]) -> Composed:
+        """Return the records of all parts."""
+        nothing = np.empty(0, np.int64)
+        return Composed(
+            np.concatenate([nothing, *(one.lengths for one in parts)]),
+            np.concatenate([nothing, *(one.rows for one in parts)]),
+            np.concatenate([nothing, *(one.positions for one in parts)]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,13 @@ class Merged:
 
     Attributes:
         dropped: positions of base rows that are replaced or deleted.
-        kept: numbers of the rows of logs that stay.
+        kept: numbers of the rows of logs that stay as they are.
+        composed: records that are put together from several rows.
     """
 
     dropped: _Numbers
     kept: _Numbers
+    composed: Composed
 
 
 def merged(
@@ -106,84 +112,16 @@ def merged(
         yield _merged_held(pa.Table.from_batches(held), base)
 
 
-def winning(entries: pa.Table) -> _Numbers:
-    """Return the number of the entry of each key that stays, of those of logs alone."""
-    keys = pa.concat_arrays(entries["key"].dictionary_encode().unify_dictionaries().chunks)
-    codes = np.asarray(keys.indices.to_numpy()).astype(np.int64)
-    ordering = _ordering(entries)
-    last = np.zeros(len(keys.dictionary), np.int64)
-    last[codes] = np.arange(len(codes))
-    if not ordering or len(last) == len(codes):
-        return last
-    rows = np.flatnonzero(np.bincount(codes)[codes] > 1)
-    some = entries.take(pa.array(rows))
-    chosen = _newest(codes[rows], some)
-    last[codes[rows[chosen]]] = rows[chosen]
-    return last
-
-
-def _newest(codes: _Numbers, entries: pa.Table) -> _Numbers:
-    """Return the entry of each code that stays by event time."""
-    is_default = _mask(entries, "is_default")
-    arrivals = np.arange(len(codes))
-    resets = np.full(codes.max() + 1, -1, np.int64)
-    np.maximum.at(resets, codes[is_default], arrivals[is_default])
-    # What follows a delete without an ordering value always replaces it, but for other deletes.
-    is_row = ~_mask(entries, "is_block")
-    counts = is_row & (arrivals > resets[codes])
-    first_rows = np.full(len(resets), len(codes), np.int64)
-    np.minimum.at(first_rows, codes[counts], arrivals[counts])
-    has_reset = resets[codes] >= 0
-    is_live = (arrivals > resets[codes]) & (~has_reset | (arrivals >= first_rows[codes]))
-    is_only_reset = (arrivals == resets[codes]) & (first_rows[codes] == len(codes))
-    live = np.flatnonzero(is_live | is_only_reset)
-    compared = entries.take(pa.array(live))
-    keys = [ranks(column) for column in _ranked(compared, is_default[live])]
-    order = np.lexsort([arrivals[live], *reversed(keys), codes[live]])
-    ordered = codes[live][order]
-    is_last = np.append(ordered[1:] != ordered[:-1], [True] * bool(len(ordered)))
-    chosen: _Numbers = live[order[is_last]]
-    return chosen
-
-
-def _ranked(entries: pa.Table, is_default: _Mask) -> list[pa.Array]:
-    """Return the ordering columns; a delete without values is alone with its key by now."""
-    filled = []
-    for column in _ordering(entries):
-        values = column
-        if is_default.any() and values.null_count:
-            some = values.drop_null()
-            fill = some[0] if len(some) else pa.scalar(_any(values.type), values.type)
-            values = pc.if_else(pa.array(is_default & np.asarray(values.is_null())), fill, values)
-        filled.append(values)
-    return filled
-
-
-def _any(kind: pa.DataType) -> object:
-    if pa.types.is_decimal(kind):
-        return Decimal(0)
-    return b"" if pa.types.is_binary(kind) else 0
-
-
-def _mask(table: pa.Table, name: str) -> _Mask:
-    return np.asarray(table[name].to_numpy(), np.bool_)
-
-
-def _ordering(table: pa.Table) -> list[pa.Array]:
-    names = [name for name in table.column_names if name.startswith("ordering_")]
-    return [
-        pa.concat_arrays(table[name].chunks or [pa.array([], table[name].type)]) for name in names
-    ]
-
-
 class _Standing:
-    """The winners of logs while base rows stream past them."""
+    """What stays of logs while base rows stream past it."""
 
-    def __init__(self, entries: pa.Table) -> None:
-        self._entries = entries
+    def __init__(self, entries: pa.Table, choice: Choice) -> None:
+        self._entries = entries.take(pa.array(choice.winners))
+        self._choice = choice
         self._dropped: list[_Numbers] = []
-        self._keys = pa.concat_arrays(entries["key"].chunks)
-        self._was_met = np.zeros(len(self._keys), np.bool_)
+        self._keys = pa.concat_arrays(self._entries["key"].chunks)
+        # Of the base row that each has met; -1 for none.
+        self._positions = np.full(len(self._keys), -1, np.int64)
         self._has_lost = np.zeros(len(self._keys), np.bool_)
 
     def meet(self, rows: pa.Table) -> None:
@@ -193,35 +131,43 @@ class _Standing:
         found, first = np.unique(
             np.asarray(places.drop_null().to_numpy()).astype(np.int64), return_index=True
         )
-        is_new = ~self._was_met[found]
+        is_new = self._positions[found] < 0
         found, met = found[is_new], met[first[is_new]]
         if not found.size:
             return
-        self._was_met[found] = True
+        positions = np.asarray(rows["position"].to_numpy())[met]
+        self._positions[found] = positions
         has_won = self._has_won(found, rows.take(pa.array(met)))
         self._has_lost[found[~has_won]] = True
-        positions = np.asarray(rows["position"].to_numpy())
-        self._dropped.append(positions[met[has_won]])
+        self._dropped.append(positions[has_won])
 
     def _has_won(self, found: _Numbers, rows: pa.Table) -> _Mask:
         entries = self._entries.take(pa.array(found))
-        has_won = _mask(entries, "is_default").copy()
+        has_won = mask(entries, "is_default").copy()
         compared = np.flatnonzero(~has_won)
         taken = pa.array(compared)
-        newer = [column.take(taken) for column in _ordering(entries)]
-        older = [column.take(taken) for column in _ordering(rows)]
+        newer = [column.take(taken) for column in ordering_columns(entries)]
+        older = [column.take(taken) for column in ordering_columns(rows)]
         has_won[compared] = at_least(newer, older) if newer else True
         return has_won
 
     def result(self) -> Merged:
         """Return what became of the keys."""
         rows = np.asarray(self._entries["row"].to_numpy())
-        empty = np.empty(0, np.int64)
-        return Merged(np.concatenate([empty, *self._dropped]), rows[(rows >= 0) & ~self._has_lost])
+        lengths = self._choice.lengths
+        is_kept = (rows >= 0) & ~self._has_lost
+        is_composed = is_kept & (lengths > 0)
+        composed = Composed(
+            lengths[is_composed],
+            self._choice.rows[np.repeat(is_composed, lengths)],
+            self._positions[is_composed],
+        )
+        dropped = np.concatenate([np.empty(0, np.int64), *self._dropped])
+        return Merged(dropped, rows[is_kept & ~is_composed], composed)
 
 
 def _merged_held(entries: pa.Table, base: Iterable[pa.RecordBatch]) -> Merged:
-    standing = _Standing(entries.take(pa.array(winning(entries))))
+    standing = _Standing(entries, choose(entries))
     del entries
     for run in _runs(base):
         standing.meet(run)
