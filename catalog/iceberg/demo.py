@@ -32,7 +32,7 @@ from catalog.iceberg.row_delta import PositionDeletes, commit_position_deletes
 CATALOG_NAME = "demo"
 # Tells a directory of ours from one that must not be touched.
 _MARKER = ".compact-demo"
-_MADE = ("catalog.db", "warehouse", "payments", "state", ".pyiceberg.yaml", "compact.toml")
+_MADE = ("catalog.db", "warehouse", "payments", "trips", "state", ".pyiceberg.yaml", "compact.toml")
 _APPENDS = 16
 _DAYS = 5
 _ROWS_PER_FILE = 1500
@@ -73,6 +73,11 @@ class DemoCatalog:
     def payments(self) -> Path:
         """Where a table that needs no catalog belongs."""
         return self.directory / "payments"
+
+    @property
+    def trips(self) -> Path:
+        """Where another one belongs."""
+        return self.directory / "trips"
 
 
 def make_demo_catalog(directory: Path) -> DemoCatalog:

@@ -33,7 +33,7 @@ profiles = "{directory}/state/profiles.db"
 _NEXT_STEPS = """\
 Go on with the tables:
   cd {directory}    # its .pyiceberg.yaml names the catalog `demo`
-  compact tables 'demo.*.*' ./payments
+  compact tables 'demo.*.*' ./payments ./trips
   compact run {clicks}
   compact jobs list
 
@@ -65,10 +65,10 @@ class Compaction:
 @runtime_options
 @shared_options
 def command(directory: Path) -> int:
-    """Make small fragmented tables, compact two of them, prove that no row changed.
+    """Make small fragmented tables, compact three of them, prove that no row changed.
 
-    They are tables of Iceberg and of Delta Lake, made in DIRECTORY, `compact-demo` when none is
-    given.
+    They are tables of Iceberg, of Delta Lake and of Hudi, made in DIRECTORY, `compact-demo` when
+    none is given.
     """
     session = Session.of()
     session.tell(f"Making fragmented tables in `{directory}` …")
@@ -91,14 +91,16 @@ def _make(directory: Path) -> DemoCatalog:
     Raises:
         SettingsError: the directory is somebody else's.
     """
-    from catalog.delta.demo import make_demo_table
+    from catalog.delta.demo import make_demo_table as make_delta_table
     from catalog.errors import LocationError
+    from catalog.hudi.demo import make_demo_table as make_hudi_table
     from catalog.iceberg.demo import make_demo_catalog
     from compactor.errors import SettingsError
 
     try:
         demo = make_demo_catalog(directory)
-        make_demo_table(demo.payments)
+        make_delta_table(demo.payments)
+        make_hudi_table(demo.trips)
         return demo
     except LocationError as error:
         raise SettingsError(str(error), hint=error.hint) from error
@@ -111,10 +113,10 @@ def _compact_all(session: Session, demo: DemoCatalog) -> list[Compaction]:
 
     settings = session.settings()
     orders = opened(demo.orders, dict(demo.properties))
-    payments = opened(str(demo.payments))
+    others = [opened(str(path)) for path in (demo.payments, demo.trips)]
     done = []
     with workplace(session, settings) as (environment, _):
-        for table in (orders, payments):
+        for table in (orders, *others):
             one = _compact(table, settings, environment, session)
             if not session.is_json:
                 _render(one)
