@@ -1,7 +1,8 @@
 """From a target to a table: names in catalogs, paths and URIs, globs, and what was meant.
 
 A target is `catalog.namespace.table`, with as many namespaces as there are levels, or the path or
-URI of a table that lies outside of catalogs. `iceberg:`, `delta:` and `hudi:` force the format.
+URI of a table that lies outside of catalogs; `name@branch` is a branch of an Iceberg table.
+`iceberg:`, `delta:` and `hudi:` force the format.
 """
 
 from __future__ import annotations
@@ -43,11 +44,12 @@ def open_table(target: str, properties: Mapping[str, str] | None = None) -> Tabl
     forced, rest = _split(target)
     if _is_path(forced, rest):
         return _open_path(target, rest, forced, properties or {})
-    catalog_name, *identifier = name_parts(rest, shown=target)
+    named, _, branch = rest.partition("@")
+    catalog_name, *identifier = name_parts(named, shown=target)
     catalog = _catalogs().open_catalog(catalog_name, properties)
     from catalog.iceberg.table import IcebergTable  # lazy: half a second to import
 
-    table = IcebergTable(target, catalog, tuple(identifier))
+    table = IcebergTable(target, catalog, tuple(identifier), branch or "main")
     table.load()
     return table
 

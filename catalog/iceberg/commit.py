@@ -16,7 +16,7 @@ from typing import Protocol
 
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
-from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRef, SnapshotRefType
+from pyiceberg.table.refs import SnapshotRef, SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import (
     AddSnapshotUpdate,
@@ -59,12 +59,20 @@ from catalog.storage import Storage
 
 # What the first snapshot of a table makes of its main branch; the number is not looked at.
 _NEW_BRANCH = SnapshotRef.model_validate({"snapshot-id": 0, "type": "branch"})
+# What clients that make the new metadata themselves say when another branch has had a commit.
+_NUMBER_TAKEN = "Cannot add snapshot with sequence number"
 # Answers of the catalog after which nothing is under way and trying again is of no use.
 _REFUSALS = (AccessDeniedError, TableNotFoundError, CorruptTableError)
 
 
 class CommitTarget(Protocol):
-    """The table that commits go to."""
+    """The table that commits go to.
+
+    Attributes:
+        branch: the branch of it.
+    """
+
+    branch: str
 
     @property
     def storage(self) -> Storage:
@@ -237,7 +245,8 @@ class _Committer:
 
     def _send(self, table: Table, snapshot: Snapshot) -> bool:
         """Ask the catalog for the swap; whether it said that it was done."""
-        requirements, updates = _request(table, snapshot, self._commit)
+        request = _request(table, snapshot, self._commit, branch=self._target.branch)
+        requirements, updates = request
         self._is_unchecked = True
         self._wait_seconds = 0.0
         try:
@@ -247,6 +256,8 @@ class _Committer:
             return False
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the request may have arrived
             self._has_failed = True
+            if isinstance(error, ValueError) and _NUMBER_TAKEN in str(error):
+                return False
             self._last_fault = _translated(error)
             self._wait_seconds = retry_after_seconds(error)
             if not isinstance(self._last_fault, _REFUSALS):
@@ -339,22 +350,22 @@ def _translated(error: Exception) -> CatalogError:
 
 
 def _request(
-    table: Table, snapshot: Snapshot, commit: Commit
+    table: Table, snapshot: Snapshot, commit: Commit, *, branch: str
 ) -> tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]:
-    main = table.metadata.refs.get(MAIN_BRANCH) or _NEW_BRANCH
+    main = table.metadata.refs.get(branch) or _NEW_BRANCH
     watermarks = as_properties(commit.watermarks, snapshot)
     properties = (SetPropertiesUpdate(updates=watermarks),) if watermarks else ()
     requirements = (
         AssertTableUUID(uuid=table.metadata.table_uuid),
         AssertRefSnapshotId(  # type: ignore[call-arg]  # names are as good as aliases
-            ref=MAIN_BRANCH, snapshot_id=snapshot.parent_snapshot_id
+            ref=branch, snapshot_id=snapshot.parent_snapshot_id
         ),
     )
     updates = (
         *properties,
         AddSnapshotUpdate(snapshot=snapshot),
         SetSnapshotRefUpdate(  # type: ignore[call-arg]
-            ref_name=MAIN_BRANCH,
+            ref_name=branch,
             type=SnapshotRefType.BRANCH,
             snapshot_id=snapshot.snapshot_id,
             # What the branch keeps is its owner's business.

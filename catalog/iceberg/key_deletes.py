@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,7 @@ from pyiceberg.conversions import to_bytes
 from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
+from pyiceberg.types import PrimitiveType
 
 from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.row_delta import commit_row_delta
@@ -88,7 +90,8 @@ def _metrics(
 ) -> tuple[_Bounds, _Bounds, dict[int, int]]:
     lower, upper, nulls = _Bounds(), _Bounds(), dict[int, int]()
     for number, column in zip(ids, keys.columns, strict=True):
-        kind, ends = table.schema().find_type(number), pc.min_max(column).as_py()
+        kind = cast(PrimitiveType, table.schema().find_type(number))
+        ends = pc.min_max(column).as_py()
         nulls[number] = column.null_count
         if ends["min"] is not None:
             lower[number] = to_bytes(kind, ends["min"])

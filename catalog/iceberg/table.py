@@ -11,6 +11,7 @@ import pyarrow as pa
 from catalog.errors import CorruptTableError, SnapshotNotFoundError, UnsupportedTableError
 from catalog.evolution import Evolution
 from catalog.history import History
+from catalog.iceberg.branches import MAIN, on_branch, refuse_branch
 from catalog.iceberg.catalogs import catalog_errors
 from catalog.iceberg.credentials import storage_of
 from catalog.iceberg.files import IcebergFiles, Placement
@@ -57,8 +58,11 @@ if TYPE_CHECKING:
 class IcebergTable:
     """A table in a catalog that PyIceberg can talk to; implements `catalog.table.Table`."""
 
-    def __init__(self, name: str, catalog: Catalog, identifier: tuple[str, ...]) -> None:
+    def __init__(
+        self, name: str, catalog: Catalog, identifier: tuple[str, ...], branch: str = MAIN
+    ) -> None:
         self._name = name
+        self.branch = branch
         self._catalog = catalog
         self._identifier = identifier
         self._loaded: PyIcebergTable | None = None
@@ -100,9 +104,10 @@ class IcebergTable:
         """
         try:
             with catalog_errors(self._name):
-                return self._catalog.load_table(self._identifier)
+                loaded = self._catalog.load_table(self._identifier)
         except CorruptTableError as fault:
             raise unknown_type(fault) or fault from fault.__cause__
+        return on_branch(loaded, self.branch)
 
     def current(self) -> PyIcebergTable:
         """Return the table as it was last read."""
@@ -186,6 +191,7 @@ class IcebergTable:
             dropped=dropped_columns(metadata),
             defaults=defaults(metadata.schema()),
             has_deletes_per_file=has_deletes_per_file(properties),
+            has_vectors=is_tracked,
         )
 
     def sidecars(self) -> Sequence[Sidecar]:
@@ -237,6 +243,7 @@ class IcebergTable:
         Raises:
             UnsupportedTableError: rows that come in lack a column that has a default for them.
         """
+        refuse_branch(self.branch, "to merge changes")
         fields = self.load().schema().fields
         filled = {one.name for one in fields if one.write_default is not None}
         if lacking := sorted(filled & scope.lacking):
@@ -278,6 +285,7 @@ class IcebergTable:
         from catalog.iceberg.metadata_files import OldMetadata
         from catalog.iceberg.orphans import OrphanFiles
 
+        refuse_branch(self.branch, "upkeep")
         return (
             DanglingDeletes(self),
             RewriteManifests(self),

@@ -113,6 +113,21 @@ def switch(
     return click.option(flag, is_flag=True, help=help, expose_value=False, callback=keep)
 
 
+def branch_option(function: F) -> F:
+    """Add the option that names a branch; the command gets it and joins it to the target."""
+    added: Decorator[F] = click.option(
+        "--branch",
+        metavar="NAME",
+        help="Work on this branch of an Iceberg table: the same as TARGET@NAME.",
+    )
+    return added(function)
+
+
+def on_branch(target: str, branch: str | None) -> str:
+    """Return the target of a branch of a table."""
+    return f"{target}@{branch}" if branch else target
+
+
 def policy_options(function: F) -> F:
     """Add the options that override the policy of a table."""
     added: list[Decorator[F]] = [

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from compactor.cli.exits import ExitCode
-from compactor.cli.options import policy_options, runtime_options, server_option, shared_options
+from compactor.cli.options import (
+    branch_option,
+    on_branch,
+    policy_options,
+    runtime_options,
+    server_option,
+    shared_options,
+)
 from compactor.cli.session import Session
 
 if TYPE_CHECKING:
@@ -24,16 +31,17 @@ if TYPE_CHECKING:
     help="Save the plan, for `compact apply`.",
 )
 @click.option("--check", is_flag=True, help="Exit with 4 when there is work to do.")
+@branch_option
 @policy_options
 @runtime_options
 @server_option
 @shared_options
-def command(target: str, out: Path | None, check: bool) -> ExitCode:
+def command(target: str, out: Path | None, check: bool, branch: str | None) -> ExitCode:
     """Show what compacting TARGET would rewrite, and why."""
     from compactor.planner.document import plan_document
     from compactor.planner.planfile import save_plan
 
-    session = Session.of()
+    session, target = Session.of(), on_branch(target, branch)
     plan = _planned_there(session, target) if session.server else _planned_here(session, target)
     if out is not None:
         out.write_text(save_plan(plan), encoding="utf-8")

@@ -7,24 +7,32 @@ from dataclasses import replace
 import click
 
 from compactor.cli.exits import ExitCode
-from compactor.cli.options import policy_options, run_options, server_option, shared_options
+from compactor.cli.options import (
+    branch_option,
+    on_branch,
+    policy_options,
+    run_options,
+    server_option,
+    shared_options,
+)
 from compactor.cli.session import Session
 
 
 @click.command("run")
 @click.argument("target")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, run.")
+@branch_option
 @policy_options
 @run_options
 @server_option
 @shared_options
-def command(target: str, yes: bool) -> int:
+def command(target: str, yes: bool, branch: str | None) -> int:
     """Compact TARGET: plan, rewrite, prove and commit.
 
     An interrupted run is taken up where it stopped. On a terminal the plan is shown first and you
     are asked.
     """
-    session = Session.of()
+    session, target = Session.of(), on_branch(target, branch)
     is_asked = session.asks and not yes
     if session.server:
         from compactor.cli import remote
