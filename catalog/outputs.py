@@ -25,12 +25,26 @@ _READERS = 8
 Described = TypeVar("Described")
 # Makes what a format records of an output, from its `pyarrow.parquet.FileMetaData`.
 Describe = Callable[[OutputFile, Any], Described]
+# Reads the footer of an output that is as long as announced; None where it is no Parquet file.
+ReadFooter = Callable[[OutputFile], Any]
 
 
 def read_outputs(
-    commit: Commit, storage: Storage, *, confinement: Confinement, describe: Describe[Described]
+    commit: Commit,
+    storage: Storage,
+    *,
+    confinement: Confinement,
+    describe: Describe[Described],
+    other_footer: ReadFooter = lambda _: None,
 ) -> dict[str, Described]:
     """Return what there is to record of the outputs of a commit, by path.
+
+    Args:
+        commit: the commit.
+        storage: where they are.
+        confinement: where they may be.
+        describe: makes of a footer what is recorded.
+        other_footer: reads the footers of what is not Parquet.
 
     Raises:
         CorruptTableError: one is missing, short, or not what was announced; or a group's outputs
@@ -40,7 +54,8 @@ def read_outputs(
 
     def one(output: OutputFile) -> tuple[str, Described]:
         try:
-            return output.path, describe(output, _footer(output, storage, confinement))
+            footer = other_footer(output) or _footer(output, storage, confinement)
+            return output.path, describe(output, footer)
         except ObjectNotFoundError as error:
             raise CorruptTableError(f"the output {output.path} does not exist") from error
         except pa.ArrowException as error:

@@ -111,6 +111,10 @@ class DeleteRecorder(Protocol):
         """
         ...
 
+    def deletes_location(self, location: Location) -> Location:
+        """Return where `record_deletes` puts a file that `locate` says is to be at a location."""
+        ...
+
 
 @runtime_checkable
 class AnnouncingTable(Protocol):

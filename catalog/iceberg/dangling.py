@@ -100,7 +100,7 @@ class DanglingDeletes:
         manifests = tuple(one for one in manifests_of(head, io) if has_live_files(one))
         unused, doubtful = _unused(inventory)
         entries = {
-            entry.data_file.file_path: LiveEntry(manifest, entry)
+            entry.name: LiveEntry(manifest, entry)
             for manifest in manifests
             if manifest.content == ManifestContent.DELETES and (unused or doubtful)
             for entry in live_entries(manifest, io)
@@ -143,5 +143,3 @@ def _unused(inventory: Inventory) -> tuple[list[str], list[str]]:
         [path for path in paths[~is_used].tolist() if path not in shared],
         paths[is_used & is_wide][:_OPENED_MAX].tolist(),
     )
-
-

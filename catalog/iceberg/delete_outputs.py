@@ -1,4 +1,4 @@
-"""Delete files that workers wrote, as manifests describe them, from their own footers."""
+"""Delete files and vectors that workers wrote, as manifests describe them, from their footers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from pyiceberg.types import LongType, StringType
 from catalog.errors import CorruptTableError
 from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.delete_writing import FILE_PATH_ID, POSITION_DELETES, POSITION_ID
+from catalog.iceberg.marking import vector_file
 from catalog.iceberg.metrics import Column, FileMetrics, MetricsMode, file_metrics, split_offsets
+from catalog.iceberg.vector_files import CARDINALITY
 from catalog.model import OutputFile
+from catalog.puffin import PlacedBlob
 
 _COLUMNS = (
     Column(FILE_PATH_ID, "file_path", StringType(), is_repeated=False),
@@ -67,3 +70,35 @@ class VerifiedDeletes:
         )
         file.spec_id = spec_id
         return file
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedVector:
+    """A deletion vector as the footer of its own file describes it."""
+
+    file: OutputFile
+    vector: PlacedBlob
+
+    @staticmethod
+    def of(output: OutputFile, vector: PlacedBlob) -> VerifiedVector:
+        """Describe an output.
+
+        Raises:
+            CorruptTableError: it is not what was announced.
+        """
+        end = vector.place.offset + vector.place.length
+        if vector.properties[CARDINALITY] != str(output.row_count) or end > output.size_bytes:
+            raise CorruptTableError(
+                f"the output {output.path} drops {vector.properties[CARDINALITY]} rows,"
+                f" {output.row_count} were announced"
+            )
+        return VerifiedVector(output, vector)
+
+    def data_file(
+        self, partition: Record, spec_id: int, *, sort_order_id: int | None = None
+    ) -> DataFile:
+        """Return its manifest form in a partition."""
+        del sort_order_id
+        like = DataFile.from_args(partition=partition)
+        like.spec_id = spec_id
+        return vector_file(self.file.path, self.file.size_bytes, self.vector, like=like)

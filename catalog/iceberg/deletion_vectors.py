@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from catalog.deletion_vectors import FRAME_BYTES, Positions, decode, unframed
 from catalog.errors import CorruptTableError
+from catalog.iceberg.vector_files import ENDING, the_vector_in
 from catalog.location import Location
 from catalog.model import DeleteFile
 from catalog.storage import Storage
@@ -80,6 +81,10 @@ def read_vectors(
     by_file: dict[str, list[tuple[DeleteFile, VectorPlace]]] = {}
     for vector in vectors:
         place = VectorPlace.of(vector.path)
+        if place is None and vector.path.endswith(ENDING):
+            # Not in a table yet, so that there is but one in the file.
+            blob = the_vector_in(locate(vector.path), storage)
+            place = VectorPlace(vector.path, *blob.place)
         if place is not None:
             by_file.setdefault(place.path, []).append((vector, place))
     found: dict[str, Positions] = {}

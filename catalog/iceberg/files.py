@@ -67,6 +67,7 @@ class IcebergFiles:
         dropped: plain columns that the schema no longer has: rows may be deleted by them.
         defaults: what columns hold in files that were written before they were added, by their ids.
         has_deletes_per_file: whether each data file is to have delete files of its own.
+        has_vectors: whether rows are deleted by deletion vectors, never by files of positions.
     """
 
     storage: Storage
@@ -79,6 +80,7 @@ class IcebergFiles:
     dropped: pa.Schema = field(default_factory=lambda: pa.schema([]))
     defaults: tuple[tuple[int, pa.Scalar], ...] = ()
     has_deletes_per_file: bool = True
+    has_vectors: bool = False
 
     def locate(self, path: str) -> Location:
         """Return the location of a path found in metadata."""
@@ -95,12 +97,21 @@ class IcebergFiles:
     def record_deletes(
         self, selections: Mapping[str, Selection], locate: Callable[[int], Location]
     ) -> Mapping[str, OutputFile]:
-        """Write position delete files for data files of one partition."""
+        """Write position delete files, or deletion vectors, for data files of one partition."""
         from catalog.iceberg.delete_writing import write_position_deletes  # lazy: seldom
+        from catalog.iceberg.vector_files import write_vectors
 
+        if self.has_vectors:
+            return write_vectors(selections, self.storage, locate=locate)
         return write_position_deletes(
             selections, self.storage, locate=locate, is_per_file=self.has_deletes_per_file
         )
+
+    def deletes_location(self, location: Location) -> Location:
+        """Return where a delete file goes that is to have the name of a data file."""
+        from catalog.iceberg.vector_files import beside  # lazy: seldom
+
+        return beside(location) if self.has_vectors else location
 
     def fillings(self, file: FileSlice) -> Mapping[int, Filling]:
         """Return what identity partition fields and defaults fix, and where ids count from."""

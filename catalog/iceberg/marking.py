@@ -22,28 +22,21 @@ from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import LongType
 
-from catalog.deletion_vectors import encode as encode_vector
-from catalog.deletion_vectors import framed
 from catalog.errors import ObjectExistsError, UnsupportedTableError
 from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.delete_writing import FILE_PATH_ID, POSITION_ID, encode
 from catalog.iceberg.files import IcebergFiles
 from catalog.iceberg.position_deletes import read_positions
+from catalog.iceberg.vector_files import CARDINALITY, TARGET, file_of_vectors, placed_in
 from catalog.location import Location
 from catalog.model import KEEP_ALL, Commit, Rewrite
-from catalog.puffin import Blob, PlacedBlob, decode_footer
-from catalog.puffin import encode as encode_puffin
+from catalog.puffin import PlacedBlob
 from catalog.storage import Storage
 
 _Positions = npt.NDArray[np.int64]
 # The last format version whose rows are marked by files of rows.
 LAST_WITHOUT_VECTORS = 2
 _ROWS, _VECTORS = "parquet", "puffin"
-# The reserved id of the position of rows, which vectors are about.
-_ROW_POSITION_ID = 2147483645
-_BLOB_KIND, _TARGET, _CARDINALITY = "deletion-vector-v1", "referenced-data-file", "cardinality"
-# Files are written before their snapshot has its numbers.
-_UNKNOWN = -1
 
 
 def can_mark(metadata: TableMetadata) -> bool:
@@ -97,12 +90,6 @@ def data_file(
     return file
 
 
-def vector_blob(path: str, positions: _Positions) -> Blob:
-    """Return the deletion vector of a data file."""
-    properties = {_TARGET: path, _CARDINALITY: str(len(positions))}
-    return Blob(_BLOB_KIND, (_ROW_POSITION_ID,), properties, framed(encode_vector(positions)))
-
-
 def vector_file(
     location: str, size_bytes: int, vector: PlacedBlob, *, like: AnyDataFile
 ) -> DataFile:
@@ -112,9 +99,9 @@ def vector_file(
         file_path=location,
         file_format=FileFormat.PUFFIN,
         partition=like.partition,
-        record_count=int(vector.properties[_CARDINALITY]),
+        record_count=int(vector.properties[CARDINALITY]),
         file_size_in_bytes=size_bytes,
-        referenced_data_file=vector.properties[_TARGET],
+        referenced_data_file=vector.properties[TARGET],
         content_offset=vector.place.offset,
         content_size_in_bytes=vector.place.length,
     )
@@ -162,15 +149,15 @@ class Marker:
         is_marked = [path in rewrite.marks for path in rewrite.files.files["path"].to_pylist()]
         marked = rewrite.files.take(np.flatnonzero(is_marked))
         before = read_positions(marked, self.storage, self.files.locate)
-        blobs = [
-            vector_blob(path, np.union1d(one.dropped, before.get(path, KEEP_ALL).dropped))
-            for path, one in sorted(rewrite.marks.items())
-        ]
-        file = encode_puffin(blobs, snapshot_id=_UNKNOWN, sequence_number=_UNKNOWN)
+        file = file_of_vectors(
+            {
+                path: np.union1d(one.dropped, before.get(path, KEEP_ALL).dropped)
+                for path, one in rewrite.marks.items()
+            }
+        )
         with suppress(ObjectExistsError):
             self.storage.put_if_absent(location, file.content)
-        placed = decode_footer(file.content[-file.footer_bytes :], name=str(location))
-        return len(file.content), tuple(placed)
+        return len(file.content), placed_in(file, str(location))
 
     def remove(self) -> None:
         """Remove what this or another process has written for the commit, none of it in a table."""

@@ -13,13 +13,15 @@ from pyiceberg.typedef import Record
 
 from catalog.errors import CorruptTableError
 from catalog.iceberg.data_file import DataFile
-from catalog.iceberg.delete_outputs import VerifiedDeletes
+from catalog.iceberg.delete_outputs import VerifiedDeletes, VerifiedVector
 from catalog.iceberg.file_schema import columns_of
 from catalog.iceberg.metrics import FileMetrics, file_metrics, metrics_modes, split_offsets
 from catalog.iceberg.row_lineage import lineage_schema, tracks_rows
+from catalog.iceberg.vector_files import ENDING, the_vector_in
 from catalog.location import Confinement
 from catalog.model import Commit, OutputFile
 from catalog.outputs import read_outputs
+from catalog.puffin import PlacedBlob
 from catalog.storage import Storage
 
 
@@ -57,6 +59,10 @@ class VerifiedOutput:
         return data_file
 
 
+# What a commit adds to a table.
+Verified = VerifiedOutput | VerifiedDeletes | VerifiedVector
+
+
 @dataclass(frozen=True, slots=True)
 class OutputReader:
     """Reads outputs back and compares them with what was announced.
@@ -73,7 +79,7 @@ class OutputReader:
     schemas: Sequence[Schema]
     properties: Mapping[str, str]
 
-    def read(self, commit: Commit) -> dict[str, VerifiedOutput | VerifiedDeletes]:
+    def read(self, commit: Commit) -> dict[str, Verified]:
         """Return the outputs of a commit by path.
 
         Raises:
@@ -86,12 +92,25 @@ class OutputReader:
             for one in rewrite.added
         }
 
-        def described(output: OutputFile, footer: Any) -> VerifiedOutput | VerifiedDeletes:
+        def described(output: OutputFile, footer: Any) -> Verified:
+            if isinstance(footer, PlacedBlob):
+                return VerifiedVector.of(output, footer)
             if output.path in deletes:
                 return VerifiedDeletes.of(output, footer)
             return self._described(output, footer)
 
-        return read_outputs(commit, self.storage, confinement=self.confinement, describe=described)
+        def vector(output: OutputFile) -> PlacedBlob | None:
+            if output.path not in deletes or not output.path.endswith(ENDING):
+                return None
+            return the_vector_in(self.confinement.parse(output.path), self.storage)
+
+        return read_outputs(
+            commit,
+            self.storage,
+            confinement=self.confinement,
+            describe=described,
+            other_footer=vector,
+        )
 
     def _described(self, output: OutputFile, footer: Any) -> VerifiedOutput:
         arrow = footer.schema.to_arrow_schema()

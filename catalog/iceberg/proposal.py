@@ -14,14 +14,13 @@ from pyiceberg.typedef import Record
 from catalog.changes import has_landed, operation_of, whole
 from catalog.conflicts import all_conflict, not_landed, split
 from catalog.iceberg.data_file import DataFile
-from catalog.iceberg.delete_outputs import VerifiedDeletes
 from catalog.iceberg.delete_targets import DeleteTargets, leaving, live_files, single_target
 from catalog.iceberg.equality_targets import Remaining, dangling, has_equality
 from catalog.iceberg.file_io import StorageFileIO
 from catalog.iceberg.head import Head, HeadReader, LiveEntry
 from catalog.iceberg.lookup import is_unbroken
 from catalog.iceberg.marking import LAST_WITHOUT_VECTORS, Marker
-from catalog.iceberg.outputs import VerifiedOutput
+from catalog.iceberg.outputs import Verified
 from catalog.iceberg.partition import decode_key
 from catalog.iceberg.since import SinceReader, why_not
 from catalog.iceberg.sort_order import order_id
@@ -40,7 +39,7 @@ class Proposals:
         confinement: Confinement,
         *,
         marker: Marker,
-        outputs: Mapping[str, VerifiedOutput | VerifiedDeletes],
+        outputs: Mapping[str, Verified],
         key_types: Callable[[], Mapping[int, pa.DataType]],
     ) -> None:
         io, commit = StorageFileIO(storage, confinement), marker.commit

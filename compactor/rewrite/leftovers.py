@@ -7,7 +7,7 @@ import logging
 from catalog.errors import AccessDeniedError, ObjectNotFoundError
 from catalog.location import Location
 from catalog.storage import Storage
-from catalog.table import TableFiles
+from catalog.table import DeleteRecorder, TableFiles
 from compactor.rewrite.write import Destination
 
 logger = logging.getLogger(__name__)
@@ -30,15 +30,20 @@ def leftovers(table: TableFiles, partition_key: str, attempt_id: str) -> tuple[L
     index = missing = 0
     while missing < _MISSING_MAX:
         location = destination.location(index)
-        if _exists(table.storage, location):
-            found.append(location)
-            missing = 0
-        else:
-            missing += 1
+        there = [one for one in _names(table, location) if _exists(table.storage, one)]
+        found += there
+        missing = 0 if there else missing + 1
         index += 1
         _abort_uploads(table.storage, location)
     table.storage.delete(found)
     return tuple(found)
+
+
+def _names(table: TableFiles, location: Location) -> set[Location]:
+    """Return what an output may be called: delete files may have an ending of their own."""
+    if isinstance(table, DeleteRecorder):
+        return {location, table.deletes_location(location)}
+    return {location}
 
 
 def _abort_uploads(storage: Storage, location: Location) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
@@ -17,6 +19,7 @@ from catalog.iceberg.entries import live_entries, manifests_of
 from catalog.iceberg.file_io import StorageFileIO
 from catalog.iceberg.table import IcebergTable
 from tests.acceptance.program import compact
+from tests.judges.engines import READERS
 from tests.judges.rest_catalog import rest_catalog
 from tests.judges.spark_session import SparkSession, spark_session
 
@@ -47,6 +50,12 @@ class House:
         self.spark.run(
             f"insert into rest.ns.{name}"
             f" select id, '{part}', concat('text ', id) from range({first}, {first + count})"
+        )
+
+    def insert_texts(self, name: str, first: int, count: int) -> None:
+        self.spark.run(
+            f"insert into rest.ns.{name} select id, concat(sha2(cast(id as string), 512), id)"
+            f" from range({first}, {first + count}, 1, 1)"
         )
 
     def rows(self, name: str, columns: str = f"*, {LINEAGE}", at: int | None = None) -> list[Any]:
@@ -129,3 +138,118 @@ def test_rows_keep_their_ids_and_spark_goes_on(house: House) -> None:
     )
     assert house.rows("t") == after
     assert house.run("plan", "t", "--min-input-files", "2", "--check")["groups"] == []
+
+
+def test_row_groups_are_copied_and_their_rows_keep_their_ids(house: House) -> None:
+    house.create("big", "id bigint, text string")
+    for first in (0, 80_000):
+        house.insert_texts("big", first, 80_000)
+    # Ids that follow from the file, and such as are stored.
+    house.spark.run("delete from rest.ns.big where id = 100000")
+    columns = f"id, hash(text) as text, {LINEAGE}"
+    before = house.rows("big", columns)
+    report = house.run("run", "big", "--min-input-files", "2", "--yes")
+    assert report["splice"]["row_groups"] + report["splice"]["row_groups_patched"] > 0
+    assert (report["files_after"], report["rows_dropped"]) == (1, 1)
+    assert house.rows("big", columns) == before
+    house.insert_texts("big", 200_000, 80_000)
+    before = house.rows("big", columns)
+    report = house.run("run", "big", "--min-input-files", "2", "--verify", "full", "--yes")
+    assert report["bytes_spliced"] > report["bytes_written"] / 2
+    assert house.rows("big", columns) == before
+
+
+def test_changes_are_marked_in_vectors_and_spark_reads_them(house: House) -> None:
+    fill(house, "m")
+    texts = {row["id"]: row["text"] for row in house.rows("m")}
+    for number, mode in enumerate(("merge-on-read", "merge-on-read", "copy-on-write")):
+        ids = {row["id"]: row["_row_id"] for row in house.rows("m")}
+        changed = [10 + number, 20 + number, 500 + number]
+        _write_changes(house.scratch / f"changes-{number}", changed, gone=[30 + number], part="b")
+        house.run(
+            "merge", "m", "--changes", f"file://{house.scratch}/changes-{number}", "--key", "id",
+            "--op-column", "op", "--write-mode", mode, "--yes",
+        )  # fmt: skip
+        texts |= dict.fromkeys(changed, "merged")
+        texts.pop(30 + number, None)
+        rows = house.rows("m")
+        assert {row["id"]: row["text"] for row in rows} == texts
+        assert len({row["_row_id"] for row in rows}) == len(rows) == len(texts)
+        kept = [row for row in rows if row["id"] not in changed]
+        assert all(ids[row["id"]] == row["_row_id"] for row in kept)
+        deletes = [one.data_file for one in house.entries("m") if one.data_file.content.value]
+        assert {one.file_format.name for one in deletes} == {"PUFFIN"}
+        targets = [one.referenced_data_file for one in deletes]
+        assert len(set(targets)) == len(targets)
+
+
+def test_upkeep_leaves_what_is_needed(house: House) -> None:
+    fill(house, "u")
+    before = house.rows("u")
+    vectors = _puffins(house, "u")
+    live = {Path(_local(one.path)) for one in house.entries("u")}
+    assert vectors > {path for path in live if path.suffix == ".puffin"} != set()
+    for only in ("cluster-manifests", "expire-snapshots", "orphan-files"):
+        house.run(
+            "upkeep", "u", "--only", only, "--retention", "0s", "--keep-last", "1", "--force"
+        )  # fmt: skip
+        assert house.rows("u") == before
+    left = _puffins(house, "u")
+    assert left == {path for path in live if path.suffix == ".puffin"}
+    house.spark.run("call rest.system.rewrite_manifests(table => 'ns.u')")
+    assert house.rows("u") == before
+    house.run("run", "u", "--min-input-files", "2", "--yes")
+    house.run("upkeep", "u", "--retention", "0s", "--keep-last", "1", "--force")
+    assert house.rows("u") == before
+    assert _puffins(house, "u") == set()
+
+
+def test_a_table_of_version_2_that_was_upgraded(house: House) -> None:
+    house.create("up", "id bigint, part string, text string", "partitioned by (part)", version=2)
+    for number in range(3):
+        house.insert("up", number * 10, 10)
+    house.insert("up", 100, 10, "b")
+    house.spark.run("delete from rest.ns.up where id in (1, 2, 12)")
+    house.spark.run("alter table rest.ns.up set tblproperties ('format-version'='3')")
+    before = house.rows("up", "*")
+    report = house.run("run", "up", "--min-input-files", "2", "--yes")
+    assert (report["files_before"], report["files_after"], report["rows_dropped"]) == (4, 2, 3)
+    assert house.rows("up", "*") == before
+    given = house.rows("up")
+    assert len({row["_row_id"] for row in given} - {None}) == len(given) == 37
+    house.spark.run("delete from rest.ns.up where id in (3, 104)")
+    house.insert("up", 200, 10)
+    before = house.rows("up")
+    house.run("run", "up", "--min-input-files", "2", "--delete-ratio", "0", "--yes")
+    assert house.rows("up") == before
+    assert {row["id"]: row for row in given if row["id"] not in (3, 104)}.items() <= {
+        row["id"]: row for row in before
+    }.items()
+
+
+def test_duckdb_reads_the_same_rows(house: House, tmp_path: Path) -> None:
+    fill(house, "d")
+    before = house.table("d")
+    expected = sorted(row["id"] for row in house.rows("d"))
+    house.run("run", "d", "--min-input-files", "2", "--yes")
+    for table in (before, house.table("d")):
+        head = table.metadata.current_snapshot_id
+        assert head is not None
+        rows = READERS["duckdb"](table.metadata_location, head, tmp_path)
+        assert sorted(rows["id"].to_pylist()) == expected
+
+
+def _write_changes(directory: Path, changed: list[int], gone: list[int], part: str) -> None:
+    directory.mkdir()
+    rows = [{"id": one, "part": part, "text": "merged", "op": "U"} for one in changed]
+    rows += [{"id": one, "part": part, "text": None, "op": "D"} for one in gone]
+    pq.write_table(pa.Table.from_pylist(rows), directory / "changes.parquet")
+
+
+def _local(path: str) -> str:
+    return path.removeprefix("file://").removeprefix("file:")
+
+
+def _puffins(house: House, name: str) -> set[Path]:
+    """Return the Puffin files below the table, whether anything refers to them or not."""
+    return set(Path(_local(house.table(name).location())).rglob("*.puffin"))

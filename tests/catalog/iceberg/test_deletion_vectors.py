@@ -13,11 +13,17 @@ from hypothesis import strategies as st
 from catalog.deletion_vectors import decode, encode, framed, unframed
 from catalog.errors import CorruptTableError
 from catalog.iceberg.deletion_vectors import VectorPlace, file_name, read_vectors
-from catalog.iceberg.marking import vector_blob
+from catalog.iceberg.vector_files import (
+    CARDINALITY,
+    TARGET,
+    beside,
+    file_of_vectors,
+    placed_in,
+    the_vector_in,
+    write_vectors,
+)
 from catalog.location import Location
-from catalog.model import DeleteFile
-from catalog.puffin import decode_footer
-from catalog.puffin import encode as encode_puffin
+from catalog.model import KEEP_ALL, DeleteFile, Selection
 from catalog.storage import Storage
 from tests.catalog.changes import Change, plan_change
 from tests.catalog.conformance import fill
@@ -41,23 +47,20 @@ def test_a_vector_is_known_by_its_place(path: str, offset: int, size_bytes: int)
 
 
 def _puffin(directory: Path, *vectors: list[int]) -> tuple[Location, list[DeleteFile]]:
-    blobs = [
-        vector_blob(f"file-{number}", np.array(one, np.int64)) for number, one in enumerate(vectors)
-    ]
-    file = encode_puffin(blobs, snapshot_id=-1, sequence_number=-1)
+    positions = {f"file-{number}": np.array(one, np.int64) for number, one in enumerate(vectors)}
+    file = file_of_vectors(positions)
     path = directory / "v.puffin"
     path.write_bytes(file.content)
     location = Location.parse(f"file://{path}")
-    placed = decode_footer(file.content[-file.footer_bytes :], name="v")
     return location, [
         DeleteFile(
             file_name(str(location), one.place.offset, one.place.length),
             one.place.length,
-            int(one.properties["cardinality"]),
+            int(one.properties[CARDINALITY]),
             1,
-            one.properties["referenced-data-file"],
+            one.properties[TARGET],
         )
-        for one in placed
+        for one in placed_in(file, "v")
     ]
 
 
@@ -84,6 +87,36 @@ def test_no_damaged_byte_passes(
     path.write_bytes(content)
     with pytest.raises(CorruptTableError):
         read_vectors([file], Storage.from_properties({}), lambda _: location)
+
+
+def test_vectors_of_workers_are_read_by_their_footers(tmp_path: Path) -> None:
+    storage = Storage.from_properties({})
+    selections = {
+        f"{number}-{'long' * number}": Selection(np.arange(number, dtype=np.int64))
+        for number in (1, 3, 2000)
+    }
+    outputs = write_vectors(
+        {**selections, "none": KEEP_ALL},
+        storage,
+        locate=lambda number: Location.parse(f"file://{tmp_path}/x-{number}.parquet"),
+    )
+    assert outputs.keys() == selections.keys()
+    for path, output in outputs.items():
+        location = Location.parse(output.path)
+        vector = the_vector_in(location, storage)
+        assert vector.properties == {TARGET: path, CARDINALITY: str(output.row_count)}
+        assert storage.size(location) == output.size_bytes
+        found = read_vectors(
+            [DeleteFile(output.path, 1, output.row_count, 1, None)], storage, Location.parse
+        )
+        assert found[output.path].tolist() == selections[path].dropped.tolist()
+    assert beside(Location.parse("file:///a/b.c.parquet")) == Location.parse("file:///a/b.c.puffin")
+
+
+def test_a_file_of_two_vectors_is_none_of_a_worker(tmp_path: Path) -> None:
+    location, _ = _puffin(tmp_path, [1], [2])
+    with pytest.raises(CorruptTableError, match="one deletion vector"):
+        the_vector_in(location, Storage.from_properties({}))
 
 
 def test_another_number_of_rows_than_announced(tmp_path: Path) -> None:

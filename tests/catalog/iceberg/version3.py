@@ -31,10 +31,10 @@ from catalog.iceberg.manifest_lists import (
     write_manifest_list,
 )
 from catalog.iceberg.manifest_writing import ManifestForm, begin
-from catalog.iceberg.marking import vector_blob, vector_file
+from catalog.iceberg.marking import vector_file
 from catalog.iceberg.metadata_json import write_metadata_with_every_field
-from catalog.model import KEEP_ALL, Selection
-from catalog.puffin import decode_footer, encode
+from catalog.iceberg.vector_files import TARGET, file_of_vectors, placed_in
+from catalog.model import KEEP_ALL
 from tests.catalog.conformance import Row
 from tests.catalog.groups import pick, read_group
 from tests.catalog.iceberg.lakes import IcebergLake, rows_of
@@ -66,17 +66,12 @@ class Version3Lake(IcebergLake):
         snapshot = self.table.snapshot()
         files, inventory = self.table.files(snapshot), self.table.inventory(snapshot)
         before = files.selections(pick(inventory, *positions))
-        blobs = [
-            vector_blob(
-                path,
-                np.union1d(
-                    Selection.of(np.array(some, np.int64)).dropped,
-                    before.get(path, KEEP_ALL).dropped,
-                ),
-            )
-            for path, some in positions.items()
-        ]
-        puffin = encode(blobs, snapshot_id=-1, sequence_number=-1)
+        puffin = file_of_vectors(
+            {
+                path: np.union1d(np.array(some, np.int64), before.get(path, KEEP_ALL).dropped)
+                for path, some in positions.items()
+            }
+        )
         path = Path(self.other.location().removeprefix("file://")) / f"data/{uuid.uuid4()}.puffin"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(puffin.content)
@@ -84,8 +79,8 @@ class Version3Lake(IcebergLake):
         self.commit(
             [
                 vector_file(f"file://{path}", len(puffin.content), one, like=live[target])
-                for one in decode_footer(puffin.content[-puffin.footer_bytes :], name="new")
-                for target in [one.properties["referenced-data-file"]]
+                for one in placed_in(puffin, "new")
+                for target in [one.properties[TARGET]]
             ],
             [
                 entry.name
