@@ -12,7 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tests.acceptance.program import compact
+from compactor.jobs.failpoints import VARIABLE, Failpoint
+from tests.acceptance.program import compact, start
 from tests.judges.hudi_session import HudiSession
 from tests.judges.hudi_tables import RUN_COMPACTION, SCHEDULE_COMPACTION, Call, HudiTable, Write
 from tests.judges.make_hudi_fixtures import LEAN, READ_OPTIMIZED, unpack
@@ -74,10 +75,15 @@ class Judged:
     def twin(self) -> Path:
         return self.directory / "twin"
 
-    def compact(self, *options: str, code: int = 0) -> dict[str, Any]:
-        """Run `compact run` on the table."""
-        arguments = ("--yes", "--min-input-files", "2", "--verify", "full", *options)
-        return compact(self.directory, "run", "table/", *arguments, code=code)
+    def compact(self, code: int = 0, failpoint: Failpoint | None = None) -> dict[str, Any]:
+        """Run `compact run` on the table, to its end or until it is killed."""
+        arguments = ("run", "table/", "--yes", "--min-input-files", "2", "--verify", "full")
+        if failpoint is None:
+            return compact(self.directory, *arguments, code=code)
+        process = start(self.directory, *arguments, extra={VARIABLE: failpoint})
+        told = process.communicate(timeout=600)
+        assert process.returncode == code, told
+        return {}
 
     def rows(self, options: Mapping[str, str] | None = None, *, where: str = "") -> Rows:
         """Return what Spark reads of the table, with when and as what rows were written."""
@@ -90,6 +96,11 @@ class Judged:
     def shown(self, path: Path, *, where: str = "") -> Rows:
         """Return rows of the table or its twin, whenever they were written."""
         return spelled(self.spark.read(path, SKIPPING, where=where), MOVED, *WRITTEN)
+
+    def shown_values(self) -> Rows:
+        """Return rows without the columns that are Hudi's."""
+        rows = self.spark.read(self.path)
+        return spelled(rows, *(one for one in rows.column_names if one.startswith("_hoodie_")))
 
     def sought(self) -> Iterator[tuple[Callable[[Row], bool], Rows]]:
         """Yield predicates and the rows that Spark finds by them, skipping by statistics."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from compactor.jobs.failpoints import Failpoint
 from tests.acceptance.hudi_judged import INCREMENTAL, Judged, Rows, metadata_is_true
 from tests.judges.hudi_declared import TABLES
 from tests.judges.hudi_session import HudiSession, shared_hudi_session
@@ -22,6 +24,13 @@ REFUSED = {
 }
 COMPACTED = [one for one in TABLES if one.merges_on_read and one.name not in REFUSED]
 COPIED = [one for one in TABLES if not one.merges_on_read and one.name not in REFUSED]
+# The ends of a job that leave something on the timeline.
+KILLED = (
+    Failpoint.ATTEMPT_SUBMITTED,
+    Failpoint.RESULT_JOURNALED,
+    Failpoint.BATCH_JOURNALED,
+    Failpoint.BATCH_COMMITTED,
+)
 # Of each way of life one: Spark writes on, compacts, cleans, archives and rolls back.
 LIVED_ON = {
     "v6_mor",
@@ -91,6 +100,26 @@ def test_spark_reads_what_was_merged_and_goes_on(
     is_as_before(table, before)
     if declared.name in LIVED_ON:
         goes_on(table)
+
+
+@pytest.mark.parametrize("place", KILLED)
+@pytest.mark.parametrize("name", ["v6_mor", "v9_mor"])
+def test_what_a_killed_run_left_is_finished_by_spark_or_by_us(
+    name: str, place: Failpoint, judged: Callable[[HudiTable], Judged]
+) -> None:
+    table = judged(next(one for one in TABLES if one.name == name))
+    before = table.rows()
+    table.compact(code=-signal.SIGKILL, failpoint=place)
+    assert table.rows() == before
+    table.live_on()
+    expected = table.shown(table.twin)
+    assert table.shown(table.path) == expected
+    table.compact_with_spark()
+    assert table.shown(table.path) == expected
+    assert table.compact()["status"] == "succeeded"
+    assert table.shown(table.path) == expected
+    assert [one for one in table.call("show_compaction") if one["state"] != "COMPLETED"] == []
+    metadata_is_true(table)
 
 
 @pytest.mark.parametrize("name", REFUSED)
