@@ -13,6 +13,8 @@ JAVA_PACKAGES := default-jdk-headless maven
 RGW_PACKAGES := radosgw ceph-mon ceph-osd ceph-mgr ceph-common
 POSTGRES_PACKAGES := postgresql
 BROWSER_PACKAGES := chromium chromium-driver
+# What is slow is slower yet on a busy machine.
+PATIENT := --timeout=600
 # A list that cannot be fetched may be one that is not needed: installing tells.
 APT_INSTALL := apt-get update --quiet=2; DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes \
 	--no-install-recommends -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300
@@ -39,19 +41,19 @@ test: $(READY) ## the quick test suite
 	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not (slow or interop or ray or rgw or browser or postgres)"
 
 test-slow: $(READY) judges ## long races, thousands of files, crashes upon crashes
-	$(BIN)/pytest --numprocesses auto --dist worksteal -m "slow and not ray and not interop and not rgw and not postgres and not browser"
+	$(BIN)/pytest $(PATIENT) --numprocesses auto --dist worksteal -m "slow and not ray and not interop and not rgw and not postgres and not browser"
 
 interop: $(READY) judges postgres ## every other engine on our tables and we on theirs: Spark, DuckDB, Polars, deltalake
-	COMPACT_REQUIRE_POSTGRES=1 $(BIN)/pytest --numprocesses auto --maxprocesses 3 --dist worksteal -m interop
+	COMPACT_REQUIRE_POSTGRES=1 $(BIN)/pytest $(PATIENT) --numprocesses auto --maxprocesses 3 --dist worksteal -m interop
 
 test-postgres: $(READY) postgres ## the job store on a PostgreSQL server; as root it installs the package
-	COMPACT_REQUIRE_POSTGRES=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "postgres and not interop"
+	COMPACT_REQUIRE_POSTGRES=1 $(BIN)/pytest $(PATIENT) --numprocesses auto --maxprocesses 4 --dist worksteal -m "postgres and not interop"
 
 judge-rgw: $(READY) rgw ## copying inside the store, judged by a Ceph RGW; as root it installs the packages
-	COMPACT_REQUIRE_RGW=1 $(BIN)/pytest -m rgw
+	COMPACT_REQUIRE_RGW=1 $(BIN)/pytest $(PATIENT) -m rgw
 
 judge-browser: $(READY) browser ## the pages of the service in a headless Chromium; as root it installs the package
-	COMPACT_REQUIRE_BROWSER=1 $(BIN)/pytest -m browser
+	COMPACT_REQUIRE_BROWSER=1 $(BIN)/pytest $(PATIENT) -m browser
 
 install: $(READY) .venv-ray/ready judges postgres rgw browser ## all that the targets above need; as root it installs the packages
 
@@ -71,7 +73,7 @@ browser:
 	} || { echo "error: Chromium cannot be installed; as root: apt-get install $(BROWSER_PACKAGES)" >&2; exit 1; }
 
 test-ray: .venv-ray/ready ## the Ray backend on real clusters, in an environment of its own
-	.venv-ray/bin/pytest -m ray
+	.venv-ray/bin/pytest $(PATIENT) -m ray
 
 .venv-ray/ready: requirements-ray.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 1; }

@@ -19,6 +19,7 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import LongType, NestedField, StringType
 
 from tests.acceptance.program import ROOT, environment, start
+from tests.acceptance.writer import ENOUGH, is_over
 from tests.iceberg_tables import make_table
 from tests.judges.engines import READERS, normalised
 from tests.orphans import unreferenced_files
@@ -62,19 +63,22 @@ def _compaction(directory: Path, number: int) -> subprocess.Popen[str]:
     )
 
 
-def _compact_until(end: float, directory: Path) -> list[dict[str, Any]]:
+def _compact_until_over(directory: Path) -> list[dict[str, Any]]:
+    begun = time.monotonic()
     running: dict[int, subprocess.Popen[str]] = {}
     reports: list[dict[str, Any]] = []
-    while time.monotonic() < end or running:
+    while (racing := not is_over(directory, begun, SECONDS, has_won=True)) or running:
         for number in (0, 1):
             process = running.get(number)
-            if process is None and time.monotonic() < end:
+            if process is None and racing:
                 running[number] = _compaction(directory, number)
             elif process is not None and process.poll() is not None:
                 stdout, stderr = process.communicate()
                 # Succeeded, partial, or every group lost to the writers.
                 assert process.returncode in {0, 3, 11}, stderr
                 reports.append(json.loads(stdout))
+                if reports[-1].get("groups", {}).get("committed"):
+                    (directory / ENOUGH).touch()
                 del running[number]
         time.sleep(0.05)
     return reports
@@ -100,10 +104,10 @@ def race(tmp_path_factory: pytest.TempPathFactory) -> tuple[Table, list[Any], li
     directory = tmp_path_factory.mktemp("race")
     table = make_table(directory, SCHEMA, name="race", spec=PARTITIONED, properties=PROPERTIES)
     writers = [_writer(directory, kind, number) for number, kind in enumerate(WRITERS)]
-    reports = _compact_until(time.monotonic() + SECONDS, directory)
+    reports = _compact_until_over(directory)
     finished = []
     for writer in writers:
-        stdout, _ = writer.communicate(timeout=120)
+        stdout, _ = writer.communicate(timeout=500)
         assert writer.returncode == 0
         finished.append(json.loads(stdout))
     return table.refresh(), finished, reports

@@ -69,7 +69,7 @@ class Driven:
             env={**os.environ, "PYTHONPATH": paths, VARIABLE: failpoint},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
 
     def finish(self, runtime: str = "inline") -> dict[str, Any]:
