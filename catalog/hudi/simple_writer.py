@@ -26,6 +26,7 @@ from catalog.hudi.footers import KeyNotes, KeyNotesMaker
 from catalog.hudi.instants import InstantWriter, new_instant
 from catalog.hudi.log_blocks import BlockKind, HeaderKey, encode_block
 from catalog.hudi.log_records import avro_content
+from catalog.hudi.reading import read_pending
 from catalog.hudi.schema import META_COLUMNS
 from catalog.hudi.table import HudiTable
 from catalog.hudi.timeline import Action, Instant
@@ -201,8 +202,13 @@ class SimpleWriter:
         self, write: Instant, file: FileSlice, kind: BlockKind, content: bytes, count: int
     ) -> None:
         named, is_by_slice = read_name(file.path), self._made.version < 8
-        instant = named.instant if is_by_slice else write.time
-        number = len(file.deletes) + 1 if is_by_slice else 1
+        instant, number = write.time, 1
+        if is_by_slice:
+            # A pending compaction has begun the next slice.
+            pending = read_pending(self.table.source()).compactions
+            begun = pending.get((file.partition_key, named.file_id))
+            instant = begun or named.instant
+            number = 1 + sum(read_name(one.path).instant == instant for one in file.deletes)
         name = f".{named.file_id}_{instant}.log.{number}_{_TOKEN}"
         header = {
             HeaderKey.INSTANT_TIME: write.time,
