@@ -145,8 +145,8 @@ def _newest(codes: _Numbers, entries: pa.Table) -> _Numbers:
     keys = [ranks(column) for column in _filled(compared, mask(compared, "is_default"))]
     order = np.lexsort([live, *reversed(keys), codes[live]])
     ordered = codes[live][order]
-    is_last = np.append(ordered[1:] != ordered[:-1], [True] * bool(len(ordered)))
-    chosen: _Numbers = live[order[is_last]]
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], [True] * bool(len(ordered))))
+    chosen: _Numbers = live[order[last]]
     return chosen
 
 

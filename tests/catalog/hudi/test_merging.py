@@ -100,6 +100,75 @@ def test_slices_are_merged_as_record_by_record(tmp_path, history, rule, memory_b
     assert shown(found) == shown(plainly(history, rule))
 
 
+PARTIAL = avro_text(id="string", ts="long", v="int", w="int", x="int")
+WIDE = [{"id": f"k{n}", "ts": 10, "v": n, "w": n, "x": n} for n in range(6)]
+COLUMN_SETS = (("v",), ("w", "x"), ("x",), ("v", "w", "x"))
+some = st.sampled_from(COLUMN_SETS).flatmap(
+    lambda names: st.tuples(
+        st.just(names),
+        st.lists(
+            st.fixed_dictionaries(
+                {"id": st.sampled_from([f"k{n}" for n in range(8)]), "ts": times}
+                | {name: st.none() | st.integers(100, 999) for name in names}
+            ),
+            max_size=5,
+            unique_by=lambda row: row["id"],
+        ),
+    )
+)
+partial_histories = st.lists(st.one_of(some, some, delete_blocks), max_size=6)
+
+
+def laid(history, rule):
+    """Lay partial rows over each other, record by record."""
+    by_event = rule.mode is MergeMode.EVENT_TIME
+    found = {}
+    for kind, entries in history:
+        for one in entries:
+            is_delete = kind == "deletes"
+            key = one.key if is_delete else one["id"]
+            new = (
+                told("deletes", one) if is_delete else {"at": one["ts"], "row": one, "block": False}
+            )
+            old = found.get(key)
+            has_won = old is None or not by_event or wins(new, old)
+            if is_delete or old is None or old["row"] is None:
+                found[key] = new if has_won else old
+            elif has_won:
+                found[key] = {**new, "row": {**old["row"], **new["row"]}}
+            else:
+                found[key] = {**old, "row": {**new["row"], **old["row"]}}
+    rows = []
+    for row in WIDE:
+        new = found.pop(row["id"], None)
+        if new is None or (by_event and new["at"] is not None and new["at"] < row["ts"]):
+            rows.append(row)
+        elif new["row"] is not None:
+            rows.append({**row, **new["row"]})
+    return rows + [new["row"] for new in found.values() if new["row"] is not None]
+
+
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(partial_histories, st.sampled_from([EVENT, COMMIT]), st.sampled_from([1, 1 << 20]))
+def test_partial_rows_are_laid_as_record_by_record(tmp_path, history, rule, memory_bytes):
+    blocks = []
+    for kind, entries in history:
+        if kind == "deletes":
+            blocks.append(delete_block(entries))
+        else:
+            columns = {"id": "string", "ts": "long"} | dict.fromkeys(kind, "int")
+            more = {"IS_PARTIAL": "true"} if len(kind) < 3 else {}
+            blocks.append(data_block(avro_text(**columns), entries, **more))
+    found = Slice(tmp_path, PARTIAL, WIDE).log(*blocks).read(rule, memory_bytes=memory_bytes)
+    names = ("id", "ts", "v", "w", "x")
+    expected = [tuple(row.get(name) for name in names) for row in laid(history, rule)]
+    assert sorted(map(repr, [tuple(row[name] for name in names) for row in found])) == sorted(
+        map(repr, expected)
+    )
+
+
 def test_a_slice_of_logs_alone_is_all_tail(tmp_path):
     made = Slice(tmp_path, TEXT).log(data_block(TEXT, BASE[:3])).log(data_block(TEXT, BASE[3:4]))
     selection = made.merged(EVENT)
