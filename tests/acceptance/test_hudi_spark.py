@@ -10,9 +10,9 @@ import pytest
 
 from compactor.jobs.failpoints import Failpoint
 from tests.acceptance.hudi_judged import INCREMENTAL, Judged, Rows, metadata_is_true
-from tests.judges.hudi_declared import TABLES
+from tests.judges.hudi_declared import RUN_CLUSTERING, TABLES
 from tests.judges.hudi_session import HudiSession, shared_hudi_session
-from tests.judges.hudi_tables import HudiTable
+from tests.judges.hudi_tables import EVENT_TIME, HudiTable, Write, options
 
 pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(900)]
 
@@ -22,8 +22,11 @@ REFUSED = {
     "v6_mor_custom_payload": "OverwriteNonDefaultsWithLatestAvroPayload",
     "v9_mor_no_meta_fields": "populate.meta.fields",
 }
-COMPACTED = [one for one in TABLES if one.merges_on_read and one.name not in REFUSED]
-COPIED = [one for one in TABLES if not one.merges_on_read and one.name not in REFUSED]
+ACCEPTED = [one for one in TABLES if one.name not in REFUSED]
+# What is to be clustered is left to whoever has planned it.
+CLUSTERED = [one for one in ACCEPTED if RUN_CLUSTERING in one.then]
+COMPACTED = [one for one in ACCEPTED if one.merges_on_read and one not in CLUSTERED]
+COPIED = [one for one in ACCEPTED if not one.merges_on_read and one not in CLUSTERED]
 # The ends of a job that leave something on the timeline.
 KILLED = (
     Failpoint.ATTEMPT_SUBMITTED,
@@ -56,7 +59,6 @@ LIVED_ON = {
     "v6_cow",
     "v9_cow",
     "v6_cow_failed_write",
-    "v9_cow_record_index_clustering_pending",
 }
 
 
@@ -82,10 +84,10 @@ def test_spark_reads_what_was_compacted_and_goes_on(
     declared: HudiTable, judged: Callable[[HudiTable], Judged]
 ) -> None:
     table = judged(declared)
-    before = table.rows()
+    before = table.rows(), table.rows(INCREMENTAL)
     assert table.compact()["status"] == "succeeded"
-    is_as_before(table, before)
-    assert table.optimized() == before
+    is_as_before(table, *before)
+    assert table.optimized() == table.rows()
     if declared.name in LIVED_ON:
         goes_on(table)
 
@@ -95,11 +97,27 @@ def test_spark_reads_what_was_merged_and_goes_on(
     declared: HudiTable, judged: Callable[[HudiTable], Judged]
 ) -> None:
     table = judged(declared)
-    before = table.rows()
+    before = table.rows(), table.rows(INCREMENTAL)
     assert table.compact()["status"] == "succeeded"
-    is_as_before(table, before)
+    is_as_before(table, *before)
     if declared.name in LIVED_ON:
         goes_on(table)
+
+
+@pytest.mark.parametrize("declared", CLUSTERED, ids=by_name)
+def test_what_is_to_be_clustered_is_left_alone(
+    declared: HudiTable, judged: Callable[[HudiTable], Judged]
+) -> None:
+    table = judged(declared)
+    before = table.rows(), table.rows(INCREMENTAL)
+    assert table.compact()["status"] == "succeeded"
+    is_as_before(table, *before)
+    table.serve(RUN_CLUSTERING)
+    assert table.rows() == before[0]
+    assert table.compact()["status"] == "succeeded"
+    assert table.rows() == before[0]
+    metadata_is_true(table)
+    goes_on(table)
 
 
 @pytest.mark.parametrize("place", KILLED)
@@ -122,6 +140,23 @@ def test_what_a_killed_run_left_is_finished_by_spark_or_by_us(
     metadata_is_true(table)
 
 
+def test_spark_finds_by_our_filters_every_key_that_was_there(
+    hudi: HudiSession, tmp_path: Path
+) -> None:
+    """So many keys that the filter of a base file has several rows, and starts anew on them."""
+    keys = "SELECT concat('ключ-', id) AS id, {}L AS ts, 'p1' AS part, 0.5D AS amount FROM range"
+    first = Write(f"{keys.format(10)}(130000)", "bulk_insert")
+    second = Write(f"{keys.format(11)}(0, 130000, 1000)")
+    declared = HudiTable("many_keys", options(9, "MERGE_ON_READ", EVENT_TIME), (first, second))
+    table = Judged(hudi, declared, tmp_path)
+    for step in declared.steps:
+        hudi.take(step, declared, table.path)
+    assert table.compact()["groups"]["committed"] == 1
+    hudi.write(Write(f"{keys.format(12)}(0, 130000, 100)"), declared, table.path)
+    versions = hudi.read(table.path)["ts"].value_counts().to_pylist()
+    assert {one["values"]: one["counts"] for one in versions} == {10: 128_700, 12: 1_300}
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_understood_is_refused_and_not_touched(
     name: str, judged: Callable[[HudiTable], Judged]
@@ -133,10 +168,10 @@ def test_what_is_not_understood_is_refused_and_not_touched(
     assert contents(table.path) == before
 
 
-def is_as_before(table: Judged, before: Rows) -> None:
+def is_as_before(table: Judged, before: Rows, since_the_start: Rows) -> None:
     """Every way of reading finds the same rows, and the metadata table is true."""
     assert table.rows() == before
-    assert table.rows(INCREMENTAL) == before
+    assert table.rows(INCREMENTAL) == since_the_start
     if table.declared.has_statistics:
         for chosen, rows in table.sought():
             assert rows == [row for row in before if chosen(row)]
