@@ -64,6 +64,9 @@ class Health:
         files_with_deletes: data files that some delete file applies to.
         deleted_rows_estimate: rows that they drop.
         sizes: histogram of the data files.
+        equality_delete_files: those of `delete_files` that name rows by their values.
+        key_lookups: keys that a reader of the whole table compares rows with: the keys of these
+            files, for every data file that they apply to.
     """
 
     score: int
@@ -81,6 +84,8 @@ class Health:
     files_with_deletes: int
     deleted_rows_estimate: int
     sizes: tuple[SizeBucket, ...]
+    equality_delete_files: int = 0
+    key_lookups: int = 0
 
     @property
     def small_file_ratio(self) -> float:
@@ -108,11 +113,16 @@ def assess_health(inventory: Inventory, sizes: FileSizes) -> Health:
     applied = np.unique(links.delete)
     spare = _spare_files(columns, is_small, sizes)
     deleted_rows, rows = float(dropped.sum()), int(columns.row_count.sum())
+    by_key = inventory.delete_files["equality_ids"].is_valid().to_numpy()
+    keys = inventory.delete_files["row_count"].to_numpy()
+    lookups = int(np.where(by_key, keys, 0)[links.delete].sum()) if len(links.delete) else 0
     score, reasons = _judge(
         spare=spare / max(len(is_small), 1),
         deleted_rows=deleted_rows / max(rows, 1),
         delete_files=len(applied) / max(len(is_small), 1),
     )
+    if lookups:
+        reasons = (*reasons, f"{lookups:,} keys to look up to read it all")
     return Health(
         score=score,
         reasons=reasons,
@@ -129,6 +139,8 @@ def assess_health(inventory: Inventory, sizes: FileSizes) -> Health:
         files_with_deletes=len(np.unique(links.file)),
         deleted_rows_estimate=round(deleted_rows),
         sizes=_histogram(columns),
+        equality_delete_files=int(np.count_nonzero(by_key[applied])),
+        key_lookups=lookups,
     )
 
 

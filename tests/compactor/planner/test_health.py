@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 from hypothesis import given, settings
 
-from catalog.model import Inventory
+from catalog.model import DELETE_FILES, Inventory
 from compactor.planner.health import assess_health
 from compactor.planner.policy import GIB, MIB, FileSizes, Policy
 from tests.compactor.planner.inventories import (
@@ -69,3 +70,14 @@ def test_compaction_leaves_less_to_complain_of(inventory: Inventory) -> None:
     assert after.spare_files <= before.spare_files
     assert after.large_files == 0
     assert 0 <= after.score <= 100
+
+
+def test_keys_that_readers_look_up_are_counted() -> None:
+    files = [File(1000, deletes=("keys", "positions")), File(1000, deletes=("keys",))]
+    inventory = inventory_of(files, [Delete("keys", 30), Delete("positions", 5)])
+    ids = pa.array([[1], None], DELETE_FILES.field("equality_ids").type)
+    place = DELETE_FILES.get_field_index("equality_ids")
+    deletes = inventory.delete_files.set_column(place, DELETE_FILES.field(place), ids)
+    health = assess_health(Inventory(inventory.files, deletes), SIZES)
+    assert (health.equality_delete_files, health.key_lookups) == (1, 60)
+    assert "60 keys to look up to read it all" in health.reasons
