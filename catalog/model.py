@@ -7,7 +7,7 @@ one is being read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol, cast
@@ -15,6 +15,8 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from catalog.tails import NO_TAIL, Tail
 
 # Where Arrow keeps the field id of a Parquet column.
 FIELD_ID_KEY = b"PARQUET:field_id"
@@ -201,35 +203,6 @@ class Inventory:
                     first_row_id=row["first_row_id"],
                     row_version=row["row_version"],
                 )
-
-
-class Tail(Protocol):
-    """The rows of a file slice that its data file does not store: what its log files bring.
-
-    They come behind the stored ones, in an order that is the same each time.
-    """
-
-    @property
-    def row_count(self) -> int:
-        """How many they are."""
-
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Yield them with these top-level columns, in the types of the table's schema."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoTail:
-    """The tail of a data file that is all there is of its slice."""
-
-    row_count: int = 0
-
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Yield nothing."""
-        del columns
-        return iter(())
-
-
-NO_TAIL = NoTail()
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,11 +417,19 @@ def _leaves(kind: pa.DataType) -> int:
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
-    """A data file that a worker has written and that no snapshot refers to yet."""
+    """A data file that a worker has written and that no snapshot refers to yet.
+
+    Attributes:
+        path: where it is.
+        size_bytes: its length.
+        row_count: its rows.
+        partition_key: of the partition it belongs to, where that is not the one of its group.
+    """
 
     path: str
     size_bytes: int
     row_count: int
+    partition_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,72 +494,15 @@ class Rewrite:
         return self.files.take(np.flatnonzero(is_replaced))
 
     @property
+    def new_partitions(self) -> frozenset[str]:
+        """Keys of the partitions of other specs that the added files belong to."""
+        return frozenset(one.partition_key for one in self.added if one.partition_key)
+
+    @property
     def target_key(self) -> str:
         """The key of the partition of the added files."""
         keys = self.files.files["partition_key"]
         return keys[0].as_py() if len(keys) else self.partition_key
-
-
-class WorkKind(StrEnum):
-    """What a table is told of a rewrite before it begins, where it wants to be told.
-
-    Folding brings the rows of logs into data files: one new file for each slice, in its place.
-    Replacing puts new files in the place of several slices.
-    """
-
-    FOLD = "fold"
-    REPLACE = "replace"
-
-
-@dataclass(frozen=True, slots=True)
-class Announced:
-    """How a plan is announced.
-
-    Attributes:
-        kind: what it does.
-        work_id: announced work of another writer that it carries out as it is; empty for none.
-    """
-
-    kind: WorkKind
-    work_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """What a table is told before the files of a rewrite are written.
-
-    Attributes:
-        job_id: of the job; the same job is announced once.
-        base: the snapshot that it was planned from.
-        announced: what it does.
-        groups: the slices of each file group, by its id.
-        is_sorted: whether rows are put in another order.
-    """
-
-    job_id: str
-    base: Snapshot
-    announced: Announced
-    groups: Mapping[str, Inventory]
-    is_sorted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What stands announced on a table, and what that means for the next plan.
-
-    Attributes:
-        work_id: folding that is to be carried out before any other; empty for none.
-        files: the slices of that work as they were announced: logs that came since do not count.
-        planned: slices of all announced work: nobody else may touch them.
-        bound: slices that an index binds to their place: their logs can be folded, no more.
-        slices_max: slices of one announcement at most.
-    """
-
-    work_id: str = ""
-    files: Inventory = field(default_factory=Inventory.empty)
-    planned: frozenset[str] = frozenset()
-    bound: frozenset[str] = frozenset()
-    slices_max: int = 1000
 
 
 class CommitKind(StrEnum):

@@ -7,9 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from catalog.announcing import Announcement, Standing
 from catalog.location import Location
 from catalog.model import (
-    Announcement,
     ChangeScope,
     Commit,
     CommitResult,
@@ -20,7 +20,6 @@ from catalog.model import (
     OutputFile,
     Selection,
     Snapshot,
-    Standing,
     TableSchema,
 )
 from catalog.storage import Storage
@@ -146,6 +145,25 @@ class AnnouncingTable(Protocol):
 
         Raises:
             CatalogError: it cannot be taken back now; call it again later.
+        """
+        ...
+
+
+@runtime_checkable
+class PartitionedFiles(Protocol):
+    """The workers' side of a table whose files may be parted by different specs."""
+
+    spec_id: int
+
+    def spec_of(self, partition_key: str) -> int:
+        """Return the spec that a partition is of."""
+        ...
+
+    def in_spec(self, name: str) -> PartitionedFiles:
+        """Return the same with new rows parted by another spec: `current`, or its id.
+
+        Raises:
+            UnsupportedTableError: the table has none of this name.
         """
         ...
 

@@ -74,8 +74,9 @@ class HudiFiles:
         logged = [one for one in files.slices() if one.deletes]
         if not logged:
             return {}
+        from catalog.hudi.composed_tail import StoredFile
         from catalog.hudi.log_scan import LogScope  # lazy: many tables have no logs
-        from catalog.hudi.merging import Merging, SliceFiles, StoredFile, merge_slice
+        from catalog.hudi.merging import Merging, SliceFiles, merge_slice
         from catalog.hudi.protocol import merge_rule
 
         memory_bytes = max(_MERGE_BYTES_MIN, MERGE_BYTES // len(logged))

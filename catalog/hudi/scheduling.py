@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog.announcing import Announcement, WorkKind
 from catalog.conflicts import LiveFile, split
 from catalog.errors import CommitConflictError
 from catalog.hudi.details import (
@@ -35,7 +36,7 @@ from catalog.hudi.timeline import (
     read_instant,
     read_timeline,
 )
-from catalog.model import Announcement, FileSlice, Inventory, Rewrite, WorkKind
+from catalog.model import FileSlice, Inventory, Rewrite
 
 JOB = "compactor.job"
 

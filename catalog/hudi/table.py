@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog.announcing import Announcement, Standing, WorkKind
 from catalog.errors import (
     CommitUnknownError,
     CorruptTableError,
@@ -40,17 +41,7 @@ from catalog.hudi.slices import Slices
 from catalog.hudi.states import as_of, find_snapshot, later_commits
 from catalog.hudi.timeline import Action, Instant, State, Timeline, read_timeline, timeline_folder
 from catalog.location import Location
-from catalog.model import (
-    Announcement,
-    ChangeScope,
-    Commit,
-    CommitKind,
-    CommitResult,
-    Inventory,
-    Snapshot,
-    Standing,
-    WorkKind,
-)
+from catalog.model import ChangeScope, Commit, CommitKind, CommitResult, Inventory, Snapshot
 from catalog.storage import Storage
 from catalog.table import MapFunction
 from catalog.upkeep import UpkeepOperation
@@ -130,7 +121,7 @@ class HudiTable:
         """Return the file slices of a timeline; those that were read last are remembered."""
         if self._last is not None and self._last[0].instants == source.timeline.instants:
             return self._last[1]
-        found = read_slices(source, self._listing(source))
+        found = read_slices(source, self.listing(source))
         self._last = source.timeline, found
         return found
 
@@ -187,7 +178,7 @@ class HudiTable:
 
     def announce(self, announcement: Announcement) -> HudiFiles:
         """Put work on the timeline, or find it there; give signs of life for it from now on."""
-        with self._locked() as (lock, source):
+        with self.locked() as (lock, source):
             self._require_writable(source, announcement)
             found = find_work(source, announcement)
             if found is None:
@@ -214,7 +205,7 @@ class HudiTable:
         from catalog.hudi.instants import InstantWriter  # lazy: seldom
         from catalog.hudi.metadata_table.removal import remove_instant
 
-        with self._locked() as (lock, source):
+        with self.locked() as (lock, source):
             found = find_work(source, announcement)
             if found is not None and not found.is_completed:
                 metadata = open_metadata_table(self._storage, self._root, source.config)
@@ -234,7 +225,7 @@ class HudiTable:
         if commit.is_empty:
             return CommitResult(None, (), ())
         ranges = committing.outputs_seen(self.source(), commit)
-        with self._locked() as (lock, source):
+        with self.locked() as (lock, source):
             instant = committing.work_of(source, commit)
             known = committing.known_result(source, commit, instant)
             if known is None and instant is not None:
@@ -262,18 +253,21 @@ class HudiTable:
         """Do nothing: what a commit began is finished by the next one."""
 
     def upkeep(self) -> Sequence[UpkeepOperation]:
-        """Return nothing."""
-        return ()
+        """Return what can be done for older file slices."""
+        from catalog.hudi.cleaner import Clean  # lazy: readers need none
+
+        return (Clean(self),)
 
     @contextmanager
-    def _locked(self) -> Iterator[tuple[Lock, Source]]:
+    def locked(self) -> Iterator[tuple[Lock, Source]]:
         """Hold the lock of the table, and read it anew."""
         lock = lock_of(self._storage, self._root, self.config(), self._properties)
         with held(lock, root=self._root) as taken:
             self._last = None
             yield taken, self.source()
 
-    def _listing(self, source: Source) -> pa.Table:
+    def listing(self, source: Source) -> pa.Table:
+        """Return the files of all partitions, listed after the timeline was read."""
         if FILES not in source.config.metadata_partitions:
             return list_files(self._storage, self._root)
         from catalog.hudi.metadata_table.reading import read_listing  # lazy: some have none

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from catalog.announcing import Announcement, Standing, WorkKind
 from catalog.errors import CommitConflictError
-from catalog.model import Announcement, Snapshot, Standing, WorkKind
+from catalog.model import Snapshot
 from catalog.table import AnnouncingTable, Table, TableFiles
 from compactor.jobs.state import GroupProgress, GroupState
 from compactor.planner.plan import Plan

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.model import Announced, Standing, WorkKind
+from catalog.announcing import Announced, Standing, WorkKind
 from compactor.planner.columns import FileColumns, Flags, Ints
 from compactor.planner.pack import Packing
 from compactor.planner.policy import Policy

@@ -9,7 +9,8 @@ from enum import StrEnum
 
 import pyarrow as pa
 
-from catalog.model import Announced, Inventory, Selection, Snapshot, Watermark, WorkKind
+from catalog.announcing import Announced, WorkKind
+from catalog.model import Inventory, Selection, Snapshot, Watermark
 from compactor.clustering import Clustering, Strategy
 from compactor.splicing import SpliceLimits
 

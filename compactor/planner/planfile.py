@@ -1,6 +1,7 @@
 """A plan as a file: versioned JSON that holds every file slice of its groups.
 
-The file is complete by itself, so a job can be resumed from it alone; a plan that a person saved is
+Where there are many file slices they are rows of a Parquet file, and the rest of the plan is the
+same JSON in its metadata. The file is complete by itself, so a job can be resumed from it alone; a plan that a person saved is
 also compared with the inventory of its snapshot before it is applied.
 """
 
@@ -15,7 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.model import DATA_FILES, DELETE_FILES, Announced, Inventory, Selection, Snapshot
+from catalog.announcing import Announced
+from catalog.duplicates import find_duplicate
+from catalog.model import DATA_FILES, DELETE_FILES, Inventory, Selection, Snapshot
 from compactor.errors import PlanFileError, PlanStaleError
 from compactor.planner.columns import Ints, one_array
 from compactor.planner.plan import (
@@ -28,11 +31,14 @@ from compactor.planner.plan import (
     Rung,
     Skipped,
 )
+from compactor.planner.planrows import MAGIC, decode_rows, encode_rows, read_header
 from compactor.planner.slicing import constant_column, cut_groups
 from compactor.splicing import SpliceLimits
 
 KIND = "compact-plan"
 VERSION = 1
+# So many file slices are still read by people, and by programs that know JSON only.
+JSON_FILES_MAX = 20_000
 _REPLAN = "make a new plan: compact plan --out FILE"
 # Known to change without the file changing: its snapshot expires.
 _IGNORED_COLUMN = "written_at_ms"
@@ -106,11 +112,6 @@ class _PlanFile(msgspec.Struct):
     considered: tuple[Considered, ...] = ()
 
 
-def save_plan(plan: Plan) -> str:
-    """Return the text of the plan's file."""
-    return encode_plan(plan).decode()
-
-
 def load_plan(text: str | bytes, inventory: Inventory) -> Plan:
     """Read a saved plan and take its file slices from the inventory of its snapshot.
 
@@ -126,6 +127,40 @@ def load_plan(text: str | bytes, inventory: Inventory) -> Plan:
 
 def encode_plan(plan: Plan) -> bytes:
     """Return the content of the plan's file."""
+    if sum(group.files.file_count for group in plan.groups) <= JSON_FILES_MAX:
+        return _encode(plan)
+    slices = [group.files for group in plan.groups]
+    bare = (replace(group, files=Inventory.empty()) for group in plan.groups)
+    return encode_rows(_encode(replace(plan, groups=tuple(bare))), slices)
+
+
+def decode_plan(data: str | bytes) -> Plan:
+    """Read a plan from the content of its file alone.
+
+    Raises:
+        PlanFileError: it is damaged, or of a form that this version does not know.
+    """
+    try:
+        if isinstance(data, bytes) and data.startswith(MAGIC):
+            plan = _with_rows(_decode(read_header(data)), data)
+        else:
+            plan = _decode(data)
+    except (msgspec.DecodeError, pa.ArrowException, ValueError, OverflowError, OSError) as error:
+        raise PlanFileError(f"damaged plan file: {error}", hint=_REPLAN) from error
+    _require_consistent(plan.groups, may_be_empty=plan.change is not None)
+    return plan
+
+
+def _with_rows(bare: Plan, data: bytes) -> Plan:
+    partitions = [(group.partition_key, group.partition) for group in bare.groups]
+    slices = decode_rows(data, partitions)
+    groups = (
+        replace(group, files=files) for group, files in zip(bare.groups, slices, strict=True)
+    )
+    return replace(bare, groups=tuple(groups))
+
+
+def _encode(plan: Plan) -> bytes:
     saved = _PlanFile(
         kind=KIND,
         version=VERSION,
@@ -146,20 +181,10 @@ def encode_plan(plan: Plan) -> bytes:
     return msgspec.json.encode(saved)
 
 
-def decode_plan(data: str | bytes) -> Plan:
-    """Read a plan from the content of its file alone.
-
-    Raises:
-        PlanFileError: it is damaged, or of a form that this version does not know.
-    """
-    try:
-        header = msgspec.json.decode(data, type=_Header)
-        _require_known(header)
-        saved = msgspec.json.decode(data, type=_PlanFile)
-        groups = tuple(_decode_group(group) for group in saved.groups)
-    except (msgspec.DecodeError, pa.ArrowException, ValueError, OverflowError) as error:
-        raise PlanFileError(f"damaged plan file: {error}", hint=_REPLAN) from error
-    _require_consistent(groups, may_be_empty=saved.change is not None)
+def _decode(data: str | bytes) -> Plan:
+    _require_known(msgspec.json.decode(data, type=_Header))
+    saved = msgspec.json.decode(data, type=_PlanFile)
+    groups = tuple(_decode_group(group) for group in saved.groups)
     return Plan(
         table=saved.table,
         format=saved.format,
@@ -246,9 +271,9 @@ def _require_known(header: _Header) -> None:
 
 def _require_consistent(groups: Sequence[FileGroup], *, may_be_empty: bool) -> None:
     """Refuse what no plan can hold: a file in two groups, a delete file that is not there."""
-    paths = [path for group in groups for path in group.files.files["path"].to_pylist()]
+    paths = [chunk for group in groups for chunk in group.files.files["path"].chunks]
     ids = {group.group_id for group in groups}
-    if len(set(paths)) < len(paths) or len(ids) < len(groups):
+    if find_duplicate(paths) is not None or len(ids) < len(groups):
         raise PlanFileError("damaged plan file: a group or file occurs twice", hint=_REPLAN)
     for group in groups:
         entries = pc.list_flatten(one_array(group.files.files["deletes"])).to_numpy()

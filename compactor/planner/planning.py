@@ -15,14 +15,8 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 
-from catalog.model import (
-    Announced,
-    FileLayout,
-    Inventory,
-    Snapshot,
-    Standing,
-    WorkKind,
-)
+from catalog.announcing import Announced, Standing, WorkKind
+from catalog.model import FileLayout, Inventory, Snapshot
 from compactor.planner.cluster import (
     ClusterFacts,
     Spans,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from catalog.announcing import Announced, Announcement, WorkKind
 from catalog.errors import CommitConflictError, CorruptTableError
 from catalog.hudi import scheduling
 from catalog.hudi.avro_container import read_records
@@ -20,7 +21,7 @@ from catalog.hudi.instants import InstantWriter, new_instant
 from catalog.hudi.reading import read_details
 from catalog.hudi.schema import FILE_NAME, RECORD_KEY
 from catalog.hudi.timeline import Action, State, Timeline
-from catalog.model import Announced, Announcement, Commit, OutputFile, Rewrite, WorkKind
+from catalog.model import Commit, OutputFile, Rewrite
 from compactor.jobs.state import JobState
 from compactor.planner.plan import Plan
 from compactor.rewrite.group import rewrite_group
