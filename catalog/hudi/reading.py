@@ -23,6 +23,7 @@ from catalog.hudi.slices import (
     Pending,
     Slices,
     View,
+    file_places,
     file_slices,
     log_instants,
     rival_bases,
@@ -61,6 +62,15 @@ def read_slices(source: Source, listing: pa.Table) -> Slices:
         UnsupportedTableError: the table has files that others wrote.
     """
     return file_slices(_without_failed(source, listing), read_view(source, listing))
+
+
+def read_places(source: Source, listing: pa.Table) -> pa.Table:
+    """Return all files of all visible slices with the slices that they belong to.
+
+    Returns:
+        Schema `PLACES`; base files of attempts that failed are not among them.
+    """
+    return file_places(_without_failed(source, listing), read_view(source, listing))
 
 
 def read_view(source: Source, listing: pa.Table) -> View:

@@ -58,6 +58,16 @@ LOGS = pa.schema(
         pa.field("instant", pa.string(), nullable=False),
     ]
 )
+PLACES = pa.schema(
+    [
+        pa.field("partition_path", pa.string(), nullable=False),
+        pa.field("file_id", pa.string(), nullable=False),
+        # The instant at which the slice of the file begins.
+        pa.field("instant", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+    ]
+)
 _BASE_NAME = r"^(?P<file_id>[^_]+)_(?P<token>[^_]+)_(?P<instant>[0-9]+)\.[a-z]+$"
 _LOG_NAME = (
     r"^\.(?P<file_id>[^._]+)_(?P<instant>[^.]*)\.log\.(?P<version>[0-9]+)"
@@ -144,6 +154,39 @@ def file_slices(listing: pa.Table, view: View) -> Slices:
         CorruptTableError: a slice has several base files.
         UnsupportedTableError: files were registered that others had written.
     """
+    files, instants = _placed(listing, view)
+    plan_keys = instants.keys(files.groups.of_plans, files.groups.plans)
+    chain = _shown(files.keys(plan_keys), plan_keys, instants)
+    chain = chain.without(files.groups.replaced)
+    return _result(files, chain, instants, view)
+
+
+def file_places(listing: pa.Table, view: View) -> pa.Table:
+    """Return all files of all visible slices, older ones and those of replaced groups too.
+
+    Args:
+        listing: files of all partitions, schema `LISTING`; other files than data are passed over.
+        view: what they are seen against.
+
+    Returns:
+        Schema `PLACES`, in no order.
+
+    Raises:
+        UnsupportedTableError: files were registered that others had written.
+    """
+    files, instants = _placed(listing, view)
+    keys = np.concatenate([files.base_keys, files.log_keys])
+    both = pa.concat_tables([one.select(LISTING.names) for one in (files.bases, files.logs)])
+    is_seen = instants.is_visible[keys % instants.count] if len(keys) else keys.astype(bool)
+    both, keys = both.filter(pa.array(is_seen)), keys[is_seen]
+    names = files.groups.names.take(pa.array(keys // instants.count))
+    begins = instants.names.take(pa.array(keys % instants.count))
+    columns = [*names.columns, begins, both["name"], both["size_bytes"]]
+    return pa.table(columns, names=PLACES.names).cast(PLACES)
+
+
+def _placed(listing: pa.Table, view: View) -> tuple[_Placed, _Instants]:
+    """Tell for each file which slice it belongs to."""
     _refuse_external(listing)
     bases, logs = _bases(listing, view.extension), _logs(listing)
     groups = _Groups.of(bases, logs, view)
@@ -152,9 +195,7 @@ def file_slices(listing: pa.Table, view: View) -> Slices:
     plan_keys = instants.keys(groups.of_plans, groups.plans)
     begun = np.unique(np.concatenate([base_keys, plan_keys]))
     log_keys = _log_keys(groups.of_logs, logs["instant"], begun=begun, instants=instants)
-    chain = _shown(np.union1d(begun, log_keys), plan_keys, instants)
-    chain = chain.without(groups.replaced)
-    return _result(_Placed(groups, bases, base_keys, logs, log_keys), chain, instants, view)
+    return _Placed(groups, bases, base_keys, logs, log_keys), instants
 
 
 def _refuse_external(listing: pa.Table) -> None:
@@ -377,6 +418,10 @@ class _Placed:
     base_keys: _Numbers
     logs: pa.Table
     log_keys: _Numbers
+
+    def keys(self, plan_keys: _Numbers) -> _Numbers:
+        """Return the keys of all slices, those that plans begin among them, ascending."""
+        return np.unique(np.concatenate([self.base_keys, plan_keys, self.log_keys]))
 
 
 def _result(files: _Placed, chain: _Chain, instants: _Instants, view: View) -> Slices:

@@ -1,0 +1,214 @@
+"""Which files of older file slices nobody needs any more, by the policies of Hudi's cleaner.  Pure.
+
+What is kept of each file group: its last slice; by commits or by age also the last one before the
+earliest commit that is to stay readable, and every later one; by versions the newest few. File
+groups that were replaced go as a whole once that is older than the earliest commit. Groups that a
+pending plan names, and files of savepoints, are left alone.
+Behaviour: `CleanPlanner` and `CleanerUtils` of Hudi 1.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.hudi.slices import PLACES, FileGroup, Pending
+from catalog.hudi.timeline import WRITES, Action, Instant, Timeline
+
+_COMMITS = (Action.COMMIT, Action.DELTACOMMIT, Action.REPLACECOMMIT)
+_GROUP = ["partition_path", "file_id"]
+
+
+class CleanPolicy(StrEnum):
+    """What old file slices are kept by; the names are Hudi's."""
+
+    COMMITS = "KEEP_LATEST_COMMITS"
+    HOURS = "KEEP_LATEST_BY_HOURS"
+    VERSIONS = "KEEP_LATEST_FILE_VERSIONS"
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A file group that is gone.
+
+    Attributes:
+        group: partition path and file id.
+        instant: of the write that replaced it.
+    """
+
+    group: FileGroup
+    instant: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a cleaning leaves.
+
+    Attributes:
+        policy: by what.
+        versions: how many slices of each group, by `CleanPolicy.VERSIONS`.
+        earliest: the first commit that stays readable; None where none is given up.
+        pending: plans that are not carried out.
+        replaced: file groups that are gone.
+        savepoint_files: names of the files of savepoints.
+    """
+
+    policy: CleanPolicy
+    versions: int
+    earliest: Instant | None
+    pending: Pending
+    replaced: tuple[Replaced, ...]
+    savepoint_files: frozenset[str] = frozenset()
+
+
+def earliest_by_commits(timeline: Timeline, commits: int) -> Instant | None:
+    """Return the first of the newest commits, not later than what is pending.
+
+    Args:
+        timeline: of the table.
+        commits: how many stay readable, 1 at least.
+
+    Returns:
+        None where there are no more than so many.
+    """
+    completed = timeline.completed(*_COMMITS)
+    if len(completed) <= commits:
+        return None
+    return _not_after_pending(timeline, completed[len(completed) - commits])
+
+
+def earliest_by_age(timeline: Timeline, oldest: str) -> Instant | None:
+    """Return the first commit at a time or later, not later than what is pending.
+
+    Args:
+        timeline: of the table.
+        oldest: the time as an instant.
+    """
+    later = [one for one in timeline.completed(*_COMMITS) if one.time >= oldest]
+    return _not_after_pending(timeline, later[0]) if later else None
+
+
+def _not_after_pending(timeline: Timeline, earliest: Instant) -> Instant | None:
+    pending = [one.time for one in timeline.pending() if one.action in WRITES]
+    if not pending or earliest.time <= min(pending):
+        return earliest
+    before = [one for one in timeline.completed(*_COMMITS) if one.time < min(pending)]
+    return before[-1] if before else None
+
+
+def not_after(
+    timeline: Timeline, earliest: Instant | None, times: Collection[str]
+) -> Instant | None:
+    """Return the earliest commit, or an older one where somebody reads an older state.
+
+    Args:
+        timeline: of the table.
+        earliest: by the policy.
+        times: of the states that are read.
+    """
+    if earliest is None or not times:
+        return earliest
+    older = [one for one in timeline.completed(*_COMMITS) if one.time <= min(times)]
+    if not older:
+        return None
+    return min(earliest, older[-1], key=lambda one: one.time)
+
+
+def unneeded_files(places: pa.Table, kept: Kept) -> pa.Table:
+    """Return the files that may be deleted, schema `PLACES`, in the order of their partitions.
+
+    Args:
+        places: all files of all visible slices, schema `PLACES`.
+        kept: what is to stay.
+    """
+    if kept.policy is not CleanPolicy.VERSIONS and kept.earliest is None:
+        return PLACES.empty_table()
+    gone = {one.group for one in kept.replaced if _is_given_up(one, kept)}
+    still_replaced = {one.group for one in kept.replaced} - gone
+    left_alone = still_replaced | _planned(kept.pending)
+    is_old = _is_old(places, kept) | _is_of(places, gone)
+    is_old &= ~_is_of(places, left_alone)
+    found = places.filter(pa.array(is_old))
+    found = _without_savepoints(found, kept.savepoint_files)
+    return found.sort_by([(name, "ascending") for name in (*_GROUP, "instant", "name")])
+
+
+def _is_given_up(one: Replaced, kept: Kept) -> bool:
+    if kept.policy is CleanPolicy.VERSIONS:
+        return True
+    return kept.earliest is not None and one.instant < kept.earliest.time
+
+
+def _planned(pending: Pending) -> set[FileGroup]:
+    plans: tuple[Mapping[FileGroup, str], ...]
+    plans = (pending.compactions, pending.log_compactions, pending.clusterings)
+    return {group for plan in plans for group in plan}
+
+
+def _is_old(places: pa.Table, kept: Kept) -> npt.NDArray[np.bool_]:
+    """Tell which files are of slices that the policy gives up."""
+    slices = places.group_by([*_GROUP, "instant"], use_threads=False).aggregate([])
+    slices = slices.sort_by([(name, "ascending") for name in (*_GROUP, "instant")])
+    groups = _numbers(slices, _GROUP)
+    is_last = np.ones(len(groups), np.bool_)
+    is_last[:-1] = groups[1:] != groups[:-1]
+    if kept.policy is CleanPolicy.VERSIONS:
+        is_kept = _newest_first(groups) < kept.versions
+    else:
+        earliest = "" if kept.earliest is None else kept.earliest.time
+        is_later = pc.greater_equal(slices["instant"], earliest).to_numpy().astype(np.bool_)
+        # The last one before the earliest commit is what that commit's readers see.
+        is_kept = is_later | is_last
+        is_kept[:-1] |= is_later[1:]
+    old = slices.filter(pa.array(~is_kept & ~is_last))
+    return _is_in(places, old, [*_GROUP, "instant"])
+
+
+def _newest_first(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Number the slices of each group from the last one on, given the group of each, ascending."""
+    ends = np.searchsorted(groups, groups, side="right")
+    numbers: npt.NDArray[np.int64] = ends - 1 - np.arange(len(groups))
+    return numbers
+
+
+def _numbers(table: pa.Table, columns: list[str]) -> npt.NDArray[np.int64]:
+    """Number the distinct rows of a sorted table, ascending."""
+    is_new = np.zeros(table.num_rows, np.bool_)
+    for name in columns:
+        column = table[name].combine_chunks()
+        is_new[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
+    return np.cumsum(is_new).astype(np.int64)
+
+
+def _is_of(places: pa.Table, groups: Collection[FileGroup]) -> npt.NDArray[np.bool_]:
+    """Tell which files are of some file groups."""
+    paths, ids = [path for path, _ in groups], [one for _, one in groups]
+    wanted = pa.table([pa.array(paths, pa.string()), pa.array(ids, pa.string())], names=_GROUP)
+    return _is_in(places, wanted, _GROUP)
+
+
+def _is_in(places: pa.Table, wanted: pa.Table, columns: list[str]) -> npt.NDArray[np.bool_]:
+    """Tell which files have a combination of values that is among the wanted ones."""
+    found = np.zeros(places.num_rows, np.bool_)
+    numbered = places.select(columns).append_column("row", pa.array(np.arange(places.num_rows)))
+    # Columns that may be null and columns that may not are different ones to a join.
+    wanted = wanted.select(columns).cast(places.select(columns).schema)
+    hits = numbered.join(wanted, columns, join_type="left semi", use_threads=False)
+    found[hits["row"].to_numpy()] = True
+    return found
+
+
+def _without_savepoints(found: pa.Table, names: frozenset[str]) -> pa.Table:
+    """Leave out slices that have a file of a savepoint."""
+    if not names:
+        return found
+    is_saved = pc.is_in(found["name"], value_set=pa.array(sorted(names), pa.string()))
+    saved = found.filter(is_saved)
+    keys = [*_GROUP, "instant"]
+    return found.filter(pa.array(~_is_in(found, saved, keys)))
