@@ -11,7 +11,7 @@ from zlib import crc32
 
 import pyarrow as pa
 
-from catalog.errors import CorruptTableError
+from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.iceberg.partition import Spec, Value, decode_key, directory
 from catalog.iceberg.row_lineage import row_ids, without_lineage
 from catalog.iceberg.transforms import partition_keys
@@ -67,7 +67,8 @@ class IcebergFiles:
         dropped: plain columns that the schema no longer has: rows may be deleted by them.
         defaults: what columns hold in files that were written before they were added, by their ids.
         has_deletes_per_file: whether each data file is to have delete files of its own.
-        has_vectors: whether rows are deleted by deletion vectors, never by files of positions.
+        tracks_rows: whether rows have ids, and are deleted by deletion vectors alone, as in format
+            version 3.
     """
 
     storage: Storage
@@ -80,7 +81,7 @@ class IcebergFiles:
     dropped: pa.Schema = field(default_factory=lambda: pa.schema([]))
     defaults: tuple[tuple[int, pa.Scalar], ...] = ()
     has_deletes_per_file: bool = True
-    has_vectors: bool = False
+    tracks_rows: bool = False
 
     def locate(self, path: str) -> Location:
         """Return the location of a path found in metadata."""
@@ -101,7 +102,7 @@ class IcebergFiles:
         from catalog.iceberg.delete_writing import write_position_deletes  # lazy: seldom
         from catalog.iceberg.vector_files import write_vectors
 
-        if self.has_vectors:
+        if self.tracks_rows:
             return write_vectors(selections, self.storage, locate=locate)
         return write_position_deletes(
             selections, self.storage, locate=locate, is_per_file=self.has_deletes_per_file
@@ -111,18 +112,18 @@ class IcebergFiles:
         """Return where a delete file goes that is to have the name of a data file."""
         from catalog.iceberg.vector_files import beside  # lazy: seldom
 
-        return beside(location) if self.has_vectors else location
+        return beside(location) if self.tracks_rows else location
 
     def fillings(self, file: FileSlice) -> Mapping[int, Filling]:
         """Return what identity partition fields and defaults fix, and where ids count from."""
         fixed = self.fixed(file, types_by_id(self.schema.arrow))
         found = {number: Filling(value) for number, value in (*self.defaults, *fixed.items())}
-        return {**found, **row_ids(file)}
+        return {**found, **row_ids(file)} if self.tracks_rows else found
 
     def without_lineage(self) -> IcebergFiles:
         """Return the same without the columns that tell rows apart."""
         columns = without_lineage(self.schema.arrow)
-        return replace(self, schema=replace(self.schema, arrow=columns))
+        return replace(self, schema=replace(self.schema, arrow=columns), tracks_rows=False)
 
     def fixed(self, file: FileSlice, types: Mapping[int, pa.DataType]) -> dict[int, pa.Scalar]:
         """Return what the partition of a file fixes of columns of the given types, by their ids."""
@@ -141,6 +142,20 @@ class IcebergFiles:
         """Return the partition that each new row belongs to, by the table's current spec."""
         spec = next(one for one in self.specs if one.spec_id == self.spec_id)
         return partition_keys(spec, rows)
+
+    def spec_of(self, partition_key: str) -> int:
+        """Return the spec that a partition is of."""
+        return decode_key(partition_key)[0]
+
+    def in_spec(self, name: str) -> IcebergFiles:
+        """Return the same with new rows parted by another spec: `current`, or its id."""
+        known = {str(one.spec_id): one.spec_id for one in self.specs} | {"current": self.spec_id}
+        if name not in known:
+            raise UnsupportedTableError(
+                f"the table has no partition spec `{name}`",
+                hint=f"it has {', '.join(f'`{one}`' for one in sorted(known))}",
+            )
+        return replace(self, spec_id=known[name])
 
     def new_location(self, partition_key: str, file_name: str) -> Location:
         """Return where a new data file of the partition belongs; equal arguments, equal result."""

@@ -90,13 +90,6 @@ def _refuse_field(field: SpecField) -> None:
             f"the partition field {field.name} has the unknown transform {field.transform}",
             hint="compact it with an engine that knows the transform; it was not touched",
         )
-    # PyIceberg 0.12 reads doubles of manifests as floats, and the commit writes back what it
-    # reads: partition values would lose digits, and with them readers their rows.
-    if field.transform == "identity" and field.source_type == "double":
-        raise UnsupportedTableError(
-            f"the table is partitioned by the double column of {field.name}",
-            hint="compact it with another engine; its partition values cannot be kept exactly",
-        )
 
 
 def specs(metadata: TableMetadata) -> tuple[Spec, ...]:

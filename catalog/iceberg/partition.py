@@ -181,9 +181,9 @@ def _show_number(field: SpecField, value: int) -> str:
         return str(value)
     if field.source_type == "date":
         return str(np.datetime64(value, "D"))
-    if field.source_type in ("timestamp", "timestamptz"):
-        zone = "+00:00" if field.source_type == "timestamptz" else ""
-        return str(np.datetime64(value, "us")) + zone
+    if field.source_type.startswith("timestamp"):
+        zone = "+00:00" if field.source_type.startswith("timestamptz") else ""
+        return str(np.datetime64(value, "ns" if field.source_type.endswith("_ns") else "us")) + zone
     if field.source_type == "time":
         return str(np.datetime64(value, "us")).split("T")[1]
     return str(value)

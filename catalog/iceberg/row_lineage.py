@@ -71,10 +71,13 @@ def without_lineage(schema: pa.Schema) -> pa.Schema:
 
 
 def row_ids(file: FileSlice) -> Mapping[int, Filling]:
-    """Return what the rows of a file have where they store no id or no version of their own."""
-    if file.first_row_id is None or file.row_version is None:
-        return {}  # of a table that was upgraded: the next commit gives ids
-    return {
-        _ROW_ID[0]: Filling(pa.scalar(file.first_row_id), step=1, fills_nulls=True),
-        _ROW_VERSION[0]: Filling(pa.scalar(file.row_version), fills_nulls=True),
-    }
+    """Return what the rows of a file have where they store no id or no version of their own.
+
+    A version is stored with every row that is moved: for what files leave out, the reference
+    implementation takes the number of the snapshot that added them, the specification that of their
+    data.
+    """
+    found = {_ROW_VERSION[0]: Filling(pa.scalar(file.sequence_number), fills_nulls=True)}
+    if file.first_row_id is not None:  # else its table was upgraded: the next commit gives ids
+        found[_ROW_ID[0]] = Filling(pa.scalar(file.first_row_id), step=1, fills_nulls=True)
+    return found

@@ -32,7 +32,7 @@ def read_selections(files: Inventory, table: IcebergFiles) -> Mapping[str, Selec
             locate=table.locate,
             types=types,
             mapping=dict(table.schema.name_mapping),
-            constants=lambda file: table.fixed(file, types),
+            constants=lambda file: {**dict(table.defaults), **table.fixed(file, types)},
         )
         for path, parts in read_equality(files, source).items():
             known = [found[path].dropped] if path in found else []

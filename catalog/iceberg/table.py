@@ -191,7 +191,7 @@ class IcebergTable:
             dropped=dropped_columns(metadata),
             defaults=defaults(metadata.schema()),
             has_deletes_per_file=has_deletes_per_file(properties),
-            has_vectors=is_tracked,
+            tracks_rows=is_tracked,
         )
 
     def sidecars(self) -> Sequence[Sidecar]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import struct
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyiceberg.avro.decoder_fast import CythonBinaryDecoder
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
-from pyiceberg.transforms import IdentityTransform, UnknownTransform
+from pyiceberg.transforms import UnknownTransform
 from pyiceberg.typedef import Record
 from pyiceberg.types import (
-    DoubleType,
     LongType,
     NestedField,
     StructType,
@@ -221,16 +218,6 @@ def test_unknown_transforms(tmp_path: Path) -> None:
 
     with pytest.raises(UnsupportedTableError, match="unknown transform"):
         refuse_unsupported(odd)
-
-
-def test_partitions_by_doubles(tmp_path: Path) -> None:
-    schema = Schema(NestedField(1, "ratio", DoubleType()))
-    spec = PartitionSpec(PartitionField(1, 1000, IdentityTransform(), "ratio"))
-    make_table(tmp_path, schema, spec=spec)
-
-    assert "double column of ratio" in _refusal(tmp_path)
-    # The reason: once this fails, the refusal can go.
-    assert CythonBinaryDecoder(struct.pack("<d", 0.1)).read_double() != 0.1
 
 
 def test_defaults_within_columns() -> None:
