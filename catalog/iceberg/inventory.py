@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog.duplicates import find_duplicate
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.iceberg.manifest import DELETE_FILES_SCOPED, FILES, ManifestPart
 from catalog.model import DATA_FILES, DELETE_FILES, Inventory
@@ -58,9 +59,9 @@ def assemble(
     Raises:
         CorruptTableError: a data file is listed twice.
     """
+    _refuse_duplicates(parts)
     files = _concat([part.files for part in parts], FILES)
     deletes = _concat([part.delete_files for part in parts], DELETE_FILES_SCOPED)
-    _refuse_duplicates(files["path"])
     columns = {
         **{name: files[name] for name in files.column_names},
         "written_at_ms": _times(files["snapshot_id"], written_at_ms),
@@ -121,11 +122,10 @@ def _concat(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
-def _refuse_duplicates(paths: pa.ChunkedArray) -> None:
-    if pc.count_distinct(paths).as_py() == len(paths):
+def _refuse_duplicates(parts: Sequence[ManifestPart]) -> None:
+    twice = find_duplicate([chunk for part in parts for chunk in part.files["path"].chunks])
+    if twice is None:
         return
-    counts = paths.value_counts()
-    twice = counts.filter(pc.greater(counts.field(1), 1)).field(0)[0].as_py()
     raise CorruptTableError(
         f"the data file {twice} is listed more than once",
         hint="remove the second entry with the engine that wrote it",

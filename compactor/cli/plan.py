@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 def command(target: str, out: Path | None, check: bool, branch: str | None) -> ExitCode:
     """Show what compacting TARGET would rewrite, and why."""
     from compactor.planner.document import plan_document
-    from compactor.planner.planfile import save_plan
+    from compactor.planner.planfile import encode_plan
 
     session, target = Session.of(), on_branch(target, branch)
     plan = _planned_there(session, target) if session.server else _planned_here(session, target)
     if out is not None:
-        out.write_text(save_plan(plan), encoding="utf-8")
+        out.write_bytes(encode_plan(plan))
 
     def text() -> None:
         from compactor.cli.console import results

@@ -31,7 +31,7 @@ from compactor.jobs.state import JobState
 from compactor.jobs.store import open_store
 from compactor.jobs.verification import verify_snapshots
 from compactor.planner.plan import Plan
-from compactor.planner.planfile import load_plan, save_plan
+from compactor.planner.planfile import encode_plan, load_plan
 from compactor.planner.policy import Policy
 from compactor.rewrite.task import Proof
 from runtime import Runtime
@@ -257,7 +257,7 @@ def test_a_saved_plan_of_an_order_is_applied(
     table: PyIcebergTable, tmp_path: Path, runtime: Runtime
 ) -> None:
     policy = Policy(strategy=Strategy.HILBERT, sort_by=parse_sort_keys("city, n"))
-    text = save_plan(plan_table(opened(tmp_path), policy, now_ms=0))
+    text = encode_plan(plan_table(opened(tmp_path), policy, now_ms=0))
     target = opened(tmp_path)
     plan = load_plan(text, target.inventory(target.snapshot()))
     environment = environment_of(tmp_path, runtime, [])

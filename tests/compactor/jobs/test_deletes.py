@@ -18,7 +18,7 @@ from compactor.jobs.report import JobReport
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.store import JobStore, open_store
 from compactor.planner.plan import Plan, Rung
-from compactor.planner.planfile import load_plan, save_plan
+from compactor.planner.planfile import encode_plan, load_plan
 from compactor.planner.policy import Policy
 from compactor.proof import Proof
 from compactor.sort_keys import Strategy
@@ -87,7 +87,7 @@ def test_keys_become_positions_and_no_data_is_rewritten(
     assert [group.rung for group in plan.groups] == [Rung.DELETES] * 2
     assert plan.kept_files == 0 and plan.totals().delete_files == 6
     inventory = ours(tmp_path).inventory(plan.snapshot)
-    assert load_plan(save_plan(plan), inventory) == plan
+    assert load_plan(encode_plan(plan), inventory) == plan
 
     report = run(ours(tmp_path), CONVERT, environment)
 
@@ -329,7 +329,7 @@ def test_what_is_due_is_done_until_nothing_is(tmp_path: Path, environment: JobEn
     plan = planned(ours(tmp_path), AUTO)
     assert plan.groups
     assert plan.considered[-1].groups == len(plan.groups)
-    assert load_plan(save_plan(plan), ours(tmp_path).inventory(plan.snapshot)) == plan
+    assert load_plan(encode_plan(plan), ours(tmp_path).inventory(plan.snapshot)) == plan
 
     report = run(ours(tmp_path), AUTO, environment)
 

@@ -24,7 +24,7 @@ from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.state import JobState
 from compactor.jobs.store import open_store
 from compactor.planner.health import assess_health
-from compactor.planner.planfile import load_plan, save_plan
+from compactor.planner.planfile import encode_plan, load_plan
 from compactor.planner.policy import Policy
 from compactor.rewrite.task import Proof
 from runtime import Runtime
@@ -140,7 +140,7 @@ def test_clustering_again_keeps_what_is_clustered_by_reference(
     before = lake.rows()
 
     plan = plan_table(lake.table, HILBERT, now_ms=0)
-    assert save_plan(load_plan(save_plan(plan), lake.table.inventory(plan.snapshot))) == save_plan(
+    assert encode_plan(load_plan(encode_plan(plan), lake.table.inventory(plan.snapshot))) == encode_plan(
         plan
     )
     run(lake.table, tmp_path, runtime, HILBERT)

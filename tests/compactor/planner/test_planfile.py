@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from catalog.model import Inventory
 from compactor.errors import PlanFileError, PlanStaleError
+from compactor.planner import planfile, planrows
 from compactor.planner.plan import Plan
-from compactor.planner.planfile import decode_plan, encode_plan, load_plan, save_plan
+from compactor.planner.planfile import decode_plan, encode_plan, load_plan
 from compactor.planner.policy import Policy
 from tests.compactor.planner.inventories import (
     Delete,
@@ -34,16 +38,62 @@ DELETES = [Delete("d0", 7)]
 def saved() -> tuple[Inventory, Plan, dict[str, Any]]:
     inventory = inventory_of(FILES, DELETES)
     plan = plan_of(inventory)
-    return inventory, plan, json.loads(save_plan(plan))
+    return inventory, plan, json.loads(encode_plan(plan))
 
 
-@settings(max_examples=150, deadline=None)
-@given(inventories(), policies(), st.integers(0, 2**32))
-@example(Inventory.empty(), Policy(), 0)
-def test_a_plan_survives_its_file(inventory: Inventory, policy: Policy, seed: int) -> None:
+AS_JSON, AS_PARQUET = planfile.JSON_FILES_MAX, -1
+FORMS = pytest.mark.parametrize("files_max", [AS_JSON, AS_PARQUET], ids=["json", "parquet"])
+
+
+def encoded(plan: Plan, files_max: int) -> bytes:
+    """Encode a plan in one of its forms."""
+    with patch.object(planfile, "JSON_FILES_MAX", files_max):
+        return encode_plan(plan)
+
+
+@FORMS
+@settings(max_examples=50, deadline=None)
+@given(inventory=inventories(), policy=policies(), seed=st.integers(0, 2**32))
+@example(inventory=Inventory.empty(), policy=Policy(), seed=0)
+def test_a_plan_survives_its_file(
+    files_max: int, inventory: Inventory, policy: Policy, seed: int
+) -> None:
     plan = plan_of(inventory, policy)
-    assert decode_plan(encode_plan(plan)) == plan
-    assert load_plan(save_plan(plan), permuted(inventory, seed)) == plan
+    content = encoded(plan, files_max)
+    assert decode_plan(content) == plan
+    assert load_plan(content, permuted(inventory, seed)) == plan
+
+
+def test_a_large_plan_is_rows_of_parquet_that_anyone_can_read(tmp_path: Path) -> None:
+    plan = plan_of(inventory_of([File(10)] * 30 + [File(10, partition="p=1")] * 40, []))
+    saved = tmp_path / "plan.parquet"
+    saved.write_bytes(encoded(plan, 69))
+    rows = pq.read_table(saved)
+    assert rows.num_rows == plan.totals().files == 70
+    assert decode_plan(saved.read_bytes()) == plan
+    assert encoded(decode_plan(saved.read_bytes()), 69) == saved.read_bytes()
+
+
+def test_groups_are_cut_out_of_rows_wherever_row_groups_end() -> None:
+    groups = [plan_of(inventory_of([File(10)] * count, [])).groups[0] for count in (9, 5, 30)]
+    with patch.object(planrows, "_RUN_ROWS", 10):
+        content = planrows.encode_rows(b"{}", [group.files for group in groups])
+    places = [(group.partition_key, group.partition) for group in groups]
+    assert list(planrows.decode_rows(content, places)) == [group.files for group in groups]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_a_damaged_file_of_rows_is_refused_or_of_no_effect(data: st.DataObject) -> None:
+    inventory = inventory_of(FILES, DELETES)
+    plan = plan_of(inventory)
+    content = bytearray(encoded(plan, AS_PARQUET))
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    with suppress(PlanFileError, PlanStaleError):
+        for group in load_plan(bytes(content), inventory).groups:
+            assert set(group.files.files["path"].to_pylist()) <= set(
+                inventory.files["path"].to_pylist()
+            )
 
 
 def test_the_file_names_table_snapshot_files_and_deletes() -> None:
@@ -125,7 +175,7 @@ def test_a_plan_of_files_that_are_gone_is_stale() -> None:
     inventory, plan, _ = saved()
     files, deletes = read_files(inventory)
     with pytest.raises(PlanStaleError, match="1 of its data files are not in the snapshot"):
-        load_plan(save_plan(plan), inventory_of(files[1:], deletes))
+        load_plan(encode_plan(plan), inventory_of(files[1:], deletes))
 
 
 def test_a_plan_of_files_with_other_deletes_is_stale() -> None:
@@ -133,13 +183,13 @@ def test_a_plan_of_files_with_other_deletes_is_stale() -> None:
     files, deletes = read_files(inventory)
     files[0] = replace(files[0], deletes=("d0", "d1"))
     with pytest.raises(PlanStaleError, match="not as planned"):
-        load_plan(save_plan(plan), inventory_of(files, [*deletes, Delete("d1", 1)]))
+        load_plan(encode_plan(plan), inventory_of(files, [*deletes, Delete("d1", 1)]))
 
 
 def test_an_expired_commit_time_does_not_make_a_plan_stale() -> None:
     files = [replace(file, written_at_ms=5) for file in FILES]
     plan = plan_of(inventory_of(files, DELETES))
-    loaded = load_plan(save_plan(plan), inventory_of(FILES, DELETES))
+    loaded = load_plan(encode_plan(plan), inventory_of(FILES, DELETES))
     assert [group.group_id for group in loaded.groups] == [group.group_id for group in plan.groups]
 
 
@@ -149,4 +199,4 @@ def test_a_target_of_a_subclass_of_int_is_saved_as_a_number() -> None:
 
     inventory, _, _ = saved()
     plan = plan_of(inventory, Policy(target_file_size_bytes=Size(500)))
-    assert load_plan(save_plan(plan), inventory) == plan
+    assert load_plan(encode_plan(plan), inventory) == plan
