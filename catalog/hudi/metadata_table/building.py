@@ -6,7 +6,7 @@ and indexed column. The record index, which has one for each row, is built elsew
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -21,6 +21,7 @@ from catalog.hudi.metadata_table.keys import (
     column_partition_prefix,
     column_prefix,
     column_stats_key,
+    file_hash,
     partition_id,
 )
 from catalog.hudi.metadata_table.reading import since_deleted, slice_versions
@@ -142,13 +143,18 @@ def partition_stats_records(
     added: dict[str, list[AddedFile]] = {}
     for one in change.added:
         added.setdefault(one.partition_path, []).append(one)
-    stored = _stored_by_partition(view, added, columns)
-    entries = {}
-    for path, files in added.items():
+    known = {
+        path: {file.name: {one.column: one for one in file.ranges} for file in files}
+        for path, files in added.items()
+    }
+    for path in added:
         if path not in change.live:
             raise CorruptTableError(f"the commit does not say which files partition {path!r} has")
-        known = {file.name: {one.column: one for one in file.ranges} for file in files}
-        live = {name: known.get(name) or stored[path].get(name) for name in change.live[path]}
+    others = {path: change.live[path] - set(known[path]) for path in added}
+    stored = _stored_by_partition(view, others, columns)
+    entries = {}
+    for path in added:
+        live = {name: known[path].get(name) or stored[path].get(name) for name in change.live[path]}
         for column in columns:
             found = _over_files(column, live)
             if found is not None:
@@ -177,27 +183,37 @@ def _over_files(
 
 
 def _stored_by_partition(
-    view: MetadataView, paths: Iterable[str], columns: Sequence[str]
+    view: MetadataView, files: Mapping[str, Collection[str]], columns: Sequence[str]
 ) -> Mapping[str, Mapping[str, Mapping[str, ColumnRange]]]:
-    """Return the ranges that are stored, by partition path, file and column."""
-    owners = {column_partition_prefix(column, path): path for path in paths for column in columns}
-    found: dict[str, dict[str, dict[str, ColumnRange]]] = {path: {} for path in paths}
+    """Return the ranges of these files that are stored, by partition path, file and column."""
+    owners = {
+        column_partition_prefix(column, path): path
+        for path, names in files.items()
+        for column in columns
+        if names
+    }
+    found: dict[str, dict[str, dict[str, ColumnRange]]] = {path: {} for path in files}
+    hashes = frozenset(file_hash(name) for names in files.values() for name in names)
     length = len(next(iter(owners), ""))
-    for key, stats in _stored(view, list(owners)):
-        path = owners[key[:length]]
-        ranges = found[path].setdefault(stats.file_name, {})
+    for key, stats in _stored(view, list(owners), hashes):
+        ranges = found[owners[key[:length]]].setdefault(stats.file_name, {})
         ranges[stats.column_range.column] = stats.column_range
     return found
 
 
-def _stored(view: MetadataView, prefixes: Sequence[str]) -> Iterator[tuple[str, FileStats]]:
-    """Yield the statistics of files whose keys begin with one of these."""
-    wanted = tuple(prefixes)
-    data = [prefix.encode() for prefix in wanted]
-    known, length = set(wanted), len(wanted[0]) if wanted else 0
+def _stored(
+    view: MetadataView, prefixes: Sequence[str], hashes: Collection[str] | None = None
+) -> Iterator[tuple[str, FileStats]]:
+    """Yield the statistics of files whose keys begin with one of these, and end with a hash."""
+    if not prefixes:
+        return
+    data = [prefix.encode() for prefix in prefixes]
+    known, length = set(prefixes), len(prefixes[0])
     for one in view.slices(COLUMN_STATS):
         for key, versions in slice_versions(view, one, prefixes=data):
             text = key.decode()
+            if hashes is not None and text[length:] not in hashes:
+                continue
             left = since_deleted(versions)
             if left and text[:length] in known and left[-1].record is not None:
                 stats = decode_stats(left[-1].record, left[-1].schema)
