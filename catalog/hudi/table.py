@@ -253,10 +253,11 @@ class HudiTable:
         """Do nothing: what a commit began is finished by the next one."""
 
     def upkeep(self) -> Sequence[UpkeepOperation]:
-        """Return what can be done for older file slices."""
-        from catalog.hudi.cleaner import Clean  # lazy: readers need none
+        """Return what can be done for older file slices and instants, in order."""
+        from catalog.hudi.archiver import Archive  # lazy: readers need none
+        from catalog.hudi.cleaner import Clean
 
-        return (Clean(self),)
+        return (Clean(self), Archive(self))
 
     @contextmanager
     def locked(self) -> Iterator[tuple[Lock, Source]]:
@@ -345,6 +346,9 @@ class HudiTable:
         stack = self._beats.pop(instant.time, None)
         if stack is not None:
             stack.close()
+        else:
+            # A process that died may have left a sign of life.
+            self._storage.delete([self._root.child(".hoodie", ".heartbeat", instant.time)])
 
 
 def _is_free(slices: pa.Table) -> pa.ChunkedArray:

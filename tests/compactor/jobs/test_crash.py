@@ -13,6 +13,7 @@ from tests.compactor.jobs.crashes import COMMIT_ANSWERED, COMMIT_STAGED
 from tests.compactor.jobs.driver import INTERRUPTED, INTERRUPTED_TWICE
 from tests.compactor.jobs.killing import Driven, kill_and_finish
 from tests.compactor.jobs.lake import FORMATS, PARTITIONS, lake_of, open_jobs
+from tests.compactor.jobs.lake_of_hudi import WORK_BEGUN, WORK_REQUESTED
 
 # Places that only a second crash reaches, behind the one that leads there.
 _LEADS_TO = {
@@ -32,9 +33,14 @@ COMMITTING = (
     [COMMIT_STAGED],
     [COMMIT_ANSWERED],
 )
+# Work is on the timeline of a Hudi table before its files are written, and is found there again.
+ANNOUNCING = ([WORK_REQUESTED], [WORK_BEGUN])
 QUICK = [
     *(("iceberg", crashes) for crashes in CRASHES),
     *(("delta", crashes) for crashes in COMMITTING),
+    ("hudi", [WORK_REQUESTED]),
+    ("hudi", [COMMIT_ANSWERED]),
+    ("hudi_files", [COMMIT_STAGED]),
 ]
 LONGER: list[list[str]] = [
     [f"{Failpoint.BATCH_COMMITTED}:2"],
@@ -48,6 +54,12 @@ LONGER: list[list[str]] = [
 THOROUGH = [
     *(("iceberg", crashes) for crashes in LONGER),
     *(("delta", crashes) for crashes in [*CRASHES, *LONGER] if crashes not in COMMITTING),
+    *(
+        (kind, crashes)
+        for kind in ("hudi", "hudi_files")
+        for crashes in [*ANNOUNCING, *CRASHES, [WORK_REQUESTED, WORK_BEGUN, COMMIT_STAGED]]
+        if (kind, crashes) not in QUICK
+    ),
 ]
 
 # Each command ends in seconds; where a machine has much else to do, a few of them take minutes.
