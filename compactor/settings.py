@@ -178,6 +178,7 @@ _SECTIONS: Sections = {
         "sort_memory": Key("sort_memory_bytes", Size),
         "convert_delete_files_min": Key("convert_delete_files_min", Count),
         "rewrite_all": Key("rewrites_all", bool),
+        "output_spec": Key("output_spec", str, "own"),
     },
 }
 

@@ -26,7 +26,7 @@ from catalog.iceberg.since import SinceReader, why_not
 from catalog.iceberg.sort_order import order_id
 from catalog.iceberg.staging import Changes, Staging
 from catalog.location import Confinement
-from catalog.model import CommitKind, Conflict, Rewrite
+from catalog.model import CommitKind, Conflict, OutputFile, Rewrite
 from catalog.storage import Storage
 
 
@@ -74,6 +74,8 @@ class Proposals:
             base_sequence_number=self._commit.base.sequence_number,
         )
         standing, conflicts = split(rewrites, live)
+        standing, crossed = self._without_crossed(standing, head)
+        conflicts += crossed
         if self._commit.kind is CommitKind.CHANGE:
             return self._change(table, head, conflicts)
         if conflicts:
@@ -83,6 +85,30 @@ class Proposals:
         if not standing:
             return None, conflicts
         return self.staging.stage(table, head, self._changes(table, head, standing)), conflicts
+
+    def _without_crossed(
+        self, standing: tuple[Rewrite, ...], head: Head
+    ) -> tuple[tuple[Rewrite, ...], tuple[Conflict, ...]]:
+        """Take out what changes partitions that keys have been deleted from since the base.
+
+        Deletes by keys apply to one partition of one spec: outputs elsewhere would escape those of
+        the old partition, and be hit by those of the new one.
+        """
+        base = self._commit.base.sequence_number
+        crossed = []
+        for rewrite in standing:
+            if not (new := rewrite.new_partitions):
+                continue
+            keys = {*new, rewrite.target_key}
+            crossed += [
+                Conflict(rewrite.group_id, f"keys were deleted by {one.file.file_path}")
+                for one in head.deletes
+                if one.is_equality
+                and one.sequence_number > base
+                and head.scope(one).partition in keys
+            ][:1]
+        lost = {one.group_id for one in crossed}
+        return tuple(one for one in standing if one.group_id not in lost), tuple(crossed)
 
     def _change(
         self, table: Table, head: Head, conflicts: tuple[Conflict, ...]
@@ -157,10 +183,11 @@ class Proposals:
         for rewrite in standing:
             if not rewrite.added:
                 continue
-            partition, spec_id = _partition(rewrite, head)
             sort_order_id = order_id(table.metadata, rewrite.sort_order)
             added += [
-                self._outputs[one.path].data_file(partition, spec_id, sort_order_id=sort_order_id)
+                self._outputs[one.path].data_file(
+                    *_partition(rewrite, head, one), sort_order_id=sort_order_id
+                )
                 for one in rewrite.added
             ]
         return added
@@ -185,11 +212,14 @@ class Proposals:
         return vectors, merged
 
 
-def _partition(rewrite: Rewrite, head: Head) -> tuple[Record, int]:
-    """Return the partition of the outputs of a group, and the spec that it is of."""
+def _partition(rewrite: Rewrite, head: Head, output: OutputFile) -> tuple[Record, int]:
+    """Return the partition of an output of a group, and the spec that it is of."""
+    if output.partition_key:
+        spec_id, values = decode_key(output.partition_key)
+        return Record(*values), spec_id
     paths = rewrite.files.files["path"].to_pylist()
     if paths:
-        # All inputs of a group share one partition of one spec, and so do its outputs.
+        # All inputs of a group share one partition of one spec, and so do its other outputs.
         first = head.files[paths[0]].file
         return first.partition, first.spec_id
     spec_id, values = decode_key(rewrite.target_key)

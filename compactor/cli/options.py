@@ -155,6 +155,12 @@ def policy_options(function: F) -> F:
             metavar="COUNT",
             help="Rewrite a file that this many delete files apply to.",
         ),
+        setting(
+            "--output-spec",
+            key="policy.output_spec",
+            metavar="SPEC",
+            help="Rewrite files of other partition specs into this one: current, or its id.",
+        ),
         switch(
             "--rewrite-all",
             key="policy.rewrite_all",

@@ -118,6 +118,10 @@ class Attempts:
             from compactor.rewrite.deletes import record_group  # lazy: seldom
 
             return record_group, (task,)
+        if group.rung is Rung.REPARTITION:
+            from compactor.rewrite.repartition import repartition_group  # lazy: seldom
+
+            return repartition_group, (task,)
         cluster = self._work.cluster
         if cluster is None:
             return rewrite_group, (task,)

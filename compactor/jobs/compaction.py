@@ -99,6 +99,10 @@ def plan_snapshot(
 def _plan(
     state: TableState, files: TableFiles, policy: Policy, *, now_ms: int, read: MapFunction
 ) -> Plan:
+    if policy.output_spec is not None:
+        from compactor.jobs.partitions import plan_partitions  # lazy: seldom
+
+        return plan_partitions(state, files, policy, now_ms=now_ms)
     if policy.strategy.is_of_deletes:
         from compactor.planner.deletes import plan_deletes  # lazy: seldom
         from compactor.rewrite.deletes import recorder_of

@@ -26,6 +26,7 @@ from compactor.jobs.journal import (
 from compactor.jobs.lease import Lease
 from compactor.jobs.machine import JobMachine
 from compactor.jobs.options import JobOptions
+from compactor.jobs.partitions import in_spec
 from compactor.jobs.runner import Judge, RunningJob
 from compactor.jobs.staleness import outdated_groups
 from compactor.jobs.state import Broke, Gone, GroupProgress, GroupState, Limits
@@ -200,6 +201,7 @@ def _judge(plan: Plan, live: Inventory, giving_up: str) -> Judge:
 
 def _work(plan: Plan, files: TableFiles, proof: Proof) -> Work:
     target_bytes = plan.target_file_size_bytes
+    files = in_spec(files, plan.output_spec)
     return Work(
         plan.table,
         files,

@@ -25,6 +25,7 @@ class Rung(StrEnum):
     CLUSTER = "cluster"
     MERGE = "merge"
     DELETES = "deletes"
+    REPARTITION = "repartition"
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +263,8 @@ class Plan:
             groups stand or fall together, too.
         considered: of a plan that chose its strategy itself: those that it looked at, the last one
             being what it does.
+        output_spec: the partition spec that outputs are parted by, where it is not that of the
+            inputs.
     """
 
     table: str
@@ -277,6 +280,7 @@ class Plan:
     change: ChangePlan | None = None
     announced: Announced | None = None
     considered: tuple[Considered, ...] = ()
+    output_spec: int | None = None
 
     @property
     def is_atomic(self) -> bool:

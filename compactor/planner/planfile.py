@@ -1,8 +1,8 @@
 """A plan as a file: versioned JSON that holds every file slice of its groups.
 
 Where there are many file slices they are rows of a Parquet file, and the rest of the plan is the
-same JSON in its metadata. The file is complete by itself, so a job can be resumed from it alone; a plan that a person saved is
-also compared with the inventory of its snapshot before it is applied.
+same JSON in its metadata. The file is complete by itself, so a job can be resumed from it alone; a
+plan that a person saved is also compared with the inventory of its snapshot before it is applied.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ class _PlanFile(msgspec.Struct):
     change: ChangePlan | None = None
     announced: Announced | None = None
     considered: tuple[Considered, ...] = ()
+    output_spec: int | None = None
 
 
 def load_plan(text: str | bytes, inventory: Inventory) -> Plan:
@@ -154,9 +155,7 @@ def decode_plan(data: str | bytes) -> Plan:
 def _with_rows(bare: Plan, data: bytes) -> Plan:
     partitions = [(group.partition_key, group.partition) for group in bare.groups]
     slices = decode_rows(data, partitions)
-    groups = (
-        replace(group, files=files) for group, files in zip(bare.groups, slices, strict=True)
-    )
+    groups = (replace(group, files=files) for group, files in zip(bare.groups, slices, strict=True))
     return replace(bare, groups=tuple(groups))
 
 
@@ -177,6 +176,7 @@ def _encode(plan: Plan) -> bytes:
         change=plan.change,
         announced=plan.announced,
         considered=plan.considered,
+        output_spec=plan.output_spec,
     )
     return msgspec.json.encode(saved)
 
@@ -199,6 +199,7 @@ def _decode(data: str | bytes) -> Plan:
         change=saved.change,
         announced=saved.announced,
         considered=saved.considered,
+        output_spec=saved.output_spec,
     )
 
 

@@ -73,6 +73,8 @@ class Policy:
         sort_memory_bytes: rows that one task holds in memory while it sorts; others wait on disk.
         convert_delete_files_min: with so many equality delete files those of a data file are
             converted, where that is the strategy.
+        output_spec: the partition spec that files are to be parted by, `current` or its id: then
+            those of others are rewritten, and no others; None leaves each file in its own.
         rewrites_all: whether every file is a candidate, whatever it is like: what comes of that is
             rewritten again by the next plan.
     """
@@ -100,6 +102,7 @@ class Policy:
     sort_memory_bytes: int = 512 * MIB
     convert_delete_files_min: int = 1
     rewrites_all: bool = False
+    output_spec: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense."""
@@ -126,6 +129,11 @@ class Policy:
         self._require_order()
 
     def _require_order(self) -> None:
+        _require(
+            self.output_spec is None or self.strategy is Strategy.BINPACK,
+            f"files are parted by another spec, but the strategy is {self.strategy}",
+            hint="part them first, with the strategy binpack",
+        )
         names = ", ".join(key.name for key in self.sort_by)
         _require(
             not self.sort_by or self.strategy.is_order,

@@ -70,6 +70,7 @@ class WrittenFile:
         composed_bytes: bytes of it that the store copied by itself.
         why_streamed: why bytes that were copied passed through this process; empty when they did
             not, and between local files.
+        partition_key: of its partition, where that is not the one of its group.
     """
 
     location: Location
@@ -77,6 +78,7 @@ class WrittenFile:
     row_groups: tuple[int, ...]
     composed_bytes: int = 0
     why_streamed: str = ""
+    partition_key: str = ""
 
     @property
     def row_count(self) -> int:
@@ -85,7 +87,7 @@ class WrittenFile:
 
     def described(self) -> OutputFile:
         """Return it as the commit wants it."""
-        return OutputFile(str(self.location), self.size_bytes, self.row_count)
+        return OutputFile(str(self.location), self.size_bytes, self.row_count, self.partition_key)
 
 
 @dataclass(slots=True)
