@@ -22,9 +22,8 @@ from catalog.hudi.metadata_table.combining import combined
 from catalog.hudi.metadata_table.hfile_writer import write_hfile
 from catalog.hudi.metadata_table.reading import slice_versions
 from catalog.hudi.metadata_table.record_schema import RECORD_SCHEMA
-from catalog.hudi.metadata_table.table import MetadataTable
+from catalog.hudi.metadata_table.table import EXTENSION, MetadataTable
 from catalog.hudi.metadata_table.view import (
-    EXTENSION,
     MetadataSlice,
     MetadataView,
     completed_since_compaction,

@@ -14,6 +14,7 @@ from catalog.hudi.timeline import Timeline, read_timeline
 from catalog.location import Location
 from catalog.storage import Storage
 
+EXTENSION = "hfile"
 FILES = "files"
 COLUMN_STATS = "column_stats"
 PARTITION_STATS = "partition_stats"

@@ -6,19 +6,15 @@ the instant is no longer pending in the table itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 
-from catalog.hudi.archived import completion_times
-from catalog.hudi.details import PlannedSlice, read_compaction_plan
 from catalog.hudi.metadata_table.table import MetadataTable
-from catalog.hudi.slices import LISTING, Pending, View, file_slices, log_instants
-from catalog.hudi.timeline import Action, Instant, State, Timeline, read_instant
+from catalog.hudi.reading import Source, read_slices
+from catalog.hudi.slices import LISTING
+from catalog.hudi.timeline import Action, Instant, Timeline
 from catalog.location import Location
-
-EXTENSION = "hfile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +64,16 @@ class MetadataView:
         table: what is seen.
         timeline: its own instants.
         unfinished: instants that are pending in the table, or here.
-        pending: file groups of compactions that are not carried out.
     """
 
     table: MetadataTable
     timeline: Timeline
     unfinished: frozenset[str]
-    pending: Pending = field(default_factory=Pending)
+
+    @property
+    def source(self) -> Source:
+        """The metadata table as any other table."""
+        return Source(self.table.storage, self.table.root, self.table.config, self.timeline)
 
     def is_valid(self, instant: str) -> bool:
         """Whether what an instant wrote counts."""
@@ -82,42 +81,36 @@ class MetadataView:
             return False
         return instant in self.timeline.completion_times or instant < self.timeline.first_write
 
+    def listing(self, partition: str) -> pa.Table:
+        """Return the files of a partition, schema `LISTING`."""
+        files = list(self.table.storage.list(self.table.root.child(partition)))
+        names = [one.location.name for one in files]
+        sizes = [one.size_bytes for one in files]
+        return pa.table([[partition] * len(files), names, sizes], schema=LISTING)
+
     def slices(self, partition: str) -> list[MetadataSlice]:
         """Return the latest slice of each file group, in the order of their numbers."""
-        folder = self.table.root.child(partition)
-        files = {one.location.name: one for one in self.table.storage.list(folder)}
-        listing = pa.table(
-            [
-                [partition] * len(files),
-                list(files),
-                [one.size_bytes for one in files.values()],
-            ],
-            schema=LISTING,
-        )
-        view = View(
-            self.timeline, self.pending, archived=self._archived(listing), extension=EXTENSION
-        )
-        found = file_slices(listing, view)
-        names = found.logs["name"].to_pylist()
-        stored = {name: StoredFile(one.location, one.size_bytes) for name, one in files.items()}
+        found = read_slices(self.source, self.listing(partition))
+        logs = [
+            self._stored(partition, row["name"], row["size_bytes"])
+            for row in found.logs.to_pylist()
+        ]
         return [
             MetadataSlice(
                 partition,
                 row["file_id"],
                 row["instant"],
-                stored[row["base_name"]] if row["base_name"] else None,
-                tuple(stored[names[number]] for number in row["logs"]),
+                self._stored(partition, row["base_name"], row["base_size_bytes"])
+                if row["base_name"]
+                else None,
+                tuple(logs[number] for number in row["logs"]),
                 row["pending_compaction"] or "",
             )
             for row in found.slices.to_pylist()
         ]
 
-    def _archived(self, listing: pa.Table) -> Mapping[str, str]:
-        """Return when logs were completed that are older than the timeline."""
-        older = {one for one in log_instants(listing) if one < self.timeline.first_write}
-        unknown = older - set(self.timeline.completion_times)
-        table = self.table
-        return completion_times(table.storage, table.root, table.config, unknown)
+    def _stored(self, partition: str, name: str, size_bytes: int) -> StoredFile:
+        return StoredFile(self.table.root.child(partition, name), size_bytes)
 
 
 def read_view(table: MetadataTable, data: Timeline) -> MetadataView:
@@ -130,24 +123,7 @@ def read_view(table: MetadataTable, data: Timeline) -> MetadataView:
     timeline = table.timeline()
     unfinished = {one.time for one in data.pending()}
     unfinished |= {one.time for one in timeline.pending(Action.DELTACOMMIT)}
-    return MetadataView(table, timeline, frozenset(unfinished), _pending(table, timeline))
-
-
-def _pending(table: MetadataTable, timeline: Timeline) -> Pending:
-    planned = timeline.pending(Action.COMPACTION)
-    return Pending(
-        {
-            (one.partition_path, one.file_id): instant.time
-            for instant in planned
-            for one in _plan(table, instant)
-        }
-    )
-
-
-def _plan(table: MetadataTable, instant: Instant) -> tuple[PlannedSlice, ...]:
-    name = instant.named(State.REQUESTED)
-    data = read_instant(table.storage, table.root, table.config, name)
-    return read_compaction_plan(name, data).slices
+    return MetadataView(table, timeline, frozenset(unfinished))
 
 
 def completed_since_compaction(timeline: Timeline) -> tuple[Instant, ...]:
