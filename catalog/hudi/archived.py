@@ -48,18 +48,30 @@ def archive_files(storage: Storage, folder: Location) -> Iterator[str]:
     Raises:
         CorruptTableError: the manifest cannot be read.
     """
-    try:
-        version = storage.read(folder.child("_version_")).decode().strip()
-        manifest = msgspec.json.decode(storage.read(folder.child(f"manifest_{version}")))
-        names = [one["fileName"] for one in manifest["files"]]
-    except ObjectNotFoundError:
-        return
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptTableError(f"the manifest of archived instants in {folder} is torn") from error
-    for name in names:
+    for entry in archive_manifest(storage, folder)[1]:
+        name = str(entry["fileName"])
         if name.count("_") < 2:
             raise CorruptTableError(f"{name} is no name of a file of archived instants")
         yield name
+
+
+def archive_manifest(
+    storage: Storage, folder: Location
+) -> tuple[int, tuple[Mapping[str, object], ...]]:
+    """Return the version of the manifest that counts, 0 for none, and its files.
+
+    Raises:
+        CorruptTableError: it cannot be read.
+    """
+    try:
+        version = int(storage.read(folder.child("_version_")))
+        manifest = msgspec.json.decode(storage.read(folder.child(f"manifest_{version}")))
+        files = tuple({**one, "fileName": one["fileName"]} for one in manifest["files"])
+    except ObjectNotFoundError:
+        return 0, ()
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptTableError(f"the manifest of archived instants in {folder} is torn") from error
+    return version, files
 
 
 def _rows(storage: Storage, location: Location) -> Iterator[tuple[str, str]]:

@@ -26,6 +26,7 @@ from catalog.hudi.cleaning import (
     earliest_by_age,
     earliest_by_commits,
     not_after,
+    planned_groups,
     unneeded_files,
 )
 from catalog.hudi.config import TableConfig
@@ -50,6 +51,7 @@ _POLICY = ("hoodie.clean.policy", "hoodie.cleaner.policy")
 _COMMITS = ("hoodie.clean.commits.retained", "hoodie.cleaner.commits.retained")
 _VERSIONS = ("hoodie.clean.fileversions.retained", "hoodie.cleaner.fileversions.retained")
 _HOURS = ("hoodie.clean.hours.retained", "hoodie.cleaner.hours.retained")
+_SAVEPOINTS = "savepointed_timestamps"
 _CDC = "hoodie.table.cdc.enabled"
 
 
@@ -208,16 +210,36 @@ def _kept(source: Source, order: UpkeepOrder) -> Kept:
             by_commits = earliest_by_commits(timeline, order.versions_min)
             times = [] if by_commits is None else [by_commits.time]
             earliest = not_after(timeline, earliest, times) if times else None
+    pending, replaced = read_pending(source), tuple(_replaced(source))
+    # Whoever archives takes it that all that was replaced before the earliest commit is deleted.
+    held = [one.instant for one in replaced if one.group in planned_groups(pending)]
     read = [one.snapshot_id for one in order.unfinished if one.snapshot_id]
     versions = int(_setting(source.config, _VERSIONS, str(_VERSIONS_KEPT)))
     return Kept(
         policy=policy,
         versions=max(1, versions),
-        earliest=not_after(timeline, earliest, read),
-        pending=read_pending(source),
-        replaced=tuple(_replaced(source)),
+        earliest=not_after(timeline, earliest, [*read, *held]),
+        pending=pending,
+        replaced=replaced,
         savepoint_files=_savepoint_files(source),
     )
+
+
+def earliest_kept(source: Source) -> Instant | None:
+    """Return the earliest commit that cleaning keeps readable; None where it gives none up."""
+    return _kept(source, UpkeepOrder()).earliest
+
+
+def cleaned_until(source: Source) -> str | None:
+    """Return the instant before which all that was replaced is deleted; None where nothing is."""
+    cleans = source.timeline.completed(Action.CLEAN)
+    if not cleans:
+        return None
+    name = cleans[-1].named(State.REQUESTED)
+    plan = _record(name, read_instant(source.storage, source.root, source.config, name))
+    saved = (plan.get("extraMetadata") or {}).get(_SAVEPOINTS) or ""
+    earliest = (plan.get("earliestInstantToRetain") or {}).get("timestamp") or cleans[-1].time
+    return min(earliest, *(one for one in saved.split(",") if one)) if saved else earliest
 
 
 def _setting(config: TableConfig, names: Sequence[str], default: str) -> str:
@@ -281,8 +303,14 @@ def _plan_record(source: Source, kept: Kept, found: pa.Table) -> Mapping[str, An
             for path, names in by_partition.items()
         },
         "partitionsToBeDeleted": [],
-        "extraMetadata": {},
+        "extraMetadata": _savepoint_note(source),
     }
+
+
+def _savepoint_note(source: Source) -> Mapping[str, str]:
+    """Say which savepoints held files back, for whoever archives once they are deleted."""
+    times = [one.time for one in source.timeline.completed(Action.SAVEPOINT)]
+    return {_SAVEPOINTS: ",".join(times)} if times else {}
 
 
 def _planned_files(plan: Mapping[str, Any], root: Location) -> list[str]:

@@ -131,7 +131,7 @@ def unneeded_files(places: pa.Table, kept: Kept) -> pa.Table:
         return PLACES.empty_table()
     gone = {one.group for one in kept.replaced if _is_given_up(one, kept)}
     still_replaced = {one.group for one in kept.replaced} - gone
-    left_alone = still_replaced | _planned(kept.pending)
+    left_alone = still_replaced | planned_groups(kept.pending)
     is_old = _is_old(places, kept) | _is_of(places, gone)
     is_old &= ~_is_of(places, left_alone)
     found = places.filter(pa.array(is_old))
@@ -145,7 +145,8 @@ def _is_given_up(one: Replaced, kept: Kept) -> bool:
     return kept.earliest is not None and one.instant < kept.earliest.time
 
 
-def _planned(pending: Pending) -> set[FileGroup]:
+def planned_groups(pending: Pending) -> set[FileGroup]:
+    """Return the file groups that plans name which are not carried out."""
     plans: tuple[Mapping[FileGroup, str], ...]
     plans = (pending.compactions, pending.log_compactions, pending.clusterings)
     return {group for plan in plans for group in plan}
