@@ -18,7 +18,10 @@ from catalog.model import Snapshot
 
 _FORMAT_VERSION_MAX = 3
 # As PyIceberg 0.12 says it.
-_UNKNOWN_TYPE = re.compile(r"Unsupported field type: '(\w+)'|Input tag '(\d+)' found using")
+_UNKNOWN = re.compile(
+    r"Unsupported field type: '(?P<type>\w+)'|Input tag '(?P<version>\d+)' found using"
+    r"|Cannot deserialize bytes, type (?P<default>\w+) not supported"
+)
 _TRANSFORM = re.compile(r"identity|void|year|month|day|hour|(?:bucket|truncate)\[[0-9]+\]")
 
 
@@ -42,15 +45,17 @@ def refuse_unsupported(metadata: TableMetadata) -> None:
     refuse_reserved_names(metadata)
 
 
-def unknown_type(fault: CorruptTableError) -> UnsupportedTableError | None:
+def unknown(fault: CorruptTableError) -> UnsupportedTableError | None:
     """Return what a fault of reading metadata means that is no fault of the table, if it is none.
 
-    A type of version 3 that the library does not know, or a format version after it.
+    A type of version 3 that the library does not know, a default of one that it does not read, or
+    a format version after it.
     """
-    found = _UNKNOWN_TYPE.search(str(fault.__cause__))
+    found = _UNKNOWN.search(str(fault.__cause__))
     if found is None:
         return None
-    what = f"columns of type {found[1]}" if found[1] else f"format version {found[2]}"
+    whats = {"type": "columns of type", "version": "format version", "default": "a default of type"}
+    what = next(f"{whats[name]} {text}" for name, text in found.groupdict().items() if text)
     return UnsupportedTableError(
         f"the table has {what}, which is not supported",
         hint="compact it with an engine that knows it; it was not touched",

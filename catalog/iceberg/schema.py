@@ -13,7 +13,6 @@ import pyarrow as pa
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import (
-    BinaryType,
     DecimalType,
     FixedType,
     IcebergType,
@@ -23,7 +22,6 @@ from pyiceberg.types import (
     PrimitiveType,
     StructType,
     UnknownType,
-    UUIDType,
 )
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
@@ -59,11 +57,7 @@ def arrow_schema(schema: Schema) -> pa.Schema:
 
 
 def defaults(schema: Schema) -> tuple[tuple[int, pa.Scalar], ...]:
-    """Return what columns hold in files that were written before the columns were there, by id.
-
-    Raises:
-        UnsupportedTableError: a default is not of a form that is handled.
-    """
+    """Return what columns hold in files that were written before the columns were there, by id."""
     return tuple(
         (field.field_id, _default(field))
         for field in schema.fields
@@ -126,22 +120,9 @@ def _without_default(field: NestedField) -> NestedField:
 
 def _default(field: NestedField) -> pa.Scalar:
     kind, value = arrow_type(field.field_type), field.initial_default
-    try:
-        if isinstance(field.field_type, UUIDType):
-            return pa.scalar(UUID(str(value)).bytes, kind)
-        if isinstance(field.field_type, BinaryType | FixedType):
-            return pa.scalar(bytes.fromhex(str(value)), kind)
-        # Dates, times and decimals are spelled out.
-        return pa.scalar(value).cast(kind)
-    except (ValueError, TypeError, pa.ArrowException) as fault:
-        raise _refused_default(field) from fault
-
-
-def _refused_default(field: NestedField) -> UnsupportedTableError:
-    return UnsupportedTableError(
-        f"the column {field.name} has a default value of a form that is not supported",
-        hint="compact it with an engine that knows it; it was not touched",
-    )
+    if isinstance(value, UUID):
+        return pa.scalar(value.bytes, kind)
+    return pa.scalar(value).cast(kind)
 
 
 def _field(field: NestedField) -> pa.Field:

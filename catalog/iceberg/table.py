@@ -16,14 +16,14 @@ from catalog.iceberg.catalogs import catalog_errors
 from catalog.iceberg.credentials import storage_of
 from catalog.iceberg.files import IcebergFiles, Placement
 from catalog.iceberg.inventory import assemble, refuse_keys
-from catalog.iceberg.manifest import DELETES, ManifestReader
+from catalog.iceberg.manifest import DELETES, Manifest, ManifestPart, ManifestReader
 from catalog.iceberg.metadata import (
     empty_snapshot,
     refuse_contradictions,
     refuse_unsupported,
     snapshot_value,
     specs,
-    unknown_type,
+    unknown,
 )
 from catalog.iceberg.properties import (
     confinement,
@@ -47,6 +47,8 @@ from catalog.table import MapFunction
 from catalog.upkeep import UpkeepOperation
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table as PyIcebergTable
     from pyiceberg.table.metadata import TableMetadata
@@ -63,6 +65,8 @@ class IcebergTable:
     ) -> None:
         self._name = name
         self.branch = branch
+        # Where on this machine what was read of manifests is kept; None for nowhere.
+        self.kept: Path | None = None
         self._catalog = catalog
         self._identifier = identifier
         self._loaded: PyIcebergTable | None = None
@@ -106,7 +110,7 @@ class IcebergTable:
             with catalog_errors(self._name):
                 loaded = self._catalog.load_table(self._identifier)
         except CorruptTableError as fault:
-            raise unknown_type(fault) or fault from fault.__cause__
+            raise unknown(fault) or fault from fault.__cause__
         return on_branch(loaded, self.branch)
 
     def current(self) -> PyIcebergTable:
@@ -151,7 +155,7 @@ class IcebergTable:
         manifests = reader.manifests(manifest_list)
         # Delete manifests first: what is refused is found there, before the bulk is read.
         manifests.sort(key=lambda manifest: manifest.content != DELETES)
-        parts = list(map_function(reader, manifests))
+        parts = self._read(reader, manifests, map_function)
         times = {one.snapshot_id: one.timestamp_ms for one in metadata.snapshots}
 
         def key_columns(files: pa.Table, deletes: pa.Table) -> Sequence[KeyColumn]:
@@ -165,6 +169,18 @@ class IcebergTable:
         inventory = assemble(parts, times, key_columns=key_columns)
         refuse_keys(inventory, lambda: self.files(snapshot).key_types())
         return inventory
+
+    def _read(
+        self, reader: ManifestReader, manifests: list[Manifest], map_function: MapFunction
+    ) -> list[ManifestPart]:
+        """Read manifests, those of a large table from what was kept of them."""
+        from catalog.iceberg.manifest_cache import MANIFESTS_BYTES_MIN, ManifestCache
+
+        size_bytes = sum(manifest.size_bytes for manifest in manifests)
+        if self.kept is None or size_bytes < MANIFESTS_BYTES_MIN:
+            return list(map_function(reader, manifests))
+        cache = ManifestCache(self.kept, str(self.current().metadata.table_uuid))
+        return cache.read(reader, manifests, map_function)
 
     def files(self, snapshot: Snapshot) -> IcebergFiles:
         """Return the workers' side of the snapshot, with the current schema and layout."""

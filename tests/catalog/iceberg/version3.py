@@ -53,7 +53,7 @@ class Version3Lake(IcebergLake):
         super().__init__(directory, 3, catalog)
 
     def append(self, ids: Sequence[int], part: str = "a") -> str:
-        return self.append_file(self._as_table(rows_of(ids, part)), part)
+        return self.append_file(self.as_table(rows_of(ids, part)), part)
 
     def append_file(self, rows: pa.Table, part: str, *removed: str) -> str:
         """Commit a file of rows in the place of others."""
@@ -112,12 +112,11 @@ class Version3Lake(IcebergLake):
         return self.append_file(written, rows[0]["part"], path)
 
     def rows(self, snapshot_id: str | None = None) -> list[Row]:
-        return sorted(
-            (one["id"], one["part"], one["text"])
-            for one in self.other.scan(snapshot_id=int(snapshot_id) if snapshot_id else None)
-            .to_arrow()
-            .to_pylist()
+        scan = self.other.scan(
+            selected_fields=("id", "part", "text"),
+            snapshot_id=int(snapshot_id) if snapshot_id else None,
         )
+        return sorted(tuple(row.values()) for row in scan.to_arrow().to_pylist())
 
     def lineage(self, snapshot_id: str | None = None) -> dict[int, tuple[int, int]]:
         found: dict[int, tuple[int, int]] = {}
@@ -166,7 +165,8 @@ class Version3Lake(IcebergLake):
         with Path(path.removeprefix("file://")).open("rb") as source:
             return list(fastavro.reader(source))
 
-    def _as_table(self, rows: pa.Table) -> pa.Table:
+    def as_table(self, rows: pa.Table) -> pa.Table:
+        """Return rows with the ids of their columns."""
         ids = {"id": b"1", "part": b"2", "text": b"3"}
         fields = [one.with_metadata({b"PARQUET:field_id": ids[one.name]}) for one in rows.schema]
         return pa.table(rows.columns, schema=pa.schema(fields))
@@ -189,6 +189,11 @@ class Version3Lake(IcebergLake):
         )
         file.spec_id = 0
         return file
+
+    def data_files(self) -> list[DataFile]:
+        """Return the live data files."""
+        files = (entry.data_file for _, entry in self._live())
+        return [one for one in files if one.content == DataFileContent.DATA]
 
     def _live(self) -> Iterator[tuple[ListedManifest, Entry]]:
         table = self.other
