@@ -22,20 +22,18 @@ class Remaining:
     Attributes:
         file: its entry.
         sequence_number: its age.
-        is_recorded: whether the commit records its deletes anew: those that the base had hit it
-            no more.
+        recorded: delete files that hit it no more: the commit records anew which rows they drop.
     """
 
     file: DataFile
     sequence_number: int
-    is_recorded: bool = False
+    recorded: frozenset[str] = frozenset()
 
 
 def dangling(
     head: Head,
     remaining: Iterable[Remaining],
     *,
-    base_sequence_number: int,
     kinds: Mapping[int, pa.DataType],
 ) -> list[LiveEntry]:
     """Return the equality delete files that hit no data file any more.
@@ -44,7 +42,6 @@ def dangling(
         head: the state before the commit.
         remaining: the data files after it, our own included; those that no equality delete of
             `head` can apply to may be left out.
-        base_sequence_number: that of the snapshot that the commit was planned from.
         kinds: types of the columns that rows may be deleted by.
     """
     # What else there is of delete files lies in partitions that have not been looked into.
@@ -63,7 +60,7 @@ def dangling(
             still = [
                 one
                 for one in candidates
-                if not _may_hit(one, data, base_sequence_number)
+                if not _may_hit(one, data)
                 or (compared <= _COMPARED_MAX and not can_hit(one.file, data.file, kinds))
             ]
             if still:
@@ -73,12 +70,10 @@ def dangling(
     return [one for some in left.values() for one in some]
 
 
-def _may_hit(delete: LiveEntry, data: Remaining, base_sequence_number: int) -> bool:
+def _may_hit(delete: LiveEntry, data: Remaining) -> bool:
     """Whether a delete applies to a data file in its scope, as far as their numbers tell."""
-    if data.sequence_number >= delete.sequence_number:
-        return False
-    came_later = (delete.entry.file_sequence_number or 0) > base_sequence_number
-    return came_later or not data.is_recorded
+    is_younger = data.sequence_number < delete.sequence_number
+    return is_younger and delete.file.name not in data.recorded
 
 
 def has_equality(deletes: Collection[LiveEntry]) -> bool:

@@ -172,11 +172,13 @@ class Proposals:
         # Whatever number they get, it is not lower than that of the base.
         age = self._commit.base.sequence_number
         left = (
-            Remaining(one.file, one.sequence_number, one.file.file_path in recorded)
+            Remaining(one.file, one.sequence_number, self._planned[path])
+            if (path := one.file.file_path) in recorded
+            else Remaining(one.file, one.sequence_number)
             for one in self._heads.outliving(table.metadata, head, replaced)
         )
         new = (Remaining(one, age) for one in added if one.content == DataFileContent.DATA)
-        return dangling(head, chain(left, new), base_sequence_number=age, kinds=self._key_types())
+        return dangling(head, chain(left, new), kinds=self._key_types())
 
     def _added(self, table: Table, head: Head, standing: Iterable[Rewrite]) -> list[DataFile]:
         added = []

@@ -82,12 +82,12 @@ def _wanted(table: TableState, columns: FileColumns, policy: Policy) -> _Wanted:
     by_key = table.inventory.delete_files["equality_ids"].is_valid().to_numpy()[links.delete]
     keys = np.bincount(links.file[by_key], minlength=links.file_count)
     positions = np.bincount(links.file[~by_key], minlength=links.file_count)
-    if policy.strategy is Strategy.POSITION_DELETES:
-        # Keys would have to be read to be recorded; that is the other strategy's work.
-        return _Wanted((positions > 1) & (keys == 0), np.zeros_like(columns.size_bytes))
     ids = pc.unique(pc.list_flatten(table.inventory.delete_files["equality_ids"]))
     share = min(1.0, len(ids) / max(1, table.leaf_columns))
     read_bytes = np.ceil(columns.size_bytes * share).astype(np.int64)
+    if policy.strategy is Strategy.POSITION_DELETES:
+        # Where a file has keys deleted as well, these are recorded along with the positions.
+        return _Wanted(positions > 1, np.where(keys > 0, read_bytes, 0))
     return _Wanted(keys >= policy.convert_delete_files_min, read_bytes)
 
 
