@@ -73,7 +73,9 @@ def open_catalog(name: str, properties: Mapping[str, str] | None = None) -> Cata
     settings.setdefault("init_catalog_tables", "false")
     try:
         with catalog_errors(f"the catalog {name}"):
-            return _loaded(name, settings)
+            catalog = _loaded(name, settings)
+            write_metadata_with_every_field(catalog)
+            return catalog
     except CorruptTableError as fault:
         raise _misconfigured(name, fault.__cause__) from fault
 
@@ -91,9 +93,7 @@ def _loaded(name: str, settings: dict[str, Any]) -> Catalog:
         from catalog.iceberg.glue import GlueCatalog  # lazy: as above
 
         return GlueCatalog(name, **settings)
-    catalog = load_catalog(name, **settings)
-    write_metadata_with_every_field(catalog)
-    return catalog
+    return load_catalog(name, **settings)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from pyiceberg.catalog import Catalog, MetastoreCatalog
@@ -22,15 +23,21 @@ from pyiceberg.typedef import IcebergBaseModel
 # By what the members of a list are known, of those that it has.
 _IDENTITIES = ("snapshot-id", "schema-id", "spec-id", "order-id", "field-id", "id", "metadata-file")
 _LAST_WITHOUT_ROW_IDS = 2
+_GLUE_WRITER = "_write_metadata_no_exist_check"
 
 
 def write_metadata_with_every_field(catalog: Catalog) -> None:
     """Make a catalog write metadata as said above; those with a server of their own write none."""
     if isinstance(catalog, MetastoreCatalog):
         catalog._write_metadata = write_metadata  # type: ignore[method-assign]  # noqa: SLF001
+    if hasattr(catalog, _GLUE_WRITER):
+        # For stores of its own that cannot be asked whether a file is there.
+        setattr(catalog, _GLUE_WRITER, partial(write_metadata, overwrites=True))
 
 
-def write_metadata(metadata: TableMetadata, io: FileIO, metadata_path: str) -> None:
+def write_metadata(
+    metadata: TableMetadata, io: FileIO, metadata_path: str, *, overwrites: bool = False
+) -> None:
     """Write the metadata of a table, with what the file before it holds besides."""
     document = _dumped(metadata)
     if metadata.metadata_log:
@@ -40,7 +47,7 @@ def write_metadata(metadata: TableMetadata, io: FileIO, metadata_path: str) -> N
         document.setdefault("next-row-id", 0)  # the library forgets to begin
     content = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     content = Compressor.get_compressor(metadata_path).bytes_compressor()(content)
-    with io.new_output(metadata_path).create() as sink:
+    with io.new_output(metadata_path).create(overwrite=overwrites) as sink:
         sink.write(content)
 
 
