@@ -21,7 +21,7 @@ from tests.compactor.service.conftest import Configure
 from tests.compactor.service.rows import deliver, hint
 
 ROOT = Path(__file__).resolve().parents[3]
-WORKERS, TABLES_COUNT, SECONDS = 4, 30, 12.0
+WORKERS, TABLES_COUNT, SECONDS, PATIENCE_SECONDS = 4, 30, 12.0, 240.0
 
 
 @pytest.mark.slow
@@ -42,11 +42,13 @@ def test_no_trigger_is_lost_and_no_row_is_ended_twice(
 
     workers, dice, kinds, deaths = [started() for _ in range(WORKERS)], random.Random(7), [], 0
     try:
-        ends_at = time.monotonic() + SECONDS
-        sent = 0
-        while time.monotonic() < ends_at or _is_busy(store):
-            assert time.monotonic() < ends_at + 60, "rows are stuck"
-            if time.monotonic() < ends_at:
+        begun, sent, is_over = time.monotonic(), 0, False
+        while not is_over or _is_busy(store):
+            elapsed = time.monotonic() - begun
+            assert elapsed < PATIENCE_SECONDS, "rows are stuck"
+            # On a busy machine it takes longer until the first dies.
+            is_over = elapsed > SECONDS and deaths > 0
+            if not is_over:
                 sent += 1
                 target = f"lake.a.t{dice.randrange(TABLES_COUNT)}"
                 key = str(dice.randrange(sent, sent + 10))
@@ -60,7 +62,6 @@ def test_no_trigger_is_lost_and_no_row_is_ended_twice(
         for worker in workers:
             worker.kill()
             worker.wait()
-    assert deaths > 0
     assert Counter(kinds)[AcceptanceKind.DUPLICATE] > 0
     with store.reading() as connection:
         done = select(TRIGGERS.c.job_id).where(TRIGGERS.c.state == "done")
