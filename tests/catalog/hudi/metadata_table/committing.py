@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from catalog.hudi.avro_schemas import Kind
 from catalog.hudi.avro_writing import container
 from catalog.hudi.bloom import ENTRIES, FALSE_POSITIVES, FilterKind, FilterShape, KeyFilter
 from catalog.hudi.config import TableConfig, parse_properties, table_config
-from catalog.hudi.details import read_commit
+from catalog.hudi.details import CommitDetails, read_commit
 from catalog.hudi.instants import InstantWriter, new_instant
 from catalog.hudi.metadata_table.change import AddedFile, MetadataChange
 from catalog.hudi.metadata_table.column_ranges import footer_ranges
@@ -70,7 +71,7 @@ class Opened:
         )
         return file_slices(self.listing(), View(timeline, replaced=replaced))
 
-    def details(self, instant: Instant):  # type: ignore[no-untyped-def]
+    def details(self, instant: Instant) -> CommitDetails:
         """Return what a commit did."""
         data = read_instant(self.storage, self.root, self.config, instant.file_name)
         return read_commit(instant.file_name, data)
@@ -78,10 +79,20 @@ class Opened:
     def schema(self) -> str:
         """Return the schema that the last commit names."""
         commits = [one for one in self.timeline().completed() if one.action in _WRITES]
-        found: str = self.details(commits[-1]).schema
-        return found
+        return self.details(commits[-1]).schema
 
 
+# What Spark asks of a plan that it carries out.
+METRICS = dict.fromkeys(
+    (
+        "TOTAL_LOG_FILES",
+        "TOTAL_LOG_FILES_SIZE",
+        "TOTAL_IO_READ_MB",
+        "TOTAL_IO_WRITE_MB",
+        "TOTAL_IO_MB",
+    ),
+    1.0,
+)
 _WRITES = (Action.COMMIT, Action.DELTACOMMIT, Action.REPLACECOMMIT)
 
 
@@ -128,7 +139,7 @@ def compaction(opened: Opened, rows: pa.Table) -> Prepared:
             "dataFilePath": one["base_name"],
             "fileId": one["file_id"],
             "partitionPath": one["partition_path"],
-            "metrics": {},
+            "metrics": METRICS,
         }
         for one in slices
     ]
@@ -148,17 +159,52 @@ def clustering(opened: Opened, rows: pa.Table) -> Prepared:
     time = _time(opened)
     writer = InstantWriter(opened.storage, opened.root, opened.config)
     action = Action.CLUSTERING if opened.config.layout > 1 else Action.REPLACECOMMIT
-    plan = container(Kind.CLUSTERING_PLAN, [{"operationType": "CLUSTER"}])
-    instant = writer.begin(writer.request(time, action, plan))
     replaced: dict[str, list[str]] = {}
     for one in slices:
         replaced.setdefault(one["partition_path"], []).append(one["file_id"])
+    plan = _clustering_plan(opened, slices)
+    instant = writer.begin(writer.request(time, action, plan))
     added = [
         _write_base(opened, time, (path, f"{uuid4()}-0"), _in_partition(rows, path))
         for path in replaced
     ]
     change = _change(opened, Operation.CLUSTERING, added, replaced)
     return Prepared(opened, instant, change, _commit(opened, change, replaced))
+
+
+def _clustering_plan(opened: Opened, slices: list[dict[str, Any]]) -> bytes:
+    logs = opened.slices().logs["name"].to_pylist()
+    groups: dict[str, list[dict[str, object]]] = {}
+    for one in slices:
+        folder = f"{opened.path}/{one['partition_path']}"
+        groups.setdefault(one["partition_path"], []).append(
+            {
+                "dataFilePath": f"{folder}/{one['base_name']}" if one["base_name"] else "",
+                "deltaFilePaths": [f"{folder}/{logs[number]}" for number in one["logs"]],
+                "fileId": one["file_id"],
+                "partitionPath": one["partition_path"],
+                "bootstrapFilePath": "",
+                "version": 1,
+            }
+        )
+    strategy = "org.apache.hudi.client.clustering.run.strategy.SparkSortAndSizeExecutionStrategy"
+    plan = {
+        "inputGroups": [
+            {"slices": one, "metrics": METRICS, "numOutputFileGroups": 1, "version": 1}
+            for one in groups.values()
+        ],
+        "strategy": {"strategyClassName": strategy, "strategyParams": {}, "version": 1},
+        "extraMetadata": {},
+        "version": 1,
+        "preserveHoodieMetadata": True,
+    }
+    requested = {
+        "operationType": "CLUSTER",
+        "clusteringPlan": plan,
+        "extraMetadata": {},
+        "version": 1,
+    }
+    return container(Kind.CLUSTERING_PLAN, [requested])
 
 
 def _time(opened: Opened) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
-from catalog.hudi.instants import InstantWriter
+from catalog.hudi.instants import InstantWriter, new_instant
+from catalog.hudi.metadata_table.change import MetadataChange
 from catalog.hudi.metadata_table.column_ranges import ColumnRange, ValueType
 from catalog.hudi.metadata_table.combining import combined
 from catalog.hudi.metadata_table.compaction import DELTACOMMITS_MAX, compact_metadata
@@ -22,19 +22,31 @@ from catalog.hudi.metadata_table.records import (
     encode_files,
     encode_stats,
 )
-from catalog.hudi.metadata_table.view import read_view
+from catalog.hudi.metadata_table.table import Operation
+from catalog.hudi.metadata_table.upkeep import clean_metadata, maintain_metadata
+from catalog.hudi.metadata_table.view import completed_since_compaction, read_view
+from catalog.hudi.metadata_table.writing import write_metadata
 from catalog.hudi.timeline import Action
 from tests.catalog.hudi.metadata_table.committing import Opened, clustering
 from tests.catalog.hudi.metadata_table.test_writing import opened_with_rows, spoken_of
 
 
-def _fill(opened: Opened, rows: pa.Table) -> None:
-    """Commit until a compaction is due."""
-    commits = len(opened.metadata.timeline().completed(Action.DELTACOMMIT))
-    for _ in range(max(1, DELTACOMMITS_MAX - commits)):
-        prepared = clustering(opened, rows)
-        prepared.write_metadata()
-        prepared.complete()
+def _fill(opened: Opened) -> None:
+    """Commit until a compaction is due: cleanings, which write no files of the table."""
+    commits = len(completed_since_compaction(opened.metadata.timeline()))
+    for _ in range(DELTACOMMITS_MAX - commits):
+        _commit(opened)
+
+
+def _commit(opened: Opened) -> None:
+    writer = InstantWriter(opened.storage, opened.root, opened.config)
+    timeline = opened.timeline()
+    time = new_instant(timeline, opened.config)
+    inflight = writer.begin(writer.request(time, Action.CLEAN))
+    name = f"gone_0-0-0_{time}.parquet"
+    change = MetadataChange(Operation.CLEAN, deleted={"p1": (name,)}, schema=opened.schema())
+    write_metadata(opened.metadata, opened.timeline(), instant=time, change=change)
+    writer.complete(inflight, b"", opened.timeline())
 
 
 def _all(opened: Opened) -> dict[str, dict[str, bytes]]:
@@ -44,7 +56,7 @@ def _all(opened: Opened) -> dict[str, dict[str, bytes]]:
 @pytest.mark.parametrize("name", ["v6_cow", "v8_mor_record_index"])
 def test_readers_see_the_same(name: str, tmp_path: Path) -> None:
     opened, rows = opened_with_rows(name, tmp_path)
-    _fill(opened, rows)
+    _fill(opened)
     listing, records = opened.listing(), _all(opened)
     assert compact_metadata(opened.metadata, opened.timeline())
     assert opened.listing().equals(listing)
@@ -64,7 +76,7 @@ def test_readers_see_the_same(name: str, tmp_path: Path) -> None:
 
 def test_what_the_table_has_not_committed_stays_out(tmp_path: Path) -> None:
     opened, rows = opened_with_rows("v9_cow", tmp_path)
-    _fill(opened, rows)
+    _fill(opened)
     prepared = clustering(opened, rows)
     prepared.write_metadata()
     assert not compact_metadata(opened.metadata, opened.timeline())
@@ -80,7 +92,7 @@ def test_a_compaction_that_died_is_carried_out_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened, rows = opened_with_rows("v9_cow", tmp_path)
-    _fill(opened, rows)
+    _fill(opened)
     listing = opened.listing()
 
     def die(*_: object) -> None:
@@ -101,8 +113,8 @@ def test_a_compaction_that_died_is_carried_out_again(
 
 
 def test_compactions_of_others_are_left_to_them(tmp_path: Path) -> None:
-    opened, rows = opened_with_rows("v9_cow", tmp_path)
-    _fill(opened, rows)
+    opened, _ = opened_with_rows("v9_cow", tmp_path)
+    _fill(opened)
     metadata = opened.metadata
     writer = InstantWriter(metadata.storage, metadata.root, metadata.config)
     writer.request("29990101000000000", Action.LOGCOMPACTION)
@@ -171,3 +183,25 @@ def test_statistics_are_combined(records: list[bytes], wanted: tuple[int, int] |
     stats = decode_stats(record, RECORD_SCHEMA)
     assert stats is not None
     assert (stats.column_range.minimum, stats.column_range.maximum) == wanted
+
+
+def test_older_slices_are_deleted(tmp_path: Path) -> None:
+    opened, _ = opened_with_rows("v9_cow", tmp_path)
+    folder = opened.path / ".hoodie" / "metadata" / "files"
+    begun = {one.name for one in folder.iterdir() if one.name != ".hoodie_partition_metadata"}
+    bases = []
+    for _ in range(2):
+        _fill(opened)
+        assert compact_metadata(opened.metadata, opened.timeline())
+        bases.append({one.name for one in folder.glob("*.hfile")} - begun - set().union(*bases))
+    assert clean_metadata(opened.metadata, opened.timeline()) == 0
+    for _ in range(3):
+        _commit(opened)
+    listing, records = opened.listing(), _all(opened)
+    maintain_metadata(opened.metadata, opened.timeline())
+    left = {one.name for one in folder.iterdir()}
+    assert begun.isdisjoint(left)
+    assert all(names <= left for names in bases)
+    assert opened.listing().equals(listing)
+    assert _all(opened) == records
+    assert clean_metadata(opened.metadata, opened.timeline()) == 0
