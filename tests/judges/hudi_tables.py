@@ -57,6 +57,11 @@ class HudiTable:
         return self.has_statistics or "index.enable" in self.service_options
 
     @property
+    def has_a_name(self) -> bool:
+        """Whether Spark can call it by a name: with two ordering fields, it cannot."""
+        return "," not in self.options["hoodie.datasource.write.precombine.field"]
+
+    @property
     def merges_on_read(self) -> bool:
         """Whether the table has log files."""
         return self.options["hoodie.datasource.write.table.type"] == "MERGE_ON_READ"
