@@ -28,12 +28,15 @@ _NAME_PARTS_MIN = 3
 _SUGGESTIONS_MAX = 3
 
 
-def open_table(target: str, properties: Mapping[str, str] | None = None) -> Table:
+def open_table(
+    target: str, properties: Mapping[str, str] | None = None, *, kept: Path | None = None
+) -> Table:
     """Open the table that a target names.
 
     Args:
         target: as the module describes.
         properties: settings of the catalog or storage that go before the configured ones.
+        kept: a directory of this machine for what need not be read again; None for none.
 
     Raises:
         TableNotFoundError: no such catalog, namespace or table.
@@ -50,6 +53,7 @@ def open_table(target: str, properties: Mapping[str, str] | None = None) -> Tabl
     from catalog.iceberg.table import IcebergTable  # lazy: half a second to import
 
     table = IcebergTable(target, catalog, tuple(identifier), branch or "main")
+    table.kept = kept
     table.load()
     return table
 

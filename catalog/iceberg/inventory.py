@@ -100,6 +100,11 @@ def refuse_keys(inventory: Inventory, types: Callable[[], Mapping[int, pa.DataTy
 
 def attach(files: pa.Table, deletes: pa.Table, key_columns: ReadKeyColumns) -> pa.ListArray:
     """Return, for every data file, the rows of the delete files that apply to it."""
+    if not deletes.num_rows:  # most tables; indexing all paths takes memory and a while
+        offsets = pa.array(np.zeros(files.num_rows + 1, np.int32))
+        return pa.ListArray.from_arrays(
+            offsets, pa.array([], pa.int32()), type=DATA_FILES.field("deletes").type
+        )
     pairs = [
         _by_target(files, deletes),
         *_by_partition(files, deletes),

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+# The directory of what was read of manifests.
+MANIFESTS = "manifests"
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from catalog.table import Table
 
 
@@ -20,7 +25,7 @@ def opened(target: str, properties: Mapping[str, str] | None = None) -> Table:
     from catalog.open import open_table, suggestions
 
     try:
-        return open_table(target, properties)
+        return open_table(target, properties, kept=_kept())
     except TableNotFoundError as error:
         if error.hint:
             raise
@@ -29,3 +34,10 @@ def opened(target: str, properties: Mapping[str, str] | None = None) -> Table:
         meant = f"did you mean `{close[0]}`? " if close else ""
         hint = f"{meant}list tables: compact tables '{namespace}.*'"
         raise TableNotFoundError(f"no table `{target}`", hint=hint) from error
+
+
+def _kept() -> Path:
+    """Return where what was read of manifests is kept: beside the state of jobs."""
+    from compactor.cli.session import Session
+
+    return Session.of().settings().state / MANIFESTS

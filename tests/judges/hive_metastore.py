@@ -13,6 +13,7 @@ from tests.judges.engines import ROOT
 from tests.judges.ports import free_port
 
 _JARS = ROOT / ".venv-judges" / "hive"
+_PACKAGE = "org.apache.hadoop.hive.metastore"
 _WAIT_SECONDS = 120
 # How long a lock outlives a client that says nothing more.
 LOCK_SECONDS = 10
@@ -28,11 +29,17 @@ def hive_metastore(directory: Path) -> Iterator[int]:
         "javax.jdo.option.ConnectionDriverName": "org.apache.derby.jdbc.EmbeddedDriver",
         "datanucleus.schema.autoCreateAll": "true",
         "metastore.schema.verification": "false",
+        # Makes the tables of its locks, which a database otherwise gets by a script.
+        "hive.in.test": "true",
+        "metastore.client.capability.check": "false",
+        "metastore.expression.proxy": f"{_PACKAGE}.DefaultPartitionExpressionProxy",
         "metastore.warehouse.dir": f"file://{directory}/warehouse",
         "metastore.thrift.bind.host": "127.0.0.1",
         "metastore.txn.timeout": f"{LOCK_SECONDS}s",
-        "metastore.housekeeping.threads.on": "true",
-        "metastore.acidhousekeeper.interval": "2s",
+        # Those of Hive itself are not here.
+        "metastore.task.threads.always": f"{_PACKAGE}.events.EventCleanerTask",
+        "metastore.task.threads.remote": f"{_PACKAGE}.txn.AcidHouseKeeperService",
+        "metastore.timedout.txn.reaper.interval": "2s",
     }
     content = "".join(
         f"<property><name>{name}</name><value>{value}</value></property>"
@@ -51,7 +58,7 @@ def hive_metastore(directory: Path) -> Iterator[int]:
                 f"-Dderby.stream.error.file={directory}/derby.log",
                 "--class-path",
                 f"{directory}/conf:{_JARS}/*",
-                "org.apache.hadoop.hive.metastore.HiveMetaStore",
+                f"{_PACKAGE}.HiveMetaStore",
                 "-p",
                 str(port),
             ],

@@ -1,0 +1,101 @@
+"""What is kept of manifests gives the same inventory, whatever happens to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog.iceberg import manifest_cache
+from catalog.iceberg.manifest import ManifestReader
+from catalog.iceberg.table import IcebergTable
+from catalog.model import Inventory
+from tests.catalog.iceberg.lakes import IcebergLake
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IcebergLake:
+    monkeypatch.setattr(manifest_cache, "MANIFESTS_BYTES_MIN", 0)
+    made = IcebergLake(tmp_path, 2)
+    paths = [made.append(range(start, start + 10), "ab"[start // 10 % 2]) for start in (0, 10, 20)]
+    made.delete({paths[0]: [1, 2]})
+    return made
+
+
+class Reading:
+    """A table that keeps what it reads, and counts what it reads anew."""
+
+    def __init__(self, lake: IcebergLake, place: Path) -> None:
+        self.table: IcebergTable = lake.table
+        self.table.kept = place
+        self.manifests = 0
+
+    def inventory(self) -> Inventory:
+        def counted(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+            some = list(items)
+            self.manifests += len(some) if isinstance(function, ManifestReader) else 0
+            return map(function, some)
+
+        return self.table.inventory(self.table.snapshot(), map_function=counted)
+
+
+def test_after_a_commit_only_its_manifest_is_read(lake: IcebergLake, tmp_path: Path) -> None:
+    first = Reading(lake, tmp_path / "kept")
+    assert first.inventory() == lake.table.inventory(lake.table.snapshot())
+    assert first.manifests == 4
+    again = Reading(lake, tmp_path / "kept")
+    assert (again.inventory(), again.manifests) == (first.inventory(), 0)
+    lake.append(range(30, 40))
+    assert again.inventory() == lake.table.inventory(lake.table.snapshot())
+    assert again.manifests == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_what_is_damaged_is_read_again(lake: IcebergLake, tmp_path: Path, damage: str) -> None:
+    expected = Reading(lake, tmp_path / "kept").inventory()
+    for file in (tmp_path / "kept").glob("*/*.arrows"):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        cut = {"cut": content[: len(content) // 2], "flipped": content, "empty": b""}
+        file.write_bytes(bytes(cut[damage]))
+    reading = Reading(lake, tmp_path / "kept")
+    assert (reading.inventory(), reading.manifests) == (expected, 4)
+
+
+def test_what_is_out_of_use_goes_after_a_while(lake: IcebergLake, tmp_path: Path) -> None:
+    Reading(lake, tmp_path / "kept").inventory()
+    lake.other.delete("part = 'b'")
+    Reading(lake, tmp_path / "kept").inventory()
+    files = list((tmp_path / "kept").glob("*/*.arrows"))
+    for file in files:
+        os.utime(file, (0, 0))
+    Reading(lake, tmp_path / "kept").inventory()
+    left = list((tmp_path / "kept").glob("*/*.arrows"))
+    assert len(left) < len(files)
+    reading = Reading(lake, tmp_path / "kept")
+    reading.inventory()
+    assert reading.manifests == 0
+
+
+def test_the_tables_that_were_used_last_are_kept(
+    lake: IcebergLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest_cache, "_BYTES_MAX", 1)
+    old = tmp_path / "kept" / "another-table"
+    old.mkdir(parents=True)
+    (old / "x.arrows").write_bytes(b"12")
+    os.utime(old, (0, 0))
+    Reading(lake, tmp_path / "kept").inventory()
+    assert [one.name for one in (tmp_path / "kept").iterdir()] != ["another-table"]
+    assert not old.exists()
+
+
+def test_a_directory_that_cannot_be_written_is_done_without(
+    lake: IcebergLake, tmp_path: Path
+) -> None:
+    (tmp_path / "kept").write_text("a file where the directory should be")
+    reading = Reading(lake, tmp_path / "kept")
+    assert reading.inventory() == lake.table.inventory(lake.table.snapshot())
