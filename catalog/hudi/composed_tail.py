@@ -12,21 +12,13 @@ import pyarrow.parquet as pq
 
 from catalog.hudi.avro_columns import promoted
 from catalog.hudi.log_tail import LogTail, RowStore, joined
+from catalog.hudi.open_logs import StoredFile
 from catalog.hudi.winners import Composed
-from catalog.location import Location
 from catalog.storage import Storage
 
 _BATCH_ROWS = 1 << 13
 
 _Numbers = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file and its length."""
-
-    location: Location
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

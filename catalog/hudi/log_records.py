@@ -104,7 +104,7 @@ def _avro_rows(file: pa.NativeFile, block: LogBlock, schema: pa.Schema) -> Itera
                 else:
                     records.skip(field["type"])
             records.finish()
-            yield _projected(found, schema, len(starts[rows]))
+            yield _projected(found, schema, len(starts[rows]), is_partial=block.is_partial)
 
 
 def _windows(
@@ -160,10 +160,16 @@ def _parquet_rows(
     names = [name for name in rows.schema_arrow.names if name in schema.names]
     for batch in rows.iter_batches(_BATCH_ROWS, columns=names, use_threads=False):
         found = {name: batch.column(name) for name in names}
-        yield _projected(found, schema, batch.num_rows)
+        yield _projected(found, schema, batch.num_rows, is_partial=block.is_partial)
 
 
-def _projected(found: dict[str, pa.Array], schema: pa.Schema, count: int) -> pa.RecordBatch:
+def _projected(
+    found: dict[str, pa.Array], schema: pa.Schema, count: int, *, is_partial: bool
+) -> pa.RecordBatch:
+    """Return rows with the columns of the table; what partial ones lack is filled in later."""
+    missing = [one.name for one in schema if not one.nullable and one.name not in found]
+    if missing and not is_partial:
+        raise UnsupportedTableError(f"a log lacks the column {missing[0]}, which cannot be null")
     columns = [
         promoted(found[field.name], field.type, field.name)
         if field.name in found

@@ -7,7 +7,6 @@ which the keys of the base file stream past. Memory holds a bounded part of each
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,12 +17,13 @@ import pyarrow.compute as pc
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.hudi.avro_columns import promoted
 from catalog.hudi.choosing import entry_schema
-from catalog.hudi.composed_tail import ComposedTail, Sources, StoredFile
+from catalog.hudi.composed_tail import ComposedTail, Sources
 from catalog.hudi.delete_records import DeletedKey, read_deletes
 from catalog.hudi.log_blocks import BlockKind, LogBlock
 from catalog.hudi.log_records import block_columns, read_rows
 from catalog.hudi.log_scan import LogScope, PlacedBlock, valid_blocks
 from catalog.hudi.log_tail import LogTail, RowStore
+from catalog.hudi.open_logs import OpenLogs, StoredFile
 from catalog.hudi.ordering import comparable, comparable_type, is_default, of_deletes
 from catalog.hudi.protocol import MergeRule
 from catalog.hudi.schema import OPERATION, RECORD_KEY
@@ -81,11 +81,7 @@ def merge_slice(storage: Storage, files: SliceFiles, merging: Merging) -> Select
         StorageFullError: the disk for temporary files is full.
         UnsupportedTableError: a log has something that is not handled; it is named.
     """
-    with ExitStack() as stack:
-        logs = [
-            stack.enter_context(storage.open_input(one.location, size_bytes=one.size_bytes))
-            for one in files.logs
-        ]
+    with OpenLogs(storage, files.logs) as logs:
         blocks = valid_blocks(logs, merging.scope)
         store = RowStore(merging.schema, merging.memory_bytes // _ROWS_SHARE)
         entries = _Entries(logs, merging, store)
@@ -125,7 +121,7 @@ def ordering_types(merging: Merging) -> list[pa.DataType]:
 class _Entries:
     """Reads blocks of logs: rows go to a store, what is said of keys is handed on."""
 
-    def __init__(self, logs: list[pa.NativeFile], merging: Merging, store: RowStore) -> None:
+    def __init__(self, logs: OpenLogs, merging: Merging, store: RowStore) -> None:
         self._logs = logs
         self._merging = merging
         self._store = store

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog.errors import UnsupportedTableError
 from catalog.hudi.archived import completion_times
 from catalog.hudi.archived_commits import archived_commits
 from catalog.hudi.config import TableConfig
@@ -121,13 +122,25 @@ def read_commits(source: Source, instants: Iterable[str]) -> Iterator[tuple[str,
 
 
 def latest_schema(source: Source) -> str:
-    """Return the Avro schema of the newest commit that has one; that of the table's creation."""
+    """Return the Avro schema of the newest commit that has one; that of the table's creation.
+
+    Raises:
+        UnsupportedTableError: columns go by ids, as with `hoodie.schema.on.read.enable`.
+    """
     for instant in reversed(source.timeline.completed(*_WITH_SCHEMA)):
-        if schema := read_details(source, instant).schema:
-            return schema
+        details = read_details(source, instant)
+        if details.extra.get(_SCHEMA_WITH_IDS):
+            raise UnsupportedTableError(
+                "the table has a feature that is not handled: columns that were renamed or dropped"
+                " (hoodie.schema.on.read.enable)"
+            )
+        if details.schema:
+            return details.schema
     return source.config.create_schema
 
 
+# Where commits keep the schema whose columns have ids.
+_SCHEMA_WITH_IDS = "latest_schema"
 _WITH_SCHEMA = (Action.COMMIT, Action.DELTACOMMIT, Action.REPLACECOMMIT)
 
 

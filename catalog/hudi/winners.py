@@ -27,8 +27,8 @@ from catalog.key_join import spread
 # Where the bits of the hash are used up.
 _LEVELS_MAX = 12
 # Base rows looked up at a time: the hash table of the entries is built anew for each such run.
-_RUN_ROWS = 1 << 19
-_RUN_BYTES = 24 << 20
+_RUN_ROWS = 1 << 20
+_RUN_BYTES = 48 << 20
 
 _Numbers = npt.NDArray[np.int64]
 _Mask = npt.NDArray[np.bool_]

@@ -1,6 +1,8 @@
 """Slices merged on columns have the rows that merging record by record gives."""
 
 import datetime as dt
+import json
+import pickle
 from decimal import Decimal
 
 import pyarrow as pa
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.hudi.delete_records import DeletedKey, Ordering
 from catalog.hudi.log_blocks import MAGIC
+from catalog.hudi.log_scan import LogScope
+from catalog.hudi.merging import Merging
 from catalog.hudi.protocol import MergeMode, MergeRule
 from catalog.hudi.schema import arrow_schema, parse_avro
 from tests.catalog.hudi.slice_making import (
@@ -333,3 +337,25 @@ def test_rows_have_the_types_of_the_table(tmp_path):
     made = Slice(tmp_path, TEXT, BASE).log(data_block(TEXT, [{"id": "k0", "ts": 11, "v": 5}]))
     (batch,) = made.merged().tail.batches(["ts", "v"])
     assert batch.schema == pa.schema([arrow_schema(parse_avro(TEXT)).field(n) for n in ("ts", "v")])
+
+
+def test_slices_may_have_more_logs_than_files_may_be_open(tmp_path):
+    made = Slice(tmp_path, TEXT, BASE[:1])
+    for v in range(70):
+        made.log(data_block(TEXT, [{"id": "k0", "ts": 11, "v": v}]))
+    assert shown(made.read(EVENT)) == [("k0", 11, 69)]
+
+
+def test_columns_that_cannot_be_null_must_be_there(tmp_path):
+    old = avro_text(id="string")
+    fields = [*json.loads(old)["fields"], {"name": "must", "type": "long"}]
+    new = json.dumps({"type": "record", "name": "row", "fields": fields})
+    made = Slice(tmp_path, new, []).log(data_block(old, [{"id": "k"}]))
+    with pytest.raises(UnsupportedTableError, match="lacks the column must"):
+        made.read()
+
+
+def test_what_workers_are_told_crosses_processes():
+    merging = Merging(arrow_schema(parse_avro(TEXT)), EVENT, LogScope("20", completed("10", "20")))
+    assert merging.scope.timeline.visible
+    assert pickle.loads(pickle.dumps(merging)) == merging
