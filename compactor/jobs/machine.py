@@ -182,7 +182,10 @@ class JobMachine:
         """Start nothing more where commit after commit is lost."""
         self._lost_batches += 1
         if self._lost_batches > self._limits.commit_failures_max and not self._stop_reason:
-            self._stop_reason = f"{self._lost_batches} commits were lost, the last one: {reason}"
+            lost = (
+                "1 commit was" if self._lost_batches == 1 else f"{self._lost_batches} commits were"
+            )
+            self._stop_reason = f"{lost} lost, the last one: {reason}"
 
     def _absent(self, fact: Absent) -> Iterator[Action]:
         batch = self._members(fact.batch_id)

@@ -243,6 +243,31 @@ def test_too_many_failures_end_the_job_early() -> None:
     assert machine.group("g5").state is GroupState.WAITING
 
 
+def test_the_first_lost_commit_may_end_the_job() -> None:
+    limits = Limits(in_flight_max=1, commit_groups_max=1, commit_failures_max=0)
+    machine, _ = begun(5, limits)
+    machine.handle(Written("g0", "job-g0-1", 10))
+    lost = (("g0", "its rows were deleted"),)
+    actions = machine.handle(Settled("job-commit-1", (), lost))
+    assert actions == [Discard("g0", "job-g0-1")]
+    # What is under way is not thrown away; nothing more is begun.
+    actions = machine.handle(Written("g1", "job-g1-1", 10))
+    assert actions == [CommitBatch("job-commit-2", 2, ("g1",))]
+    actions = machine.handle(Settled("job-commit-2", ("g1",), ()))
+    assert actions == [
+        Finish(JobState.PARTIAL, "1 commit was lost, the last one: its rows were deleted")
+    ]
+
+
+def test_a_commit_that_got_a_part_through_is_not_lost() -> None:
+    machine, _ = begun(3, Limits(in_flight_max=2, commit_groups_max=2, commit_failures_max=0))
+    machine.handle(Written("g0", "job-g0-1", 10))
+    machine.handle(Written("g1", "job-g1-1", 10))
+    actions = machine.handle(Settled("job-commit-1", ("g0",), (("g1", "taken"),)))
+    assert not machine.is_stopping
+    assert actions == [Discard("g1", "job-g1-1")]
+
+
 def test_one_failed_group_ends_a_merge_and_what_is_written_of_it_is_discarded() -> None:
     machine, _ = begun(3, Limits(in_flight_max=2, is_atomic=True, commit_groups_max=1))
     assert machine.handle(Written("g0", "job-g0-1", 10)) == [Start("g2", "job-g2-1", 1)]

@@ -264,7 +264,9 @@ def test_the_budget_takes_groups_in_the_order_of_work() -> None:
     [
         (Order.BYTES_ASCENDING, "bca"),
         (Order.BYTES_DESCENDING, "acb"),
+        (Order.FILES_ASCENDING, "cab"),
         (Order.FILES_DESCENDING, "bac"),
+        (Order.NONE, "abc"),
         (Order.OLDEST_FIRST, "cba"),
     ],
 )
@@ -275,6 +277,15 @@ def test_order_of_work(order: Order, partitions: str) -> None:
     plan = plan_of(inventory_of(files), Policy(order=order))
     assert "".join(group.partition for group in plan.groups) == partitions
     assert [group.group_id for group in plan.groups] == ["0001", "0002", "0003"]
+
+
+def test_every_file_may_be_asked_for() -> None:
+    files = [File(1000, partition="a"), File(1000, partition="b"), File(10, partition="b")]
+    assert plan_of(inventory_of(files), Policy()).groups == ()
+    policy = Policy(rewrites_all=True, partitions=("b",))
+    plan = plan_of(inventory_of(files), policy)
+    assert [(group.partition, group.files.file_count) for group in plan.groups] == [("b", 2)]
+    assert "2 as asked for" in plan.groups[0].reason
 
 
 def test_an_empty_table_has_an_empty_plan() -> None:

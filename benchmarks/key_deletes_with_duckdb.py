@@ -1,0 +1,20 @@
+"""Count the rows of a table with DuckDB in a gibibyte; runs in the judges' environment.
+
+Usage: key_deletes_with_duckdb.py METADATA_LOCATION
+"""
+
+import sys
+from pathlib import Path
+
+import duckdb
+import duckdb_extension_avro
+import duckdb_extension_iceberg
+
+connection = duckdb.connect()
+for package in (duckdb_extension_avro, duckdb_extension_iceberg):
+    extension = next(Path(package.__file__).parent.rglob("*.duckdb_extension"))
+    connection.execute(f"LOAD '{extension}'")
+connection.execute("SET memory_limit = '1GiB'")
+connection.execute("SET threads = 2")
+location = sys.argv[1].removeprefix("file://")
+print(connection.execute(f"SELECT count(*), sum(value) FROM iceberg_scan('{location}')").fetchall())
