@@ -97,7 +97,7 @@ class Archive:
             chosen = archivable(source.timeline, rules)
             tally.add([(one.file_name, 0) for one in chosen])
             if chosen and not order.is_dry_run:
-                _archive(source, chosen, lock)
+                archive_instants(source, chosen, lock)
         return tally.result(f"{rules.commits_min} commits at least stay")
 
 
@@ -120,7 +120,14 @@ def _rules(source: Source) -> ArchiveRules:
     )
 
 
-def _archive(source: Source, chosen: Sequence[Instant], lock: Lock) -> None:
+def archive_instants(source: Source, chosen: Sequence[Instant], lock: Lock) -> None:
+    """Move completed instants of a table, or of its metadata table, into the archive.
+
+    Args:
+        source: the table, of layout 2.
+        chosen: what leaves the timeline, in the order of time.
+        lock: of the table, held.
+    """
     folder = source.root.child(source.config.history_path)
     times = {one.time for one in chosen}
     known = completion_times(source.storage, source.root, source.config, times)

@@ -1,31 +1,39 @@
-"""Keep the metadata table small when only we write to it: compact it, delete its older slices.
+"""Keep the metadata table small when only we write to it: compacted, cleaned, instants archived.
 
-Deleting leaves no instant on its timeline: what is deleted is what its readers do not look at.
+Cleaning leaves no instant on its timeline: what is deleted is what its readers do not look at.
 """
 
 from __future__ import annotations
 
+from catalog.hudi.archiver import archive_instants
+from catalog.hudi.archiving import ArchiveRules, archivable
 from catalog.hudi.cleaning import CleanPolicy, Kept, unneeded_files
-from catalog.hudi.metadata_table.compaction import compact_metadata
+from catalog.hudi.locking import Lock
+from catalog.hudi.metadata_table.compaction import DELTACOMMITS_MAX, compact_metadata
 from catalog.hudi.metadata_table.table import MetadataTable
 from catalog.hudi.metadata_table.view import MetadataView, completed_since_compaction, read_view
-from catalog.hudi.reading import read_pending, read_places
+from catalog.hudi.reading import Source, read_pending, read_places
 from catalog.hudi.timeline import Timeline
 
 # Hudi's defaults. Readers that began before a compaction may still want what it stands for.
 _VERSIONS = 2
 _COMMITS_MIN = 3
+_ARCHIVED_FROM, _ARCHIVED_TO = 31, 21
+_LAYOUT = 2
 
 
-def maintain_metadata(table: MetadataTable, data: Timeline) -> None:
-    """Compact and clean the metadata table as far as it is due and safe.
+def maintain_metadata(table: MetadataTable, data: Timeline, lock: Lock) -> None:
+    """Compact, clean and archive the metadata table as far as it is due and safe.
 
     Args:
         table: the metadata table.
-        data: the instants of the table, read under its lock, which is still held.
+        data: the instants of the table, read under its lock.
+        lock: of the table, held.
     """
     compact_metadata(table, data)
+    lock.require()
     clean_metadata(table, data)
+    archive_metadata(table, lock)
 
 
 def clean_metadata(table: MetadataTable, data: Timeline) -> int:
@@ -44,3 +52,27 @@ def _clean(view: MetadataView, partition: str) -> int:
     folder = view.table.root.child(partition)
     view.table.storage.delete([folder.child(name) for name in names])
     return len(names)
+
+
+def archive_metadata(table: MetadataTable, lock: Lock) -> int:
+    """Take instants that a compaction has folded off the timeline; return how many.
+
+    In layout 1 they stay: the archive has another form, which other writers keep.
+    """
+    timeline = table.timeline()
+    if timeline.layout != _LAYOUT:
+        return 0
+    rules = ArchiveRules(
+        commits_min=_ARCHIVED_TO,
+        commits_max=_ARCHIVED_FROM,
+        deltacommits=DELTACOMMITS_MAX,
+        cleaned_until=None,
+        folded_until=None,
+        has_metadata=False,
+        is_merge_on_read=True,
+    )
+    chosen = archivable(timeline, rules)
+    if chosen:
+        source = Source(table.storage, table.root, table.config, timeline)
+        archive_instants(source, chosen, lock)
+    return len(chosen)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from catalog.hudi.archived import completion_times
 from catalog.hudi.instants import InstantWriter, new_instant
+from catalog.hudi.locking import NoLock
 from catalog.hudi.metadata_table.change import MetadataChange
 from catalog.hudi.metadata_table.column_ranges import ColumnRange, ValueType
 from catalog.hudi.metadata_table.combining import combined
@@ -23,7 +25,11 @@ from catalog.hudi.metadata_table.records import (
     encode_stats,
 )
 from catalog.hudi.metadata_table.table import Operation
-from catalog.hudi.metadata_table.upkeep import clean_metadata, maintain_metadata
+from catalog.hudi.metadata_table.upkeep import (
+    archive_metadata,
+    clean_metadata,
+    maintain_metadata,
+)
 from catalog.hudi.metadata_table.view import completed_since_compaction, read_view
 from catalog.hudi.metadata_table.writing import write_metadata
 from catalog.hudi.timeline import Action
@@ -198,10 +204,31 @@ def test_older_slices_are_deleted(tmp_path: Path) -> None:
     for _ in range(3):
         _commit(opened)
     listing, records = opened.listing(), _all(opened)
-    maintain_metadata(opened.metadata, opened.timeline())
+    maintain_metadata(opened.metadata, opened.timeline(), NoLock())
     left = {one.name for one in folder.iterdir()}
     assert begun.isdisjoint(left)
     assert all(names <= left for names in bases)
     assert opened.listing().equals(listing)
     assert _all(opened) == records
     assert clean_metadata(opened.metadata, opened.timeline()) == 0
+
+
+def test_folded_instants_are_archived(tmp_path: Path) -> None:
+    opened, _ = opened_with_rows("v9_cow", tmp_path)
+    metadata = opened.metadata
+    for _ in range(3):
+        _fill(opened)
+        assert compact_metadata(metadata, opened.timeline())
+    _commit(opened)
+    listing, records = opened.listing(), _all(opened)
+    before = metadata.timeline()
+    count = archive_metadata(metadata, NoLock())
+    after = metadata.timeline()
+    assert count == len(before.completed()) - len(after.completed()) > 0
+    assert len(after.completed()) >= 21
+    gone = {one.time for one in before.completed()} - {one.time for one in after.completed()}
+    known = completion_times(metadata.storage, metadata.root, metadata.config, gone)
+    assert set(known) == gone
+    assert opened.listing().equals(listing)
+    assert _all(opened) == records
+    assert archive_metadata(metadata, NoLock()) == 0
