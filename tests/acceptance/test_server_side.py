@@ -27,7 +27,7 @@ import pytest
 
 from catalog.location import Location
 from catalog.storage import Storage
-from catalog.storage.composition import _composer
+from catalog.storage.composition import composer
 from catalog.storage.s3_identity import address
 from catalog.storage.s3_requests import Request
 from tests.acceptance.bucket_table import TARGET, BucketLake, append_file, make_bucket_lake
@@ -91,10 +91,10 @@ class Table:
         return [Location.parse(file.file_path) for file in data_files(self.lake.table())]
 
     def unfinished_uploads(self) -> int:
-        composer = _composer(self.bucket.authority, self.storage.properties, self.storage.retry)
-        bucket = address(composer.client, self.bucket.child("x"))
+        found = composer(self.storage, self.bucket.child("x"))
+        bucket = address(found.client, self.bucket.child("x"))
         whole = type(bucket)(bucket.url.removesuffix("/x"), bucket.region)
-        return composer.sender.send(Request("GET", whole, {"uploads": ""})).body.count("<UploadId>")
+        return found.sender.send(Request("GET", whole, {"uploads": ""})).body.count("<UploadId>")
 
     def strangers(self) -> list[str]:
         """Return the files of attempts that the table does not refer to."""
