@@ -21,6 +21,9 @@ from catalog.tails import NO_TAIL, Tail
 # Where Arrow keeps the field id of a Parquet column.
 FIELD_ID_KEY = b"PARQUET:field_id"
 
+# The id of the column that rows are told apart by, in the formats that have one: Iceberg's own.
+ROW_ID_FIELD = 2147483540
+
 DATA_FILES = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
@@ -492,11 +495,6 @@ class Rewrite:
             return self.files
         is_replaced = [path not in self.marks for path in self.files.files["path"].to_pylist()]
         return self.files.take(np.flatnonzero(is_replaced))
-
-    @property
-    def new_partitions(self) -> frozenset[str]:
-        """Keys of the partitions of other specs that the added files belong to."""
-        return frozenset(one.partition_key for one in self.added if one.partition_key)
 
     @property
     def target_key(self) -> str:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from catalog.delta.actions import Metadata
 from catalog.delta.partition import PartitionColumn
 from catalog.errors import CorruptTableError, UnsupportedTableError
-from catalog.model import FIELD_ID_KEY, TableSchema, field_id, named_ids
+from catalog.model import FIELD_ID_KEY, ROW_ID_FIELD, TableSchema, field_id, named_ids
 
 _PLAIN = {
     "string": pa.string(),
@@ -45,7 +45,7 @@ _NOTHING = "void"
 _NESTED_IDS = "delta.columnMapping.nested.ids"
 
 # Beyond every id that a table gives to its columns; Iceberg reserves the same two for the same.
-ROW_ID, ROW_VERSION = 2147483540, 2147483539
+ROW_ID, ROW_VERSION = ROW_ID_FIELD, 2147483539
 _TRACKING = frozenset((ROW_ID, ROW_VERSION))
 _ROW_ID_NAME = "delta.rowTracking.materializedRowIdColumnName"
 _ROW_VERSION_NAME = "delta.rowTracking.materializedRowCommitVersionColumnName"

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from catalog.errors import UnsupportedTableError
-from catalog.model import FIELD_ID_KEY, FileSlice, Filling
+from catalog.model import FIELD_ID_KEY, ROW_ID_FIELD, FileSlice, Filling
 
 if TYPE_CHECKING:
     from pyiceberg.schema import Schema
     from pyiceberg.table.metadata import TableMetadata
 
 _FORMAT_VERSION = 3
-_ROW_ID = (2147483540, "_row_id")
+_ROW_ID = (ROW_ID_FIELD, "_row_id")
 _ROW_VERSION = (2147483539, "_last_updated_sequence_number")
 LINEAGE_IDS = frozenset((_ROW_ID[0], _ROW_VERSION[0]))
 

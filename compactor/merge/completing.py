@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import types
 
-from catalog.model import FileSlice, Inventory, TableSchema
+from catalog.model import ROW_ID_FIELD, FileSlice, Inventory, TableSchema, field_id
 from catalog.table import TableFiles
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import ChangeSet, changeable
@@ -47,6 +47,8 @@ def completed(
 ) -> pa.Table:
     """Return the rows that come in, in the order of `outcome.upserts`.
 
+    Where the format tells rows apart, one that takes the place of another has its id.
+
     Args:
         table: the workers' side of the snapshot.
         changes: one per key, as they were matched.
@@ -59,11 +61,20 @@ def completed(
     """
     upserts = changes.take(outcome.upserts)
     upserts = replace(upserts, table=undeclared(upserts.table, table.schema.arrow))
-    if not upserts.is_partial or not len(upserts):
+    ids = [one.name for one in table.schema.arrow if field_id(one) == ROW_ID_FIELD]
+    names = frozenset(ids).union(*(upserts.shapes if upserts.is_partial else ()))
+    if not names or not len(upserts):
         return upserts.rows
     stored = StoredRows.of(files, outcome)
-    found = _stored_columns(table, upserts, stored)
-    return filled(upserts, found, stored.file >= 0, schema=changeable(table.schema))
+    has_stored = stored.file >= 0
+    found = _stored_columns(table, names, stored)
+    rows = upserts.rows
+    if upserts.is_partial:
+        rows = filled(upserts, found, has_stored, schema=changeable(table.schema))
+    places = pa.array(np.cumsum(has_stored) - 1, mask=~has_stored)
+    for name in ids:
+        rows = rows.append_column(found.schema.field(name), found[name].take(places))
+    return rows
 
 
 def as_stored(rows: pa.Table, schema: TableSchema) -> pa.Table:
@@ -125,10 +136,9 @@ def _absent(field: pa.Field, count: int) -> pa.Array:
     return pa.nulls(count, field.type)
 
 
-def _stored_columns(table: TableFiles, upserts: ChangeSet, stored: StoredRows) -> pa.Table:
-    """Read what upserts lack from the rows that they replace, in the order of the upserts."""
-    lacking = frozenset().union(*upserts.shapes)
-    fields = [field for field in table.schema.arrow if field.name in lacking]
+def _stored_columns(table: TableFiles, names: Collection[str], stored: StoredRows) -> pa.Table:
+    """Read columns of the rows that upserts replace, in the order of the upserts."""
+    fields = [field for field in table.schema.arrow if field.name in names]
     schema = replace(table.schema, arrow=pa.schema(fields))
     rows = np.flatnonzero(stored.file >= 0)
     if not len(rows):

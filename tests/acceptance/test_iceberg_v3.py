@@ -175,8 +175,11 @@ def test_changes_are_marked_in_vectors_and_spark_reads_them(house: House) -> Non
         rows = house.rows("m")
         assert {row["id"]: row["text"] for row in rows} == texts
         assert len({row["_row_id"] for row in rows}) == len(rows) == len(texts)
-        kept = [row for row in rows if row["id"] not in changed]
-        assert all(ids[row["id"]] == row["_row_id"] for row in kept)
+        assert all(ids[row["id"]] == row["_row_id"] for row in rows if row["id"] in ids)
+        head = house.table("m").metadata.current_snapshot()
+        new = {row["_last_updated_sequence_number"] for row in rows if row["id"] in changed}
+        assert head is not None
+        assert new == {head.sequence_number}
         deletes = [one.data_file for one in house.entries("m") if one.data_file.content.value]
         assert {one.file_format.name for one in deletes} == {"PUFFIN"}
         targets = [one.referenced_data_file for one in deletes]
