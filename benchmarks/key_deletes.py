@@ -2,8 +2,8 @@
 
 Run `python -m benchmarks.key_deletes [--scale 0.1] [--work DIR]`. The table has two columns, a
 text of 26 characters that rows are deleted by, and a number; half of the deleted keys are in it.
-Every program is told to make do with 1 GiB: `compact` and DuckDB by their own limits, Spark by that
-of its virtual machine's heap. What ends in an error is shown with it.
+Every program is told to make do with 1 GiB: `compact` by its own limit, Spark by that of its heap,
+DuckDB by its own and by one of 1.5 GiB for its process. What ends in an error is shown with it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _pyiceberg(prepared: Prepared) -> list[str]:
 CONTENDERS = (
     compact("--memory", "1GiB", "--strategy", "convert-deletes"),
     compact("--memory", "1GiB", "--effort", "deep"),
-    Contender("duckdb: count of the rows, memory_limit 1 GiB", _duckdb),
+    Contender("duckdb: sum over the rows, memory_limit 1 GiB", _duckdb),
     spark("spark: rewrite_data_files, heap of 1 GiB", "rewrite-in", "1g"),
     Contender("pyiceberg: read", _pyiceberg),
 )

@@ -3,6 +3,7 @@
 Usage: key_deletes_with_duckdb.py METADATA_LOCATION
 """
 
+import resource
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import duckdb
 import duckdb_extension_avro
 import duckdb_extension_iceberg
 
+# Its own limit is not kept where it reads delete files: without this one it takes gigabytes.
+resource.setrlimit(resource.RLIMIT_DATA, (3 << 29, 3 << 29))
 connection = duckdb.connect()
 for package in (duckdb_extension_avro, duckdb_extension_iceberg):
     extension = next(Path(package.__file__).parent.rglob("*.duckdb_extension"))

@@ -97,7 +97,7 @@ class Proposals:
         base = self._commit.base.sequence_number
         crossed = []
         for rewrite in standing:
-            if not (new := rewrite.new_partitions):
+            if not (new := {one.partition_key for one in rewrite.added} - {""}):
                 continue
             keys = {*new, rewrite.target_key}
             crossed += [

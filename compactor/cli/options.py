@@ -143,29 +143,7 @@ def policy_options(function: F) -> F:
             metavar="COUNT",
             help="Rewrite small files once this many are together.",
         ),
-        setting(
-            "--delete-ratio",
-            key="policy.delete_ratio",
-            metavar="SHARE",
-            help="Rewrite a file that has lost this share of its rows.",
-        ),
-        setting(
-            "--delete-file-threshold",
-            key="policy.delete_files_min",
-            metavar="COUNT",
-            help="Rewrite a file that this many delete files apply to.",
-        ),
-        setting(
-            "--output-spec",
-            key="policy.output_spec",
-            metavar="SPEC",
-            help="Rewrite files of other partition specs into this one: current, or its id.",
-        ),
-        switch(
-            "--rewrite-all",
-            key="policy.rewrite_all",
-            help="Rewrite every file, whatever it is like.",
-        ),
+        candidate_options,
         setting(
             "--partition",
             key="policy.partitions",
@@ -204,6 +182,38 @@ def policy_options(function: F) -> F:
             key="policy.effort",
             metavar="bytes|balanced|deep",
             help="Copy all row groups that can be, those of a good size, or none.",
+        ),
+    ]
+    for option in reversed(added):
+        function = option(function)
+    return function
+
+
+def candidate_options(function: F) -> F:
+    """Add the options that say which files are worth a rewrite whatever their sizes are."""
+    added: list[Decorator[F]] = [
+        setting(
+            "--delete-ratio",
+            key="policy.delete_ratio",
+            metavar="SHARE",
+            help="Rewrite a file that has lost this share of its rows.",
+        ),
+        setting(
+            "--delete-file-threshold",
+            key="policy.delete_files_min",
+            metavar="COUNT",
+            help="Rewrite a file that this many delete files apply to.",
+        ),
+        setting(
+            "--output-spec",
+            key="policy.output_spec",
+            metavar="SPEC",
+            help="Rewrite files of other partition specs into this one: current, or its id.",
+        ),
+        switch(
+            "--rewrite-all",
+            key="policy.rewrite_all",
+            help="Rewrite every file, whatever it is like.",
         ),
     ]
     for option in reversed(added):
