@@ -75,9 +75,12 @@ class Judged:
     def twin(self) -> Path:
         return self.directory / "twin"
 
-    def compact(self, code: int = 0, failpoint: Failpoint | None = None) -> dict[str, Any]:
+    def compact(
+        self, *options: str, code: int = 0, failpoint: Failpoint | None = None
+    ) -> dict[str, Any]:
         """Run `compact run` on the table, to its end or until it is killed."""
         arguments = ("run", "table/", "--yes", "--min-input-files", "2", "--verify", "full")
+        arguments += options
         if failpoint is None:
             return compact(self.directory, *arguments, code=code)
         process = start(self.directory, *arguments, extra={VARIABLE: failpoint})

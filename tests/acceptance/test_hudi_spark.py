@@ -42,6 +42,15 @@ KILLED = (
     Failpoint.BATCH_JOURNALED,
     Failpoint.BATCH_COMMITTED,
 )
+# Several small files in a partition, some with logs.
+SCATTERED = (
+    "v6_cow_scattered",
+    "v8_cow_scattered",
+    "v9_cow_scattered",
+    "v6_mor_scattered",
+    "v9_mor_scattered",
+    "v9_cow_record_index_scattered",
+)
 # Of each way of life one: Spark writes on, compacts, cleans, archives and rolls back.
 LIVED_ON = {
     "v6_mor",
@@ -66,6 +75,7 @@ LIVED_ON = {
     "v6_cow",
     "v9_cow",
     "v6_cow_failed_write",
+    *SCATTERED,
 }
 
 
@@ -113,6 +123,18 @@ def test_spark_reads_what_was_merged_and_goes_on(
     is_as_before(table, *before)
     if declared.name in LIVED_ON:
         goes_on(table)
+
+
+@pytest.mark.parametrize("name", SCATTERED)
+def test_rows_that_were_put_in_order_are_the_same_for_spark(
+    name: str, judged: Callable[[HudiTable], Judged]
+) -> None:
+    table = judged(named(name))
+    before = table.rows(), table.since_the_start()
+    report = table.compact("--sort-by", "id desc")
+    assert report["files_after"] < report["files_before"]
+    is_as_before(table, *before)
+    goes_on(table)
 
 
 @pytest.mark.parametrize("declared", CLUSTERED, ids=by_name)

@@ -299,6 +299,30 @@ SERVICED = (
         (RUN_CLUSTERING,),
         has_statistics=True,
     ),
+    *(
+        HudiTable(
+            f"v{version}_cow_scattered",
+            cow(version, SCATTERED),
+            INSERTS,
+            has_statistics=version == 9,
+        )
+        for version in (6, 8, 9)
+    ),
+    *(
+        HudiTable(
+            f"v{version}_mor_scattered",
+            mor(version, SCATTERED),
+            (*INSERTS, SECOND),
+            has_statistics=version == 9,
+        )
+        for version in (6, 9)
+    ),
+    HudiTable(
+        "v9_cow_record_index_scattered",
+        cow(9, SCATTERED, RECORD_INDEX),
+        INSERTS,
+        has_statistics=True,
+    ),
     HudiTable("v6_mor_archived", mor(6, ARCHIVING), (FIRST, *many(8))),
     HudiTable("v9_mor_archived", mor(9, ARCHIVING), (FIRST, *many(8))),
     HudiTable("v9_cow_archived", cow(9, ARCHIVING), (FIRST, *many(8))),
