@@ -7,6 +7,7 @@ that a removal that dies is found and finished.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from catalog.errors import UnsupportedTableError
@@ -15,6 +16,9 @@ from catalog.hudi.metadata_table.table import MetadataTable
 from catalog.hudi.timeline import Action, State, timeline_folder
 from catalog.location import Location
 from catalog.storage.values import ObjectInfo
+
+# Local files of Hadoop have others with checksums beside them.
+_LOG_NAME = re.compile(r"\.log\.\d+_[0-9-]+$")
 
 
 def remove_instant(table: MetadataTable, instant: str) -> None:
@@ -44,7 +48,7 @@ def _logs(table: MetadataTable, instant: str) -> Iterator[Location]:
             if table.config.layout > 1:
                 if f"_{instant}.log." in one.location.name:
                     yield one.location
-            elif ".log." in one.location.name and _is_of(table, one, instant):
+            elif _LOG_NAME.search(one.location.name) and _is_of(table, one, instant):
                 yield one.location
 
 

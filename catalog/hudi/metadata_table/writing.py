@@ -54,7 +54,10 @@ def write_metadata(
     Raises:
         UnsupportedTableError: an index cannot be kept right; nothing was written.
         CorruptTableError: the metadata table cannot be read.
+        ValueError: the instant is not pending in the table: what it wrote would be taken back.
     """
+    if all(one.time != instant for one in data.pending()):
+        raise ValueError(f"{instant} is not pending in the table")
     table.require_writable(change.operation)
     remove_instant(table, instant)
     view = read_view(table, data)
