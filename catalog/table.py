@@ -116,6 +116,15 @@ class DeleteRecorder(Protocol):
 
 
 @runtime_checkable
+class OutputMarker(Protocol):
+    """The workers' side of a table that is told of each new file before it exists."""
+
+    def mark_output(self, location: Location) -> None:
+        """Note that a data file is about to be written at a location."""
+        ...
+
+
+@runtime_checkable
 class AnnouncingTable(Protocol):
     """The coordinator's side of a table that is told of rewrites before files are written.
 

@@ -16,6 +16,8 @@ from catalog.hudi.commit_bodies import WrittenBase, commit_body, folded, replaci
 from catalog.hudi.file_names import read_name
 from catalog.hudi.files import require_one_output
 from catalog.hudi.instants import InstantWriter
+from catalog.hudi.locking import Lock
+from catalog.hudi.markers import remove_failed
 from catalog.hudi.metadata_table.change import AddedFile, MetadataChange
 from catalog.hudi.metadata_table.column_ranges import ColumnRange, footer_ranges
 from catalog.hudi.metadata_table.table import Operation, open_metadata_table
@@ -40,11 +42,13 @@ class Present:
         source: the table.
         slices: its file slices.
         inventory: the same as planners read them.
+        lock: what keeps others from changing it.
     """
 
     source: Source
     slices: Slices
     inventory: Inventory
+    lock: Lock
 
 
 def work_of(source: Source, commit: Commit) -> Instant | None:
@@ -108,11 +112,14 @@ def complete(
     if not is_folding:
         groups = ((one.group_id, one.files) for one in commit.rewrites)
         require_as_planned(present.inventory, groups)
+    names = {one.name for one in written}
+    remove_failed(source.storage, source.root, instant.time, written=names)
     schema = latest_schema(source)
     _write_metadata(present, instant, commit, written, ranges=ranges, schema=schema)
     extra = {"schema": schema, COMMIT_ID: commit.commit_id, **dict(commit.properties)}
     body = commit_body(written, layout=source.config.layout, extra=extra, replaced=replaced)
     writer = InstantWriter(source.storage, source.root, source.config)
+    present.lock.require()
     return writer.complete(instant, body, source.timeline)
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from catalog.errors import CorruptTableError
 from catalog.hudi.config import TableConfig
 from catalog.hudi.file_names import AttemptName
+from catalog.hudi.markers import mark
 from catalog.hudi.schema import PARTITION_PATH
 from catalog.hudi.timeline import Timeline
 from catalog.location import Confinement, Location
@@ -74,9 +75,9 @@ class HudiFiles:
         logged = [one for one in files.slices() if one.deletes]
         if not logged:
             return {}
-        from catalog.hudi.composed_tail import StoredFile
         from catalog.hudi.log_scan import LogScope  # lazy: many tables have no logs
         from catalog.hudi.merging import Merging, SliceFiles, merge_slice
+        from catalog.hudi.open_logs import StoredFile
         from catalog.hudi.protocol import merge_rule
 
         memory_bytes = max(_MERGE_BYTES_MIN, MERGE_BYTES // len(logged))
@@ -117,6 +118,11 @@ class HudiFiles:
             file_id = f"{file_id.rpartition('-')[0]}-{named.index}"
         name = named.base_name(self.outputs.instant, file_id)
         return self.root.child(*filter(None, partition_key.split("/")), name)
+
+    def mark_output(self, location: Location) -> None:
+        """Put a marker for a base file that is about to be written."""
+        if self.outputs is not None:
+            mark(self.storage, self.root, self.outputs.instant, location)
 
 
 def require_one_output(group_id: str, count: int) -> None:

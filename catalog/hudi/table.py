@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 
 from catalog.announcing import Announcement, Standing, WorkKind
 from catalog.errors import (
+    CommitConflictError,
     CommitUnknownError,
     CorruptTableError,
     ObjectNotFoundError,
@@ -21,11 +23,12 @@ from catalog.errors import (
 from catalog.hudi.config import TableConfig, parse_properties, table_config
 from catalog.hudi.file_names import is_bucket, read_name
 from catalog.hudi.files import HudiFiles, Outputs
-from catalog.hudi.heartbeats import beating
+from catalog.hudi.heartbeats import beating, is_beating
 from catalog.hudi.inventory import read_inventory
 from catalog.hudi.layout import file_layout
 from catalog.hudi.listing import list_files
 from catalog.hudi.locking import Lock, held, lock_of
+from catalog.hudi.markers import remove_markers
 from catalog.hudi.metadata_table.table import FILES, Operation, open_metadata_table
 from catalog.hudi.protocol import require_readable
 from catalog.hudi.reading import Source, latest_schema, read_slices
@@ -187,6 +190,7 @@ class HudiTable:
                 target_bytes = self.files(announcement.base).layout.target_file_size_bytes
                 found = schedule(source, inventory, announcement, target_bytes=target_bytes)
             elif not found.is_completed or announcement.announced.work_id:
+                self._require_idle(found)
                 carry_on(source, announcement, found)
         self._beat(found)
         return self._writing(announcement, found)
@@ -201,8 +205,9 @@ class HudiTable:
         return self._writing(announcement, found)
 
     def withdraw(self, announcement: Announcement) -> None:
-        """Take work back that will not be done; its files are gone already."""
+        """Take work back that will not be done, with all of its files."""
         from catalog.hudi.instants import InstantWriter  # lazy: seldom
+        from catalog.hudi.markers import remove_failed
         from catalog.hudi.metadata_table.removal import remove_instant
 
         with self.locked() as (lock, source):
@@ -210,6 +215,7 @@ class HudiTable:
             if found is not None and not found.is_completed:
                 metadata = open_metadata_table(self._storage, self._root, source.config)
                 lock.require()
+                remove_failed(self._storage, self._root, found.time, written=())
                 if metadata is not None:
                     remove_instant(metadata, found.time)
                 InstantWriter(self._storage, self._root, source.config).remove(found)
@@ -230,7 +236,8 @@ class HudiTable:
             known = committing.known_result(source, commit, instant)
             if known is None and instant is not None:
                 slices = self.slices(source)
-                present = committing.Present(source, slices, read_inventory(source, slices))
+                inventory = read_inventory(source, slices)
+                present = committing.Present(source, slices, inventory, lock)
                 lock.require()
                 instant = committing.complete(present, commit, instant, ranges)
                 known = CommitResult(None, tuple(one.group_id for one in commit.rewrites), ())
@@ -342,7 +349,24 @@ class HudiTable:
             stack.enter_context(beating(self._storage, self._root, instant.time))
             self._beats[instant.time] = stack
 
+    def _require_idle(self, instant: Instant) -> None:
+        """Make sure that nobody else carries out an instant.
+
+        Raises:
+            CommitConflictError: somebody gives signs of life for it.
+        """
+        now = datetime.now(UTC)
+        if instant.time in self._beats or instant.state is not State.INFLIGHT:
+            return
+        if is_beating(self._storage, self._root, instant.time, now=now):
+            raise CommitConflictError(
+                f"another process is carrying out the {instant.action} {instant.time}",
+                hint="if that process is dead, try again in two minutes",
+            )
+
     def _rest(self, instant: Instant) -> None:
+        """Give no more signs of life for an instant that is completed or gone."""
+        remove_markers(self._storage, self._root, instant.time)
         stack = self._beats.pop(instant.time, None)
         if stack is not None:
             stack.close()

@@ -169,7 +169,7 @@ class MixedWriter(RollingWriter):
 
     def _begin_file(self, rows: list[pa.RecordBatch]) -> _MixedFile:
         del rows  # Each stretch that is encoded has its own.
-        location = self._destination.location(len(self.files))
+        location = self._destination.begun(len(self.files))
         self._mixed = _MixedFile(location, self._workshop)
         return self._mixed
 

@@ -23,7 +23,7 @@ from catalog.location import Location
 from catalog.model import FileSlice, OutputFile
 from catalog.storage import OutputFile as StorageOutput
 from catalog.storage import Storage
-from catalog.table import TableFiles
+from catalog.table import OutputMarker, TableFiles
 from compactor.parquet import SpliceSource, plan_splice, read_footer, write_splice
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.repetition import decoded_bytes
@@ -57,6 +57,13 @@ class Destination:
         """Return the place of the output with this index, counted from 0."""
         name = f"{self.attempt_id}-{index:05d}.parquet"
         return self.table.new_location(self.partition_key, name)
+
+    def begun(self, index: int) -> Location:
+        """Return the place of an output that is written from now on."""
+        location = self.location(index)
+        if isinstance(self.table, OutputMarker):
+            self.table.mark_output(location)
+        return location
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +287,7 @@ class RollingWriter:
 
     def _next_location(self) -> Location:
         self._names_given += 1
-        return self._destination.location(self._names_given - 1)
+        return self._destination.begun(self._names_given - 1)
 
     def _end_piece(self) -> None:
         if self._open is not None:

@@ -38,7 +38,7 @@ class ClusteredWriter(RollingWriter):
 
     def _begin_file(self, rows: list[pa.RecordBatch]) -> OpenFile:
         """Begin an output that notes where its rows are."""
-        location = self._destination.location(len(self.files))
+        location = self._destination.begun(len(self.files))
         sink = self._destination.storage.open_output(location)
         row_count = sum(batch.num_rows for batch in rows)
         return _StampedFile(sink, self.encoding.fitting(rows), row_count, order=self._order)
