@@ -119,10 +119,13 @@ class SimpleWriter:
         table.storage.write(root.child(".hoodie", "hoodie.properties"), text.encode())
         return SimpleWriter(table, made)
 
-    def insert(self, *parts: pa.Table) -> list[str]:
+    def insert(self, *parts: pa.Table, row_group_rows: int | None = None) -> list[str]:
         """Write each table of rows, of one partition, as a file group; return their paths."""
         write = self._begin("commit" if not self._made.merges_on_read else "deltacommit")
-        files = [self._base(write.time, rows, number) for number, rows in enumerate(parts)]
+        files = [
+            self._base(write.time, rows, number, row_group_rows=row_group_rows)
+            for number, rows in enumerate(parts)
+        ]
         self._complete(
             write,
             [WrittenBase(self._path_of(r), f) for r, f in zip(parts, files, strict=True)],
@@ -181,7 +184,9 @@ class SimpleWriter:
         writing = InstantWriter(self._storage, self._root, source.config)
         writing.complete(write, body, source.timeline)
 
-    def _base(self, time: str, rows: pa.Table, number: int) -> OutputFile:
+    def _base(
+        self, time: str, rows: pa.Table, number: int, *, row_group_rows: int | None
+    ) -> OutputFile:
         partition = self._path_of(rows)
         self._mark_partition(partition, time)
         name = f"{uuid.uuid4()}-0_{number}-0-0_{time}.parquet"
@@ -194,7 +199,7 @@ class SimpleWriter:
             self._storage.open_output(location) as sink,
             pq.ParquetWriter(sink, stored.schema, compression="zstd", store_schema=False) as file,
         ):
-            file.write_table(stored)
+            file.write_table(stored, row_group_size=row_group_rows)
             file.add_key_value_metadata(dict(notes.pairs()))
         return OutputFile(str(location), self._storage.size(location), rows.num_rows)
 
