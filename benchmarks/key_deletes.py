@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from benchmarks.cases import Contender
 from benchmarks.iceberg_cases import compact, spark
@@ -37,8 +38,8 @@ _ERROR_LENGTH = 90
 
 def texts(numbers: np.ndarray) -> pa.Array:
     """Return keys of 26 characters."""
-    digits = np.char.zfill(numbers.astype("U"), 16)
-    return pa.array(np.char.add("customer: ", digits), pa.string())
+    digits = pc.utf8_lpad(pa.array(numbers).cast(pa.string()), 16, padding="0")
+    return pc.binary_join_element_wise("customer: ", digits, "")
 
 
 def rows(count: int, seed: int) -> pa.Table:
@@ -107,14 +108,17 @@ def run(contender: Contender, work: Path, scale: float) -> Ended:
     try:
         used, _ = measure(contender.command(prepared), environment)
     except CommandFailedError as error:
+        print(f"{contender.name}: {error}"[-2000:], file=sys.stderr, flush=True)
         return Ended(contender.name, None, _reason(str(error)))
+    print(f"{contender.name}: {used.cpu_seconds:.1f} CPU s", file=sys.stderr, flush=True)
     return Ended(contender.name, used)
 
 
 def _reason(text: str) -> str:
     telling = ("OutOfMemory", "Out of Memory", "ValueError", "MemoryError", "Exception", "rror:")
     lines = [line.strip() for line in text.splitlines()]
-    found = next((line for word in telling for line in lines if word in line), lines[-1])
+    said = [line for line in lines if line] or ["ended without a word"]
+    found = next((line for word in telling for line in said if word in line), said[-1])
     return found.replace("|", "/")[:_ERROR_LENGTH]
 
 
@@ -129,8 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         work = (chosen.work or Path(temporary)).resolve()
         done = list(map(partial(run, work=work, scale=chosen.scale), CONTENDERS))
         shutil.rmtree(work / "run", ignore_errors=True)
-    keys = round(KEY_FILES * chosen.scale) * KEYS_PER_FILE
-    count = round(FILES * chosen.scale) * ROWS_PER_FILE
+    keys = max(1, round(KEY_FILES * chosen.scale)) * KEYS_PER_FILE
+    count = max(1, round(FILES * chosen.scale)) * ROWS_PER_FILE
     lines = [
         f"**{keys:,} deleted keys against {count:,} rows, 1 GiB**",
         "",

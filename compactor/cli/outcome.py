@@ -94,7 +94,10 @@ def _saved(report: JobReport, plan: Plan | None) -> str:
     totals = plan.totals()
     before = (plan.kept_bytes + totals.price.input_bytes) / report.files_before
     deletes = totals.delete_files
-    applied = f", {format_count(deletes, 'delete file')} applied" if deletes else ""
+    applied = ""
+    if deletes:
+        done = "recorded anew" if totals.delete_files_estimate else "applied"
+        applied = f", {format_count(deletes, 'delete file')} {done}"
     return f", average {format_size(before)} → {average}{applied}"
 
 

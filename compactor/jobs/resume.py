@@ -31,7 +31,7 @@ from compactor.jobs.runner import Judge, RunningJob
 from compactor.jobs.staleness import outdated_groups
 from compactor.jobs.state import Broke, Gone, GroupProgress, GroupState, Limits
 from compactor.jobs.store import JobStore
-from compactor.planner.plan import Plan
+from compactor.planner.plan import Plan, Rung
 from compactor.rewrite.task import Proof, RewriteResult
 
 if TYPE_CHECKING:
@@ -226,6 +226,10 @@ def _limits(options: JobOptions, plan: Plan) -> Limits:
 
 
 def _commit_groups_max(options: JobOptions, plan: Plan) -> int:
+    if any(group.rung is Rung.DELETES for group in plan.groups):
+        # Keys that apply to several groups leave only with the last of them, and only at once:
+        # of what was recorded by an earlier commit nothing tells that it does not need them.
+        return len(plan.groups)
     if options.commits_max is None:
         return options.commit_groups_max
     return max(1, -(-len(plan.groups) // options.commits_max))

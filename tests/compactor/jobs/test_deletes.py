@@ -85,7 +85,8 @@ def test_keys_become_positions_and_no_data_is_rewritten(
     before, files = kept_rows(ours(tmp_path)), data_paths(ours(tmp_path))
     plan = planned(ours(tmp_path), CONVERT)
     assert [group.rung for group in plan.groups] == [Rung.DELETES] * 2
-    assert plan.kept_files == 0 and plan.totals().delete_files == 6
+    assert plan.kept_files == 0
+    assert plan.totals().delete_files == 6
     inventory = ours(tmp_path).inventory(plan.snapshot)
     assert load_plan(encode_plan(plan), inventory) == plan
 
@@ -162,7 +163,8 @@ def test_what_cannot_hit_is_not_read_and_hinders_nobody(
 
     assert kept_rows(ours(tmp_path)) == sorted(map(repr, rows(table))) == before
     (left,) = ours(tmp_path).inventory(ours(tmp_path).snapshot()).delete_files.to_pylist()
-    assert left["equality_ids"] is None and left["row_count"] == 2
+    assert left["equality_ids"] is None
+    assert left["row_count"] == 2
 
 
 def test_nulls_are_in_no_bounds(tmp_path: Path, environment: JobEnvironment) -> None:
@@ -202,7 +204,8 @@ def test_a_rewrite_from_before_the_keys_loses_against_their_positions(
     run(ours(tmp_path), CONVERT, environment)
     before = kept_rows(ours(tmp_path))
     result = ours(tmp_path).commit(old)
-    assert result.committed == () and "were deleted by" in result.conflicts[0].reason
+    assert result.committed == ()
+    assert "were deleted by" in result.conflicts[0].reason
     assert kept_rows(ours(tmp_path)) == sorted(map(repr, rows(table))) == before
     assert len(before) == 28
 
@@ -234,7 +237,8 @@ def test_a_data_file_that_is_gone_is_a_conflict(
 
     raced = _Raced(ours(tmp_path), remove)
     report = run(raced, CONVERT, environment)
-    assert report.status == "succeeded" and report.conflicts == 1
+    assert report.status == "succeeded"
+    assert report.conflicts == 1
     assert sorted(map(repr, rows(table))) == kept_rows(ours(tmp_path))
 
 
@@ -262,6 +266,27 @@ def test_many_position_delete_files_become_one(tmp_path: Path, environment: JobE
     assert planned(ours(tmp_path), POSITIONS).groups == ()
 
 
+def test_keys_of_all_partitions_leave_however_small_the_commits_are(
+    tmp_path: Path, environment: JobEnvironment
+) -> None:
+    """No later plan can tell what was recorded already: all of it is committed at once."""
+    table = make_table(tmp_path, SCHEMA)
+    with table.update_spec() as update:
+        update.add_identity("part")
+    for part in "abc":
+        table.append(rows_of(range(10), part))
+    everywhere = write_key_deletes(table, pa.table({"id": [3, 4]}))
+    everywhere.spec_id = 0
+    commit_deletes(table, everywhere)
+    before = kept_rows(ours(tmp_path))
+    assert len(before) == 24
+    options = JobOptions(commit_groups_max=1, in_flight_max=1)
+    report = compact_table(ours(tmp_path), CONVERT, environment=environment, options=options)
+    assert (report.groups.committed, report.commits.made) == (3, 1)
+    assert sorted(map(repr, rows(table))) == kept_rows(ours(tmp_path)) == before
+    assert planned(ours(tmp_path), CONVERT).groups == ()
+
+
 def test_a_lost_reply_commits_once(tmp_path: Path, environment: JobEnvironment) -> None:
     table = streamed(tmp_path)
     before = kept_rows(ours(tmp_path))
@@ -274,7 +299,8 @@ def test_a_lost_reply_commits_once(tmp_path: Path, environment: JobEnvironment) 
     again = ours(tmp_path).commit(committed[0])
     assert again.committed == ("0001", "0002")
     found = ours(tmp_path).find_commit(committed[0])
-    assert found is not None and found.committed == again.committed
+    assert found is not None
+    assert found.committed == again.committed
     assert len(table.refresh().snapshots()) == snapshots
     assert kept_rows(ours(tmp_path)) == before
 
