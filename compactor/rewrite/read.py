@@ -138,7 +138,7 @@ class SliceReader:
 
 def is_stored(file: FileSlice) -> bool:
     """Tell whether there is a data file: a slice may be all tail."""
-    return file.size_bytes > 0
+    return file.size_bytes > 0 or file.row_count > 0
 
 
 @dataclass(frozen=True, slots=True)
