@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -241,25 +241,31 @@ def open_store(url: str, lineages: Sequence[Lineage] = (JOB_STORE,)) -> JobStore
     Raises:
         SettingsError: the URL cannot be used, or the store belongs to a later program.
     """
-    try:
-        engine = make_engine(url)
-        with engine.begin() as connection:
-            versions = [prepare(connection, lineage) for lineage in lineages]
-    except (SQLAlchemyError, OSError, ImportError) as error:
-        hint = "set `store.url` to a place that can be written to"
-        if _is_damaged(error) and url.startswith("sqlite"):
-            hint = "move the file away: a new one is made, without the history"
-        message = f"cannot open the job store `{shown_url(url)}`: {error.__cause__ or error}"
-        raise SettingsError(message, hint=hint) from error
+    with ExitStack() as opening:
+        try:
+            engine = make_engine(url)
+            opening.callback(engine.dispose)
+            with engine.begin() as connection:
+                versions = [prepare(connection, lineage) for lineage in lineages]
+        except (SQLAlchemyError, OSError, ImportError) as error:
+            hint = "set `store.url` to a place that can be written to"
+            if _is_damaged(error) and url.startswith("sqlite"):
+                hint = "move the file away: a new one is made, without the history"
+            message = f"cannot open the job store `{shown_url(url)}`: {error.__cause__ or error}"
+            raise SettingsError(message, hint=hint) from error
+        _check_versions(url, versions, lineages)
+        opening.pop_all()
+    return JobStore(engine)
+
+
+def _check_versions(url: str, versions: Sequence[int], lineages: Sequence[Lineage]) -> None:
     for version, lineage in zip(versions, lineages, strict=True):
         if version > lineage.version:
-            engine.dispose()
             raise SettingsError(
                 f"the job store `{shown_url(url)}` belongs to a later version of compact: its"
                 f" schema version is {version}, and this program knows {lineage.version} at most",
                 hint="upgrade compact, or use another `store.url`",
             )
-    return JobStore(engine)
 
 
 def _is_damaged(error: Exception) -> bool:
