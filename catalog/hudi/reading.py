@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.errors import UnsupportedTableError
+from catalog.errors import ObjectNotFoundError, StorageError, UnsupportedTableError
 from catalog.hudi.archived import completion_times
 from catalog.hudi.archived_commits import archived_commits
 from catalog.hudi.config import TableConfig
@@ -105,8 +105,19 @@ def read_replaced(source: Source) -> frozenset[FileGroup]:
 
 
 def read_details(source: Source, instant: Instant) -> CommitDetails:
-    """Return what a completed write did."""
-    return read_commit(instant.file_name, _content(source, instant.file_name))
+    """Return what a completed write did; it may have been archived meanwhile.
+
+    Raises:
+        CorruptTableError: it does not decode.
+        StorageError: it went away and is not in the archive.
+    """
+    try:
+        return read_commit(instant.file_name, _content(source, instant.file_name))
+    except StorageError:
+        archive = (source.storage, source.root, source.config)
+        if (found := archived_commits(*archive, [instant.time]).get(instant.time)) is None:
+            raise
+        return found
 
 
 def read_commits(source: Source, instants: Iterable[str]) -> Iterator[tuple[str, CommitDetails]]:
@@ -145,7 +156,12 @@ _WITH_SCHEMA = (Action.COMMIT, Action.DELTACOMMIT, Action.REPLACECOMMIT)
 
 
 def _content(source: Source, file_name: str) -> bytes:
-    return read_instant(source.storage, source.root, source.config, file_name)
+    try:
+        return read_instant(source.storage, source.root, source.config, file_name)
+    except ObjectNotFoundError as error:
+        raise StorageError(
+            f"{file_name} went away while the timeline was read", hint="try again"
+        ) from error
 
 
 def _compactions(source: Source, instants: Iterable[Instant]) -> dict[FileGroup, str]:

@@ -172,8 +172,12 @@ class Timeline:
         }
 
     def is_slice_visible(self, time: str) -> bool:
-        """Whether a slice that begins at an instant is seen: it is on the timeline, or older."""
-        return time in self.visible or time < self.first_visible
+        """Whether a slice that begins at an instant is seen: it is on the timeline, or older.
+
+        What is still pending is not older, although Hudi takes it for that where it lists files by
+        itself and a later write was the first one to be completed.
+        """
+        return time in self.visible or (time < self.first_visible and time not in self._running)
 
     def is_log_visible(self, time: str) -> bool:
         """Whether a log of an instant is seen, in layout 2: it is completed, or older."""
@@ -185,6 +189,10 @@ class Timeline:
             return True
         first = min(self._committed, default="")
         return time < first and time not in self._uncommitted
+
+    @cached_property
+    def _running(self) -> frozenset[str]:
+        return frozenset(one.time for one in self.instants if not one.is_completed)
 
     @cached_property
     def _committed(self) -> frozenset[str]:

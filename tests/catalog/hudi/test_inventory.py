@@ -2,12 +2,12 @@
 
 import pytest
 
-from catalog.errors import CorruptTableError
+from catalog.errors import CorruptTableError, StorageError
 from catalog.hudi.archived_commits import archived_commits
 from catalog.hudi.inventory import read_inventory
 from catalog.hudi.listing import list_files
-from catalog.hudi.reading import Source, read_commits, read_slices
-from catalog.hudi.timeline import timeline_of
+from catalog.hudi.reading import Source, read_commits, read_details, read_slices
+from catalog.hudi.timeline import Action, Instant, State, timeline_of
 from tests.catalog.hudi.test_reading import opened
 from tests.judges.make_hudi_fixtures import unpack
 
@@ -76,6 +76,18 @@ def test_rows_that_no_commit_tells_of_are_counted_in_footers(tmp_path):
     (table / ".hoodie" / "timeline" / "history" / "_version_").unlink()
     _, found = inventory(source)
     assert found.files["row_count"].to_pylist() == expected.files["row_count"].to_pylist()
+
+
+@pytest.mark.parametrize("name", ["v6_mor_archived", "v9_mor_archived"])
+def test_what_is_archived_while_it_is_read_is_found_there(name, tmp_path):
+    source = opened(unpack(name, tmp_path))
+    _, found = inventory(source)
+    oldest = str(min(found.files["sequence_number"].to_pylist()))
+    gone = Instant(oldest, Action.DELTACOMMIT, State.COMPLETED, None, f"{oldest}.deltacommit")
+    assert read_details(source, gone).write_stats
+    never = Instant("1", Action.DELTACOMMIT, State.COMPLETED, None, "1.deltacommit")
+    with pytest.raises(StorageError, match="went away"):
+        read_details(source, never)
 
 
 def test_an_archive_that_does_not_decode_is_damaged(tmp_path):

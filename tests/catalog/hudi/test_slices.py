@@ -76,6 +76,7 @@ class Model:
     def __init__(self, view, group):
         self.view, self.timeline = view, view.timeline
         self.slices = defaultdict(lambda: [None, []])
+        self.pending = {one.time for one in view.timeline.pending()}
         self.planned = view.pending.compactions.get(group)
 
     def add_log(self, name, time):
@@ -93,7 +94,9 @@ class Model:
         seen = [
             time
             for time in sorted(self.slices)
-            if visible and time <= max(visible) and (time in visible or time < min(visible))
+            if visible
+            and time <= max(visible)
+            and (time in visible or (time < min(visible) and time not in self.pending))
         ]
         if not seen:
             return None
