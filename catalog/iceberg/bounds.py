@@ -23,6 +23,7 @@ from catalog.routing import FileBounds
 # Field ids of manifest entries.
 _PATH, _NULL_COUNTS, _LOWER, _UPPER = 100, 110, 125, 128
 _DECIMAL_BYTES = 16
+_LONG_BITS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,10 @@ def _values(raw: pa.BinaryArray, kind: pa.DataType) -> pa.Array:
     if types.is_floating(kind):
         values = _words(raw, widths, letter="f", width=kind.bit_width // 8)
         return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    if kind.bit_width == _LONG_BITS and not types.is_integer(kind):
+        # A date that became a timestamp counted days, and has half the bytes.
+        raw = pc.if_else(pa.array(widths == _LONG_BITS // 8), raw, pa.scalar(None, raw.type))
+        widths = np.asarray(pc.binary_length(raw).fill_null(-1))
     return _words(raw, widths, letter="i", width=kind.bit_width // 8).view(kind)
 
 

@@ -24,6 +24,7 @@ from catalog.table import MapFunction
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
 
+_TIMESTAMP_BYTES = 8
 _Rows = npt.NDArray[np.int64]
 _Flags = npt.NDArray[np.bool_]
 
@@ -70,6 +71,8 @@ def _bounds(file: DataFile, column: int, kind: pa.DataType) -> tuple[int, int] |
     ends = (file.lower_bounds or {}).get(column), (file.upper_bounds or {}).get(column)
     if None in ends or not has_comparable_bounds(kind):
         return None
+    if types.is_timestamp(kind) and any(len(end) != _TIMESTAMP_BYTES for end in ends if end):
+        return None  # dates, from before the column became a timestamp
     return tuple(_comparable(end, kind) for end in ends)  # type: ignore[return-value,arg-type]
 
 
