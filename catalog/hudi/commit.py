@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from catalog.conflicts import all_conflict
+from catalog.errors import CommitConflictError
 from catalog.hudi.commit_bodies import WrittenBase, commit_body, folded, replacing
 from catalog.hudi.file_names import read_name
 from catalog.hudi.files import require_one_output
@@ -94,6 +95,21 @@ def outputs_seen(source: Source, commit: Commit) -> Mapping[str, tuple[ColumnRan
     return read_outputs(commit, source.storage, confinement=confinement, describe=describe)
 
 
+def why_outdated(present: Present, commit: Commit, instant: Instant) -> CommitResult | None:
+    """Return the conflicts of a commit that replaces slices which have changed; None for none.
+
+    Folding goes on whatever came: its logs are named, and others belong to the next slice.
+    """
+    if instant.action is Action.COMPACTION:
+        return None
+    try:
+        groups = ((one.group_id, one.files) for one in commit.rewrites)
+        require_as_planned(present.inventory, groups)
+    except CommitConflictError as error:
+        return CommitResult(None, (), all_conflict(commit.rewrites, str(error)))
+    return None
+
+
 def complete(
     present: Present,
     commit: Commit,
@@ -103,15 +119,11 @@ def complete(
     """Complete the work of a commit and return its instant.
 
     Raises:
-        CommitConflictError: slices that were to be replaced are no longer as planned.
         UnsupportedTableError: an index of the table cannot be kept right.
     """
     source, is_folding = present.source, instant.action is Action.COMPACTION
     written = list(_written(commit, is_folding=is_folding))
     replaced = None if is_folding else _replaced(commit)
-    if not is_folding:
-        groups = ((one.group_id, one.files) for one in commit.rewrites)
-        require_as_planned(present.inventory, groups)
     names = {one.name for one in written}
     remove_failed(source.storage, source.root, instant.time, written=names)
     schema = latest_schema(source)

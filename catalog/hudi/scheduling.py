@@ -25,6 +25,7 @@ from catalog.hudi.details import (
 from catalog.hudi.file_names import read_name
 from catalog.hudi.files import Outputs
 from catalog.hudi.instants import InstantWriter, new_instant
+from catalog.hudi.metadata_table.table import open_metadata_table
 from catalog.hudi.plan_bodies import clustering_plan, compaction_plan, planned_slices
 from catalog.hudi.reading import Source, read_details
 from catalog.hudi.timeline import (
@@ -118,7 +119,7 @@ def schedule(
     kind = announcement.announced.kind
     require_as_planned(inventory, announcement.groups.items())
     _require_no_older_write(source.timeline, kind)
-    time = new_instant(source.timeline, source.config)
+    time = _next_time(source)
     extra, groups = {JOB: announcement.job_id}, announcement.groups.values()
     body = (
         compaction_plan(groups, extra)
@@ -132,6 +133,15 @@ def schedule(
         writer.remove(instant)
         raise CommitConflictError(f"a write came meanwhile: {', '.join(sorted(others))}")
     return writer.begin(instant)
+
+
+def _next_time(source: Source) -> str:
+    """Return a time that neither the table nor its metadata table, which has its own, has given."""
+    metadata = open_metadata_table(source.storage, source.root, source.config)
+    instants = source.timeline.instants
+    if metadata is not None:
+        instants += metadata.timeline().instants
+    return new_instant(Timeline(instants, source.timeline.layout), source.config)
 
 
 def outputs_of(instant: Instant, announcement: Announcement) -> Outputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from catalog.announcing import Announcement, Standing, WorkKind
 from catalog.errors import (
+    CatalogError,
     CommitConflictError,
     CommitUnknownError,
     CorruptTableError,
@@ -51,6 +53,7 @@ from catalog.upkeep import UpkeepOperation
 
 # Where an index by consistent hashing keeps which file group has which keys.
 _HASHING = ".bucket_index"
+_LOG = logging.getLogger(__name__)
 _PROPERTIES = ("hoodie.properties", "hoodie.properties.backup")
 
 
@@ -71,7 +74,7 @@ class HudiTable:
         self._root = root
         self._properties = properties
         self._storage = Storage.from_properties(properties)
-        self._last: tuple[Timeline, Slices] | None = None
+        self._last: tuple[Timeline, Slices, Inventory] | None = None
         self._beats: dict[str, ExitStack] = {}
 
     @property
@@ -121,12 +124,8 @@ class HudiTable:
         return Source(self._storage, self._root, config, timeline)
 
     def slices(self, source: Source) -> Slices:
-        """Return the file slices of a timeline; those that were read last are remembered."""
-        if self._last is not None and self._last[0].instants == source.timeline.instants:
-            return self._last[1]
-        found = read_slices(source, self.listing(source))
-        self._last = source.timeline, found
-        return found
+        """Return the file slices of a timeline."""
+        return self._present(source)[0]
 
     def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
         """Return the current state, or the one with the given id."""
@@ -136,7 +135,7 @@ class HudiTable:
     def inventory(self, snapshot: Snapshot, *, map_function: MapFunction = map) -> Inventory:
         """Return every file slice; footers that are needed are read through `map_function`."""
         source = self._at(snapshot)
-        return read_inventory(source, self.slices(source), map_function=map_function)
+        return self._present(source, map_function)[1]
 
     def files(self, snapshot: Snapshot) -> HudiFiles:
         """Return the workers' side of a state, with the current schema."""
@@ -167,8 +166,7 @@ class HudiTable:
         """Return the plans that are not carried out, and what may not be touched because of it."""
         del snapshot
         source = self.source()
-        slices = self.slices(source)
-        inventory = read_inventory(source, slices)
+        slices, inventory = self._present(source)
         paths = inventory.files["path"]
         planned = paths.filter(pc.invert(_is_free(slices.slices)))
         pending = source.timeline.pending(Action.COMPACTION)
@@ -186,7 +184,7 @@ class HudiTable:
             found = find_work(source, announcement)
             if found is None:
                 lock.require()
-                inventory = read_inventory(source, self.slices(source))
+                inventory = self._present(source)[1]
                 target_bytes = self.files(announcement.base).layout.target_file_size_bytes
                 found = schedule(source, inventory, announcement, target_bytes=target_bytes)
             elif not found.is_completed or announcement.announced.work_id:
@@ -235,12 +233,13 @@ class HudiTable:
             instant = committing.work_of(source, commit)
             known = committing.known_result(source, commit, instant)
             if known is None and instant is not None:
-                slices = self.slices(source)
-                inventory = read_inventory(source, slices)
-                present = committing.Present(source, slices, inventory, lock)
+                present = committing.Present(source, *self._present(source), lock)
                 lock.require()
+                known = committing.why_outdated(present, commit, instant)
+            if known is None and instant is not None:
                 instant = committing.complete(present, commit, instant, ranges)
                 known = CommitResult(None, tuple(one.group_id for one in commit.rewrites), ())
+                self._maintain(lock)
         if instant is not None:
             self._rest(instant)
         return self._with_snapshot(known, instant)
@@ -284,6 +283,27 @@ class HudiTable:
         if metadata is None:
             return list_files(self._storage, self._root)
         return read_listing(metadata, source.timeline)
+
+    def _present(self, source: Source, map_function: MapFunction = map) -> tuple[Slices, Inventory]:
+        """Return the slices of a timeline, and as planners read them; the last are remembered."""
+        last = self._last
+        if last is None or last[0].instants != source.timeline.instants:
+            slices = read_slices(source, self.listing(source))
+            inventory = read_inventory(source, slices, map_function=map_function)
+            self._last = last = source.timeline, slices, inventory
+        return last[1], last[2]
+
+    def _maintain(self, lock: Lock) -> None:
+        """Do what is due for the metadata table; what fails is done after a later commit."""
+        from catalog.hudi.metadata_table.upkeep import maintain_metadata  # lazy: only after commits
+
+        source = self.source()
+        metadata = open_metadata_table(self._storage, self._root, source.config)
+        if metadata is not None:
+            try:
+                maintain_metadata(metadata, source.timeline, lock)
+            except CatalogError as error:
+                _LOG.warning("the metadata table of %s was not kept up: %s", self._name, error)
 
     def _at(self, snapshot: Snapshot) -> Source:
         """Read the table as it was in a state."""
