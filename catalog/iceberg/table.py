@@ -300,12 +300,14 @@ class IcebergTable:
         from catalog.iceberg.manifest_rewriting import RewriteManifests
         from catalog.iceberg.metadata_files import OldMetadata
         from catalog.iceberg.orphans import OrphanFiles
+        from catalog.iceberg.partition_statistics import PartitionStatistics
 
         refuse_branch(self.branch, "upkeep")
         return (
             DanglingDeletes(self),
             RewriteManifests(self),
             RewriteManifests(self, is_whole=True),
+            PartitionStatistics(self),
             ExpireSnapshots(self),
             OldMetadata(self),
             OrphanFiles(self),
