@@ -16,6 +16,7 @@ import fastavro
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyiceberg.manifest import DataFile as AnyDataFile
 from pyiceberg.manifest import DataFileContent, FileFormat, ManifestContent, ManifestEntryStatus
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.update import AddSnapshotUpdate, AssertRefSnapshotId, SetSnapshotRefUpdate
@@ -189,6 +190,13 @@ class Version3Lake(IcebergLake):
         )
         file.spec_id = 0
         return file
+
+    @staticmethod
+    def as_own(file: AnyDataFile) -> DataFile:
+        """Return a file that was described for version 2."""
+        own = DataFile(*(file[place] for place in range(len(file))), *[None] * (20 - len(file)))
+        own.spec_id = file.spec_id
+        return own
 
     def data_files(self) -> list[DataFile]:
         """Return the live data files."""
