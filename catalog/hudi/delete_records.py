@@ -98,9 +98,10 @@ def _entries(body: bytes) -> Iterator[DeletedKey]:
         for _ in range(count):
             key, at = _text(body, at)
             partition_path, at = _text(body, at)
-            kind, at = read_long(body, at)
+            number, at = read_long(body, at)
+            kind = Ordering(number)
             value, at = orderings[kind](body, at)
-            yield DeletedKey(key, partition_path, Ordering(kind), value)
+            yield DeletedKey(key, partition_path, kind, value)
         count, _, at = item_run(body, at)
     if at != len(body):
         raise ValueError("it does not end with its last entry")
@@ -140,11 +141,11 @@ def _several(kinds: list[Read]) -> Read:
         count, _, at = item_run(body, at)
         while count:
             for _ in range(count):
-                kind, at = read_long(body, at)
+                number, at = read_long(body, at)
+                kind = Ordering(number)
                 value, at = kinds[kind](body, at)
                 # Only here local dates have a number of their own, behind all others.
-                number = Ordering.DATE if kind == Ordering.SEVERAL else Ordering(kind)
-                values.append((number, value))
+                values.append((Ordering.DATE if kind is Ordering.SEVERAL else kind, value))
             count, _, at = item_run(body, at)
         return values, at
 

@@ -23,7 +23,8 @@ _LENGTH = struct.Struct(">i")
 _BATCH_ROWS = 1 << 14
 # Bytes of a block held at a time, unless a record is longer.
 _WINDOW_BYTES = 8 << 20
-_FAULTS = (IndexError, ValueError, OverflowError, pa.ArrowInvalid)
+# What damaged bytes, and schemas that make no sense, have decoders raise; Arrow's says `OSError`.
+_FAULTS = (LookupError, OSError, OverflowError, TypeError, ValueError, pa.ArrowException)
 
 _Numbers = npt.NDArray[np.int64]
 

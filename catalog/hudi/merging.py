@@ -243,26 +243,33 @@ def _base_rows(
     """Yield keys, positions and ordering values of the rows of a base file."""
     if base is None:
         return
+    with storage.open_input(base.location, size_bytes=base.size_bytes) as file:
+        try:
+            yield from _keys(file, merging)
+        except (OSError, pa.ArrowException) as error:
+            raise CorruptTableError(f"{base.location} cannot be read: {error}") from error
+
+
+def _keys(file: pa.NativeFile, merging: Merging) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
     types = ordering_types(merging)
     schema = base_schema([comparable_type(kind) for kind in types])
-    with storage.open_input(base.location, size_bytes=base.size_bytes) as file:
-        rows = pq.ParquetFile(file)
-        held = set(rows.schema_arrow.names)
-        if RECORD_KEY not in held:
-            raise UnsupportedTableError(f"{base.location} has no column {RECORD_KEY}")
-        wanted = [RECORD_KEY, *(name for name in merging.rule.ordering if name in held)]
-        position = 0
-        for batch in rows.iter_batches(_BASE_BATCH_ROWS, columns=wanted, use_threads=False):
-            count = batch.num_rows
-            columns = [
-                comparable(promoted(batch.column(name), kind, name))
-                if name in held
-                else comparable(pa.nulls(count, kind))
-                for name, kind in zip(merging.rule.ordering, types, strict=True)
-            ]
-            positions = pa.array(np.arange(position, position + count))
-            keys = batch.column(RECORD_KEY).cast(pa.binary())
-            yield pa.RecordBatch.from_arrays([keys, positions, *columns], schema=schema)
-            position += count
+    rows = pq.ParquetFile(file)
+    held = set(rows.schema_arrow.names)
+    if RECORD_KEY not in held:
+        raise UnsupportedTableError(f"a base file has no column {RECORD_KEY}")
+    wanted = [RECORD_KEY, *(name for name in merging.rule.ordering if name in held)]
+    position = 0
+    for batch in rows.iter_batches(_BASE_BATCH_ROWS, columns=wanted, use_threads=False):
+        count = batch.num_rows
+        columns = [
+            comparable(promoted(batch.column(name), kind, name))
+            if name in held
+            else comparable(pa.nulls(count, kind))
+            for name, kind in zip(merging.rule.ordering, types, strict=True)
+        ]
+        positions = pa.array(np.arange(position, position + count))
+        keys = batch.column(RECORD_KEY).cast(pa.binary())
+        yield pa.RecordBatch.from_arrays([keys, positions, *columns], schema=schema)
+        position += count

@@ -56,7 +56,7 @@ def parse_avro(text: str) -> Schema:
     """
     try:
         schema = spelled_out(json.loads(text))
-        if schema["type"] != "record":
+        if schema["type"] != "record" or not all(one["name"] for one in schema["fields"]):
             raise ValueError("it is no record")
     except (ValueError, TypeError, KeyError) as error:
         raise CorruptTableError(f"a schema does not parse: {error}") from error

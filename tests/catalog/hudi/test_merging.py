@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import pickle
+from contextlib import suppress
 from decimal import Decimal
 
 import pyarrow as pa
@@ -359,3 +360,40 @@ def test_what_workers_are_told_crosses_processes():
     merging = Merging(arrow_schema(parse_avro(TEXT)), EVENT, LogScope("20", completed("10", "20")))
     assert merging.scope.timeline.visible
     assert pickle.loads(pickle.dumps(merging)) == merging
+
+
+MIXED = avro_text(
+    id="string",
+    ts="long",
+    a={"type": "array", "items": "string"},
+    m={"type": "map", "values": "int"},
+)
+SOME = [{"id": f"k{n}", "ts": 11, "a": ["x", "y" * 20], "m": {"q": n}} for n in range(4)]
+BLOCKS = (
+    data_block(MIXED, SOME[:2]),
+    delete_block([DeletedKey("k1", "p", Ordering.LONG, 11), DeletedKey("k2", "p")]),
+    parquet_block(MIXED, SOME[2:]),
+)
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(1, 255)), min_size=1, max_size=3))
+def test_damage_of_any_kind_is_called_by_its_name(tmp_path, flips):
+    data = bytearray(b"".join(BLOCKS))
+    for at, bits in flips:
+        data[at % len(data)] ^= bits
+    made = Slice(tmp_path, MIXED, SOME[:3]).log(bytes(data))
+    with suppress(CorruptTableError, UnsupportedTableError):
+        # Nothing says whether values are those that were written; that they are values, we see to.
+        for batch in made.merged(EVENT).tail.batches(["id", "ts", "a", "m"]):
+            batch.validate()
+
+
+def test_a_base_file_that_does_not_decode_is_damaged(tmp_path):
+    made = Slice(tmp_path, TEXT, BASE).log(data_block(TEXT, BASE[:1]))
+    path = tmp_path / "a_0-1-2_10.parquet"
+    path.write_bytes(b"PAR1" + b"x" * (path.stat().st_size - 8) + b"PAR1")
+    with pytest.raises(CorruptTableError, match="cannot be read"):
+        made.merged()
