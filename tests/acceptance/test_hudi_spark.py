@@ -131,7 +131,7 @@ def test_rows_that_were_put_in_order_are_the_same_for_spark(
 ) -> None:
     table = judged(named(name))
     before = table.rows(), table.since_the_start()
-    report = table.compact("--sort-by", "id desc")
+    report = table.compact("--strategy", "sort", "--sort-by", "id desc")
     assert report["files_after"] < report["files_before"]
     is_as_before(table, *before)
     goes_on(table)
