@@ -24,7 +24,7 @@ from catalog.hudi.metadata_table.keys import (
     file_hash,
     partition_id,
 )
-from catalog.hudi.metadata_table.reading import since_deleted, slice_versions
+from catalog.hudi.metadata_table.reading import slice_versions
 from catalog.hudi.metadata_table.record_reader import decode_stats
 from catalog.hudi.metadata_table.records import (
     FileInfo,
@@ -35,6 +35,7 @@ from catalog.hudi.metadata_table.records import (
     encode_stats,
 )
 from catalog.hudi.metadata_table.table import COLUMN_STATS
+from catalog.hudi.metadata_table.versions import since_deleted
 from catalog.hudi.metadata_table.view import MetadataView
 from catalog.hudi.schema import parse_avro
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from catalog.errors import UnsupportedTableError
 from catalog.hudi.metadata_table.column_ranges import merge_ranges
 from catalog.hudi.metadata_table.keys import ALL_PARTITIONS
-from catalog.hudi.metadata_table.reading import Version, since_deleted
 from catalog.hudi.metadata_table.record_reader import (
     as_own,
     decode_files,
@@ -31,6 +30,7 @@ from catalog.hudi.metadata_table.table import (
     RECORD_INDEX,
     SECONDARY_INDEX,
 )
+from catalog.hudi.metadata_table.versions import Version, since_deleted
 
 _ALL_PARTITIONS = ALL_PARTITIONS.encode()
 

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -24,25 +23,10 @@ from catalog.hudi.metadata_table.keys import ALL_PARTITIONS, partition_path
 from catalog.hudi.metadata_table.record_reader import decode_files
 from catalog.hudi.metadata_table.records import FileInfo, combine_files
 from catalog.hudi.metadata_table.table import FILES, MetadataTable
+from catalog.hudi.metadata_table.versions import Version, since_deleted
 from catalog.hudi.metadata_table.view import MetadataSlice, MetadataView, read_view
 from catalog.hudi.slices import LISTING
 from catalog.hudi.timeline import Timeline
-
-
-class Version(NamedTuple):
-    """What a base file or a log says of a key.
-
-    Attributes:
-        key: of the record.
-        order: its place among all that the slice says of the key.
-        record: None where the key is deleted.
-        schema: the Avro schema of the record.
-    """
-
-    key: bytes
-    order: int
-    record: bytes | None
-    schema: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +84,6 @@ def _live(versions: Sequence[Version]) -> Mapping[str, FileInfo]:
     parts = (decode_files(one.record, one.schema) for one in since_deleted(versions) if one.record)
     listed = combine_files(parts)
     return {name: info for name, info in listed.items() if not info.is_deleted}
-
-
-def since_deleted(versions: Sequence[Version]) -> Sequence[Version]:
-    """Return the versions after the last one that deletes the key."""
-    for number in range(len(versions) - 1, -1, -1):
-        if versions[number].record is None:
-            return versions[number + 1 :]
-    return versions
 
 
 def slice_versions(

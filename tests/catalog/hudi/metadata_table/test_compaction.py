@@ -14,7 +14,6 @@ from catalog.hudi.metadata_table.column_ranges import ColumnRange, ValueType
 from catalog.hudi.metadata_table.combining import combined
 from catalog.hudi.metadata_table.compaction import DELTACOMMITS_MAX, compact_metadata
 from catalog.hudi.metadata_table.keys import ALL_PARTITIONS
-from catalog.hudi.metadata_table.reading import Version
 from catalog.hudi.metadata_table.record_reader import decode_files, decode_stats
 from catalog.hudi.metadata_table.record_schema import RECORD_SCHEMA
 from catalog.hudi.metadata_table.records import (
@@ -30,6 +29,7 @@ from catalog.hudi.metadata_table.upkeep import (
     clean_metadata,
     maintain_metadata,
 )
+from catalog.hudi.metadata_table.versions import Version
 from catalog.hudi.metadata_table.view import completed_since_compaction, read_view
 from catalog.hudi.metadata_table.writing import write_metadata
 from catalog.hudi.timeline import Action

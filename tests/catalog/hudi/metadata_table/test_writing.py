@@ -18,13 +18,14 @@ from catalog.hudi.log_blocks import BlockKind, read_blocks
 from catalog.hudi.metadata_table.change import AddedFile, MetadataChange
 from catalog.hudi.metadata_table.column_ranges import footer_ranges
 from catalog.hudi.metadata_table.hfile_reader import open_hfile
-from catalog.hudi.metadata_table.reading import since_deleted, slice_versions
+from catalog.hudi.metadata_table.reading import slice_versions
 from catalog.hudi.metadata_table.record_index import instant_milliseconds
 from catalog.hudi.metadata_table.record_reader import decode_place, decode_stats
 from catalog.hudi.metadata_table.record_schema import RECORD_SCHEMA
 from catalog.hudi.metadata_table.records import RecordPlace
 from catalog.hudi.metadata_table.removal import remove_instant
 from catalog.hudi.metadata_table.table import Operation
+from catalog.hudi.metadata_table.versions import since_deleted
 from catalog.hudi.metadata_table.view import read_view
 from catalog.hudi.metadata_table.writing import write_metadata
 from catalog.hudi.timeline import Action
