@@ -26,6 +26,7 @@ from catalog.hudi.config import TableConfig, parse_properties, table_config
 from catalog.hudi.file_names import is_bucket, read_name
 from catalog.hudi.files import HudiFiles, Outputs
 from catalog.hudi.heartbeats import beating, is_beating
+from catalog.hudi.instants import InstantWriter
 from catalog.hudi.inventory import read_inventory
 from catalog.hudi.layout import file_layout
 from catalog.hudi.listing import list_files
@@ -195,16 +196,20 @@ class HudiTable:
 
     def announced(self, announcement: Announcement) -> HudiFiles | None:
         """Return what files of work are written by that was announced before."""
-        found = find_work(self.source(), announcement)
+        source = self.source()
+        found = find_work(source, announcement)
         if found is None:
             return None
+        if found.state is State.REQUESTED:
+            # Whoever requested it died before it was begun.
+            with self.locked():
+                InstantWriter(self._storage, self._root, source.config).begin(found)
         if not found.is_completed:
             self._beat(found)
         return self._writing(announcement, found)
 
     def withdraw(self, announcement: Announcement) -> None:
         """Take work back that will not be done, with all of its files."""
-        from catalog.hudi.instants import InstantWriter  # lazy: seldom
         from catalog.hudi.markers import remove_failed
         from catalog.hudi.metadata_table.removal import remove_instant
 
