@@ -88,16 +88,15 @@ def _saved(report: JobReport, plan: Plan | None) -> str:
     """Say what became of the sizes; only a job that did all of its plan knows."""
     if report.problems or report.conflicts or report.exit_code or not report.files_after:
         return ""
+    if report.rows_marked:
+        return f", {format_count(report.rows_marked, 'deleted row')} recorded by position"
     average = format_size((report.bytes_written + report.bytes_kept) / report.files_after)
     if plan is None or not report.files_before:
         return f", average now {average}"
     totals = plan.totals()
     before = (plan.kept_bytes + totals.price.input_bytes) / report.files_before
     deletes = totals.delete_files
-    applied = ""
-    if deletes:
-        done = "recorded anew" if totals.delete_files_estimate else "applied"
-        applied = f", {format_count(deletes, 'delete file')} {done}"
+    applied = f", {format_count(deletes, 'delete file')} applied" if deletes else ""
     return f", average {format_size(before)} → {average}{applied}"
 
 
@@ -116,14 +115,9 @@ def _moved(report: JobReport) -> str:
     inside = f" ({format_size(composed)} of them inside the store)" if composed else ""
     copied = f", copied {format_size(report.bytes_spliced)}{inside}" if report.bytes_spliced else ""
     kept = f", kept {format_size(report.bytes_kept)} by reference" if report.bytes_kept else ""
-    marked = (
-        f", recorded {format_count(report.rows_marked, 'deleted row')} by position"
-        if report.rows_marked
-        else ""
-    )
     return (
         f"Moved: read {format_size(report.bytes_read)}, "
-        f"wrote {format_size(report.bytes_written)}{copied}{kept}{marked}; "
+        f"wrote {format_size(report.bytes_written)}{copied}{kept}; "
         f"{format_duration(report.cpu_seconds)} of CPU time, "
         f"peak {format_size(report.peak_memory_bytes)} per worker"
     )
