@@ -98,7 +98,7 @@ def _finish(view: MetadataView, pending: Instant) -> bool:
         for one in view.slices(partition):
             found = wanted.get((partition, one.file_id))
             if found is not None:
-                logs = tuple(log for log in one.logs if log.name in found.log_files)
+                logs = tuple(log for log in one.logs if log.location.name in found.log_files)
                 planned.append(MetadataSlice(partition, one.file_id, one.instant, one.base, logs))
     leftovers = [
         one.location
@@ -115,8 +115,8 @@ def _plan(planned: Sequence[MetadataSlice]) -> bytes:
     operations = [
         {
             "baseInstantTime": one.instant,
-            "deltaFilePaths": [log.name for log in one.logs],
-            "dataFilePath": one.base.name if one.base is not None else None,
+            "deltaFilePaths": [log.location.name for log in one.logs],
+            "dataFilePath": one.base.location.name if one.base is not None else None,
             "fileId": one.file_id,
             "partitionPath": one.partition,
             "metrics": _metrics(one),
@@ -193,7 +193,9 @@ def _commit(table: MetadataTable, written: Sequence[_Compacted]) -> bytes:
                 "fileSizeInBytes": one.size_bytes,
                 "totalLogFilesCompacted": len(one.slice.logs),
                 "totalLogSizeCompacted": sum(log.size_bytes for log in one.slice.logs),
-                "prevBaseFile": one.slice.base.name if one.slice.base is not None else None,
+                "prevBaseFile": one.slice.base.location.name
+                if one.slice.base is not None
+                else None,
             }
         )
     return instant_data(

@@ -170,6 +170,6 @@ def _log_name(one: MetadataSlice, instant: str, token: str, *, layout: int) -> s
     versions = [
         int(found[1])
         for log in one.logs
-        if log.name.startswith(stem) and (found := _VERSION.search(log.name))
+        if (name := log.location.name).startswith(stem) and (found := _VERSION.search(name))
     ]
     return f"{stem}{max(versions, default=0) + 1}_{token}"

@@ -11,28 +11,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from catalog.hudi.metadata_table.table import MetadataTable
+from catalog.hudi.open_logs import StoredFile
 from catalog.hudi.reading import Source, read_slices
 from catalog.hudi.slices import LISTING
 from catalog.hudi.timeline import Action, Instant, Timeline
-from catalog.location import Location
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file of the metadata table.
-
-    Attributes:
-        location: where it is.
-        size_bytes: its length.
-    """
-
-    location: Location
-    size_bytes: int
-
-    @property
-    def name(self) -> str:
-        """Its name without the path."""
-        return self.location.name
 
 
 @dataclass(frozen=True, slots=True)
