@@ -6,6 +6,7 @@ catalog by an engine that is not ours.
 
 from __future__ import annotations
 
+import io
 import random
 import shutil
 import signal
@@ -17,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.exceptions import CommitFailedException
 
 from catalog.errors import CommitConflictError
+from catalog.iceberg.partition_statistics import PartitionStatistics, encode
+from catalog.upkeep import UpkeepOrder
 from tests.acceptance.program import compact, start
 from tests.acceptance.sites import (
     NAME,
@@ -223,6 +227,25 @@ class TestHive(CatalogSuite):
     ) -> None:
         is_read_by_spark(spark, site, filled, tmp_path)
 
+    def test_spark_goes_on_from_our_partition_statistics(
+        self, filled: IcebergLake, site: Site, spark: SparkSession
+    ) -> None:
+        keeping = PartitionStatistics(filled.table)
+        assert keeping.run(UpkeepOrder()).files == 1
+        filled.append(range(200, 205), "c")
+        name = spark_catalog(spark, site)
+        # It adds what has happened since to the file that it finds.
+        spark.run(f"CALL {name}.system.compute_partition_stats('{NAMESPACE}.t')")
+        theirs = statistics(filled)
+        assert "are there" in keeping.run(UpkeepOrder()).note
+        table = filled.other
+        parts = keeping._parts(table)
+        ours = pq.read_table(io.BytesIO(encode(table.metadata, parts))).to_pylist()
+        assert [row["partition"]["part"] for row in theirs] == ["a", "b", "c"]
+        for own, other in zip(ours, theirs, strict=True):
+            told = {name for name, value in own.items() if value is not None}
+            assert {name: own[name] for name in told} == {name: other[name] or 0 for name in told}
+
 
 class TestNessie(CatalogSuite):
     @pytest.fixture(scope="class")
@@ -241,14 +264,28 @@ def is_read_by_spark(spark: SparkSession, site: Site, lake: IcebergLake, scratch
     """Compact, and let Spark read what is there now and what was there before."""
     before, old = lake.rows(), lake.table.snapshot().snapshot_id
     run(scratch, site)
+    table = f"{spark_catalog(spark, site)}.{NAMESPACE}.t"
+    for version in ("", f" VERSION AS OF {old}"):
+        rows: pa.Table = spark.rows(f"SELECT id, part, text FROM {table}{version} ORDER BY id")
+        assert [tuple(row.values()) for row in rows.to_pylist()] == before
+
+
+def spark_catalog(spark: SparkSession, site: Site) -> str:
+    """Let Spark open the catalog; return what it calls it."""
     name = f"{NAME}_{site.settings['type']}"
     spark.run(f"SET spark.sql.catalog.{name} = org.apache.iceberg.spark.SparkCatalog")
     for key, value in site.spark.items():
         spark.run(f"SET spark.sql.catalog.{name}.{key} = {value}")
-    table = f"{name}.{NAMESPACE}.t"
-    for version in ("", f" VERSION AS OF {old}"):
-        rows: pa.Table = spark.rows(f"SELECT id, part, text FROM {table}{version} ORDER BY id")
-        assert [tuple(row.values()) for row in rows.to_pylist()] == before
+    return name
+
+
+def statistics(lake: IcebergLake) -> list[dict[str, Any]]:
+    """Return the rows of the newest statistics of partitions."""
+    table = lake.other
+    path = table.metadata.partition_statistics[-1].statistics_path
+    with table.io.new_input(path).open() as file:
+        rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(file.read())).to_pylist()
+    return rows
 
 
 def stopped(site: Site, stop: Stop) -> Any:
