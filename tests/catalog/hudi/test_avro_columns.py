@@ -125,7 +125,7 @@ def plain(value):
     return {key: plain(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tables())
 def test_columns_have_the_values_of_the_records(table):
     schema, rows = table

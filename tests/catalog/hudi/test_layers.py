@@ -34,7 +34,7 @@ def laid(found):
     return top, seen
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(groups)
 def test_stacks_are_those_of_laying_one_by_one(found):
     flat = [one for group in found for one in group]

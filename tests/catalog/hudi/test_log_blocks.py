@@ -37,13 +37,13 @@ def whole(found: Found) -> Found:
     return [one for one in found if one[0] is not BlockKind.CORRUPT]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(blocks, max_size=5))
 def test_blocks_are_read_as_they_were_written(written):
     assert read(b"".join(encode_block(*one) for one in written)) == written
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(blocks, min_size=1, max_size=4), st.data())
 def test_a_torn_tail_costs_only_the_block_that_it_tore(written, data):
     encoded = [encode_block(*one) for one in written]
@@ -54,7 +54,7 @@ def test_a_torn_tail_costs_only_the_block_that_it_tore(written, data):
     assert len(whole(found)) == len(written) - 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(blocks, min_size=1, max_size=3), blocks, st.lists(blocks, min_size=1, max_size=3))
 def test_no_block_is_lost_behind_a_torn_one(before, torn, after):
     half = encode_block(*torn)
@@ -67,7 +67,7 @@ def test_no_block_is_lost_behind_a_torn_one(before, torn, after):
     assert [one[0] for one in found].count(BlockKind.CORRUPT) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(blocks, min_size=1, max_size=3), st.data())
 def test_a_flipped_bit_moves_no_block(written, data):
     named = [

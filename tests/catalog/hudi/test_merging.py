@@ -95,7 +95,7 @@ def shown(rows):
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(histories, st.sampled_from([EVENT, COMMIT]), st.sampled_from([1, 1 << 20]))
 def test_slices_are_merged_as_record_by_record(tmp_path, history, rule, memory_bytes):
@@ -154,7 +154,7 @@ def laid(history, rule):
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(partial_histories, st.sampled_from([EVENT, COMMIT]), st.sampled_from([1, 1 << 20]))
 def test_partial_rows_are_laid_as_record_by_record(tmp_path, history, rule, memory_bytes):
@@ -377,7 +377,7 @@ BLOCKS = (
 
 
 @settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(1, 255)), min_size=1, max_size=3))
 def test_damage_of_any_kind_is_called_by_its_name(tmp_path, flips):

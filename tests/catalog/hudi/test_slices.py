@@ -157,7 +157,7 @@ def told(found):
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tables())
 def test_slices_are_those_of_a_plain_view(table):
     files, view = table
