@@ -14,6 +14,7 @@ from catalog.hudi.timeline import Timeline, read_timeline
 from catalog.location import Location
 from catalog.storage import Storage
 
+_META_FOLDER = ".hoodie/"
 EXTENSION = "hfile"
 FILES = "files"
 COLUMN_STATS = "column_stats"
@@ -157,7 +158,9 @@ def open_metadata_table(
 def _definitions(
     storage: Storage, root: Location, config: TableConfig
 ) -> Mapping[str, IndexDefinition]:
-    path = config.get("hoodie.table.index.defs.path")
+    noted = config.get("hoodie.table.index.defs.path")
+    # Some releases note the whole path, which is wrong once the table was moved.
+    path = noted[max(0, noted.rfind(_META_FOLDER)) :]
     if not path:
         return {}
     try:

@@ -111,6 +111,17 @@ def test_indexes_that_cannot_be_kept_are_named(tmp_path: Path) -> None:
         )
 
 
+def test_definitions_are_found_where_the_table_was_moved_from_elsewhere(tmp_path: Path) -> None:
+    opened = Opened.at(unpack("v9_mor", tmp_path))
+    pairs = dict(opened.config.properties)
+    pairs["hoodie.table.index.defs.path"] = "s3a://old/place/.hoodie/.index_defs/index.json"
+    config = replace(opened.config, properties=tuple(sorted(pairs.items())))
+    found = open_metadata_table(opened.storage, opened.root, config)
+    assert found is not None
+    assert found.definitions == opened.metadata.definitions
+    assert found.index_version() == 2
+
+
 def test_tables_without_a_metadata_table(tmp_path: Path) -> None:
     opened = Opened.at(unpack("v9_mor", tmp_path))
     (opened.path / ".hoodie" / "metadata" / ".hoodie" / "hoodie.properties").unlink()
