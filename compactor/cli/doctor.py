@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -36,7 +38,7 @@ def command(target: str | None) -> ExitCode:
 
     session = Session.of()
     findings = list(machine_findings(session.settings()))
-    findings.append(_catalogs())
+    findings.extend(_catalogs())
     if target is not None:
         findings.extend(_table_findings(target))
     is_fit = all(finding.grade is not Grade.PROBLEM for finding in findings)
@@ -47,19 +49,37 @@ def command(target: str | None) -> ExitCode:
     return ExitCode.DONE if is_fit else ExitCode.FAILED
 
 
-def _catalogs() -> Finding:
+def _catalogs() -> Iterator[Finding]:
+    """Open every catalog and ask it for its namespaces."""
     from compactor.cli.checks import Finding, Grade, attempt
+
+    names: list[str] = []
 
     def look() -> Finding:
         from catalog.iceberg.catalogs import known_catalogs
 
-        names = ", ".join(f"`{name}`" for name in known_catalogs())
+        names.extend(known_catalogs())
         if names:
-            return Finding("catalogs", Grade.OK, names)
+            return Finding("catalogs", Grade.OK, ", ".join(f"`{name}`" for name in names))
         hint = "add one to .pyiceberg.yaml or set PYICEBERG_CATALOG__<NAME>__URI"
         return Finding("catalogs", Grade.WARNING, "none is configured", hint)
 
-    return attempt("catalogs", look)
+    yield attempt("catalogs", look)
+    for name in names:
+        yield attempt(f"catalog `{name}`", partial(_catalog, name))
+
+
+def _catalog(name: str) -> Finding:
+    from catalog.iceberg.catalogs import namespaces, open_catalog
+    from compactor.cli.checks import Finding, Grade
+    from compactor.units import format_count
+
+    with closing(open_catalog(name)) as catalog:
+        kind = type(catalog).__name__.removesuffix("Catalog")
+        found = sum(1 for _ in namespaces(catalog, depth=1))
+    return Finding(
+        f"catalog `{name}`", Grade.OK, f"{kind}, answers with {format_count(found, 'namespace')}"
+    )
 
 
 def _table_findings(target: str) -> Iterator[Finding]:
@@ -78,10 +98,28 @@ def _table_findings(target: str) -> Iterator[Finding]:
         return
     table = seen[0]
     snapshot = table.snapshot()
+    yield attempt("credentials", lambda: _credentials(table, snapshot))
     yield attempt("inventory", lambda: _inventory(table, snapshot))
     yield attempt("storage", lambda: _storage(table, snapshot))
     yield attempt("copying", lambda: _copying(table, snapshot))
     yield attempt("table clock", lambda: _table_clock(snapshot))
+
+
+def _credentials(table: Table, snapshot: Snapshot) -> Finding:
+    """Tell whose keys to the storage are used, and how long they hold."""
+    from compactor.cli.checks import Finding, Grade
+    from compactor.units import format_duration
+
+    loan = table.files(snapshot).storage.loan
+    if loan is None:
+        return Finding("credentials", Grade.OK, "those of this machine and its configuration")
+    left_seconds = loan.expires_at_ms / 1000 - time.time()
+    if left_seconds <= 0:
+        hint = "compare the clocks of this machine and of the catalog"
+        return Finding("credentials", Grade.PROBLEM, "lent, and run out already", hint)
+    return Finding(
+        "credentials", Grade.OK, f"lent by the catalog, for {format_duration(left_seconds)}"
+    )
 
 
 def _inventory(table: Table, snapshot: Snapshot) -> Finding:

@@ -33,9 +33,10 @@ def hive_metastore(directory: Path) -> Iterator[int]:
         "metastore.warehouse.dir": f"file://{directory}/warehouse",
         "metastore.thrift.bind.host": "127.0.0.1",
         "metastore.txn.timeout": f"{LOCK_SECONDS}s",
-        # Those of Hive itself are not here.
-        "metastore.task.threads.always": f"{_PACKAGE}.events.EventCleanerTask",
-        "metastore.task.threads.remote": f"{_PACKAGE}.txn.AcidHouseKeeperService",
+        # Takes the locks of the dead away; others of its tasks are not in the jar.
+        "metastore.task.threads.always": f"{_PACKAGE}.txn.AcidHouseKeeperService",
+        "metastore.task.threads.remote": "",
+        "metastore.timedout.txn.reaper.start": "1s",
         "metastore.timedout.txn.reaper.interval": "2s",
     }
     content = "".join(
