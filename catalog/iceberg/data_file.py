@@ -5,10 +5,10 @@ Specification: https://iceberg.apache.org/spec/#data-file-fields
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
 from pyiceberg import manifest
-from pyiceberg.typedef import TableVersion
 
 from catalog.iceberg.deletion_vectors import file_name
 
@@ -16,14 +16,11 @@ from catalog.iceberg.deletion_vectors import file_name
 _FIRST_ROW_ID, _REFERENCED, _OFFSET, _SIZE = 16, 17, 18, 19
 
 
+_FIELDS = manifest.DATA_FILE_TYPE[3].fields
+
+
 class DataFile(manifest.DataFile):
     """A data file or delete file."""
-
-    @classmethod
-    def from_args(cls, _table_format_version: TableVersion = 3, **arguments: Any) -> Self:
-        """Return a file from fields by the names of the specification."""
-        del _table_format_version  # one form holds those of all versions
-        return cls._bind(manifest.DATA_FILE_TYPE[3], **arguments)
 
     @property
     def name(self) -> str:
@@ -53,3 +50,13 @@ class DataFile(manifest.DataFile):
         """Length of a deletion vector."""
         found: int | None = self[_SIZE]
         return found
+
+
+def described(spec_id: int, fields: Mapping[str, Any]) -> DataFile:
+    """Return a file of a spec from fields by the names of the specification; absent ones are null.
+
+    The library's own way to make one leaves out the fields of version 3.
+    """
+    file = DataFile(*(fields.get(field.name) for field in _FIELDS))
+    file.spec_id = spec_id
+    return file

@@ -10,7 +10,7 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import LongType, StringType
 
 from catalog.errors import CorruptTableError
-from catalog.iceberg.data_file import DataFile
+from catalog.iceberg.data_file import DataFile, described
 from catalog.iceberg.delete_writing import FILE_PATH_ID, POSITION_DELETES, POSITION_ID
 from catalog.iceberg.marking import vector_file
 from catalog.iceberg.metrics import Column, FileMetrics, MetricsMode, file_metrics, split_offsets
@@ -54,22 +54,23 @@ class VerifiedDeletes:
     ) -> DataFile:
         """Return its manifest form in a partition; its rows are in the one order there is."""
         del sort_order_id
-        file = DataFile.from_args(
-            content=DataFileContent.POSITION_DELETES,
-            file_path=self.file.path,
-            file_format=FileFormat.PARQUET,
-            partition=partition,
-            record_count=self.file.row_count,
-            file_size_in_bytes=self.file.size_bytes,
-            column_sizes=self.metrics.column_sizes,
-            value_counts=self.metrics.value_counts,
-            null_value_counts=self.metrics.null_value_counts,
-            lower_bounds=self.metrics.lower_bounds,
-            upper_bounds=self.metrics.upper_bounds,
-            split_offsets=self.split_offsets,
+        return described(
+            spec_id,
+            {
+                "content": DataFileContent.POSITION_DELETES,
+                "file_path": self.file.path,
+                "file_format": FileFormat.PARQUET,
+                "partition": partition,
+                "record_count": self.file.row_count,
+                "file_size_in_bytes": self.file.size_bytes,
+                "column_sizes": self.metrics.column_sizes,
+                "value_counts": self.metrics.value_counts,
+                "null_value_counts": self.metrics.null_value_counts,
+                "lower_bounds": self.metrics.lower_bounds,
+                "upper_bounds": self.metrics.upper_bounds,
+                "split_offsets": self.split_offsets,
+            },
         )
-        file.spec_id = spec_id
-        return file
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,5 @@ class VerifiedVector:
     ) -> DataFile:
         """Return its manifest form in a partition."""
         del sort_order_id
-        like = DataFile.from_args(partition=partition)
-        like.spec_id = spec_id
+        like = described(spec_id, {"partition": partition})
         return vector_file(self.file.path, self.file.size_bytes, self.vector, like=like)

@@ -22,7 +22,7 @@ from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 from pyiceberg.types import PrimitiveType
 
-from catalog.iceberg.data_file import DataFile
+from catalog.iceberg.data_file import DataFile, described
 from catalog.iceberg.row_delta import commit_row_delta
 
 
@@ -55,21 +55,22 @@ def write_key_deletes(table: Table, deletes: KeyDeletes) -> DataFile:
     with table.io.new_output(path).create() as sink:
         sink.write(content)
     lower, upper, nulls = _metrics(table, keys, ids) if deletes.has_bounds else (None, None, None)
-    file = DataFile.from_args(
-        content=DataFileContent.EQUALITY_DELETES,
-        file_path=path,
-        file_format=FileFormat.PARQUET,
-        partition=Record() if like is None else like.partition,
-        record_count=keys.num_rows,
-        file_size_in_bytes=len(content),
-        lower_bounds=lower,
-        upper_bounds=upper,
-        null_value_counts=nulls,
-        equality_ids=ids,
-        split_offsets=[4],
+    return described(
+        table.spec().spec_id if like is None else like.spec_id,
+        {
+            "content": DataFileContent.EQUALITY_DELETES,
+            "file_path": path,
+            "file_format": FileFormat.PARQUET,
+            "partition": Record() if like is None else like.partition,
+            "record_count": keys.num_rows,
+            "file_size_in_bytes": len(content),
+            "lower_bounds": lower,
+            "upper_bounds": upper,
+            "null_value_counts": nulls,
+            "equality_ids": ids,
+            "split_offsets": [4],
+        },
     )
-    file.spec_id = table.spec().spec_id if like is None else like.spec_id
-    return file
 
 
 def _encoded(keys: pa.Table, ids: Sequence[int]) -> bytes:

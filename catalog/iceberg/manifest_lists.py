@@ -47,11 +47,6 @@ class ListedManifest(ManifestFile):
         super().__init__(*data)
         self.unknown = {}
 
-    @staticmethod
-    def of(**fields: Any) -> ListedManifest:
-        """Return a row from fields by the names of the specification."""
-        return ListedManifest(*(fields.get(field.name) for field in _STRUCT))
-
     @property
     def first_row_id(self) -> int | None:
         """The id of the first row of its first file that was given none before."""

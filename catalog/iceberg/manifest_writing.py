@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from pyiceberg.manifest import (
     UNASSIGNED_SEQ,
@@ -32,6 +32,10 @@ from catalog.iceberg.manifest_lists import ListedManifest
 _EQUALITY_IDS = NestedField(
     135, "equality_ids", ListType(136, IntegerType(), element_required=True), required=False
 )
+
+
+# That of rows of manifest lists in memory, whatever the table's.
+_LISTED_VERSION: TableVersion = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,8 @@ class ManifestInMaking:
                 ManifestEntryStatus.DELETED,
             )
         )
-        listed = ListedManifest.of(
+        listed = ListedManifest.from_args(
+            _LISTED_VERSION,
             manifest_path=path,
             manifest_length=len(content),
             partition_spec_id=form.spec.spec_id,
@@ -153,7 +158,7 @@ class ManifestInMaking:
             deleted_rows_count=deleted.rows,
             partitions=self._summaries(),
         )
-        return content, listed
+        return content, cast(ListedManifest, listed)  # the library says what it is made from
 
     def _summaries(self) -> list[Any]:
         partitions = list(self._partitions.values())

@@ -23,7 +23,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import LongType
 
 from catalog.errors import ObjectExistsError, UnsupportedTableError
-from catalog.iceberg.data_file import DataFile
+from catalog.iceberg.data_file import DataFile, described
 from catalog.iceberg.delete_writing import FILE_PATH_ID, POSITION_ID, encode
 from catalog.iceberg.files import IcebergFiles
 from catalog.iceberg.position_deletes import read_positions
@@ -72,41 +72,43 @@ def data_file(
     count = sum(map(len, positions.values()))
     least = min(int(some[0]) for some in positions.values())
     greatest = max(int(some[-1]) for some in positions.values())
-    file = DataFile.from_args(
-        content=DataFileContent.POSITION_DELETES,
-        file_path=location,
-        file_format=FileFormat.PARQUET,
-        partition=like.partition,
-        record_count=count,
-        file_size_in_bytes=size_bytes,
-        value_counts={FILE_PATH_ID: count, POSITION_ID: count},
-        null_value_counts={FILE_PATH_ID: 0, POSITION_ID: 0},
-        # Equal bounds of the path scope the deletes to the one file.
-        lower_bounds={FILE_PATH_ID: paths[0], POSITION_ID: to_bytes(LongType(), least)},
-        upper_bounds={FILE_PATH_ID: paths[-1], POSITION_ID: to_bytes(LongType(), greatest)},
-        split_offsets=[4],
+    return described(
+        like.spec_id,
+        {
+            "content": DataFileContent.POSITION_DELETES,
+            "file_path": location,
+            "file_format": FileFormat.PARQUET,
+            "partition": like.partition,
+            "record_count": count,
+            "file_size_in_bytes": size_bytes,
+            "value_counts": {FILE_PATH_ID: count, POSITION_ID: count},
+            "null_value_counts": {FILE_PATH_ID: 0, POSITION_ID: 0},
+            # Equal bounds of the path scope the deletes to the one file.
+            "lower_bounds": {FILE_PATH_ID: paths[0], POSITION_ID: to_bytes(LongType(), least)},
+            "upper_bounds": {FILE_PATH_ID: paths[-1], POSITION_ID: to_bytes(LongType(), greatest)},
+            "split_offsets": [4],
+        },
     )
-    file.spec_id = like.spec_id
-    return file
 
 
 def vector_file(
     location: str, size_bytes: int, vector: PlacedBlob, *, like: AnyDataFile
 ) -> DataFile:
     """Return the manifest form of a deletion vector; the arguments are those of `data_file`."""
-    file = DataFile.from_args(
-        content=DataFileContent.POSITION_DELETES,
-        file_path=location,
-        file_format=FileFormat.PUFFIN,
-        partition=like.partition,
-        record_count=int(vector.properties[CARDINALITY]),
-        file_size_in_bytes=size_bytes,
-        referenced_data_file=vector.properties[TARGET],
-        content_offset=vector.place.offset,
-        content_size_in_bytes=vector.place.length,
+    return described(
+        like.spec_id,
+        {
+            "content": DataFileContent.POSITION_DELETES,
+            "file_path": location,
+            "file_format": FileFormat.PUFFIN,
+            "partition": like.partition,
+            "record_count": int(vector.properties[CARDINALITY]),
+            "file_size_in_bytes": size_bytes,
+            "referenced_data_file": vector.properties[TARGET],
+            "content_offset": vector.place.offset,
+            "content_size_in_bytes": vector.place.length,
+        },
     )
-    file.spec_id = like.spec_id
-    return file
 
 
 @dataclass(frozen=True, slots=True)

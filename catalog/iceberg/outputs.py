@@ -12,7 +12,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 
 from catalog.errors import CorruptTableError
-from catalog.iceberg.data_file import DataFile
+from catalog.iceberg.data_file import DataFile, described
 from catalog.iceberg.delete_outputs import VerifiedDeletes, VerifiedVector
 from catalog.iceberg.file_schema import columns_of
 from catalog.iceberg.metrics import FileMetrics, file_metrics, metrics_modes, split_offsets
@@ -37,26 +37,27 @@ class VerifiedOutput:
         self, partition: Record, spec_id: int, *, sort_order_id: int | None = None
     ) -> DataFile:
         """Return its manifest form in a partition, with the order that its rows are in."""
-        data_file = DataFile.from_args(
-            content=DataFileContent.DATA,
-            file_path=self.file.path,
-            file_format=FileFormat.PARQUET,
-            partition=partition,
-            record_count=self.file.row_count,
-            file_size_in_bytes=self.file.size_bytes,
-            column_sizes=self.metrics.column_sizes,
-            value_counts=self.metrics.value_counts,
-            null_value_counts=self.metrics.null_value_counts,
-            nan_value_counts=None,
-            lower_bounds=self.metrics.lower_bounds,
-            upper_bounds=self.metrics.upper_bounds,
-            key_metadata=None,
-            split_offsets=self.split_offsets,
-            equality_ids=None,
-            sort_order_id=sort_order_id,
+        return described(
+            spec_id,
+            {
+                "content": DataFileContent.DATA,
+                "file_path": self.file.path,
+                "file_format": FileFormat.PARQUET,
+                "partition": partition,
+                "record_count": self.file.row_count,
+                "file_size_in_bytes": self.file.size_bytes,
+                "column_sizes": self.metrics.column_sizes,
+                "value_counts": self.metrics.value_counts,
+                "null_value_counts": self.metrics.null_value_counts,
+                "nan_value_counts": None,
+                "lower_bounds": self.metrics.lower_bounds,
+                "upper_bounds": self.metrics.upper_bounds,
+                "key_metadata": None,
+                "split_offsets": self.split_offsets,
+                "equality_ids": None,
+                "sort_order_id": sort_order_id,
+            },
         )
-        data_file.spec_id = spec_id
-        return data_file
 
 
 # What a commit adds to a table.

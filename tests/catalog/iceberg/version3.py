@@ -22,7 +22,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.update import AddSnapshotUpdate, AssertRefSnapshotId, SetSnapshotRefUpdate
 from pyiceberg.typedef import Record
 
-from catalog.iceberg.data_file import DataFile
+from catalog.iceberg.data_file import DataFile, described
 from catalog.iceberg.entries import live_entries, manifests_of
 from catalog.iceberg.manifest_entries import Entry
 from catalog.iceberg.manifest_lists import (
@@ -180,16 +180,17 @@ class Version3Lake(IcebergLake):
         return f"file://{path}"
 
     def _data_file(self, path: str, count: int, part: str) -> DataFile:
-        file = DataFile.from_args(
-            content=DataFileContent.DATA,
-            file_path=path,
-            file_format=FileFormat.PARQUET,
-            partition=Record(part),
-            record_count=count,
-            file_size_in_bytes=Path(path.removeprefix("file://")).stat().st_size,
+        return described(
+            0,
+            {
+                "content": DataFileContent.DATA,
+                "file_path": path,
+                "file_format": FileFormat.PARQUET,
+                "partition": Record(part),
+                "record_count": count,
+                "file_size_in_bytes": Path(path.removeprefix("file://")).stat().st_size,
+            },
         )
-        file.spec_id = 0
-        return file
 
     @staticmethod
     def as_own(file: AnyDataFile) -> DataFile:
