@@ -30,6 +30,7 @@ _ROUND_SECONDS = 5.0
 STALE_SECONDS = 30.0
 _DUE_MAX = 500
 _FORGET_SECONDS = 600.0
+_SWEEP_ENDS_SECONDS = 10.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -82,6 +83,8 @@ class Scheduler:
         self._threads[0].join()
         self._attempt(lambda: self._show_up(is_draining=True))
         self._executor.drain(wait_seconds=self._config.service.drain_seconds)
+        # It uses the store, which is closed next; one that waits for a storage is not waited for.
+        self._threads[1].join(_SWEEP_ENDS_SECONDS)
         self._attempt(self._leave)
 
     def _tick_until_ended(self) -> None:
@@ -120,6 +123,8 @@ class Scheduler:
             self._attempt(lambda: self._do("forget", _FORGET_SECONDS, self._forget))
 
     def _do(self, duty: str, every_seconds: float, work: Callable[[], str]) -> None:
+        if self._ending.is_set():
+            return
         with self._store.transaction() as connection:
             if not take_duty(connection, duty, self._instance, every_seconds=every_seconds):
                 return
