@@ -37,10 +37,11 @@ settings = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.hudi.catalog.HoodieCatalog",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
-    "spark.driver.memory": "3g",
+    "spark.driver.memory": "2g",
     # Compiled with little effort: each query runs once.
     "spark.driver.extraJavaOptions": (
-        "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -Duser.timezone=UTC "
+        "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m "
+        "-Duser.timezone=UTC "
         f"-Dderby.system.home={scratch}/derby"
     ),
     "spark.sql.adaptive.enabled": "false",
