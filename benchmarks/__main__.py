@@ -18,10 +18,11 @@ from benchmarks.cases import CASES, Case, Contender
 from benchmarks.delta_cases import DELTA_CASES
 from benchmarks.iceberg_cases import ICEBERG_CASES
 from benchmarks.measure import Measurement, measure
+from benchmarks.planning_cases import PLANNING_CASES
 from benchmarks.report import CaseResult, Series, markdown, save
 
 HERE = Path(__file__).resolve().parent
-ALL_CASES = (*CASES, *DELTA_CASES, *ICEBERG_CASES)
+ALL_CASES = (*CASES, *PLANNING_CASES, *DELTA_CASES, *ICEBERG_CASES)
 MEASURED = "MEASURED "
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -94,8 +95,10 @@ def _delta_log(cache: Path, directory: Path, scale: float) -> Prepared:
 
 
 def _manifests(cache: Path, directory: Path, scale: float) -> Prepared:
-    # Planning changes nothing, so that one table serves all runs of a series.
+    # Planning changes nothing, so that one table serves all runs of a series; but for what the
+    # first one keeps of the manifests.
     del cache
+    shutil.rmtree(directory / "state", ignore_errors=True)
     return prepare_manifests(directory, 50, max(1, round(2000 * scale)))
 
 
