@@ -10,6 +10,7 @@ Specification: https://iceberg.apache.org/spec/#manifests
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -25,6 +26,7 @@ from pyiceberg.manifest import (
 )
 from pyiceberg.typedef import Record
 
+from catalog.errors import CorruptTableError
 from catalog.iceberg.avro import AvroFile
 from catalog.iceberg.avro_read import Read, Schema, reader, type_name
 from catalog.iceberg.avro_schema import encoding_of
@@ -152,10 +154,17 @@ class Entry:
 
     @cached_property
     def data_file(self) -> DataFile:
-        """The file."""
+        """The file.
+
+        Raises:
+            CorruptTableError: a field has no value of its type.
+        """
         if self.layout is None:
             return self._new()
-        file = DataFile(*(self._field(self.layout, field.field_id) for field in _FILE_FIELDS))
+        try:
+            file = DataFile(*(self._field(self.layout, field.field_id) for field in _FILE_FIELDS))
+        except (ArithmeticError, LookupError, TypeError, ValueError) as fault:
+            raise CorruptTableError(f"a file in a manifest is malformed: {fault}") from fault
         file.spec_id = self.spec_id
         return file
 
@@ -180,13 +189,20 @@ class Entry:
         return int(self.value(_ROW_COUNT))
 
     def value(self, number: int) -> Any:
-        """Return one field of the file by its id; None where the entry does not have it."""
+        """Return one field of the file by its id; None where the entry does not have it.
+
+        Raises:
+            CorruptTableError: it has no value of its type.
+        """
         if self.layout is None:
             return self._new()[_PLACES[number]]
         place = self.layout.places.get(number)
         if place is None:
             return _IMPLIED.get(number)
-        return self.layout.readers[number](self.encoded[place], 0)[0]
+        try:
+            return self.layout.readers[number](self.encoded[place], 0)[0]
+        except (LookupError, ValueError, struct.error) as fault:
+            raise CorruptTableError(f"a file in a manifest is malformed: {fault}") from fault
 
     @property
     def partition_bytes(self) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -17,11 +18,13 @@ from pyiceberg.manifest import ManifestContent, ManifestEntryStatus
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 
+from catalog.errors import CorruptTableError
 from catalog.iceberg.avro import AvroFile
 from catalog.iceberg.avro_read import reader
 from catalog.iceberg.avro_schema import defined_once, encoding_of, spelled_out
 from catalog.iceberg.avro_write import Container, writer
-from catalog.iceberg.manifest_entries import Entry, read_entries
+from catalog.iceberg.entries import decoding
+from catalog.iceberg.manifest_entries import Entry, Layout, read_entries
 from catalog.iceberg.manifest_lists import (
     ListedManifest,
     ListHeader,
@@ -211,6 +214,26 @@ def test_entries_tell_their_files(name: str) -> None:
         assert file.referenced_data_file == expected.get("referenced_data_file")
         assert entry.without_metrics().data_file.lower_bounds is None
     assert len({entry.name for entry in _entries(name)}) == len(before)
+
+
+@given(st.sampled_from(NAMES), st.data())
+def test_damaged_manifests_are_called_that(name: str, data: st.DataObject) -> None:
+    file = _fixture(name)
+    plain = Container(file.schema, {}, "null")
+    begin_of_blocks = len(plain.finish())
+    for encoded in file.encoded(Layout.of(file.schema).fields):
+        plain.append(b"".join(encoded))
+    content = bytearray(plain.finish())
+    at = data.draw(st.integers(begin_of_blocks, len(content) - 1))
+    content[at] ^= data.draw(st.integers(1, 255))
+    found: list[Entry] = []
+    with suppress(CorruptTableError), decoding(name):
+        found += read_entries(AvroFile.parse(name, bytes(content)), _row(name))
+    with suppress(CorruptTableError):
+        for entry in found:
+            assert entry.data_file.record_count == entry.row_count
+            assert entry.name
+            assert entry.without_metrics().data_file.lower_bounds is None
 
 
 def test_fields_that_nobody_knows_are_kept() -> None:
