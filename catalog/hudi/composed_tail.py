@@ -31,6 +31,7 @@ class Sources:
         held: the columns that the rows from there on have values for.
         storage: where the base file is.
         base: the base file; None for none.
+        fills_nulls: whether a null is no value.
     """
 
     store: RowStore
@@ -38,6 +39,7 @@ class Sources:
     held: tuple[frozenset[str], ...]
     storage: Storage
     base: StoredFile | None
+    fills_nulls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,34 +75,37 @@ class ComposedTail:
         alone = int(np.count_nonzero(composed.positions < 0))
         for first in range(0, alone, _BATCH_ROWS):
             records = order[first : min(alone, first + _BATCH_ROWS)]
-            yield self._row(_Stack(offsets, records), None, logged, columns)
+            yield self._rows(_Stack(offsets, records), None, logged, columns)
         met = order[alone:]
         for positions, rows in self._base_rows(composed.positions[met], columns):
             found = np.searchsorted(composed.positions[met], positions)
-            yield self._row(_Stack(offsets, met[found]), rows, logged, columns)
+            yield self._rows(_Stack(offsets, met[found]), rows, logged, columns)
 
-    def _row(
-        self, stack: _Stack, below: pa.RecordBatch | None, logged: pa.Table, columns: list[str]
+    def _rows(
+        self, stack: _Stack, base: pa.RecordBatch | None, logged: pa.Table, columns: list[str]
     ) -> pa.RecordBatch:
         """Return some records."""
         schema = self.sources.store.schema
         arrays = []
         for name in columns:
-            rows = stack.sources(self.composed.rows, self._holders(name))
+            rows = stack.sources(self.composed.rows, self._holders(name, logged))
             values = logged[name].take(pa.array(rows, mask=rows < 0)).combine_chunks()
-            if below is not None and (rows < 0).any():
-                values = _filled(values, below.column(name), rows < 0)
+            if base is not None:
+                is_top = self.composed.is_base_on_top[stack.records]
+                is_open = (rows < 0) | (is_top & np.asarray(base.column(name).is_valid()))
+                values = _filled(values, base.column(name), is_open)
             arrays.append(values)
         return pa.RecordBatch.from_arrays(
             arrays, schema=pa.schema([schema.field(name) for name in columns])
         )
 
-    def _holders(self, name: str) -> npt.NDArray[np.bool_]:
+    def _holders(self, name: str, logged: pa.Table) -> npt.NDArray[np.bool_]:
         """Return which rows of the store have a value for a column."""
         has = np.array([name in columns for columns in self.sources.held], np.bool_)
         starts = self.sources.starts
         lengths = np.diff(np.append(starts, self.sources.store.row_count))
-        return np.repeat(has, lengths)
+        found: npt.NDArray[np.bool_] = np.repeat(has, lengths)
+        return found & np.asarray(logged[name].is_valid()) if self.sources.fills_nulls else found
 
     def _base_rows(
         self, positions: _Numbers, columns: list[str]

@@ -27,7 +27,7 @@ from catalog.hudi.open_logs import OpenLogs, StoredFile
 from catalog.hudi.ordering import comparable, comparable_type, is_default, of_deletes
 from catalog.hudi.protocol import MergeRule
 from catalog.hudi.schema import OPERATION, RECORD_KEY
-from catalog.hudi.winners import Composed, base_schema, merged
+from catalog.hudi.winners import Composed, Manner, base_schema, merged
 from catalog.model import Selection
 from catalog.storage import Storage
 
@@ -89,7 +89,7 @@ def merge_slice(storage: Storage, files: SliceFiles, merging: Merging) -> Select
         for one in merged(
             entries.read(blocks),
             _base_rows(storage, files.base, merging),
-            held_bytes_max=merging.memory_bytes // _ENTRIES_SHARE,
+            manner=Manner(merging.memory_bytes // _ENTRIES_SHARE, merging.rule.fills_nulls),
         ):
             # All entries were read before the first result.
             is_kept = is_kept if is_kept.size else np.zeros(store.row_count, np.bool_)
@@ -100,7 +100,8 @@ def merge_slice(storage: Storage, files: SliceFiles, merging: Merging) -> Select
     selection = Selection(np.sort(np.concatenate(dropped)), plain)
     if not together.lengths.size:
         return selection
-    sources = Sources(store, *entries.held(), storage, files.base)
+    held = entries.held()
+    sources = Sources(store, *held, storage, files.base, merging.rule.fills_nulls)
     return replace(selection, tail=ComposedTail(plain, together, sources))
 
 
@@ -140,7 +141,10 @@ class _Entries:
                 yield from self._rows(file, block)
 
     def _rows(self, file: pa.NativeFile, block: LogBlock) -> Iterator[pa.RecordBatch]:
-        is_partial = block.is_partial
+        fills_nulls = self._merging.rule.fills_nulls
+        if fills_nulls and block.is_partial:
+            raise UnsupportedTableError("a log has partial updates of two kinds")
+        is_partial = block.is_partial or fills_nulls
         if is_partial or self._held:
             self._note(block)
         for batch in read_rows(file, block, self._merging.schema):

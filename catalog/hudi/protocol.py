@@ -30,14 +30,18 @@ class MergeRule:
         ordering: the columns of the ordering value; empty where all are equal.
         delete_field: a column in which `delete_marker` means that the record is gone.
         delete_marker: see there; both are empty for none.
+        fills_nulls: whether nulls of the record that stays are filled from the other one.
     """
 
     mode: MergeMode
     ordering: tuple[str, ...] = ()
     delete_field: str = ""
     delete_marker: str = ""
+    fills_nulls: bool = False
 
 
+# What stands for nulls of a record is what the other one has; defaults of columns are null.
+_FILLING = "IGNORE_DEFAULTS"
 _PACKAGES = ("org.apache.hudi.common.model.", "com.uber.hoodie.common.model.")
 _PAYLOADS = {
     "OverwriteWithLatestAvroPayload": MergeMode.COMMIT_TIME,
@@ -80,7 +84,8 @@ def merge_rule(config: TableConfig) -> MergeRule:
     Raises:
         UnsupportedTableError: records are merged in a way that is not known.
     """
-    _require(not config.partial_update_mode, f"partial updates ({config.partial_update_mode})")
+    partial = config.partial_update_mode
+    _require(partial in ("", _FILLING), f"partial updates ({partial})")
     for name, _ in config.properties:
         is_known = not name.startswith(_MERGE_PROPERTY) or name in _KNOWN_MERGE_PROPERTIES
         _require(is_known, f"merging by {name}")
@@ -88,7 +93,7 @@ def merge_rule(config: TableConfig) -> MergeRule:
     _require(bool(field) == bool(marker), "a delete marker without its column, or the other way")
     mode = _mode(config)
     ordering = config.ordering_fields if mode is MergeMode.EVENT_TIME else ()
-    return MergeRule(mode, ordering, field, marker)
+    return MergeRule(mode, ordering, field, marker, partial == _FILLING)
 
 
 def _mode(config: TableConfig) -> MergeMode:

@@ -48,11 +48,13 @@ class Composed:
         lengths: how many rows of logs each has.
         rows: numbers of these, record by record, the topmost first.
         positions: of the base row that lies below; -1 for none.
+        is_base_on_top: whether the base row lies above the others instead.
     """
 
     lengths: _Numbers
     rows: _Numbers
     positions: _Numbers
+    is_base_on_top: _Mask
 
     @staticmethod
     def joined(parts: Sequence[Composed]) -> Composed:
@@ -62,6 +64,7 @@ class Composed:
             np.concatenate([nothing, *(one.lengths for one in parts)]),
             np.concatenate([nothing, *(one.rows for one in parts)]),
             np.concatenate([nothing, *(one.positions for one in parts)]),
+            np.concatenate([np.empty(0, np.bool_), *(one.is_base_on_top for one in parts)]),
         )
 
 
@@ -80,11 +83,24 @@ class Merged:
     composed: Composed
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How entries are merged.
+
+    Attributes:
+        held_bytes_max: what the entries may take that are held.
+        fills_nulls: whether a base row that is newer takes values that it lacks from logs.
+    """
+
+    held_bytes_max: int
+    fills_nulls: bool = False
+
+
 def merged(
     entries: Iterator[pa.RecordBatch],
     base: Iterable[pa.RecordBatch],
     *,
-    held_bytes_max: int,
+    manner: Manner,
     level: int = 0,
 ) -> Iterator[Merged]:
     """Merge entries with each other and with the rows of a base file, some keys at a time.
@@ -92,7 +108,7 @@ def merged(
     Args:
         entries: of `entry_schema`, in the order in which they apply; consumed once.
         base: of `base_schema`, by ascending position; not asked for where there is no entry.
-        held_bytes_max: what the entries may take that are held.
+        manner: of merging.
         level: how many times both sides were cut.
 
     Raises:
@@ -104,25 +120,26 @@ def merged(
     for batch in entries:
         held.append(batch)
         held_bytes += batch.nbytes
-        if held_bytes > held_bytes_max and level < _LEVELS_MAX:
-            everything = chain(held, entries)
-            yield from _apart(everything, base, held_bytes_max=held_bytes_max, level=level)
+        if held_bytes > manner.held_bytes_max and level < _LEVELS_MAX:
+            yield from _apart(chain(held, entries), base, manner=manner, level=level)
             return
     if held:
-        yield _merged_held(pa.Table.from_batches(held), base)
+        yield _merged_held(pa.Table.from_batches(held), base, manner)
 
 
 class _Standing:
     """What stays of logs while base rows stream past it."""
 
-    def __init__(self, entries: pa.Table, choice: Choice) -> None:
+    def __init__(self, entries: pa.Table, choice: Choice, manner: Manner) -> None:
         self._entries = entries.take(pa.array(choice.winners))
         self._choice = choice
+        self._manner = manner
         self._dropped: list[_Numbers] = []
         self._keys = pa.concat_arrays(self._entries["key"].chunks)
         # Of the base row that each has met; -1 for none.
         self._positions = np.full(len(self._keys), -1, np.int64)
         self._has_lost = np.zeros(len(self._keys), np.bool_)
+        self._is_below = np.zeros(len(self._keys), np.bool_)
 
     def meet(self, rows: pa.Table) -> None:
         """Merge some base rows with the entries of their keys."""
@@ -138,6 +155,10 @@ class _Standing:
         positions = np.asarray(rows["position"].to_numpy())[met]
         self._positions[found] = positions
         has_won = self._has_won(found, rows.take(pa.array(met)))
+        if self._manner.fills_nulls:
+            is_row = np.asarray(self._entries["row"].take(pa.array(found)).to_numpy()) >= 0
+            self._is_below[found[~has_won & is_row]] = True
+            has_won |= is_row
         self._has_lost[found[~has_won]] = True
         self._dropped.append(positions[has_won])
 
@@ -161,13 +182,14 @@ class _Standing:
             lengths[is_composed],
             self._choice.rows[np.repeat(is_composed, lengths)],
             self._positions[is_composed],
+            self._is_below[is_composed],
         )
         dropped = np.concatenate([np.empty(0, np.int64), *self._dropped])
         return Merged(dropped, rows[is_kept & ~is_composed], composed)
 
 
-def _merged_held(entries: pa.Table, base: Iterable[pa.RecordBatch]) -> Merged:
-    standing = _Standing(entries, choose(entries))
+def _merged_held(entries: pa.Table, base: Iterable[pa.RecordBatch], manner: Manner) -> Merged:
+    standing = _Standing(entries, choose(entries), manner)
     del entries
     for run in _runs(base):
         standing.meet(run)
@@ -192,7 +214,7 @@ def _apart(
     entries: Iterator[pa.RecordBatch],
     base: Iterable[pa.RecordBatch],
     *,
-    held_bytes_max: int,
+    manner: Manner,
     level: int,
 ) -> Iterator[Merged]:
     """Merge bucket by bucket."""
@@ -201,4 +223,4 @@ def _apart(
         theirs = spread(base, level, stack=stack, is_wanted=ours.__contains__)
         for bucket, file in sorted(ours.items()):
             rows = theirs[bucket].batches() if bucket in theirs else iter(())
-            yield from merged(file.batches(), rows, held_bytes_max=held_bytes_max, level=level + 1)
+            yield from merged(file.batches(), rows, manner=manner, level=level + 1)

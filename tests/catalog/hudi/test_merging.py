@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import pickle
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 
 import pyarrow as pa
@@ -172,6 +173,76 @@ def test_partial_rows_are_laid_as_record_by_record(tmp_path, history, rule, memo
     assert sorted(map(repr, [tuple(row[name] for name in names) for row in found])) == sorted(
         map(repr, expected)
     )
+
+
+HOLEY = [{"id": f"k{n}", "ts": 10, "v": n if n % 2 else None, "w": n} for n in range(6)]
+WITH_HOLES = avro_text(id="string", ts="long", v="int", w="int")
+holey = st.lists(
+    st.fixed_dictionaries(
+        {"id": st.sampled_from([f"k{n}" for n in range(8)]), "ts": times}
+        | {name: st.none() | st.integers(100, 999) for name in ("v", "w")}
+    ),
+    max_size=5,
+).map(lambda rows: ("rows", rows))
+
+
+def filled(upper, lower):
+    return {name: lower[name] if value is None else value for name, value in upper.items()}
+
+
+def filled_up(history, rule):
+    """Fill nulls from the other record, record by record."""
+    by_event = rule.mode is MergeMode.EVENT_TIME
+    found = {}
+    for kind, entries in history:
+        for one in entries:
+            key, new = (one.key if kind == "deletes" else one["id"]), told(kind, one)
+            old = found.get(key)
+            has_won = old is None or not by_event or wins(new, old)
+            if new["row"] is None or old is None or old["row"] is None:
+                found[key] = new if has_won else old
+            elif has_won:
+                found[key] = {**new, "row": filled(new["row"], old["row"])}
+            else:
+                found[key] = {**old, "row": filled(old["row"], new["row"])}
+    rows = []
+    for row in HOLEY:
+        new = found.pop(row["id"], None)
+        if new is None:
+            rows.append(row)
+        elif by_event and new["at"] is not None and new["at"] < row["ts"]:
+            rows.append(row if new["row"] is None else filled(row, new["row"]))
+        elif new["row"] is not None:
+            rows.append(filled(new["row"], row))
+    return rows + [new["row"] for new in found.values() if new["row"] is not None]
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(st.one_of(holey, holey, delete_blocks), max_size=5),
+    st.sampled_from([EVENT, COMMIT]),
+    st.sampled_from([1, 1 << 20]),
+)
+def test_nulls_are_filled_as_record_by_record(tmp_path, history, rule, memory_bytes):
+    blocks = [
+        delete_block(entries) if kind == "deletes" else data_block(WITH_HOLES, entries)
+        for kind, entries in history
+    ]
+    made = Slice(tmp_path, WITH_HOLES, HOLEY).log(*blocks)
+    found = made.read(replace(rule, fills_nulls=True), memory_bytes=memory_bytes)
+    names = ("id", "ts", "v", "w")
+    expected = [tuple(row[name] for name in names) for row in filled_up(history, rule)]
+    assert sorted(map(repr, (tuple(row[name] for name in names) for row in found))) == sorted(
+        map(repr, expected)
+    )
+
+
+def test_partial_updates_of_two_kinds_are_refused(tmp_path):
+    made = Slice(tmp_path, TEXT, BASE).log(data_block(TEXT, BASE[:1], IS_PARTIAL="true"))
+    with pytest.raises(UnsupportedTableError, match="two kinds"):
+        made.read(replace(EVENT, fills_nulls=True))
 
 
 def test_a_slice_of_logs_alone_is_all_tail(tmp_path):

@@ -46,6 +46,11 @@ def test_by_event_time_there_are_ordering_fields():
     assert merge_rule(commit).ordering == ()
 
 
+def test_nulls_may_be_filled():
+    assert merge_rule(config(table__partial__update__mode="IGNORE_DEFAULTS")).fills_nulls
+    assert not merge_rule(config()).fills_nulls
+
+
 def test_deletes_may_have_a_mark_of_their_own():
     name = "record__merge__property__hoodie__payload__delete__"
     marks = {f"{name}field": "Op", f"{name}marker": "D"}
@@ -63,7 +68,7 @@ def test_deletes_may_have_a_mark_of_their_own():
          "payload class .*PartialUpdateAvroPayload"),
         (config(6, compaction__payload__class="my.DefaultHoodieRecordPayload"), "payload class my"),
         (config(record__merge__strategy__id="x-y"), "merge strategy x-y"),
-        (config(table__partial__update__mode="IGNORE_DEFAULTS"), "IGNORE_DEFAULTS"),
+        (config(table__partial__update__mode="FILL_UNAVAILABLE"), "FILL_UNAVAILABLE"),
         (config(record__merge__property__other="1"), r"merging by hoodie\.record"),
         (config(table__base__file__format="ORC"), "base files of orc"),
         (config(table__base__file__format="HFILE"), "base files of hfile"),

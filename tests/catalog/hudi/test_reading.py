@@ -28,7 +28,6 @@ REFUSED = {
     "v6_mor_custom_payload": r"the payload class .*OverwriteNonDefaultsWithLatestAvroPayload",
     "v9_mor_hfile_logs": "a block of hfile data",
     "v9_mor_no_meta_fields": "virtual keys",
-    "v9_mor_partial_update_payload": r"partial updates \(IGNORE_DEFAULTS\)",
 }
 NAMES = sorted(path.name.removesuffix(".tar.xz") for path in FIXTURES.glob("*.tar.xz"))
 # Spark shows the partition column of tables with this key generator as text.
