@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -89,6 +90,16 @@ def test_rows_are_those_that_spark_reads(name, tmp_path):
 def test_what_is_not_handled_is_refused_by_name(name, tmp_path):
     with pytest.raises(UnsupportedTableError, match=REFUSED[name]):
         rows(opened(unpack(name, tmp_path)))
+
+
+def test_columns_that_go_by_ids_are_refused(tmp_path):
+    table = unpack("v6_cow", tmp_path)
+    newest = max(table.glob(".hoodie/*.commit"))
+    commit = json.loads(newest.read_bytes())
+    commit["extraMetadata"]["latest_schema"] = '{"max_column_id":9}'
+    newest.write_text(json.dumps(commit))
+    with pytest.raises(UnsupportedTableError, match="renamed or dropped"):
+        rows(opened(table))
 
 
 def test_an_earlier_snapshot_is_read_by_its_instant(tmp_path):
