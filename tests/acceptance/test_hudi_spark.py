@@ -20,9 +20,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(900)]
 REFUSED = {
     "v9_mor_hfile_logs": "hfile data",
     "v9_mor_partitioned_record_index": "divided by partition",
-    "v8_mor_partial_updates": "partial updates",
-    "v9_mor_partial_updates": "partial updates",
-    "v9_mor_partial_update_payload": "partial updates",
     "v6_mor_custom_payload": "OverwriteNonDefaultsWithLatestAvroPayload",
     "v9_mor_no_meta_fields": "virtual keys",
 }
