@@ -66,7 +66,7 @@ def find_folding(
         columns.links.rows_dropped(np.ones(len(is_due), np.bool_)), columns.row_count
     )
     candidates = Candidates(
-        needs=(is_due | is_chosen).astype(np.uint8) * np.uint8(Need.DELETE_FILES),
+        needs=(is_due | is_chosen).astype(np.uint8) * np.uint8(Need.LOGS),
         is_selected=is_chosen,
         stays=stays,
         rows_dropped=dropped,

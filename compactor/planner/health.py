@@ -116,13 +116,17 @@ def assess_health(inventory: Inventory, sizes: FileSizes) -> Health:
     by_key = inventory.delete_files["equality_ids"].is_valid().to_numpy()
     keys = inventory.delete_files["row_count"].to_numpy()
     lookups = int(np.where(by_key, keys, 0)[links.delete].sum()) if len(links.delete) else 0
+    # Of all deletes only logs name both a data file and keys.
+    targets = inventory.delete_files["target"].is_valid().to_numpy()
+    words = _LOG_WORDS if (by_key & targets).any() else _DELETE_WORDS
     score, reasons = _judge(
+        words,
         spare=spare / max(len(is_small), 1),
         deleted_rows=deleted_rows / max(rows, 1),
         delete_files=len(applied) / max(len(is_small), 1),
     )
     if lookups:
-        reasons = (*reasons, f"{lookups:,} keys to look up to read it all")
+        reasons = (*reasons, f"{lookups:,} {words.lookups} to read it all")
     return Health(
         score=score,
         reasons=reasons,
@@ -152,15 +156,28 @@ def _spare_files(columns: FileColumns, is_small: Flags, sizes: FileSizes) -> int
     return int(np.maximum(small - np.maximum(filled, 1), 0).sum())
 
 
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """How people call what changes rows of data files."""
+
+    rows: str
+    files: str
+    lookups: str
+
+
+_DELETE_WORDS = _Words("are deleted", "delete files", "keys to look up")
+_LOG_WORDS = _Words("are changed by logs", "logs", "records of logs to merge")
+
+
 def _judge(
-    *, spare: float, deleted_rows: float, delete_files: float
+    words: _Words, *, spare: float, deleted_rows: float, delete_files: float
 ) -> tuple[int, tuple[str, ...]]:
     losses = {
         f"{spare:.0%} of the files are small and could be spared": _SPARE_FILES_WEIGHT * spare,
-        f"{deleted_rows:.0%} of the rows are deleted": (
+        f"{deleted_rows:.0%} of the rows {words.rows}": (
             _DELETED_ROWS_WEIGHT * min(1.0, deleted_rows / _DELETED_ROWS_WORST)
         ),
-        f"{delete_files:.2g} delete files per data file": (
+        f"{delete_files:.2g} {words.files} per data file": (
             _DELETE_FILES_WEIGHT * min(1.0, delete_files / _DELETE_FILES_WORST)
         ),
     }

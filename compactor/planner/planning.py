@@ -45,6 +45,7 @@ _NEED_WORDS = {
     Need.DELETE_FILES: "with many delete files",
     Need.UNCLUSTERED: "out of order",
     Need.OVERLAPPING: "overlapping",
+    Need.LOGS: "with logs",
     Need.ASKED_FOR: "as asked for",
 }
 

@@ -39,6 +39,7 @@ class Need(IntFlag):
     UNCLUSTERED = 16
     OVERLAPPING = 32
     ASKED_FOR = 64
+    LOGS = 128
 
 
 NEEDY = (
