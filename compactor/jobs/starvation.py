@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from compactor.jobs.outcomes import GroupOutcome
 from compactor.planner.plan import Plan, Skipped
 
 # So many losses in a row are taken for bad luck.
@@ -18,25 +19,6 @@ _PATIENCE = 3
 _BACKOFF_MS = 60_000
 _BACKOFF_MS_MAX = 3_600_000
 _HALVINGS_MAX = 6
-
-
-@dataclass(frozen=True, slots=True)
-class GroupOutcome:
-    """What became of a group of an earlier job.
-
-    Attributes:
-        job: the job.
-        at_ms: when the job was made, milliseconds since the epoch.
-        partition: the group's, for people.
-        is_lost: whether it was rewritten and lost; else it was committed.
-        reason: why it was lost.
-    """
-
-    job: str
-    at_ms: int
-    partition: str
-    is_lost: bool
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

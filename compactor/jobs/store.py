@@ -15,6 +15,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 from compactor.errors import JobFailedError, SettingsError
 from compactor.jobs.database import READING, connect, make_engine
 from compactor.jobs.migrations import JOB_STORE, Lineage, prepare
+from compactor.jobs.outcomes import GroupOutcome
 from compactor.jobs.owner import Owner
 from compactor.jobs.schema import (
     ATTEMPTS,
@@ -23,7 +24,6 @@ from compactor.jobs.schema import (
     JOBS,
     LEASES,
 )
-from compactor.jobs.starvation import GroupOutcome
 from compactor.jobs.state import GroupState, JobState
 
 
