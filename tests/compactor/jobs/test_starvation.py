@@ -8,8 +8,8 @@ from pathlib import Path
 from catalog.memory import MemoryTable
 from compactor.jobs.compaction import compact_table
 from compactor.jobs.options import JobOptions
-from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.outcomes import GroupOutcome
+from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.starvation import starving, without_starving
 from compactor.jobs.store import open_store
 from compactor.planner.plan import Plan
