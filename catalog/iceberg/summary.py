@@ -6,9 +6,8 @@ for an overwrite.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
-from pyiceberg.manifest import DataFile
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import (
     Operation,
@@ -18,14 +17,15 @@ from pyiceberg.table.snapshots import (
 )
 
 from catalog.iceberg.commit_properties import partition_summaries_max
+from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.head import schema_for
 
 
 def counted_summary(
     metadata: TableMetadata,
     *,
-    added: Iterable[DataFile],
-    removed: Iterable[DataFile],
+    added: Sequence[DataFile],
+    removed: Sequence[DataFile],
     properties: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the summary of a snapshot that follows the current one, its operation left out."""
@@ -42,4 +42,13 @@ def counted_summary(
         Summary(Operation.OVERWRITE, **collector.build()),
         parent.summary if parent else None,
     )
-    return {**properties, **counted.additional_properties}
+    return {**properties, **counted.additional_properties, **_vectors(added, removed)}
+
+
+def _vectors(added: Sequence[DataFile], removed: Sequence[DataFile]) -> dict[str, str]:
+    """Count deletion vectors, which the library takes for files of positions."""
+    counts = {
+        name: sum(one.content_offset is not None for one in files)
+        for name, files in (("added-dvs", added), ("removed-dvs", removed))
+    }
+    return {name: str(count) for name, count in counts.items() if count}

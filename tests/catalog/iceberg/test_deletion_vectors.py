@@ -143,6 +143,10 @@ def test_marks_take_over_what_was_deleted_before(tmp_path: Path) -> None:
     inventory = lake.table.inventory(lake.table.snapshot())
     deletes = {one.path: [delete.row_count for delete in one.deletes] for one in inventory.slices()}
     assert deletes == {files[0]: [3], files[1]: [2], files[2]: [1]}
+    head = lake.other.current_snapshot()
+    assert head is not None
+    assert head.summary is not None
+    assert (head.summary["added-dvs"], head.summary["removed-dvs"]) == ("2", "2")
     assert {Path(one["path"]).suffix for one in inventory.delete_files.to_pylist()} == {".puffin"}
 
 
