@@ -218,18 +218,18 @@ def test_a_configuration_that_is_malformed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("marker", "said"),
+    ("marker", "content", "said"),
     [
-        (".hoodie/hoodie.properties", "Hudi table"),
-        ("metadata/v1.metadata.json", "path of an Iceberg table"),
+        (".hoodie/hoodie.properties", "hoodie.table.version=5", "hoodie.table.version is 5"),
+        ("metadata/v1.metadata.json", "{}", "path of an Iceberg table"),
     ],
 )
 def test_tables_at_paths_are_recognised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: str, content: str, said: str
 ) -> None:
     path = tmp_path / "orders" / marker
     path.parent.mkdir(parents=True)
-    path.write_text("{}")
+    path.write_text(content)
     monkeypatch.chdir(tmp_path)
     for target in ("orders", "./orders", f"{tmp_path}/orders", f"file://{tmp_path}/orders"):
         assert said in str(_refusal(target, UnsupportedTableError))
@@ -237,7 +237,7 @@ def test_tables_at_paths_are_recognised(
 
 def test_a_forced_format_needs_no_look(tmp_path: Path) -> None:
     assert "_delta_log" in str(_refusal(f"delta:{tmp_path}/x", TableNotFoundError))
-    assert "Hudi" in str(_refusal("hudi:s3://bucket/x", UnsupportedTableError))
+    assert "no Hudi table" in str(_refusal(f"hudi:{tmp_path}/x", TableNotFoundError))
     assert "Iceberg" in str(_refusal(f"iceberg:{tmp_path}/x", UnsupportedTableError))
 
 
