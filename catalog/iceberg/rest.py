@@ -14,14 +14,14 @@ import os
 import time
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
 from uuid import UUID
 
 from pyiceberg.catalog.rest import SIGV4
 from pyiceberg.catalog.rest import RestCatalog as PyIcebergRestCatalog
+from pyiceberg.catalog.rest.auth import AuthManager, AuthManagerAdapter
 from requests import PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
-from urllib3 import Retry
+from urllib3 import BaseHTTPResponse, Retry
 
 from catalog.iceberg.retry_after import RETRY_AFTER_SECONDS_MAX
 
@@ -45,15 +45,17 @@ _PATIENCE = Retry(
 class RestCatalog(PyIcebergRestCatalog):
     """PyIceberg's REST catalog over connections of ours."""
 
-    def __init__(self, name: str, **properties: str) -> None:
-        self._keys = _Keys()
-        super().__init__(name, **properties)
+    # Made with the first of its sessions, which is before anything else of it is.
+    _keys: _Keys | None = None
 
     def _create_session(self) -> Session:
         session = super()._create_session()
+        keys = self._keys = self._keys or _Keys()
+        if isinstance(session.auth, AuthManagerAdapter):
+            session.auth = _KeyedAuth(session.auth.auth_manager, keys)
         if str(self.properties.get(SIGV4, "")).lower() != "true":  # that has an adapter of its own
             for scheme in ("http://", "https://"):
-                session.mount(scheme, _Adapter(self._keys))
+                session.mount(scheme, _Adapter(keys))
         return session
 
 
@@ -72,21 +74,30 @@ class _Keys:
         return self._last[1]
 
 
+class _KeyedAuth(AuthManagerAdapter):
+    """Adds the key of a change where the token is added: to each request before it is sent."""
+
+    def __init__(self, auth_manager: AuthManager, keys: _Keys) -> None:
+        super().__init__(auth_manager)
+        self._keys = keys
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        request = super().__call__(request)
+        if self._keys.are_heeded and request.method == "POST" and _is_change(request):
+            body = request.body
+            content = body.encode() if isinstance(body, str) else bytes(body or b"")  # type: ignore[arg-type]
+            request.headers[KEY_HEADER] = self._keys.of(content)
+        return request
+
+
 class _Adapter(HTTPAdapter):
     def __init__(self, keys: _Keys) -> None:
         super().__init__(max_retries=_PATIENCE)
         self._keys = keys
 
-    def add_headers(self, request: PreparedRequest, **kwargs: Any) -> None:
-        super().add_headers(request, **kwargs)
-        if self._keys.are_heeded and request.method == "POST" and _is_change(request):
-            body = request.body
-            content = body.encode() if isinstance(body, str) else bytes(body or b"")  # type: ignore[arg-type]
-            request.headers[KEY_HEADER] = self._keys.of(content)
-
-    def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
-        response = super().send(request, *args, **kwargs)
-        if _path(request).endswith("/v1/config") and response.ok:
+    def build_response(self, req: PreparedRequest, resp: BaseHTTPResponse) -> Response:
+        response = super().build_response(req, resp)
+        if _path(req).endswith("/v1/config") and response.ok:
             self._keys.are_heeded = _announces_keys(response)
         return response
 
