@@ -134,7 +134,11 @@ class Judged:
 
     @property
     def _writes(self) -> list[Write]:
-        return [one for one in self.declared.steps if isinstance(one, Write) and not one.fails]
+        """Writes that can be made again: what inserts a key twice is not one."""
+        made = [one for one in self.declared.steps if isinstance(one, Write) and not one.fails]
+        return [
+            replace(one, operation="upsert") if one.operation == "insert" else one for one in made
+        ]
 
     def clean_and_archive(self) -> None:
         """Let Spark remove the files of older slices, and archive all instants but a few."""
