@@ -16,7 +16,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from catalog.iceberg.catalogs import open_catalog
 from tests.judges import hive_metastore, nessie
-from tests.judges.identity_provider import CLIENT, SECRET, identity_provider
+from tests.judges.identity_provider import CLIENT, SECRET, IdentityProvider, identity_provider
 from tests.judges.moto_process import moto_server
 from tests.judges.postgres import USER, Postgres
 from tests.judges.wire import to_port, to_unix
@@ -44,6 +44,7 @@ class Site:
         request_sign: bytes in the message that begins the swap.
         reply_sign: bytes in the message whose answer says that it is done.
         spark: settings of a catalog of Spark's that reads through the same server.
+        provider: whose tokens it wants to see; None for no one's.
         opened: the catalogs that are open.
     """
 
@@ -53,6 +54,7 @@ class Site:
     request_sign: bytes
     reply_sign: bytes
     spark: Mapping[str, str] = field(default_factory=dict)
+    provider: IdentityProvider | None = None
     opened: list[Catalog] = field(default_factory=list)
 
     def open(self) -> Catalog:
@@ -130,7 +132,7 @@ def glue_site(directory: Path) -> Iterator[Site]:
 def nessie_site(directory: Path, *, life_seconds: int) -> Iterator[Site]:
     """Serve Nessie's REST catalog; tokens and lent credentials last for so many seconds."""
     with ExitStack() as stack:
-        s3 = stack.enter_context(moto_server())
+        s3 = stack.enter_context(moto_server(_MOTO_WITH_VERSIONS))
         client = boto3.client(
             "s3",
             endpoint_url=s3,
@@ -166,6 +168,7 @@ def nessie_site(directory: Path, *, life_seconds: int) -> Iterator[Site]:
                 "io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
                 "header.X-Iceberg-Access-Delegation": "vended-credentials",
             },
+            provider,
         )
 
 

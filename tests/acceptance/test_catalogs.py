@@ -7,6 +7,7 @@ catalog by an engine that is not ours.
 from __future__ import annotations
 
 import io
+import pickle
 import random
 import shutil
 import signal
@@ -20,10 +21,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import CommitFailedException, WaitingForLockException
 
 from catalog.errors import CommitConflictError
+from catalog.iceberg import credentials
 from catalog.iceberg.partition_statistics import PartitionStatistics, encode
+from catalog.storage.lent import S3Purse, purse
 from catalog.upkeep import UpkeepOrder
 from tests.acceptance.program import compact, start
 from tests.acceptance.sites import (
@@ -47,11 +50,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(300)]
 
 TARGET = f"{NAME}.{NAMESPACE}.t"
 # Other writers' faults that say that nothing was done.
-_LOST = (CommitFailedException,)
+_LOST = (CommitFailedException, WaitingForLockException)
 # A race is over when so much was done, or has failed after so long.
 _RACE_COMMITS, _RACE_ROWS = 4, 80
 _RACE_SECONDS_MAX = 150.0
-_LIFE_SECONDS = 8
+# Of tokens and of lent credentials; short enough to be renewed in a suite, not within a request.
+_LIFE_SECONDS = 60
 
 
 class CatalogSuite(TableConformance):
@@ -253,6 +257,42 @@ class TestNessie(CatalogSuite):
     def site(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         with nessie_site(tmp_path_factory.mktemp("nessie"), life_seconds=_LIFE_SECONDS) as made:
             yield made
+
+    def test_a_token_that_has_run_out_is_renewed_in_the_middle(
+        self, lake: IcebergLake, site: Site
+    ) -> None:
+        provider = site.provider
+        assert provider is not None
+        provider.life_seconds = 6
+        try:
+            other = object.__new__(IcebergLake)
+            other.has_deletes, other.catalog = True, site.open()
+            table, before = other.table, len(provider.issued)
+            lake.append(range(10))
+            lake.append(range(10, 20))
+            commit = plan_all(table)
+            time.sleep(provider.life_seconds + 1)
+            assert table.commit(commit).committed
+            assert len(provider.issued) > before
+        finally:
+            provider.life_seconds = _LIFE_SECONDS
+        assert len(lake.rows()) == 20
+
+    def test_lent_credentials_are_renewed_by_who_works_with_them(
+        self, lake: IcebergLake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lake.append(range(10))
+        # As if they had been lent long ago.
+        monkeypatch.setattr(credentials, "ASSUMED_LIFE_SECONDS", -1.0)
+        table = lake.table
+        table.load()
+        monkeypatch.setattr(credentials, "ASSUMED_LIFE_SECONDS", 600.0)
+        storage = pickle.loads(pickle.dumps(table.storage))
+        assert storage.loan is not None
+        held = purse(S3Purse, storage.loan)
+        path = str(table.inventory(table.snapshot()).files["path"][0])
+        assert storage.size(table.confinement.parse(path)) > 0
+        assert held._due_at > time.time() + 300
 
     def test_spark_reads_the_same_rows_through_the_catalog(
         self, filled: IcebergLake, site: Site, tmp_path: Path, spark: SparkSession
