@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(900)]
 # What is refused, and the word by which.
 REFUSED = {
     "v9_mor_hfile_logs": "hfile data",
-    "v9_mor_partitioned_record_index": "divided by partition",
     "v6_mor_custom_payload": "OverwriteNonDefaultsWithLatestAvroPayload",
     "v9_mor_no_meta_fields": "virtual keys",
 }

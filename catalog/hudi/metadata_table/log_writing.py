@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from catalog.errors import CorruptTableError
 from catalog.hudi.delete_records import DeletedKey, Ordering, encode_deletes
@@ -21,6 +22,7 @@ from catalog.hudi.metadata_table.view import MetadataSlice, MetadataView
 from catalog.storage.output import OutputFile
 
 _VERSION = re.compile(r"\.log\.(\d+)")
+_OWNED = re.compile(r"record-index-(.+)-\d{4}-0")
 # About 60 MiB of keys and records.
 _HELD_MAX = 250_000
 _TOKEN_MAX = 1_000_000_000
@@ -65,17 +67,27 @@ class _GroupLog:
 class PartitionWriter:
     """Writes to one partition of the metadata table; `finish` or `abort` ends it."""
 
-    def __init__(self, view: MetadataView, partition: str, instant: str) -> None:
-        """Find the file groups of the partition.
+    def __init__(
+        self, view: MetadataView, partition: str, instant: str, *, owner: str | None = None
+    ) -> None:
+        """Find the file groups to write to.
+
+        Args:
+            view: the metadata table.
+            partition: of it.
+            instant: that writes.
+            owner: path of the table's partition whose file groups are meant; None for all.
 
         Raises:
-            CorruptTableError: it has none.
+            CorruptTableError: there are none.
         """
         self._view = view
         self._partition = partition
         self._instant = instant
         self._held = 0
         slices = view.slices(partition)
+        if owner is not None:
+            slices = [one for one in slices if _owner(one.file_id) == owner]
         if not slices:
             raise CorruptTableError(f"the partition {partition} of the metadata table has no files")
         token = f"0-0-{secrets.randbelow(_TOKEN_MAX)}"
@@ -159,6 +171,12 @@ class PartitionWriter:
         if kind is BlockKind.HFILE_DATA:
             header[HeaderKey.SCHEMA] = RECORD_SCHEMA
         log.output.write(encode_block(kind, header, content))
+
+
+def _owner(file_id: str) -> str | None:
+    """Return the partition that a file group is of, where each partition has its own."""
+    found = _OWNED.fullmatch(file_id)
+    return unquote(found[1]) if found is not None else None
 
 
 def _log_name(one: MetadataSlice, instant: str, token: str, *, layout: int) -> str:

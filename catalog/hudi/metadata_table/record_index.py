@@ -30,10 +30,12 @@ class PlacedKeys:
     """Keys of rows that are all in one place.
 
     Attributes:
+        partition_path: of the file that they are in, or were in.
         keys: of the rows, in any order.
         record: the record that says where they are; None for rows that are gone.
     """
 
+    partition_path: str
     keys: Sequence[str]
     record: bytes | None
 
@@ -54,7 +56,7 @@ def placed_keys(table: MetadataTable, change: MetadataChange, instant: str) -> I
         if one.previous_name is not None:
             gone = _missing(table, one)
             if gone:
-                yield PlacedKeys(gone, None)
+                yield PlacedKeys(one.partition_path, gone, None)
     for one in bases:
         place = RecordPlace(one.partition_path, one.file_id, moment)
         record = encode_place(place)
@@ -62,7 +64,7 @@ def placed_keys(table: MetadataTable, change: MetadataChange, instant: str) -> I
         for batch in _key_batches(table, one, one.name):
             new = batch if before is None else batch.filter(pc.invert(pc.is_in(batch, before)))
             if len(new):
-                yield PlacedKeys(new.to_pylist(), record)
+                yield PlacedKeys(one.partition_path, new.to_pylist(), record)
 
 
 def _missing(table: MetadataTable, one: AddedFile) -> Sequence[str]:

@@ -92,6 +92,12 @@ class MetadataTable:
                 return definition.version
         return 2 if self.table_config.version >= _NAMED_TYPES_VERSION else 1
 
+    @property
+    def is_record_index_divided(self) -> bool:
+        """Whether the record index has file groups of its own for each partition."""
+        options = self.definitions.get(RECORD_INDEX, IndexDefinition(())).options
+        return options.get("isPartitioned", "").lower() == "true"
+
     def timeline(self) -> Timeline:
         """Read the active instants of the metadata table."""
         return read_timeline(self.storage, self.root, self.config)
@@ -120,11 +126,6 @@ class MetadataTable:
             _refuse(name, operation)
         if name not in _KNOWN:
             _refuse(name, operation)
-        options = self.definitions.get(name, IndexDefinition(())).options
-        if name == RECORD_INDEX and options.get("isPartitioned", "").lower() == "true":
-            raise UnsupportedTableError(
-                "the record index of the table is divided by partition, which is not supported"
-            )
 
 
 def _refuse(name: str, operation: Operation) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from catalog.hudi.avro_schemas import Kind, schema_text
@@ -102,20 +102,27 @@ def _write(view: MetadataView, partition: str, instant: str, records: Records) -
 def _write_record_index(
     view: MetadataView, change: MetadataChange, instant: str
 ) -> list[WrittenLog]:
-    with _partition_writer(view, RECORD_INDEX, instant) as writer:
+    """Write where rows are: to one set of file groups, or to that of each partition."""
+    is_divided = view.table.is_record_index_divided
+    with ExitStack() as opened:
+        writers: dict[str | None, PartitionWriter] = {}
         for placed in placed_keys(view.table, change, instant):
+            owner = placed.partition_path if is_divided else None
+            if owner not in writers:
+                writing = _partition_writer(view, RECORD_INDEX, instant, owner=owner)
+                writers[owner] = opened.enter_context(writing)
             if placed.record is None:
-                writer.delete(placed.keys)
+                writers[owner].delete(placed.keys)
             else:
-                writer.add(dict.fromkeys(placed.keys, placed.record))
-        return writer.finish()
+                writers[owner].add(dict.fromkeys(placed.keys, placed.record))
+        return [log for writer in writers.values() for log in writer.finish()]
 
 
 @contextmanager
 def _partition_writer(
-    view: MetadataView, partition: str, instant: str
+    view: MetadataView, partition: str, instant: str, *, owner: str | None = None
 ) -> Iterator[PartitionWriter]:
-    writer = PartitionWriter(view, partition, instant)
+    writer = PartitionWriter(view, partition, instant, owner=owner)
     try:
         yield writer
     except BaseException:

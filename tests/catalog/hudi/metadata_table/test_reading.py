@@ -14,7 +14,6 @@ from catalog.hudi.metadata_table.building import indexed_columns
 from catalog.hudi.metadata_table.reading import slice_versions
 from catalog.hudi.metadata_table.record_reader import decode_place
 from catalog.hudi.metadata_table.table import (
-    IndexDefinition,
     MetadataTable,
     Operation,
     open_metadata_table,
@@ -104,11 +103,6 @@ def test_indexes_that_cannot_be_kept_are_named(tmp_path: Path) -> None:
     secondary.require_writable(Operation.CLUSTERING)
     with pytest.raises(UnsupportedTableError, match="secondary_index_amount"):
         secondary.require_writable(Operation.UPSERT)
-    divided = {"record_index": IndexDefinition((), {"isPartitioned": "true"})}
-    with pytest.raises(UnsupportedTableError, match="divided by partition"):
-        replace(_with(table, "files", "record_index"), definitions=divided).require_writable(
-            Operation.COMPACTION
-        )
 
 
 def test_definitions_are_found_where_the_table_was_moved_from_elsewhere(tmp_path: Path) -> None:

@@ -203,8 +203,9 @@ def _clustered(opened: Opened, rows: pa.Table) -> Prepared:
     return prepared
 
 
-def test_clustering_moves_records(tmp_path: Path) -> None:
-    opened, rows = opened_with_rows("v8_mor_record_index", tmp_path)
+@pytest.mark.parametrize("name", ["v8_mor_record_index", "v9_mor_partitioned_record_index"])
+def test_clustering_moves_records(name: str, tmp_path: Path) -> None:
+    opened, rows = opened_with_rows(name, tmp_path)
     prepared = _clustered(opened, rows)
     moment = instant_milliseconds(prepared.instant.time, opened.config)
     groups = {one.partition_path: one.file_id for one in prepared.change.added}
@@ -213,6 +214,11 @@ def test_clustering_moves_records(tmp_path: Path) -> None:
         place = decode_place(found[row["_hoodie_record_key"]], RECORD_SCHEMA)
         partition = row["_hoodie_partition_path"]
         assert place == RecordPlace(partition, groups[partition], moment)
+    if opened.metadata.is_record_index_divided:
+        written = written_at(opened, prepared.instant.time)
+        owners = {key: group for part, group, key in written if part == "record_index"}
+        assert owners["a1"] == "record-index-p1-0000-0"
+        assert owners["c1"] == "record-index-p3-0000-0"
 
 
 def test_partition_statistics_are_those_of_the_files_that_are_left(tmp_path: Path) -> None:
