@@ -76,6 +76,7 @@ class HudiTable:
         self._properties = properties
         self._storage = Storage.from_properties(properties)
         self._last: tuple[Timeline, Slices, Inventory] | None = None
+        self._schema: tuple[Timeline, str] | None = None
         self._beats: dict[str, ExitStack] = {}
 
     @property
@@ -141,7 +142,10 @@ class HudiTable:
     def files(self, snapshot: Snapshot) -> HudiFiles:
         """Return the workers' side of a state, with the current schema."""
         source = self.source()
-        schema = latest_schema(source)
+        if self._schema is None or self._schema[0].instants != source.timeline.instants:
+            # It stands in the newest commit, which may be a large one.
+            self._schema = source.timeline, latest_schema(source)
+        schema = self._schema[1]
         if not schema:
             raise CorruptTableError(f"{self._name} has no schema: no commit says it")
         return HudiFiles(
@@ -209,8 +213,14 @@ class HudiTable:
         return self._writing(announcement, found)
 
     def withdraw(self, announcement: Announcement) -> None:
-        """Take work back that will not be done, with all of its files."""
-        from catalog.hudi.markers import remove_failed
+        """Take work back that will not be done, with all of its files.
+
+        In layout 1 a compaction stays: logs are named after it from its request on.
+        """
+        is_folding = announcement.announced.kind is WorkKind.FOLD
+        if is_folding and self.config().layout == 1:
+            return
+        from catalog.hudi.markers import remove_failed  # lazy: seldom
         from catalog.hudi.metadata_table.removal import remove_instant
 
         with self.locked() as (lock, source):

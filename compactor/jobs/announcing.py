@@ -56,17 +56,21 @@ def announced_before(
         return None, str(error)
 
 
-def withdraw(table: Table, plan: Plan, job_id: str) -> None:
+def withdraw(table: Table, plan: Plan, job_id: str, groups: Sequence[GroupProgress]) -> None:
     """Take back what a job announced and will not do.
 
-    Folding stays announced: whoever comes next carries it out.
+    Folding stays announced, for whoever comes next, unless it is ours and a group of it cannot be
+    rewritten: that would hold up all other work on the table.
 
     Raises:
         CatalogError: it cannot be taken back now.
     """
     announcement = _announcement(plan, job_id)
-    is_kept = announcement is None or announcement.announced.kind is WorkKind.FOLD
-    if announcement is not None and not is_kept and isinstance(table, AnnouncingTable):
+    if announcement is None or not isinstance(table, AnnouncingTable):
+        return
+    told = announcement.announced
+    is_hopeless = any(group.state is GroupState.FAILED for group in groups)
+    if told.kind is not WorkKind.FOLD or (is_hopeless and not told.work_id):
         table.withdraw(announcement)
 
 

@@ -36,7 +36,7 @@ def execute(
         )
     hit(Failpoint.JOB_ENDING)
     if end.status is not JobState.SUCCEEDED:
-        withdraw(job.table, job.plan, job.journal.job_id)
+        withdraw(job.table, job.plan, job.journal.job_id, job.machine.groups)
     report = summarise(job, end, watch, map_function=map_function)
     job.journal.finish(end.status, end.reason, report)
     hit(Failpoint.JOB_ENDED)

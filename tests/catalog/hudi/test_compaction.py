@@ -20,8 +20,10 @@ from catalog.hudi.footers import FILTER, FILTER_KIND, MAX_KEY, MIN_KEY
 from catalog.hudi.instants import InstantWriter, new_instant
 from catalog.hudi.reading import read_details
 from catalog.hudi.schema import FILE_NAME, RECORD_KEY
+from catalog.hudi.table import HudiTable
 from catalog.hudi.timeline import Action, State, Timeline
 from catalog.model import Commit, OutputFile, Rewrite
+from catalog.open import open_table
 from compactor.jobs.state import JobState
 from compactor.planner.plan import Plan
 from compactor.rewrite.group import rewrite_group
@@ -29,6 +31,7 @@ from compactor.rewrite.task import Proof, RewriteTask
 from tests.catalog.conformance import expected, text_of
 from tests.catalog.hudi.compacting import compact, planned, verified
 from tests.catalog.hudi.lake import HudiLake
+from tests.judges.make_hudi_fixtures import unpack
 
 JOB = "job"
 
@@ -273,6 +276,17 @@ def test_what_is_withdrawn_leaves_the_timeline(lake: HudiLake) -> None:
     assert not lake.table.source().timeline.pending()
     assert lake.table.announced(told) is None
     assert planned(lake.table).groups
+
+
+def test_a_compaction_that_cannot_be_done_holds_up_nothing(tmp_path: Path) -> None:
+    """Its log has what is not handled: that shows once it is read."""
+    table = open_table(str(unpack("v9_mor_hfile_logs", tmp_path)))
+    assert isinstance(table, HudiTable)
+    report = compact(table, tmp_path)
+    assert report.status is JobState.FAILED
+    assert "hfile data" in report.reason
+    assert not table.source().timeline.pending()
+    assert not any((Path(table.root.path) / ".hoodie").rglob("*.marker.*"))
 
 
 def test_slices_that_changed_since_the_plan_are_not_announced(lake: HudiLake, logged: str) -> None:
