@@ -189,10 +189,14 @@ def _groups(slices: Iterable[PlannedSlice], time: str) -> dict[FileGroup, str]:
 
 
 def _archived_times(source: Source, listing: pa.Table) -> dict[str, str]:
-    """Return when the archived instants were completed that logs are named after."""
-    first = min((one.time for one in source.timeline.instants), default="")
-    older = {one for one in log_instants(listing) if one < first}
-    return dict(completion_times(source.storage, source.root, source.config, older))
+    """Return when the archived instants were completed that logs are named after.
+
+    Any instant that is not active may be archived: cleanings, rollbacks and savepoints stay active
+    while writes that came later are not.
+    """
+    active = {one.time for one in source.timeline.instants}
+    unknown = log_instants(listing) - active
+    return dict(completion_times(source.storage, source.root, source.config, unknown))
 
 
 def _without_failed(source: Source, listing: pa.Table) -> pa.Table:

@@ -5,7 +5,8 @@ pending compaction, begins a slice at its instant; a log belongs to
 
 - layout 1: the slice that its name says;
 - layout 2: the last slice that began before the log's instant was completed. Logs before all slices
-  begin one of their own, at the instant of the first of them.
+  begin one of their own, at the instant of the first of them. Base files of writes that are not
+  completed begin none: such a write may fail, and what was logged meanwhile stays.
 
 Readers see the last slice whose instant is on the timeline or older than it; one that a pending
 compaction began goes on with the slice before. File groups that were replaced are gone.
@@ -193,7 +194,8 @@ def _placed(listing: pa.Table, view: View) -> tuple[_Placed, _Instants]:
     instants = _Instants.of(bases, logs, view)
     base_keys = instants.keys(groups.of_bases, bases["instant"])
     plan_keys = instants.keys(groups.of_plans, groups.plans)
-    begun = np.unique(np.concatenate([base_keys, plan_keys]))
+    is_seen = instants.is_visible[base_keys % instants.count] if len(base_keys) else []
+    begun = np.unique(np.concatenate([base_keys[np.asarray(is_seen, bool)], plan_keys]))
     log_keys = _log_keys(groups.of_logs, logs["instant"], begun=begun, instants=instants)
     return _Placed(groups, bases, base_keys, logs, log_keys), instants
 
@@ -327,7 +329,11 @@ class _Instants:
                 [one <= last and timeline.is_slice_visible(one) for one in names], bool
             ),
             is_log_visible=np.array(
-                [is_by_name or timeline.is_log_visible(one) for one in names], bool
+                [
+                    is_by_name or one in view.archived or timeline.is_log_visible(one)
+                    for one in names
+                ],
+                bool,
             ),
             is_by_name=is_by_name,
         )

@@ -157,12 +157,13 @@ class Timeline:
     @cached_property
     def first_visible(self) -> str:
         """The first of `visible`; base files of earlier instants are older than the timeline."""
-        return min(self.visible, default="")
+        return min(self._without_saved(self.visible), default="")
 
     @cached_property
     def first_write(self) -> str:
         """The first write, pending or not; logs of earlier ones are older than the timeline."""
-        return min((one.time for one in self.instants if one.action in WRITES), default="")
+        writes = (one.time for one in self.instants if one.action in WRITES)
+        return min(self._without_saved(writes), default="")
 
     @cached_property
     def completion_times(self) -> dict[str, str]:
@@ -187,8 +188,14 @@ class Timeline:
         """Whether a log block of this instant counts, in layout 1: its write did not fail."""
         if time in self._committed:
             return True
-        first = min(self._committed, default="")
+        first = min(self._without_saved(self._committed), default="")
         return time < first and time not in self._uncommitted
+
+    def _without_saved(self, times: Iterable[str]) -> list[str]:
+        """Leave savepoints out, unless there is nothing else: later writes may be archived."""
+        found = list(times)
+        saved = {one.time for one in self.instants if one.action is Action.SAVEPOINT}
+        return [one for one in found if one not in saved] or found
 
     @cached_property
     def _running(self) -> frozenset[str]:

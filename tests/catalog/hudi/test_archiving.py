@@ -13,11 +13,12 @@ from catalog.hudi.archived_commits import archived_commits
 from catalog.hudi.archiver import Archive
 from catalog.hudi.archiving import ArchiveRules, archivable, commits_to_keep
 from catalog.hudi.cleaner import Clean
-from catalog.hudi.timeline import Action, Instant, State, Timeline, timeline_of
+from catalog.hudi.timeline import Action, Instant, State, Timeline, timeline_folder, timeline_of
 from catalog.location import Location
 from catalog.storage import Storage
 from catalog.upkeep import UpkeepOrder
 from tests.catalog.hudi.lake import HudiLake
+from tests.catalog.hudi.test_compaction import carried_out, planned
 
 RULES = ArchiveRules(
     commits_min=3,
@@ -195,6 +196,22 @@ def test_replaced_files_are_cleaned_first(lake: HudiLake) -> None:
 
     assert not lake.table.source().timeline.completed(Action.REPLACECOMMIT)
     assert [one for one in lake.rows() if one[0] < 60] == rows
+
+
+def test_archived_logs_stay_in_their_slices_whatever_else_is_active(lake: HudiLake) -> None:
+    path = lake.append([70, 71], "c")
+    lake.update(path, [70], "logged")
+    lake.table.commit(carried_out(lake, planned(lake.table)))
+    for turn in range(80, 86):
+        lake.append([turn])
+    # Savepoints and the building of indexes stay on the timeline, however old they are.
+    folder = timeline_folder(lake.root, lake.table.config())
+    Path(folder.child("20200101000000000_20200101000000001.indexing").path).touch()
+    rows = lake.rows()
+    archived(lake)
+    assert not lake.table.source().timeline.completed(Action.COMMIT)
+    assert lake.table.inventory(lake.table.snapshot()).delete_files.num_rows == 0
+    assert lake.rows() == rows
 
 
 def test_the_old_layout_is_left_to_writers(tmp_path: Path) -> None:

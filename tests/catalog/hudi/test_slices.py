@@ -16,7 +16,7 @@ from catalog.hudi.slices import (
     log_instants,
     rival_bases,
 )
-from catalog.hudi.timeline import Action, Instant, State, timeline_of
+from catalog.hudi.timeline import Action, Instant, State, instant_of, timeline_of
 
 # Instants 10 to 29; what is older is archived.
 TIMES = [str(number) for number in range(10, 30)]
@@ -79,25 +79,30 @@ class Model:
         self.pending = {one.time for one in view.timeline.pending()}
         self.planned = view.pending.compactions.get(group)
 
-    def add_log(self, name, time):
+    def add_logs(self, logs):
+        """Place logs: bases of writes that are not completed begin no slice for them."""
+        begun = [one for one in self.slices if one == self.planned or self.is_seen(one)]
         ends = {**self.view.archived, **self.timeline.completion_times}
-        if self.timeline.layout == 1 or not self.slices:
-            at = time
-        elif time not in ends:
-            at = max(self.slices)
-        else:
-            at = max((one for one in self.slices if one <= ends[time]), default=time)
-        self.slices[at][1].append((name, time))
+        early = []
+        for name, time in logs:
+            earlier = [one for one in begun if time not in ends or one <= ends[time]]
+            if self.timeline.layout == 1:
+                self.slices[time][1].append((name, time))
+            elif earlier:
+                self.slices[max(earlier)][1].append((name, time))
+            else:
+                early.append((name, time))
+        for named in early:
+            self.slices[min(time for _, time in early)][1].append(named)
+
+    def is_seen(self, time):
+        visible = self.timeline.visible
+        if not visible or time > max(visible):
+            return False
+        return time in visible or (time < min(visible) and time not in self.pending)
 
     def shown(self):
-        visible = self.timeline.visible
-        seen = [
-            time
-            for time in sorted(self.slices)
-            if visible
-            and time <= max(visible)
-            and (time in visible or (time < min(visible) and time not in self.pending))
-        ]
+        seen = [time for time in sorted(self.slices) if self.is_seen(time)]
         if not seen:
             return None
         chosen, logs = self.slices[seen[-1]]
@@ -113,7 +118,8 @@ class Model:
         if self.timeline.layout == 1:
             return True
         firsts = [one.time for one in self.timeline.instants]
-        return time in self.timeline.completion_times or time < min(firsts, default="")
+        known = {**self.view.archived, **self.timeline.completion_times}
+        return time in known or time < min(firsts, default="")
 
 
 def order(named):
@@ -138,8 +144,7 @@ def expected(files, view):
         ]
         if model.planned and (logs or model.slices):
             model.slices[model.planned]
-        for name, time in sorted(logs, key=order):
-            model.add_log(name, time)
+        model.add_logs(sorted(logs, key=order))
         shown = model.shown()
         if shown and group not in view.replaced:
             found[group] = shown
@@ -215,3 +220,23 @@ def test_base_files_may_have_another_extension():
 def test_the_instants_of_logs_are_those_in_their_names():
     files = [("p", log("a", "12")), ("p", base("a", "11")), ("q", log("b", "13"))]
     assert log_instants(listing(files)) == {"12", "13"}
+
+
+def test_what_was_logged_while_a_write_failed_stays():
+    """The base file of a write that is not completed begins no slice for logs of others."""
+    found = [
+        Instant("11", Action.DELTACOMMIT, State.COMPLETED, "12", ""),
+        Instant("13", Action.DELTACOMMIT, State.INFLIGHT, None, ""),
+        Instant("14", Action.DELTACOMMIT, State.COMPLETED, "15", ""),
+    ]
+    files = [("p", base("a", "11")), ("p", base("a", "13")), ("p", log("a", "14"))]
+    view = View(timeline_of(found, layout=2))
+    assert told(file_slices(listing(files), view)) == {("p", "a"): (files[0][1], [files[2][1]])}
+
+
+def test_writes_that_were_archived_behind_a_savepoint_are_seen():
+    names = ["11_12.commit", "11_12.savepoint", "17_18.deltacommit"]
+    timeline = timeline_of((instant_of(name, layout=2) for name in names), layout=2)
+    files = [("p", base("a", "11")), ("p", base("a", "13")), ("p", log("a", "14"))]
+    view = View(timeline, archived={"13": "14", "14": "15"})
+    assert told(file_slices(listing(files), view)) == {("p", "a"): (files[1][1], [files[2][1]])}
