@@ -143,10 +143,12 @@ def test_what_is_to_be_clustered_is_left_alone(
     is_as_before(table, *before)
     table.serve(RUN_CLUSTERING)
     assert table.rows() == before[0]
+    # Before, Spark itself refuses to update what is to be clustered.
+    table.write_last()
+    later = table.rows()
     assert table.compact()["status"] == "succeeded"
-    assert table.rows() == before[0]
+    assert table.rows() == later
     metadata_is_true(table)
-    goes_on(table)
 
 
 def test_a_write_of_version_6_that_failed_is_waited_for(
