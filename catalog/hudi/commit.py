@@ -18,7 +18,7 @@ from catalog.hudi.file_names import read_name
 from catalog.hudi.files import require_one_output
 from catalog.hudi.instants import InstantWriter
 from catalog.hudi.locking import Lock
-from catalog.hudi.markers import remove_failed
+from catalog.hudi.markers import marked_files, remove_failed
 from catalog.hudi.metadata_table.change import AddedFile, MetadataChange
 from catalog.hudi.metadata_table.column_ranges import ColumnRange, footer_ranges
 from catalog.hudi.metadata_table.table import Operation, open_metadata_table
@@ -98,8 +98,15 @@ def outputs_seen(source: Source, commit: Commit) -> Mapping[str, tuple[ColumnRan
 def why_outdated(present: Present, commit: Commit, instant: Instant) -> CommitResult | None:
     """Return the conflicts of a commit that replaces slices which have changed; None for none.
 
-    Folding goes on whatever came: its logs are named, and others belong to the next slice.
+    Folding goes on whatever came: its logs are named, and others belong to the next slice. But a
+    writer that takes the instant back, to begin it anew, deletes our files by their markers.
     """
+    source = present.source
+    marked = {one.name for one in marked_files(source.storage, source.root, instant.time)}
+    names = {read_name(one.path).name for rewrite in commit.rewrites for one in rewrite.added}
+    if not names <= marked:
+        reason = f"another writer has taken back the files of {instant.time}"
+        return CommitResult(None, (), all_conflict(commit.rewrites, reason))
     if instant.action is Action.COMPACTION:
         return None
     try:

@@ -1,7 +1,8 @@
 """Markers: an empty file for each data file of an instant, written before it exists.
 
 Whoever rolls an instant back, or carries it out again, deletes what has a marker: so a file that a
-dead process left is never taken for one that was committed. Direct markers, as Hudi writes them.
+dead process left is never taken for one that was committed. We write direct markers, as Hudi does;
+its writers with a timeline server put the names of theirs into a few files, which are read too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from catalog.storage import Storage
 
 _EXTENSION = ".marker"
 _KIND = "CREATE"
+# Files of markers, a name in each line; `MARKERS.type` is no such file.
+_BATCH = "MARKERS"
+_BATCH_TYPE = "MARKERS.type"
 
 
 def mark(storage: Storage, root: Location, instant: str, location: Location) -> None:
@@ -31,11 +35,21 @@ def mark(storage: Storage, root: Location, instant: str, location: Location) -> 
 
 def marked_files(storage: Storage, root: Location, instant: str) -> Iterator[Location]:
     """Yield the data files that have a marker, written or not; logs are not among them."""
-    folder = _folder(root, instant)
-    for one in storage.list(folder):
-        path, extension, kind = one.location.relative_to(folder).rpartition(_EXTENSION)
+    for name in _marker_names(storage, _folder(root, instant)):
+        path, extension, kind = name.rpartition(_EXTENSION)
         if extension and kind in (".CREATE", ".MERGE"):
             yield root.child(*path.split("/"))
+
+
+def _marker_names(storage: Storage, folder: Location) -> Iterator[str]:
+    """Yield the paths of markers below their folder, direct or listed in files."""
+    for one in storage.list(folder):
+        name = one.location.relative_to(folder)
+        if not name.startswith(_BATCH):
+            yield name
+        elif name != _BATCH_TYPE:
+            # A line that a dying writer cut is no marker.
+            yield from storage.read(one.location).decode(errors="replace").splitlines()
 
 
 def remove_failed(

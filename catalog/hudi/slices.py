@@ -194,8 +194,10 @@ def _placed(listing: pa.Table, view: View) -> tuple[_Placed, _Instants]:
     instants = _Instants.of(bases, logs, view)
     base_keys = instants.keys(groups.of_bases, bases["instant"])
     plan_keys = instants.keys(groups.of_plans, groups.plans)
-    is_seen = instants.is_visible[base_keys % instants.count] if len(base_keys) else []
-    begun = np.unique(np.concatenate([base_keys[np.asarray(is_seen, bool)], plan_keys]))
+    seen = (
+        base_keys[instants.is_visible[base_keys % instants.count]] if len(base_keys) else base_keys
+    )
+    begun = np.unique(np.concatenate([seen, plan_keys]))
     log_keys = _log_keys(groups.of_logs, logs["instant"], begun=begun, instants=instants)
     return _Placed(groups, bases, base_keys, logs, log_keys), instants
 

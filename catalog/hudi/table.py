@@ -195,7 +195,8 @@ class HudiTable:
             elif not found.is_completed or announcement.announced.work_id:
                 self._require_idle(found)
                 carry_on(source, announcement, found)
-        self._beat(found)
+            # Before anybody else may look whether it is idle.
+            self._beat(found)
         return self._writing(announcement, found)
 
     def announced(self, announcement: Announcement) -> HudiFiles | None:
@@ -255,8 +256,11 @@ class HudiTable:
                 instant = committing.complete(present, commit, instant, ranges)
                 known = CommitResult(None, tuple(one.group_id for one in commit.rewrites), ())
                 self._maintain(lock)
-        if instant is not None:
+        if instant is not None and instant.is_completed:
             self._rest(instant)
+        elif instant is not None:
+            # Its markers say what is to be deleted, by us or by whoever begins it anew.
+            self._fall_silent(instant)
         return self._with_snapshot(known, instant)
 
     def find_commit(self, commit: Commit) -> CommitResult | None:
@@ -400,14 +404,18 @@ class HudiTable:
             )
 
     def _rest(self, instant: Instant) -> None:
-        """Give no more signs of life for an instant that is completed or gone."""
+        """Leave no marker and no sign of life of an instant that is completed or gone."""
         remove_markers(self._storage, self._root, instant.time)
+        if not self._fall_silent(instant):
+            # A process that died may have left a sign of life.
+            self._storage.delete([self._root.child(".hoodie", ".heartbeat", instant.time)])
+
+    def _fall_silent(self, instant: Instant) -> bool:
+        """Give no more signs of life for an instant; False where none were given here."""
         stack = self._beats.pop(instant.time, None)
         if stack is not None:
             stack.close()
-        else:
-            # A process that died may have left a sign of life.
-            self._storage.delete([self._root.child(".hoodie", ".heartbeat", instant.time)])
+        return stack is not None
 
 
 def _is_free(slices: pa.Table) -> pa.ChunkedArray:

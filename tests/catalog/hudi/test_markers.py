@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import CommitConflictError
+from catalog.hudi import commit as committing
 from catalog.hudi.heartbeats import beating
 from catalog.hudi.markers import mark, marked_files, remove_failed, remove_markers
+from catalog.hudi.reading import Source
 from catalog.hudi.table import HudiTable
 from catalog.hudi.timeline import Action
 from catalog.location import Location
+from catalog.model import Commit
 from catalog.storage import Storage
 from tests.catalog.hudi.lake import HudiLake
 from tests.catalog.hudi.test_compaction import announcement, carried_out, planned
@@ -45,6 +48,25 @@ def test_only_files_of_the_instant_are_deleted(tmp_path: Path) -> None:
     remove_failed(storage, root, INSTANT, written={names[1]})
     left = {one.name for one in (tmp_path / "p").iterdir()}
     assert left == {names[1], names[3], f"other_{INSTANT}.parquet"}
+
+
+def test_markers_of_a_timeline_server_are_in_files(tmp_path: Path) -> None:
+    root, storage = Location.parse(str(tmp_path)), Storage()
+    folder = root.child(".hoodie", ".temp", INSTANT)
+    name = f"f-0_0-1-1_{INSTANT}.parquet"
+    storage.write(folder.child("MARKERS.type"), b"TIMELINE_SERVER_BASED")
+    lines = [
+        f"p/{name}.marker.MERGE",
+        f"{name}.marker.CREATE",
+        ".f.log.1_0-0-0.marker.APPEND",
+        "p/f",
+    ]
+    storage.write(folder.child("MARKERS3"), "\n".join(lines).encode())
+    found = {one.relative_to(root) for one in marked_files(storage, root, INSTANT)}
+    assert found == {f"p/{name}", name}
+    storage.write(root.child("p", name), b"torn")
+    remove_failed(storage, root, INSTANT, written=())
+    assert not (tmp_path / "p" / name).exists()
 
 
 @pytest.fixture
@@ -99,3 +121,27 @@ def test_what_another_process_carries_out_is_left_to_it(lake: HudiLake) -> None:
         pytest.raises(CommitConflictError, match="another process"),
     ):
         lake.table.announce(announcement(plan))
+
+
+def test_files_that_another_writer_has_taken_back_are_not_committed(
+    lake: HudiLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, commit = lake.rows(), carried_out(lake, planned(lake.table))
+    source = lake.table.source()
+    (instant,) = source.timeline.pending(Action.COMPACTION)
+    see = committing.outputs_seen
+
+    def see_and_lose(of: Source, commit: Commit) -> object:
+        """So does a writer that begins the instant anew, right after we looked at our files."""
+        found = see(of, commit)
+        remove_failed(source.storage, source.root, instant.time, written=())
+        remove_markers(source.storage, source.root, instant.time)
+        mark(source.storage, source.root, instant.time, source.root.child("a", "theirs.parquet"))
+        return found
+
+    monkeypatch.setattr(committing, "outputs_seen", see_and_lose)
+    result = lake.table.commit(commit)
+    assert not result.committed
+    assert "taken back" in result.conflicts[0].reason
+    assert lake.rows() == rows
+    assert [one.name for one in markers(lake.table)] == ["theirs.parquet"]
