@@ -122,16 +122,32 @@ class KeyNotes:
         if self._filter is None:
             self._filter = KeyFilter(FilterShape())
         self._filter.add(keys)
-        bounds = pc.min_max(keys)
-        self._widen(bounds["min"].as_py(), bounds["max"].as_py())
+        for some in _alike(keys):
+            bounds = pc.min_max(some)
+            self._widen(bounds["min"].as_py(), bounds["max"].as_py())
 
     def _widen(self, least: str, greatest: str) -> None:
         before = self._bounds or (least, greatest)
-        # By their bytes, as they are stored.
         self._bounds = (
-            min(before[0], least, key=str.encode),
-            max(before[1], greatest, key=str.encode),
+            min(before[0], least, key=_java_order),
+            max(before[1], greatest, key=_java_order),
         )
+
+
+def _java_order(key: str) -> bytes:
+    """Return what keys are compared by where they are looked up: as Java does, by UTF-16."""
+    return key.encode("utf-16-be")
+
+
+def _alike(keys: pa.Array) -> list[pa.Array]:
+    """Return keys in parts whose orders by bytes and by UTF-16 are the same.
+
+    They differ where a character beyond the first 65,536 meets one from U+E000 on.
+    """
+    has_astral = pc.match_substring_regex(keys, "[\U00010000-\U0010ffff]")
+    if not pc.any(has_astral).as_py():
+        return [keys]
+    return [pa.array([one]) for one in keys.to_pylist()]
 
 
 def _filter_of(pairs: Mapping[bytes, bytes]) -> KeyFilter | None:
