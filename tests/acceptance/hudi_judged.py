@@ -144,7 +144,8 @@ class Judged:
         """Let Spark remove the files of older slices, and archive all instants but a few."""
         told = self.declared.service_options
         self.call("run_clean", retain_commits=1, options=told)
-        self.call("archive_commits", min_commits=2, max_commits=3, retain_commits=1)
+        if self.declared.keeps_its_version:
+            self.call("archive_commits", min_commits=2, max_commits=3, retain_commits=1)
 
     def roll_back_last(self) -> None:
         """Let Spark undo the last completed write."""

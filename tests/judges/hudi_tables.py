@@ -62,6 +62,11 @@ class HudiTable:
         return "," not in self.options["hoodie.datasource.write.precombine.field"]
 
     @property
+    def keeps_its_version(self) -> bool:
+        """Whether procedures that cannot be told of a version leave it as it is."""
+        return self.options["hoodie.write.table.version"] != "6"
+
+    @property
     def merges_on_read(self) -> bool:
         """Whether the table has log files."""
         return self.options["hoodie.datasource.write.table.type"] == "MERGE_ON_READ"
