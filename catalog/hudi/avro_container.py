@@ -26,7 +26,15 @@ from catalog.iceberg.avro_skip import skipper
 
 MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
-_FAULTS = (LookupError, TypeError, ValueError, OverflowError, struct.error, zlib.error)
+_FAULTS = (
+    LookupError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 
 Record = Mapping[str, Any]
 

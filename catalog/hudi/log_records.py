@@ -24,7 +24,15 @@ _BATCH_ROWS = 1 << 14
 # Bytes of a block held at a time, unless a record is longer.
 _WINDOW_BYTES = 8 << 20
 # What damaged bytes, and schemas that make no sense, have decoders raise; Arrow's says `OSError`.
-_FAULTS = (LookupError, OSError, OverflowError, TypeError, ValueError, pa.ArrowException)
+_FAULTS = (
+    LookupError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    pa.ArrowException,
+)
 
 _Numbers = npt.NDArray[np.int64]
 

@@ -47,6 +47,11 @@ _LOGICAL = {
 }
 
 
+# More than tables have, and than any reader copes with.
+_TYPES_MAX = 200_000
+_DEPTH_MAX = 100
+
+
 @lru_cache(maxsize=64)
 def parse_avro(text: str) -> Schema:
     """Parse the schema of a record, named types spelled out; do not change the result.
@@ -58,9 +63,33 @@ def parse_avro(text: str) -> Schema:
         schema = spelled_out(json.loads(text))
         if schema["type"] != "record" or not all(one["name"] for one in schema["fields"]):
             raise ValueError("it is no record")
-    except (ValueError, TypeError, KeyError) as error:
+        types, depth = _extent(schema, {})
+        if types > _TYPES_MAX or depth > _DEPTH_MAX:
+            raise ValueError(f"it has {types} types, {depth} deep")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CorruptTableError(f"a schema does not parse: {error}") from error
     return schema
+
+
+def _extent(kind: Schema, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """Return of how many types a type is made, named ones spelled out, and how deep they are.
+
+    A short text may name types within each other again and again, which nobody could hold.
+    """
+    if id(kind) not in known:
+        inner = [_extent(one, known) for one in _inner(kind)]
+        depth = 1 + max((depth for _, depth in inner), default=0)
+        known[id(kind)] = 1 + sum(types for types, _ in inner), depth
+    return known[id(kind)]
+
+
+def _inner(kind: Schema) -> list[Schema]:
+    if isinstance(kind, list):
+        return kind
+    if not isinstance(kind, dict):
+        return []
+    fields = [one["type"] for one in kind.get("fields", ())]
+    return fields + [kind[name] for name in ("items", "values", "type") if name in kind]
 
 
 def arrow_schema(avro: Schema) -> pa.Schema:
