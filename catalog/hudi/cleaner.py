@@ -30,12 +30,13 @@ from catalog.hudi.cleaning import (
     unneeded_files,
 )
 from catalog.hudi.config import TableConfig
-from catalog.hudi.instants import InstantWriter, new_instant
+from catalog.hudi.instants import InstantWriter
 from catalog.hudi.locking import Lock
 from catalog.hudi.metadata_table.change import MetadataChange
 from catalog.hudi.metadata_table.table import Operation, open_metadata_table
 from catalog.hudi.metadata_table.writing import write_metadata
 from catalog.hudi.reading import Source, read_details, read_pending, read_places
+from catalog.hudi.scheduling import next_time
 from catalog.hudi.timeline import Action, Instant, State, instant_time, read_instant
 from catalog.location import Location
 from catalog.storage import Storage
@@ -144,7 +145,7 @@ class Clean:
         """Put the plan onto the timeline."""
         writer = InstantWriter(source.storage, source.root, source.config)
         plan = container(Kind.CLEAN_PLAN, [_plan_record(source, kept, found)])
-        return writer.request(new_instant(source.timeline, source.config), Action.CLEAN, plan)
+        return writer.request(next_time(source), Action.CLEAN, plan)
 
     def _carry_out(self, instant: Instant, tally: Tally) -> None:
         """Delete the files of a plan, and complete it."""

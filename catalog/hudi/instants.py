@@ -1,7 +1,9 @@
 """Writing instants: requested, inflight, completed, each file once; and the time of a new one.
 
 Times grow strictly: a new instant and a completion come after everything that the timeline names,
-whatever the clock says. Two processes must not ask for one at the same time: hold the table's lock.
+whatever the clock says. Where other writers' clocks are behind ours, as in another time zone, it is
+the very next time: what they write later must not seem to be older than our compaction.
+Two processes must not ask for one at the same time: hold the table's lock.
 Specification: "Timeline" of Hudi's technical specification.
 """
 
@@ -39,7 +41,8 @@ def new_instant(timeline: Timeline, config: TableConfig, *, now: datetime | None
     """
     time = instant_time(now or datetime.now(UTC), config)
     latest = max(_times(timeline), default="")
-    return time if time > latest else _after(latest)
+    is_next = time <= latest or (timeline.is_clock_ahead and latest)
+    return _after(latest) if is_next else time
 
 
 def _times(timeline: Timeline) -> list[str]:

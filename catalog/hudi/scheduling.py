@@ -9,6 +9,7 @@ Hudi's rules: "Compaction" and "Clustering" of its technical specification.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -119,7 +120,7 @@ def schedule(
     kind = announcement.announced.kind
     require_as_planned(inventory, announcement.groups.items())
     _require_no_older_write(source.timeline, kind)
-    time = _next_time(source)
+    time = next_time(source)
     extra, groups = {JOB: announcement.job_id}, announcement.groups.values()
     body = (
         compaction_plan(groups, extra)
@@ -135,13 +136,13 @@ def schedule(
     return writer.begin(instant)
 
 
-def _next_time(source: Source) -> str:
+def next_time(source: Source) -> str:
     """Return a time that neither the table nor its metadata table, which has its own, has given."""
     metadata = open_metadata_table(source.storage, source.root, source.config)
     instants = source.timeline.instants
     if metadata is not None:
         instants += metadata.timeline().instants
-    return new_instant(Timeline(instants, source.timeline.layout), source.config)
+    return new_instant(replace(source.timeline, instants=instants), source.config)
 
 
 def outputs_of(instant: Instant, announcement: Announcement) -> Outputs:

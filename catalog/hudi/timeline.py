@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 
@@ -63,6 +63,8 @@ WRITES = frozenset(
     )
 )
 _STATES = tuple(State)
+# Requests are written soon after their times were taken; time zones differ by more.
+_LAG_MAX = timedelta(minutes=10)
 _NAME = re.compile(r"(\d+)(?:_(\d+))?\.([a-z]+)(?:\.(requested|inflight))?")
 _ACTIONS = {str(action): action for action in Action}
 
@@ -105,10 +107,13 @@ class Timeline:
     Attributes:
         instants: ordered by time.
         layout: 1 or 2, see `TableConfig`.
+        is_clock_ahead: whether instants are named by earlier times than ours was when they came:
+            their writers live in another time zone, or the table was copied.
     """
 
     instants: tuple[Instant, ...]
     layout: int
+    is_clock_ahead: bool = False
 
     def find(self, time: str) -> Instant | None:
         """Return the instant of this time, a write where there are several; None for none."""
@@ -222,13 +227,14 @@ def read_timeline(storage: Storage, root: Location, config: TableConfig) -> Time
     """List the active instants of a table, or of its metadata table with that one's root."""
     folder = timeline_folder(root, config)
     depth = len(folder.segments) + 1
-    found = []
+    found, is_clock_ahead = [], False
     for one in storage.list(folder):
         if len(one.location.segments) == depth:
             instant = instant_of(one.location.name, layout=config.layout)
             if instant is not None:
                 found.append(_with_completion_time(instant, one.modified_at, config))
-    return timeline_of(found, layout=config.layout)
+                is_clock_ahead |= _is_named_late(instant, one.modified_at, config)
+    return replace(timeline_of(found, layout=config.layout), is_clock_ahead=is_clock_ahead)
 
 
 def read_instant(storage: Storage, root: Location, config: TableConfig, file_name: str) -> bytes:
@@ -271,6 +277,13 @@ def _with_completion_time(instant: Instant, modified_at: datetime, config: Table
     if config.layout == 1 or not instant.is_completed or instant.completion_time:
         return instant
     return replace(instant, completion_time=instant_time(modified_at, config))
+
+
+def _is_named_late(instant: Instant, modified_at: datetime, config: TableConfig) -> bool:
+    """Whether an instant was requested at a time that is later by our clock than it is named."""
+    if instant.state is not State.REQUESTED or not instant.time.startswith("20"):
+        return False
+    return instant.time < instant_time(modified_at - _LAG_MAX, config)
 
 
 def instant_time(moment: datetime, config: TableConfig) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from catalog.hudi.avro_schemas import Kind, schema_text
@@ -80,7 +80,9 @@ def _time(view: MetadataView, data: Timeline, commits: Sequence[Instant]) -> str
         return commits[-1].time + _SUFFIX
     instants = (*view.timeline.instants, *data.instants)
     # Later than both timelines: no instant of the table has the same time.
-    return new_instant(timeline_of(instants, layout=view.timeline.layout), view.table.config)
+    both = timeline_of(instants, layout=view.timeline.layout)
+    both = replace(both, is_clock_ahead=data.is_clock_ahead)
+    return new_instant(both, view.table.config)
 
 
 def _finish(view: MetadataView, pending: Instant) -> bool:

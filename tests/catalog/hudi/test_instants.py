@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,14 @@ import pytest
 from catalog.errors import ObjectExistsError
 from catalog.hudi.config import TableConfig, table_config
 from catalog.hudi.instants import InstantWriter, new_instant
-from catalog.hudi.timeline import Action, Instant, State, Timeline, read_timeline
+from catalog.hudi.timeline import (
+    Action,
+    Instant,
+    State,
+    Timeline,
+    instant_time,
+    read_timeline,
+)
 from catalog.location import Location
 from catalog.storage import Storage
 
@@ -45,6 +52,21 @@ def on(time: str, completion_time: str | None = None) -> Timeline:
 )
 def test_times_grow(timeline: Timeline, expected: str) -> None:
     assert new_instant(timeline, config(9), now=NOW) == expected
+
+
+@pytest.mark.parametrize("hours", [0, 5])
+def test_a_clock_that_is_ahead_of_other_writers_is_not_followed(tmp_path: Path, hours: int) -> None:
+    """A writer in a time zone to the west goes on behind our instant, not before it."""
+    write = writer(tmp_path, 9)
+    theirs = datetime.now(UTC) - timedelta(hours=hours)
+    time = instant_time(theirs, write.config)
+    write.request(time, Action.DELTACOMMIT)
+    timeline = read_timeline(write.storage, write.root, write.config)
+    assert timeline.is_clock_ahead is bool(hours)
+    ours = new_instant(timeline, write.config, now=datetime.now(UTC) + timedelta(seconds=1))
+    assert time < ours
+    is_before_theirs = ours < instant_time(theirs + timedelta(seconds=1), write.config)
+    assert is_before_theirs is bool(hours)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from catalog.hudi.archived import completion_times
-from catalog.hudi.instants import InstantWriter, new_instant
+from catalog.hudi.instants import InstantWriter
 from catalog.hudi.locking import NoLock
 from catalog.hudi.metadata_table.change import MetadataChange
 from catalog.hudi.metadata_table.column_ranges import ColumnRange, ValueType
@@ -32,6 +32,8 @@ from catalog.hudi.metadata_table.upkeep import (
 from catalog.hudi.metadata_table.versions import Version
 from catalog.hudi.metadata_table.view import completed_since_compaction, read_view
 from catalog.hudi.metadata_table.writing import write_metadata
+from catalog.hudi.reading import Source
+from catalog.hudi.scheduling import next_time
 from catalog.hudi.timeline import Action
 from tests.catalog.hudi.metadata_table.committing import Opened, clustering
 from tests.catalog.hudi.metadata_table.test_writing import opened_with_rows, spoken_of
@@ -47,7 +49,7 @@ def _fill(opened: Opened) -> None:
 def _commit(opened: Opened) -> None:
     writer = InstantWriter(opened.storage, opened.root, opened.config)
     timeline = opened.timeline()
-    time = new_instant(timeline, opened.config)
+    time = next_time(Source(opened.storage, opened.root, opened.config, timeline))
     inflight = writer.begin(writer.request(time, Action.CLEAN))
     name = f"gone_0-0-0_{time}.parquet"
     change = MetadataChange(Operation.CLEAN, deleted={"p1": (name,)}, schema=opened.schema())
