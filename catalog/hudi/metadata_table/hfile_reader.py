@@ -238,17 +238,24 @@ def _read_block(file: pa.NativeFile, offset: int, magic: bytes, codec: Codec) ->
     if kind == _CRC32:
         checksums = body[len(packed) :]
         _check(front + packed, checksums, chunk_bytes)
-    content = packed if codec is Codec.NONE else _unpacked_gzip(packed)
+    content = packed if codec is Codec.NONE else _unpacked_gzip(packed, max(content_bytes, 0))
     if len(content) != content_bytes:
         _refuse(f"a block of an HFile has {len(content)} bytes, not {content_bytes}")
     return content, BLOCK_HEAD.size + disk_bytes
 
 
-def _unpacked_gzip(packed: bytes) -> bytes:
+def _unpacked_gzip(packed: bytes, content_bytes: int) -> bytes:
+    """Unpack a block, no further than it should be long: a few bytes may stand for very many."""
+    if not packed:
+        return b""
+    unpacking = zlib.decompressobj(_GZIP_WINDOW_BITS)
     try:
-        return zlib.decompress(packed, _GZIP_WINDOW_BITS) if packed else b""
+        content = unpacking.decompress(packed, content_bytes + 1)
     except zlib.error as error:
         raise CorruptTableError(f"a block of an HFile cannot be unpacked: {error}") from error
+    if len(content) == content_bytes and not unpacking.eof:
+        _refuse("a block of an HFile is cut")
+    return content
 
 
 def _check(data: bytes, checksums: bytes, chunk_bytes: int) -> None:
@@ -265,6 +272,8 @@ def _check(data: bytes, checksums: bytes, chunk_bytes: int) -> None:
 def _read(file: pa.NativeFile, offset: int, length: int) -> bytes:
     if offset < 0 or length < 0:
         _refuse("an HFile names bytes that cannot be")
+    if offset + length > file.size():
+        _refuse("an HFile ends too early")
     file.seek(offset)
     data: bytes = file.read(length)
     if len(data) != length:

@@ -175,6 +175,23 @@ def test_a_checksum_that_does_not_hold() -> None:
         list(opened(bytes(data)).entries())
 
 
+def test_a_block_that_unpacks_to_more_than_it_says_is_refused() -> None:
+    data = bytearray(encode_hfile([(b"a", bytes(1 << 20))], SCHEMA))
+    at = data.index(b"DATABLK*")
+    head = list(BLOCK_HEAD.unpack_from(data, at))
+    head[2] = 100
+    BLOCK_HEAD.pack_into(data, at, *head)
+    with pytest.raises(CorruptTableError, match="has 101 bytes, not 100"):
+        list(opened(bytes(data)).entries())
+
+
+def test_offsets_outside_of_the_file_are_refused() -> None:
+    data = encode_hfile([(b"a", b"b")], SCHEMA)
+    for cut in range(1, len(data) - TRAILER_BYTES, 37):
+        with pytest.raises((CorruptTableError, UnsupportedTableError)):
+            list(opened(data[cut:]).entries())
+
+
 def test_other_compressions_are_named() -> None:
     data = bytearray(encode_hfile([(b"a", b"b")], SCHEMA))
     at = data.rindex(bytes((TrailerField.CODEC << 3, Codec.GZIP)))
