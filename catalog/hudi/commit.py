@@ -24,7 +24,12 @@ from catalog.hudi.metadata_table.column_ranges import ColumnRange, footer_ranges
 from catalog.hudi.metadata_table.table import Operation, open_metadata_table
 from catalog.hudi.plan_bodies import planned_slice
 from catalog.hudi.reading import Source, latest_schema, read_details
-from catalog.hudi.scheduling import JOB, pending_extra, require_as_planned
+from catalog.hudi.scheduling import (
+    JOB,
+    pending_extra,
+    require_as_planned,
+    require_untouched,
+)
 from catalog.hudi.slices import Slices
 from catalog.hudi.timeline import Action, Instant
 from catalog.location import Confinement
@@ -112,6 +117,7 @@ def why_outdated(present: Present, commit: Commit, instant: Instant) -> CommitRe
     try:
         groups = ((one.group_id, one.files) for one in commit.rewrites)
         require_as_planned(present.inventory, groups)
+        require_untouched(source, [one.files for one in commit.rewrites])
     except CommitConflictError as error:
         return CommitResult(None, (), all_conflict(commit.rewrites, str(error)))
     return None

@@ -35,10 +35,23 @@ def mark(storage: Storage, root: Location, instant: str, location: Location) -> 
 
 def marked_files(storage: Storage, root: Location, instant: str) -> Iterator[Location]:
     """Yield the data files that have a marker, written or not; logs are not among them."""
+    for path, kind in _markers(storage, root, instant):
+        if kind in (".CREATE", ".MERGE"):
+            yield root.child(*path.split("/"))
+
+
+def touched_files(storage: Storage, root: Location, instant: str) -> Iterator[str]:
+    """Yield the paths below the table of all files, logs too, that have a marker."""
+    for path, _ in _markers(storage, root, instant):
+        yield path
+
+
+def _markers(storage: Storage, root: Location, instant: str) -> Iterator[tuple[str, str]]:
+    """Yield the path that each marker is for, and its kind."""
     for name in _marker_names(storage, _folder(root, instant)):
         path, extension, kind = name.rpartition(_EXTENSION)
-        if extension and kind in (".CREATE", ".MERGE"):
-            yield root.child(*path.split("/"))
+        if extension:
+            yield path, kind
 
 
 def _marker_names(storage: Storage, folder: Location) -> Iterator[str]:

@@ -26,6 +26,7 @@ from catalog.hudi.details import (
 from catalog.hudi.file_names import read_name
 from catalog.hudi.files import Outputs
 from catalog.hudi.instants import InstantWriter, new_instant
+from catalog.hudi.markers import touched_files
 from catalog.hudi.metadata_table.table import open_metadata_table
 from catalog.hudi.plan_bodies import clustering_plan, compaction_plan, planned_slices
 from catalog.hudi.reading import Source, read_details
@@ -119,6 +120,8 @@ def schedule(
     """
     kind = announcement.announced.kind
     require_as_planned(inventory, announcement.groups.items())
+    if kind is WorkKind.REPLACE:
+        require_untouched(source, announcement.groups.values())
     _require_no_older_write(source.timeline, kind)
     time = next_time(source)
     extra, groups = {JOB: announcement.job_id}, announcement.groups.values()
@@ -172,6 +175,30 @@ def require_as_planned(inventory: Inventory, groups: Iterable[tuple[str, Invento
     _, conflicts = split(rewrites, live)
     if conflicts:
         raise CommitConflictError(conflicts[0].reason)
+
+
+def require_untouched(source: Source, groups: Iterable[Inventory]) -> None:
+    """Make sure that no write that runs has begun files of slices that are to be replaced.
+
+    A writer that takes no lock would complete it in file groups that are gone by then.
+
+    Raises:
+        CommitConflictError: one has, as its markers tell.
+    """
+    running = source.timeline.pending(Action.DELTACOMMIT, Action.COMMIT)
+    if not running:
+        return
+    slices = (one for files in groups for one in planned_slices(files))
+    wanted = {(one.partition_path, one.file_id) for one in slices}
+    for write in running:
+        for path in touched_files(source.storage, source.root, write.time):
+            folder, _, name = path.rpartition("/")
+            # Both kinds of names begin with the file group.
+            if (folder, name.removeprefix(".").partition("_")[0]) in wanted:
+                raise CommitConflictError(
+                    f"the write {write.time} changes {path}, which is to be replaced",
+                    hint="try again when it is completed, or have it rolled back",
+                )
 
 
 def _live(file: FileSlice) -> LiveFile:

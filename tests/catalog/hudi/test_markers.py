@@ -8,9 +8,12 @@ import pytest
 
 from catalog.errors import CommitConflictError
 from catalog.hudi import commit as committing
+from catalog.hudi.file_names import read_name
 from catalog.hudi.heartbeats import beating
+from catalog.hudi.instants import InstantWriter
 from catalog.hudi.markers import mark, marked_files, remove_failed, remove_markers
 from catalog.hudi.reading import Source
+from catalog.hudi.scheduling import next_time
 from catalog.hudi.table import HudiTable
 from catalog.hudi.timeline import Action
 from catalog.location import Location
@@ -145,3 +148,30 @@ def test_files_that_another_writer_has_taken_back_are_not_committed(
     assert "taken back" in result.conflicts[0].reason
     assert lake.rows() == rows
     assert [one.name for one in markers(lake.table)] == ["theirs.parquet"]
+
+
+@pytest.mark.parametrize(
+    "name", ["{}_0-7-7_{}.parquet.marker.MERGE", ".{}_{}.log.1_0-7-7.marker.APPEND"]
+)
+def test_files_that_a_running_write_changes_are_not_replaced(tmp_path: Path, name: str) -> None:
+    """It may take no lock: what it completes in file groups that are gone would be lost."""
+    lake = HudiLake(tmp_path / "table", 6)
+    paths = [lake.append(range(first, first + 10)) for first in (0, 10, 20)]
+    table, plan = lake.table, planned(lake.table)
+    commit = carried_out(lake, plan)
+    source = table.source()
+    writer = InstantWriter(source.storage, source.root, source.config)
+    running = writer.begin(writer.request(next_time(source), Action.COMMIT))
+    marker = name.format(read_name(paths[0]).file_id, running.time)
+    place = source.root.child(".hoodie", ".temp", running.time, "a", marker)
+    source.storage.write(place, b"")
+
+    result = lake.table.commit(commit)
+
+    assert not result.committed
+    assert "is to be replaced" in result.conflicts[0].reason
+    table.withdraw(announcement(plan))
+    with pytest.raises(CommitConflictError, match="is to be replaced"):
+        lake.table.announce(announcement(plan, "again"))
+    source.storage.delete([place])
+    assert lake.table.commit(carried_out(lake, plan, "again")).committed
