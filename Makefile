@@ -1,6 +1,6 @@
 # Every target sets up what it needs: Python >= 3.11 and make are enough to begin with.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow interop test-postgres judge-rgw judge-browser test-ray install postgres rgw browser \
+.PHONY: help demo test test-slow interop interop-all test-postgres judge-rgw judge-browser test-ray install postgres rgw browser \
 	check format bench bench-runtime judges lock clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -44,6 +44,9 @@ test-slow: $(READY) judges ## long races, thousands of files, crashes upon crash
 	$(BIN)/pytest $(PATIENT) --numprocesses auto --dist worksteal -m "slow and not ray and not interop and not rgw and not postgres and not browser"
 
 interop: $(READY) judges postgres ## every other engine on our tables and we on theirs: Spark, DuckDB, Polars, deltalake
+	COMPACT_REQUIRE_POSTGRES=1 $(BIN)/pytest $(PATIENT) --numprocesses auto --maxprocesses 3 --dist worksteal -m "interop and not thorough"
+
+interop-all: $(READY) judges postgres ## the same on every table and catalog in turn: an hour
 	COMPACT_REQUIRE_POSTGRES=1 $(BIN)/pytest $(PATIENT) --numprocesses auto --maxprocesses 3 --dist worksteal -m interop
 
 test-postgres: $(READY) postgres ## the job store on a PostgreSQL server; as root it installs the package

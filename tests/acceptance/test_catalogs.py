@@ -234,6 +234,7 @@ class TestGlue(LocalCatalogSuite):
             yield made
 
 
+@pytest.mark.thorough
 class TestHive(LocalCatalogSuite):
     @pytest.fixture(scope="class")
     @classmethod

@@ -110,10 +110,10 @@ def _commit(prepared: Prepared) -> None:
 @pytest.mark.parametrize(
     ("name", "commits"),
     [
-        ("v6_mor", 14),
+        pytest.param("v6_mor", 14, marks=pytest.mark.thorough),
         ("v8_mor_record_index", 14),
-        ("v9_mor_bloom_in_metadata", 1),
-        ("v9_mor_secondary_index", 1),
+        pytest.param("v9_mor_bloom_in_metadata", 1, marks=pytest.mark.thorough),
+        pytest.param("v9_mor_secondary_index", 1, marks=pytest.mark.thorough),
         ("v9_mor_partitioned_record_index", 1),
     ],
 )

@@ -122,7 +122,7 @@ def _compaction(table: Judged, number: int) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("name", ["v6_mor", "v9_mor"])
+@pytest.mark.parametrize("name", [pytest.param("v6_mor", marks=pytest.mark.thorough), "v9_mor"])
 def test_every_row_is_accounted_for(name: str, tmp_path: Path) -> None:
     declared = next(one for one in TABLES if one.name == name)
     table = Judged.of(shared_hudi_session(), declared, tmp_path)

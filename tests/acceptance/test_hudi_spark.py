@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from compactor.jobs.failpoints import Failpoint
 from tests.acceptance.hudi_judged import Judged, Rows, metadata_is_true
@@ -31,6 +32,21 @@ COMPACTED = [
     one for one in ACCEPTED if one.merges_on_read and one not in CLUSTERED and one.name != BLOCKED
 ]
 COPIED = [one for one in ACCEPTED if not one.merges_on_read and one not in CLUSTERED]
+# Of each kind one, judged by every `make interop`; all of them by `make interop-all`.
+OFTEN = {
+    "v6_mor",
+    "v6_mor_compaction_pending",
+    "v8_mor_record_index",
+    "v9_mor",
+    "v9_mor_bucket_index",
+    "v9_mor_partial_updates",
+    "v9_mor_types",
+    "v9_mor_written_while_compaction_pending",
+    "v6_cow",
+    "v9_cow_record_index_scattered",
+    "v6_cow_clustering_pending",
+    "v9_mor_clustering_pending",
+}
 # The ends of a job that leave something on the timeline.
 KILLED = (
     Failpoint.ATTEMPT_SUBMITTED,
@@ -92,11 +108,14 @@ def named(name: str) -> HudiTable:
     return next(one for one in TABLES if one.name == name)
 
 
-def by_name(declared: HudiTable) -> str:
-    return declared.name
+def each(tables: Iterable[HudiTable]) -> list[ParameterSet]:
+    return [
+        pytest.param(one, id=one.name, marks=() if one.name in OFTEN else pytest.mark.thorough)
+        for one in tables
+    ]
 
 
-@pytest.mark.parametrize("declared", COMPACTED, ids=by_name)
+@pytest.mark.parametrize("declared", each(COMPACTED))
 def test_spark_reads_what_was_compacted_and_goes_on(
     declared: HudiTable, judged: Callable[[HudiTable], Judged]
 ) -> None:
@@ -109,7 +128,7 @@ def test_spark_reads_what_was_compacted_and_goes_on(
         goes_on(table)
 
 
-@pytest.mark.parametrize("declared", COPIED, ids=by_name)
+@pytest.mark.parametrize("declared", each(COPIED))
 def test_spark_reads_what_was_merged_and_goes_on(
     declared: HudiTable, judged: Callable[[HudiTable], Judged]
 ) -> None:
@@ -121,11 +140,11 @@ def test_spark_reads_what_was_merged_and_goes_on(
         goes_on(table)
 
 
-@pytest.mark.parametrize("name", SCATTERED)
+@pytest.mark.parametrize("declared", each(map(named, SCATTERED)))
 def test_rows_that_were_put_in_order_are_the_same_for_spark(
-    name: str, judged: Callable[[HudiTable], Judged]
+    declared: HudiTable, judged: Callable[[HudiTable], Judged]
 ) -> None:
-    table = judged(named(name))
+    table = judged(declared)
     before = table.rows(), table.since_the_start()
     report = table.compact("--strategy", "sort", "--sort-by", "id desc")
     assert report["files_after"] < report["files_before"]
@@ -133,7 +152,7 @@ def test_rows_that_were_put_in_order_are_the_same_for_spark(
     goes_on(table)
 
 
-@pytest.mark.parametrize("declared", CLUSTERED, ids=by_name)
+@pytest.mark.parametrize("declared", each(CLUSTERED))
 def test_what_is_to_be_clustered_is_left_alone(
     declared: HudiTable, judged: Callable[[HudiTable], Judged]
 ) -> None:
@@ -164,7 +183,7 @@ def test_a_write_of_version_6_that_failed_is_waited_for(
 
 
 @pytest.mark.parametrize("place", KILLED)
-@pytest.mark.parametrize("name", ["v6_mor", "v9_mor"])
+@pytest.mark.parametrize("name", [pytest.param("v6_mor", marks=pytest.mark.thorough), "v9_mor"])
 def test_what_a_killed_run_left_is_finished_by_spark_or_by_us(
     name: str, place: Failpoint, judged: Callable[[HudiTable], Judged]
 ) -> None:
