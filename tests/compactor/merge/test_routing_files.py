@@ -80,6 +80,7 @@ _UNWRITABLE = [
     ("identity", "double"),
     ("identity", "float"),
     ("identity", "time"),
+    ("bucket[3]", "time"),
     ("truncate[2]", "binary"),
 ]
 
