@@ -80,6 +80,11 @@ def decode_rows(data: bytes, partitions: Sequence[tuple[str, str]]) -> Iterator[
         ArrowInvalid, ValueError: it is damaged.
     """
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    found = file.schema_arrow
+    if found.names != _ROWS.names or any(
+        found.field(name).type != _ROWS.field(name).type for name in (_GROUP, _IS_DELETE)
+    ):
+        raise ValueError(f"its columns are not those of a plan: {', '.join(found.names)}")
     held: list[pa.Table] = []
     following = 0
     for number in range(file.num_row_groups):

@@ -96,6 +96,14 @@ def test_a_damaged_file_of_rows_is_refused_or_of_no_effect(data: st.DataObject) 
             )
 
 
+def test_a_column_whose_name_was_damaged_is_missed() -> None:
+    inventory = inventory_of(FILES, DELETES)
+    content = encoded(plan_of(inventory), AS_PARQUET)
+    name = content.index(b"deletes")  # in the schema, which is the first to name it
+    with pytest.raises(PlanFileError, match="its columns"):
+        load_plan(content[:name] + b"delete_" + content[name + 7 :], inventory)
+
+
 def test_the_file_names_table_snapshot_files_and_deletes() -> None:
     _, _, document = saved()
     assert (document["kind"], document["version"]) == ("compact-plan", 1)
