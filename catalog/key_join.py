@@ -71,7 +71,7 @@ def matches(
             yield from _apart(chain(held.take(), deletes), rows, level)
             return
     if (table := held.distinct()) is not None:
-        for run in _runs(rows):
+        for run in runs(rows, rows_max=_RUN_ROWS, bytes_max=_RUN_BYTES):
             yield from _looked_up(run, table)
 
 
@@ -127,14 +127,14 @@ def _looked_up(run: pa.Table, deletes: pa.Table) -> Iterator[tuple[pa.RecordBatc
         yield batch, numbers[places.drop_null().to_numpy()]
 
 
-def _runs(rows: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Join batches to runs that are worth a hash table."""
+def runs(rows: Iterable[pa.RecordBatch], *, rows_max: int, bytes_max: int) -> Iterator[pa.Table]:
+    """Join batches to runs that are worth a hash table; one ends once it has so much."""
     waiting: list[pa.RecordBatch] = []
     count = size_bytes = 0
     for batch in rows:
         waiting.append(batch)
         count, size_bytes = count + batch.num_rows, size_bytes + batch.nbytes
-        if count >= _RUN_ROWS or size_bytes >= _RUN_BYTES:
+        if count >= rows_max or size_bytes >= bytes_max:
             yield pa.Table.from_batches(waiting)
             waiting, count, size_bytes = [], 0, 0
     if waiting:

@@ -12,7 +12,7 @@ from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.iceberg.avro_read import (
     Read,
     Schema,
-    item_run,
+    read_array,
     read_bytes,
     read_long,
     read_map,
@@ -103,7 +103,7 @@ def _named(kind: Schema, unwanted: frozenset[str]) -> Read:
     if name == "map":
         return read_map(read_string, _named(kind["values"], unwanted))
     if name == "array":
-        return _array(_named(kind["items"], unwanted))
+        return read_array(_named(kind["items"], unwanted))
     if name == "record":
         return _record(kind["fields"], unwanted)
     if name == "enum":
@@ -131,20 +131,6 @@ def _record(fields: list[Any], unwanted: frozenset[str]) -> Read:
 def _stepping_over(kind: Schema) -> Read:
     skip = skipper(kind)
     return lambda block, at: (None, skip(block, at))
-
-
-def _array(item: Read) -> Read:
-    def read(block: bytes, at: int) -> tuple[list[Any], int]:
-        values = []
-        count, _, at = item_run(block, at)
-        while count:
-            for _ in range(count):
-                value, at = item(block, at)
-                values.append(value)
-            count, _, at = item_run(block, at)
-        return values, at
-
-    return read
 
 
 def _enum(symbols: tuple[str, ...]) -> Read:

@@ -85,7 +85,7 @@ class FileLock:
         except FileExistsError:
             os.close(descriptor)
             return None
-        except BaseException:
+        except BaseException:  # interruptions too: the descriptor holds a lock
             os.close(descriptor)
             raise
         finally:

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from catalog.hudi.choosing import Choice, choose, mask, ordering_columns, ordering_fields
 from catalog.hudi.ordering import at_least
-from catalog.key_join import spread
+from catalog.key_join import runs, spread
 
 # Where the bits of the hash are used up.
 _LEVELS_MAX = 12
@@ -191,23 +191,9 @@ class _Standing:
 def _merged_held(entries: pa.Table, base: Iterable[pa.RecordBatch], manner: Manner) -> Merged:
     standing = _Standing(entries, choose(entries), manner)
     del entries
-    for run in _runs(base):
+    for run in runs(base, rows_max=_RUN_ROWS, bytes_max=_RUN_BYTES):
         standing.meet(run)
     return standing.result()
-
-
-def _runs(rows: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Join batches to runs that are worth a hash table."""
-    waiting: list[pa.RecordBatch] = []
-    count = size_bytes = 0
-    for batch in rows:
-        waiting.append(batch)
-        count, size_bytes = count + batch.num_rows, size_bytes + batch.nbytes
-        if count >= _RUN_ROWS or size_bytes >= _RUN_BYTES:
-            yield pa.Table.from_batches(waiting)
-            waiting, count, size_bytes = [], 0, 0
-    if waiting:
-        yield pa.Table.from_batches(waiting)
 
 
 def _apart(

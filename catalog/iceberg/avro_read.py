@@ -45,7 +45,7 @@ def reader(kind: Schema) -> Read:
     if pair := map_types(kind):
         return read_map(reader(pair[0]), reader(pair[1]))
     if name == "array":
-        return _read_array(reader(kind["items"]))
+        return read_array(reader(kind["items"]))
     if name == "record":
         return _read_tuple(tuple(reader(field["type"]) for field in kind["fields"]))
     if name == "fixed":
@@ -138,7 +138,9 @@ def item_run(block: bytes, at: int) -> tuple[int, int, int]:
     return abs(count), size, at
 
 
-def _read_array(item: Read) -> Read:
+def read_array(item: Read) -> Read:
+    """Return the reader of an array, given that of its items."""
+
     def read(block: bytes, at: int) -> tuple[list[Any], int]:
         values = []
         count, _, at = item_run(block, at)
@@ -154,7 +156,7 @@ def _read_array(item: Read) -> Read:
 
 def read_map(key: Read, value: Read) -> Read:
     """Make the reader of a map from those of its keys and values."""
-    pairs = _read_array(_read_tuple((key, value)))
+    pairs = read_array(_read_tuple((key, value)))
 
     def read(block: bytes, at: int) -> tuple[dict[Any, Any], int]:
         items, at = pairs(block, at)

@@ -79,7 +79,7 @@ def write_position_deletes(
             storage.put_if_absent(location, content)
             rows = sum(map(len, some.values()))
             outputs |= dict.fromkeys(some, OutputFile(str(location), len(content), rows))
-    except BaseException:
+    except BaseException:  # interruptions too: nobody knows of the outputs yet
         storage.delete(Location.parse(path) for path in {one.path for one in outputs.values()})
         raise
     return outputs

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,23 +57,25 @@ def can_hit(delete: DataFile, data: DataFile, kinds: Mapping[int, pa.DataType]) 
 
 
 def _may_agree(delete: DataFile, data: DataFile, *, column: int, kind: pa.DataType) -> bool:
-    ends = [_bounds(one, column, kind) for one in (delete, data)]
-    if None in ends:
+    of_keys, of_rows = _bounds(delete, column, kind), _bounds(data, column, kind)
+    if of_keys is None or of_rows is None:
         return True
-    (lower, upper), (least, greatest) = ends  # type: ignore[misc]  # None was ruled out
+    (lower, upper), (least, greatest) = of_keys, of_rows
     if lower <= greatest and least <= upper:
         return True
     # Null is equal to null, and in no bounds.
     return all((one.null_value_counts or {}).get(column) != 0 for one in (delete, data))
 
 
-def _bounds(file: DataFile, column: int, kind: pa.DataType) -> tuple[int, int] | None:
-    ends = (file.lower_bounds or {}).get(column), (file.upper_bounds or {}).get(column)
-    if None in ends or not has_comparable_bounds(kind):
+def _bounds(file: DataFile, column: int, kind: pa.DataType) -> tuple[Any, Any] | None:
+    lower, upper = (file.lower_bounds or {}).get(column), (file.upper_bounds or {}).get(column)
+    if lower is None or upper is None or not has_comparable_bounds(kind):
         return None
-    if types.is_timestamp(kind) and any(len(end) != _TIMESTAMP_BYTES for end in ends if end):
+    if types.is_timestamp(kind) and any(
+        len(end) != _TIMESTAMP_BYTES for end in (lower, upper) if end
+    ):
         return None  # dates, from before the column became a timestamp
-    return tuple(_comparable(end, kind) for end in ends)  # type: ignore[return-value,arg-type]
+    return _comparable(lower, kind), _comparable(upper, kind)
 
 
 def _comparable(raw: bytes, kind: pa.DataType) -> int | bytes:

@@ -178,8 +178,8 @@ def write_manifest_list(
 
 def _declared(format_version: int) -> list[Mapping[str, Any]]:
     declared = MANIFEST_LIST_FILE_SCHEMAS[format_version]
-    found = AvroSchemaConversion().iceberg_to_avro(declared, schema_name="manifest_file")
-    return list(found["fields"])  # type: ignore[arg-type, index]
+    found: Any = AvroSchemaConversion().iceberg_to_avro(declared, schema_name="manifest_file")
+    return list(found["fields"])
 
 
 def _unknown(rows: Iterable[ListedManifest]) -> list[Mapping[str, Any]]:

@@ -29,6 +29,7 @@ _GLUE_WRITER = "_write_metadata_no_exist_check"
 def write_metadata_with_every_field(catalog: Catalog) -> None:
     """Make a catalog write metadata as said above; those with a server of their own write none."""
     if isinstance(catalog, MetastoreCatalog):
+        # The one place that its commits and creations write through; it offers no other.
         catalog._write_metadata = write_metadata  # type: ignore[method-assign]  # noqa: SLF001
     if hasattr(catalog, _GLUE_WRITER):
         # For stores of its own that cannot be asked whether a file is there.

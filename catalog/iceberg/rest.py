@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Mapping
 from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
 from pyiceberg.catalog.rest import SIGV4
@@ -84,8 +85,8 @@ class _KeyedAuth(AuthManagerAdapter):
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         request = super().__call__(request)
         if self._keys.are_heeded and request.method == "POST" and _is_change(request):
-            body = request.body
-            content = body.encode() if isinstance(body, str) else bytes(body or b"")  # type: ignore[arg-type]
+            body: Any = request.body
+            content = body.encode() if isinstance(body, str) else bytes(body or b"")
             request.headers[KEY_HEADER] = self._keys.of(content)
         return request
 

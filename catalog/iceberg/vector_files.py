@@ -66,7 +66,7 @@ def write_vectors(
             content = file_of_vectors({path: selection.dropped}).content
             storage.put_if_absent(location, content)
             outputs[path] = OutputFile(str(location), len(content), len(selection.dropped))
-    except BaseException:
+    except BaseException:  # interruptions too: nobody knows of the outputs yet
         storage.delete([Location.parse(one.path) for one in outputs.values()])
         raise
     return outputs

@@ -38,7 +38,7 @@ def record_group(task: RewriteTask) -> RewriteResult:
     outputs = tuple({one.path: one for one in recorded.values()}.values())
     try:
         _prove(task, selections, recorded)
-    except BaseException:
+    except BaseException:  # interruptions too: nobody knows of the outputs yet
         task.table.storage.delete([task.table.locate(one.path) for one in outputs])
         raise
     used = task.table.storage.tally()

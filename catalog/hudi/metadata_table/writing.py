@@ -125,7 +125,7 @@ def _partition_writer(
     writer = PartitionWriter(view, partition, instant, owner=owner)
     try:
         yield writer
-    except BaseException:
+    except BaseException:  # interruptions too: nobody knows of its files yet
         writer.abort()
         raise
 
