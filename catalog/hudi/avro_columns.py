@@ -18,9 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog.avro.schema import Schema
 from catalog.errors import UnsupportedTableError
 from catalog.hudi.schema import arrow_type, is_nullable
-from catalog.iceberg.avro_schema import Schema
 
 _Numbers = npt.NDArray[np.int64]
 _Bytes = npt.NDArray[np.uint8]

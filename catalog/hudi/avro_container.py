@@ -8,8 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from catalog.errors import CorruptTableError, UnsupportedTableError
-from catalog.iceberg.avro_read import (
+from catalog.avro.read import (
     Read,
     Schema,
     read_array,
@@ -21,8 +20,9 @@ from catalog.iceberg.avro_read import (
     reader,
     type_name,
 )
-from catalog.iceberg.avro_schema import spelled_out
-from catalog.iceberg.avro_skip import skipper
+from catalog.avro.schema import spelled_out
+from catalog.avro.skip import skipper
+from catalog.errors import CorruptTableError, UnsupportedTableError
 
 MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from catalog.avro.read import Read, item_run, read_long, read_string, reader
+from catalog.avro.schema import spelled_out
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.hudi.avro_schemas import Kind, schema
 from catalog.hudi.avro_writing import Branch, record_body
-from catalog.iceberg.avro_read import Read, item_run, read_long, read_string, reader
-from catalog.iceberg.avro_schema import spelled_out
 
 _FRONT = struct.Struct(">ii")
 _CONTENT_VERSION = 3

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from catalog.avro.schema import Schema, spelled_out
 from catalog.errors import CorruptTableError, UnsupportedTableError
-from catalog.iceberg.avro_schema import Schema, spelled_out
 from catalog.model import FIELD_ID_KEY, TableSchema, named_ids
 
 RECORD_KEY = "_hoodie_record_key"

@@ -13,8 +13,8 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import ManifestFile
 from pyiceberg.table.snapshots import Snapshot
 
+from catalog.avro.container import AvroFile
 from catalog.errors import CatalogError, CorruptTableError
-from catalog.iceberg.avro import AvroFile
 from catalog.iceberg.manifest_entries import Entry, read_entries
 from catalog.iceberg.manifest_lists import ListedManifest, read_manifest_list
 

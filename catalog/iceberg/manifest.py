@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog.avro.container import AvroFile, decode_record
 from catalog.errors import CorruptTableError, LocationError, UnsupportedTableError
-from catalog.iceberg.avro import AvroFile, decode_record
 from catalog.iceberg.deletion_vectors import file_name
 from catalog.iceberg.partition import Spec, encode_key, from_avro, label
 from catalog.location import Confinement

@@ -26,11 +26,11 @@ from pyiceberg.manifest import (
 )
 from pyiceberg.typedef import Record
 
+from catalog.avro.container import AvroFile
+from catalog.avro.read import Read, Schema, reader, type_name
+from catalog.avro.schema import encoding_of
+from catalog.avro.write import Write, writer
 from catalog.errors import CorruptTableError
-from catalog.iceberg.avro import AvroFile
-from catalog.iceberg.avro_read import Read, Schema, reader, type_name
-from catalog.iceberg.avro_schema import encoding_of
-from catalog.iceberg.avro_write import Write, writer
 from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.deletion_vectors import file_name
 from catalog.iceberg.manifest_lists import first_row_id_of

@@ -19,11 +19,11 @@ from pyiceberg.manifest import (
 )
 from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
+from catalog.avro.container import AvroFile
+from catalog.avro.read import Schema, reader
+from catalog.avro.schema import encoding_of
+from catalog.avro.write import Container, writer
 from catalog.errors import CorruptTableError
-from catalog.iceberg.avro import AvroFile
-from catalog.iceberg.avro_read import Schema, reader
-from catalog.iceberg.avro_schema import encoding_of
-from catalog.iceberg.avro_write import Container, writer
 
 _VERSION = 3
 _STRUCT = MANIFEST_LIST_FILE_SCHEMAS[_VERSION].fields

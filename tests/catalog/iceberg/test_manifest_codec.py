@@ -18,11 +18,11 @@ from pyiceberg.manifest import ManifestContent, ManifestEntryStatus
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 
+from catalog.avro.container import AvroFile
+from catalog.avro.read import reader
+from catalog.avro.schema import defined_once, encoding_of, spelled_out
+from catalog.avro.write import Container, writer
 from catalog.errors import CorruptTableError
-from catalog.iceberg.avro import AvroFile
-from catalog.iceberg.avro_read import reader
-from catalog.iceberg.avro_schema import defined_once, encoding_of, spelled_out
-from catalog.iceberg.avro_write import Container, writer
 from catalog.iceberg.entries import decoding
 from catalog.iceberg.manifest_entries import Entry, Layout, read_entries
 from catalog.iceberg.manifest_lists import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from catalog.iceberg.avro_read import (
+from catalog.avro.read import (
     Read,
     Schema,
     item_run,
@@ -14,7 +14,7 @@ from catalog.iceberg.avro_read import (
     reader,
     type_name,
 )
-from catalog.iceberg.avro_skip import skipper
+from catalog.avro.skip import skipper
 
 
 def picker(kind: Schema, *, keys: Sequence[int]) -> Read:

@@ -1,6 +1,6 @@
 """Values into Avro's binary encoding, and records into object container files.
 
-The counterpart of `avro_read`: a schema is compiled into functions that append a value, in the same
+The counterpart of `read`: a schema is compiled into functions that append a value, in the same
 Python form that the reader returns, to a buffer. Unions are those of null and one other type, all
 that manifests have.
 
@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from catalog.iceberg.avro_read import Schema, map_types, type_name
-from catalog.iceberg.avro_schema import defined_once
+from catalog.avro.read import Schema, map_types, type_name
+from catalog.avro.schema import defined_once
 
 Write = Callable[[bytearray, Any], None]
 

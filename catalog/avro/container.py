@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from catalog.errors import CorruptTableError
-from catalog.iceberg.avro_pick import picker
-from catalog.iceberg.avro_read import (
+from catalog.avro.pick import picker
+from catalog.avro.read import (
     Read,
     Schema,
     read_bytes,
@@ -32,8 +31,9 @@ from catalog.iceberg.avro_read import (
     read_unsigned,
     reader,
 )
-from catalog.iceberg.avro_schema import spelled_out
-from catalog.iceberg.avro_skip import Step, skipper
+from catalog.avro.schema import spelled_out
+from catalog.avro.skip import Step, skipper
+from catalog.errors import CorruptTableError
 
 _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16

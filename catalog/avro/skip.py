@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from catalog.iceberg.avro_read import Schema, item_run, map_types, read_long, type_name
+from catalog.avro.read import Schema, item_run, map_types, read_long, type_name
 
 Step = Callable[[bytes, int], int]
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalog.avro.container import AvroFile, decode_record
 from catalog.errors import CorruptTableError
-from catalog.iceberg.avro import AvroFile, decode_record
 
 
 def _field(field_id: int, name: str, kind: Any) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def test_runs_that_state_their_size_are_jumped_over() -> None:
 
 
 def test_a_block_that_inflates_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("catalog.iceberg.avro._BLOCK_BYTES_MAX", 1000)
+    monkeypatch.setattr("catalog.avro.container._BLOCK_BYTES_MAX", 1000)
     schema = _record("e", _field(0, "status", "int"))
     sync = bytes(16)
     deflater = zlib.compressobj(wbits=-15)
