@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.data import lineitem
+from catalog.layout import FileLayout
 from catalog.location import Location
-from catalog.model import FileLayout
 from catalog.storage import Storage
 from compactor.parquet import has_page_checksums, read_footer
 from compactor.rewrite.encoding import Encoding, schema_text

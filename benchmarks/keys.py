@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from catalog.model import FIELD_ID_KEY
+from catalog.schema import FIELD_ID_KEY
 from compactor.merge.buckets import packed, thinned
 from compactor.merge.changes import Source, change_set
 from compactor.merge.rules import MergeRules

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from catalog.model import Commit, CommitKind, Conflict, Rewrite
+from catalog.commits import Commit, CommitKind, Conflict, Rewrite
 
 
 def whole(commit: Commit, conflicts: tuple[Conflict, ...]) -> tuple[Conflict, ...]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from catalog.model import Conflict, FileSlice, Rewrite
+from catalog.commits import Conflict, Rewrite
+from catalog.model import FileSlice
 
 
 @dataclass(frozen=True, slots=True)

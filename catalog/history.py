@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from catalog.model import Inventory, TableSchema
+from catalog.model import Inventory
+from catalog.schema import TableSchema
 from catalog.table import MapFunction, TableFiles
 
 

@@ -20,33 +20,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.changes import has_landed, operation_of, whole
-from catalog.conflicts import LiveFile, all_conflict, not_landed, split
-from catalog.errors import CorruptTableError, ObjectNotFoundError, SnapshotNotFoundError
-from catalog.location import Confinement, Location
-from catalog.model import (
-    DATA_FILES,
-    DELETE_FILES,
-    FIELD_ID_KEY,
+from catalog.commits import (
     ChangeScope,
     Commit,
     CommitKind,
     CommitResult,
     Conflict,
-    FileLayout,
+    OutputFile,
+    Rewrite,
+    Watermark,
+)
+from catalog.conflicts import LiveFile, all_conflict, not_landed, split
+from catalog.errors import CorruptTableError, ObjectNotFoundError, SnapshotNotFoundError
+from catalog.layout import FileLayout
+from catalog.location import Confinement, Location
+from catalog.model import (
+    DATA_FILES,
+    DELETE_FILES,
     FileSlice,
     Filling,
     Inventory,
-    OutputFile,
-    Rewrite,
     Selection,
     Snapshot,
-    TableSchema,
-    Watermark,
-    field_id,
-    named_ids,
 )
 from catalog.outputs import distinct_outputs
 from catalog.partitioning import keys_of_rows
+from catalog.schema import FIELD_ID_KEY, TableSchema, field_id, named_ids
 from catalog.storage import Storage
 from catalog.table import MapFunction
 from catalog.upkeep import UpkeepOperation
@@ -110,7 +109,7 @@ class _Deletes:
 
 @dataclass(frozen=True, slots=True)
 class _LoggedRows:
-    """Rows of a slice that its data file does not store; implements `catalog.model.Tail`."""
+    """Rows of a slice that its data file does not store; implements `catalog.tails.Tail`."""
 
     rows: pa.Table
 

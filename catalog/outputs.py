@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from catalog.commits import Commit, CommitKind, OutputFile, Rewrite
 from catalog.errors import CorruptTableError, ObjectNotFoundError
 from catalog.location import Confinement
-from catalog.model import Commit, CommitKind, OutputFile, Rewrite
 from catalog.storage import Storage
 
 # Footers are small and far away: a few requests in flight hide the latency.

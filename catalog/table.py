@@ -8,20 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 import pyarrow as pa
 
 from catalog.announcing import Announcement, Standing
+from catalog.commits import ChangeScope, Commit, CommitResult, OutputFile
+from catalog.layout import FileLayout
 from catalog.location import Location
-from catalog.model import (
-    ChangeScope,
-    Commit,
-    CommitResult,
-    FileLayout,
-    FileSlice,
-    Filling,
-    Inventory,
-    OutputFile,
-    Selection,
-    Snapshot,
-    TableSchema,
-)
+from catalog.model import FileSlice, Filling, Inventory, Selection, Snapshot
+from catalog.schema import TableSchema
 from catalog.storage import Storage
 from catalog.upkeep import UpkeepOperation
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import msgspec
 import pyarrow as pa
 
-from catalog.model import SortField
+from catalog.layout import SortField
 from compactor.sort_keys import CURVE_COLUMNS_MAX as CURVE_COLUMNS_MAX
 from compactor.sort_keys import SORT_COLUMNS_MAX as SORT_COLUMNS_MAX
 from compactor.sort_keys import SortKey as SortKey

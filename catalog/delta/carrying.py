@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from catalog.commits import Rewrite
 from catalog.deletion_vectors import Positions, encode
 from catalog.delta.actions import Add
 from catalog.delta.deletion_vectors import (
@@ -26,7 +27,7 @@ from catalog.delta.remap import RewrittenFile, has_only_grown, remap
 from catalog.delta.standing import Standing
 from catalog.errors import CorruptTableError
 from catalog.location import Location
-from catalog.model import KEEP_ALL, FileSlice, Rewrite
+from catalog.model import KEEP_ALL, FileSlice
 from catalog.storage import Storage
 from catalog.table import TableFiles
 

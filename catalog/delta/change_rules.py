@@ -10,12 +10,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from catalog.commits import ChangeScope, Commit, Rewrite
 from catalog.delta.actions import Metadata
 from catalog.delta.properties import is_set
 from catalog.delta.protocol import features_of
 from catalog.delta.state import TableState
 from catalog.errors import UnsupportedTableError
-from catalog.model import ChangeScope, Commit, Rewrite
 
 _CONSTRAINT = "delta.constraints."
 _RETENTION = "delta.setTransactionRetentionDuration"

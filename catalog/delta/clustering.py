@@ -21,7 +21,8 @@ from catalog.delta.protocol import features_of
 from catalog.delta.state import TableState
 from catalog.delta.stats import Path, leaf_columns
 from catalog.errors import CorruptTableError
-from catalog.model import Curve, SortField, field_id
+from catalog.layout import Curve, SortField
+from catalog.schema import field_id
 
 CLUSTERING_DOMAIN = "delta.clustering"
 _FEATURE = "clustering"

@@ -16,6 +16,7 @@ from contextlib import suppress
 import numpy as np
 
 from catalog.attempts import Pace, attempts
+from catalog.commits import Commit, CommitKind, CommitResult, Conflict
 from catalog.conflicts import all_conflict
 from catalog.deletion_vectors import Positions
 from catalog.delta.carrying import Carrier, vector_file
@@ -39,7 +40,7 @@ from catalog.errors import (
     StorageError,
     UnsupportedTableError,
 )
-from catalog.model import KEEP_ALL, Commit, CommitKind, CommitResult, Conflict
+from catalog.model import KEEP_ALL
 from catalog.outputs import read_outputs
 from catalog.table import TableFiles
 

@@ -22,7 +22,7 @@ from catalog.delta.protocol import features_of, has_in_commit_timestamps
 from catalog.delta.state import ROW_TRACKING_DOMAIN, TableState
 from catalog.delta.stats import loosened, with_record_count
 from catalog.errors import CorruptTableError
-from catalog.model import Curve
+from catalog.layout import Curve
 
 # What a removed file keeps of what was said when it was added.
 _KEPT = ("stats", "tags", "baseRowId", "defaultRowCommitVersion")

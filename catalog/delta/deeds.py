@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from catalog.commits import Watermark
 from catalog.delta.clustering import order_parameters
 from catalog.delta.contents import Deed, Replacement
 from catalog.delta.protocol import tracks_rows
 from catalog.delta.state import TableState
 from catalog.delta.watermarks import app_id_of
-from catalog.model import Watermark
 
 OPTIMIZE = "OPTIMIZE"
 

@@ -11,9 +11,11 @@ from catalog.delta.partition import Partition, PartitionColumn
 from catalog.delta.paths import Paths
 from catalog.delta.schema import ROW_ID, ROW_VERSION
 from catalog.errors import CorruptTableError
+from catalog.layout import FileLayout
 from catalog.location import Location
-from catalog.model import FileLayout, FileSlice, Filling, Inventory, Selection, TableSchema
+from catalog.model import FileSlice, Filling, Inventory, Selection
 from catalog.partitioning import keys_of_rows
+from catalog.schema import TableSchema
 from catalog.storage import Storage
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from itertools import chain
 from typing import Protocol
 
+from catalog.commits import Commit
 from catalog.delta.actions import (
     Action,
     Add,
@@ -34,7 +35,7 @@ from catalog.delta.paths import Paths
 from catalog.delta.state import TableState
 from catalog.errors import CorruptTableError, ObjectNotFoundError
 from catalog.location import Location
-from catalog.model import Commit, Snapshot
+from catalog.model import Snapshot
 from catalog.storage import Storage
 
 # Far less than any commit is kept for before it may be cleaned from a log.

@@ -32,7 +32,8 @@ from catalog.delta.state import TableState
 from catalog.errors import CorruptTableError, HistoryError, ObjectNotFoundError
 from catalog.history import CHANGE_TYPE, Happening, History, Step
 from catalog.location import Location
-from catalog.model import FIELD_ID_KEY, Inventory, Snapshot, TableSchema, field_id
+from catalog.model import Inventory, Snapshot
+from catalog.schema import FIELD_ID_KEY, TableSchema, field_id
 from catalog.storage import Storage
 from catalog.table import MapFunction
 

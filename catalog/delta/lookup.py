@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
+from catalog.commits import Commit, CommitKind, CommitResult, Conflict, Rewrite
 from catalog.delta.actions import Add, Remove, parse_commit
 from catalog.delta.contents import app_id
 from catalog.delta.head import CommitTarget, Head, Heads, commit_location, named_paths
@@ -21,7 +22,7 @@ from catalog.errors import (
     ObjectNotFoundError,
     SnapshotNotFoundError,
 )
-from catalog.model import Commit, CommitKind, CommitResult, Conflict, Rewrite, Snapshot
+from catalog.model import Snapshot
 
 _DROPPED = "it was dropped when the others were committed"
 

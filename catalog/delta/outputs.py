@@ -9,13 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from catalog.commits import OutputFile
 from catalog.delta.clustering import clustering_columns
 from catalog.delta.contents import NewFile
 from catalog.delta.paths import Paths
 from catalog.delta.state import TableState
 from catalog.delta.stats import StatsColumn, file_stats, stats_columns
 from catalog.errors import CorruptTableError
-from catalog.model import OutputFile, TableSchema, field_id
+from catalog.schema import TableSchema, field_id
 
 
 @dataclass(frozen=True, slots=True)

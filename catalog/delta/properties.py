@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from catalog.errors import UnsupportedTableError
-from catalog.model import FileLayout
+from catalog.layout import FileLayout
 
 MIB = 1 << 20
 # What managed services tune tables below 2.5 TB to; the reference writer knows no default.

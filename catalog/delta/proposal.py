@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from catalog.changes import has_landed, whole
+from catalog.commits import Commit, CommitKind, Conflict, Rewrite
 from catalog.conflicts import all_conflict
 from catalog.deletion_vectors import Positions
 from catalog.delta.actions import Add
@@ -23,7 +24,6 @@ from catalog.delta.standing import standing
 from catalog.delta.state import TableState
 from catalog.delta.stats import loosened
 from catalog.delta.watermarks import latest
-from catalog.model import Commit, CommitKind, Conflict, Rewrite
 
 _VERSION_PROPERTY = "compactor.version"
 _RESTORED = "rows that were deleted when it was planned are back"

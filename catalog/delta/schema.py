@@ -20,7 +20,7 @@ import pyarrow as pa
 from catalog.delta.actions import Metadata
 from catalog.delta.partition import PartitionColumn
 from catalog.errors import CorruptTableError, UnsupportedTableError
-from catalog.model import FIELD_ID_KEY, ROW_ID_FIELD, TableSchema, field_id, named_ids
+from catalog.schema import FIELD_ID_KEY, ROW_ID_FIELD, TableSchema, field_id, named_ids
 
 _PLAIN = {
     "string": pa.string(),

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from catalog.commits import Conflict, Rewrite
 from catalog.conflicts import LiveFile, not_landed, split
 from catalog.delta.actions import Add
-from catalog.model import Conflict, FileSlice, Rewrite
+from catalog.model import FileSlice
 
 # A rewrite of which others have replaced more is not worth it: most of its outputs would be dead.
 _REPLACED_SHARE_MAX = 0.5

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from catalog.commits import ChangeScope, Commit, CommitResult
 from catalog.delta.checkpoints import DamagedCheckpointError
 from catalog.delta.clustering import clustering_columns, known_names, wanted_order
 from catalog.delta.file_columns import FileColumns
@@ -30,7 +31,7 @@ from catalog.errors import (
 from catalog.evolution import Evolution
 from catalog.history import History
 from catalog.location import Confinement, Location
-from catalog.model import ChangeScope, Commit, CommitResult, Inventory, Snapshot
+from catalog.model import Inventory, Snapshot
 from catalog.puffin import Blob
 from catalog.routing import Routing
 from catalog.sidecars import Sidecar

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
-from catalog.model import Watermark
+from catalog.commits import Watermark
 
 _PREFIX = "compact.watermark:"
 

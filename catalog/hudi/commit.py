@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from catalog.commits import Commit, CommitResult, OutputFile
 from catalog.conflicts import all_conflict
 from catalog.errors import CommitConflictError
 from catalog.hudi.commit_bodies import WrittenBase, commit_body, folded, replacing
@@ -33,7 +34,7 @@ from catalog.hudi.scheduling import (
 from catalog.hudi.slices import Slices
 from catalog.hudi.timeline import Action, Instant
 from catalog.location import Confinement
-from catalog.model import Commit, CommitResult, Inventory, OutputFile
+from catalog.model import Inventory
 from catalog.outputs import read_outputs
 
 COMMIT_ID = "compactor.commit"

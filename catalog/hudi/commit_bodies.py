@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from catalog.commits import OutputFile, Rewrite
 from catalog.hudi.avro_schemas import Kind
 from catalog.hudi.avro_writing import container
 from catalog.hudi.file_names import read_name
-from catalog.model import FileSlice, OutputFile, Rewrite
+from catalog.model import FileSlice
 
 _NO_COMMIT = "null"
 

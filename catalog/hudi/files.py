@@ -13,16 +13,11 @@ from catalog.hudi.file_names import AttemptName
 from catalog.hudi.markers import mark
 from catalog.hudi.schema import PARTITION_PATH
 from catalog.hudi.timeline import Timeline
+from catalog.layout import FileLayout
 from catalog.location import Confinement, Location
-from catalog.model import (
-    FileLayout,
-    FileSlice,
-    Filling,
-    Inventory,
-    Selection,
-    TableSchema,
-)
+from catalog.model import FileSlice, Filling, Inventory, Selection
 from catalog.partitioning import keys_of_rows
+from catalog.schema import TableSchema
 from catalog.storage import Storage
 
 MIB = 1 << 20

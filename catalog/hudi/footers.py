@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from catalog.errors import CorruptTableError
 from catalog.hudi.bloom import FilterKind, FilterShape, KeyFilter
 from catalog.hudi.schema import RECORD_KEY
+from catalog.layout import FooterNotes
 from catalog.location import Confinement
-from catalog.model import FileSlice, FooterNotes
+from catalog.model import FileSlice
 from catalog.storage import Storage
 
 FILTER = "org.apache.hudi.bloomfilter"
@@ -31,7 +32,7 @@ REPLACED = (FILTER, FILTER_KIND, MIN_KEY, MAX_KEY, _OLD_FILTER, "parquet.avro.sc
 
 @dataclass(frozen=True, slots=True)
 class KeyNotesMaker:
-    """Makes the notes of outputs; implements `catalog.model.FileLayout.footer_notes`.
+    """Makes the notes of outputs; implements `catalog.layout.FileLayout.footer_notes`.
 
     Attributes:
         storage: where base files are.
@@ -62,7 +63,7 @@ class KeyNotesMaker:
 
 
 class KeyNotes:
-    """Notes of one output; implements `catalog.model.FooterNotes`."""
+    """Notes of one output; implements `catalog.layout.FooterNotes`."""
 
     def __init__(self, maker: KeyNotesMaker) -> None:
         self._maker = maker

@@ -8,8 +8,8 @@ from __future__ import annotations
 from catalog.hudi.config import TableConfig
 from catalog.hudi.footers import REPLACED, KeyNotesMaker
 from catalog.hudi.schema import FILE_NAME
+from catalog.layout import FileLayout
 from catalog.location import Confinement, Location
-from catalog.model import FileLayout
 from catalog.storage import Storage
 
 MIB = 1 << 20

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.announcing import Announcement, WorkKind
+from catalog.commits import Rewrite
 from catalog.conflicts import LiveFile, split
 from catalog.errors import CommitConflictError
 from catalog.hudi.details import (
@@ -39,7 +40,7 @@ from catalog.hudi.timeline import (
     read_instant,
     read_timeline,
 )
-from catalog.model import FileSlice, Inventory, Rewrite
+from catalog.model import FileSlice, Inventory
 
 JOB = "compactor.job"
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from catalog.avro.schema import Schema, spelled_out
 from catalog.errors import CorruptTableError, UnsupportedTableError
-from catalog.model import FIELD_ID_KEY, TableSchema, named_ids
+from catalog.schema import FIELD_ID_KEY, TableSchema, named_ids
 
 RECORD_KEY = "_hoodie_record_key"
 PARTITION_PATH = "_hoodie_partition_path"

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from catalog.commits import OutputFile
 from catalog.hudi.avro_writing import writer
 from catalog.hudi.commit_bodies import WrittenBase, WrittenLog, write_body
 from catalog.hudi.config import format_properties
@@ -31,7 +32,7 @@ from catalog.hudi.schema import META_COLUMNS
 from catalog.hudi.table import HudiTable
 from catalog.hudi.timeline import Action, Instant
 from catalog.location import Confinement, Location
-from catalog.model import FileSlice, OutputFile
+from catalog.model import FileSlice
 
 _TOKEN = "0-0-0"  # noqa: S105 - a write token is no secret
 _AVRO = {

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.announcing import Announcement, Standing, WorkKind
+from catalog.commits import ChangeScope, Commit, CommitKind, CommitResult
 from catalog.errors import (
     CatalogError,
     CommitConflictError,
@@ -47,7 +48,7 @@ from catalog.hudi.slices import Slices
 from catalog.hudi.states import as_of, find_snapshot, later_commits
 from catalog.hudi.timeline import Action, Instant, State, Timeline, read_timeline, timeline_folder
 from catalog.location import Location
-from catalog.model import ChangeScope, Commit, CommitKind, CommitResult, Inventory, Snapshot
+from catalog.model import Inventory, Snapshot
 from catalog.storage import Storage
 from catalog.table import MapFunction
 from catalog.upkeep import UpkeepOperation

@@ -16,6 +16,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
+from catalog.commits import Commit
 from catalog.errors import ObjectNotFoundError
 from catalog.iceberg.file_io import StorageFileIO
 from catalog.iceberg.lookup import is_unbroken, referenced_metadata
@@ -23,7 +24,6 @@ from catalog.iceberg.properties import is_set
 from catalog.iceberg.staging import committed_by, leftover_pattern, snapshot_id_of
 from catalog.iceberg.under_way import metadata_directory, refuse_while_under_way
 from catalog.location import Confinement, Location
-from catalog.model import Commit
 from catalog.storage import Storage
 
 _METADATA_FILE = re.compile(r"(\d{5,})-[0-9a-f-]{36}\.metadata\.json")

@@ -29,6 +29,7 @@ from pyiceberg.table.update import (
 )
 
 from catalog.attempts import attempts
+from catalog.commits import Commit, CommitResult, Conflict
 from catalog.conflicts import all_conflict
 from catalog.errors import (
     AccessDeniedError,
@@ -53,7 +54,6 @@ from catalog.iceberg.retry_after import retry_after_seconds
 from catalog.iceberg.under_way import refuse_while_under_way
 from catalog.iceberg.watermarks import as_properties
 from catalog.location import Confinement
-from catalog.model import Commit, CommitResult, Conflict
 from catalog.model import Snapshot as SnapshotValue
 from catalog.storage import Storage
 

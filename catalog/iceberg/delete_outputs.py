@@ -9,13 +9,13 @@ from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.typedef import Record
 from pyiceberg.types import LongType, StringType
 
+from catalog.commits import OutputFile
 from catalog.errors import CorruptTableError
 from catalog.iceberg.data_file import DataFile, described
 from catalog.iceberg.delete_writing import FILE_PATH_ID, POSITION_DELETES, POSITION_ID
 from catalog.iceberg.marking import vector_file
 from catalog.iceberg.metrics import Column, FileMetrics, MetricsMode, file_metrics, split_offsets
 from catalog.iceberg.vector_files import CARDINALITY
-from catalog.model import OutputFile
 from catalog.puffin import PlacedBlob
 
 _COLUMNS = (

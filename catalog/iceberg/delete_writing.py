@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from catalog.commits import OutputFile
 from catalog.location import Location
-from catalog.model import OutputFile, Selection
+from catalog.model import Selection
 from catalog.storage import Storage
 
 # Reserved field ids of the specification.

@@ -11,20 +11,15 @@ from zlib import crc32
 
 import pyarrow as pa
 
+from catalog.commits import OutputFile
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.iceberg.partition import Spec, Value, decode_key, directory
 from catalog.iceberg.row_lineage import row_ids, without_lineage
 from catalog.iceberg.transforms import partition_keys
+from catalog.layout import FileLayout
 from catalog.location import Confinement, Location
-from catalog.model import (
-    FileLayout,
-    FileSlice,
-    Filling,
-    Inventory,
-    OutputFile,
-    Selection,
-    TableSchema,
-)
+from catalog.model import FileSlice, Filling, Inventory, Selection
+from catalog.schema import TableSchema
 from catalog.storage import Storage
 
 # As the reference implementation: 20 bits of a hash, as binary digits in directories of four.

@@ -21,6 +21,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import PrimitiveType
 
+from catalog.commits import Commit
 from catalog.errors import UnsupportedTableError
 from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.entries import live_entries, manifests_of
@@ -28,7 +29,7 @@ from catalog.iceberg.manifest_entries import Entry
 from catalog.iceberg.manifest_lists import ListedManifest
 from catalog.iceberg.partition import decode_key, encode_key
 from catalog.iceberg.pruning import Values, may_hold
-from catalog.model import DATA_FILES, Commit
+from catalog.model import DATA_FILES
 
 # Manifests in flight at once: they hide the latency of storage, decoding holds one core anyway.
 _READERS = 4

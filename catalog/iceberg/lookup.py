@@ -10,11 +10,11 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 from pyiceberg.table.snapshots import ancestors_of
 
+from catalog.commits import Commit, CommitKind, CommitResult, Conflict, Rewrite
 from catalog.iceberg.entries import all_entries, live_entries, manifests_of
 from catalog.iceberg.metadata import is_first, snapshot_value
 from catalog.iceberg.staging import committed_by, snapshot_id_of
 from catalog.iceberg.watermarks import watermark_of
-from catalog.model import Commit, CommitKind, CommitResult, Conflict, Rewrite
 
 _DROPPED = "it was dropped when the others were committed"
 

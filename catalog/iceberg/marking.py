@@ -22,6 +22,7 @@ from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import LongType
 
+from catalog.commits import Commit, Rewrite
 from catalog.errors import ObjectExistsError, UnsupportedTableError
 from catalog.iceberg.data_file import DataFile, described
 from catalog.iceberg.delete_writing import FILE_PATH_ID, POSITION_ID, encode
@@ -29,7 +30,7 @@ from catalog.iceberg.files import IcebergFiles
 from catalog.iceberg.position_deletes import read_positions
 from catalog.iceberg.vector_files import CARDINALITY, TARGET, file_of_vectors, placed_in
 from catalog.location import Location
-from catalog.model import KEEP_ALL, Commit, Rewrite
+from catalog.model import KEEP_ALL
 from catalog.puffin import PlacedBlob
 from catalog.storage import Storage
 

@@ -11,6 +11,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 
+from catalog.commits import Commit, OutputFile
 from catalog.errors import CorruptTableError
 from catalog.iceberg.data_file import DataFile, described
 from catalog.iceberg.delete_outputs import VerifiedDeletes, VerifiedVector
@@ -19,7 +20,6 @@ from catalog.iceberg.metrics import FileMetrics, file_metrics, metrics_modes, sp
 from catalog.iceberg.row_lineage import lineage_schema, tracks_rows
 from catalog.iceberg.vector_files import ENDING, the_vector_in
 from catalog.location import Confinement
-from catalog.model import Commit, OutputFile
 from catalog.outputs import read_outputs
 from catalog.puffin import PlacedBlob
 from catalog.storage import Storage

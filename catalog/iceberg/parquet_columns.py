@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.errors import CorruptTableError
-from catalog.model import FIELD_ID_KEY
+from catalog.schema import FIELD_ID_KEY
 
 Path = tuple[str, ...]
 # Column chunks larger than this are read through a buffer of this size.

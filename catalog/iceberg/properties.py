@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from catalog.errors import UnsupportedTableError
+from catalog.layout import FileLayout
 from catalog.location import Confinement, Location
-from catalog.model import FileLayout
 
 _Number = TypeVar("_Number", int, float)
 

@@ -12,6 +12,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot
 from pyiceberg.typedef import Record
 
 from catalog.changes import has_landed, operation_of, whole
+from catalog.commits import CommitKind, Conflict, OutputFile, Rewrite
 from catalog.conflicts import all_conflict, not_landed, split
 from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.delete_targets import DeleteTargets, leaving, live_files, single_target
@@ -26,7 +27,6 @@ from catalog.iceberg.since import SinceReader, why_not
 from catalog.iceberg.sort_order import order_id
 from catalog.iceberg.staging import Changes, Staging
 from catalog.location import Confinement
-from catalog.model import CommitKind, Conflict, OutputFile, Rewrite
 from catalog.storage import Storage
 
 

@@ -15,8 +15,9 @@ from catalog.iceberg.bounds import BoundsReader, decoded
 from catalog.iceberg.manifest import DATA
 from catalog.iceberg.partition import Spec, SpecField, Value, decode_key
 from catalog.iceberg.transforms import partition_keys, source_values
-from catalog.model import Inventory, field_id
+from catalog.model import Inventory
 from catalog.routing import FileBounds, Flags, among
+from catalog.schema import field_id
 from catalog.table import MapFunction
 
 # More partitions than this are as good as all.

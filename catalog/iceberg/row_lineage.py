@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from catalog.errors import UnsupportedTableError
-from catalog.model import FIELD_ID_KEY, ROW_ID_FIELD, FileSlice, Filling
+from catalog.model import FileSlice, Filling
+from catalog.schema import FIELD_ID_KEY, ROW_ID_FIELD
 
 if TYPE_CHECKING:
     from pyiceberg.schema import Schema

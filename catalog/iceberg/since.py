@@ -16,12 +16,12 @@ from pyiceberg.manifest import DataFileContent, ManifestEntryStatus
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot, ancestors_of
 
+from catalog.commits import Commit
 from catalog.iceberg.data_file import DataFile
 from catalog.iceberg.entries import all_entries, manifests_of
 from catalog.iceberg.head import partition_text
 from catalog.iceberg.partition import decode_key
 from catalog.iceberg.watermarks import merged_by
-from catalog.model import Commit
 
 # Keys of partitions of these values are spelled alike by all readers of manifests.
 _PLAIN = (bool, int, str, type(None))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pyiceberg.types import NestedField, StructType
 
 from catalog.errors import CorruptTableError
-from catalog.model import SortField
+from catalog.layout import SortField
 
 if TYPE_CHECKING:
     from pyiceberg.schema import Schema

@@ -23,6 +23,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata, TableMetadataV3
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 
+from catalog.commits import Commit, CommitKind
 from catalog.errors import CorruptTableError
 from catalog.iceberg.commit_properties import avro_codec, manifest_size_bytes
 from catalog.iceberg.data_file import DataFile
@@ -38,7 +39,6 @@ from catalog.iceberg.manifest_lists import (
 from catalog.iceberg.manifest_writing import ManifestForm, ManifestInMaking, begin
 from catalog.iceberg.summary import counted_summary
 from catalog.iceberg.watermarks import in_summary
-from catalog.model import Commit, CommitKind
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SNAPSHOT_ID_BITS = 63

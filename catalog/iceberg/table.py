@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from catalog.commits import ChangeScope, Commit, CommitResult
 from catalog.errors import CorruptTableError, SnapshotNotFoundError, UnsupportedTableError
 from catalog.evolution import Evolution
 from catalog.history import History
@@ -38,9 +39,10 @@ from catalog.iceberg.row_lineage import tracks_rows, with_lineage
 from catalog.iceberg.schema import arrow_schema, defaults, dropped_columns, name_mapping
 from catalog.iceberg.sort_order import default_order
 from catalog.location import Confinement
-from catalog.model import ChangeScope, Commit, CommitResult, Inventory, Snapshot, TableSchema
+from catalog.model import Inventory, Snapshot
 from catalog.puffin import Blob
 from catalog.routing import Routing
+from catalog.schema import TableSchema
 from catalog.sidecars import Sidecar
 from catalog.storage import Storage
 from catalog.table import MapFunction

@@ -10,8 +10,8 @@ from pyarrow import types
 
 from catalog.errors import UnsupportedTableError
 from catalog.iceberg.partition import Spec, SpecField, Value, encode_key
-from catalog.model import field_id
 from catalog.partitioning import keys_of_rows
+from catalog.schema import field_id
 
 
 def partition_keys(spec: Spec, rows: pa.Table) -> pa.Array:

@@ -17,13 +17,13 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 
+from catalog.commits import Commit
 from catalog.errors import CommitUnknownError, ObjectNotFoundError
 from catalog.iceberg.commit_properties import pace
 from catalog.iceberg.entries import decoding
 from catalog.iceberg.file_io import StorageFileIO
 from catalog.iceberg.staging import leftover_pattern, snapshot_id_of
 from catalog.location import Confinement, Location
-from catalog.model import Commit
 from catalog.storage import Storage
 from catalog.storage.values import ObjectInfo
 

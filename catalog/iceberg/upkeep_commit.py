@@ -16,6 +16,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate, TableUpdate
 
 from catalog.attempts import attempts
+from catalog.commits import Commit
 from catalog.errors import CatalogError, CommitConflictError, CommitUnknownError
 from catalog.iceberg.commit_properties import pace
 from catalog.iceberg.file_io import StorageFileIO
@@ -23,7 +24,6 @@ from catalog.iceberg.lookup import referenced_metadata
 from catalog.iceberg.metadata import empty_snapshot, snapshot_value
 from catalog.iceberg.staging import Staging
 from catalog.iceberg.upkeep import Answer, UpkeepTarget, swap
-from catalog.model import Commit
 
 Propose = Callable[[Table, Staging], Snapshot | None]
 """Writes the snapshot that would follow the head of a table; None when nothing is to be done."""

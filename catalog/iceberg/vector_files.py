@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import count
 
+from catalog.commits import OutputFile
 from catalog.deletion_vectors import Positions, encode, framed
 from catalog.errors import CorruptTableError
 from catalog.location import Location
-from catalog.model import OutputFile, Selection
+from catalog.model import Selection
 from catalog.puffin import Blob, PlacedBlob, PuffinFile, decode_footer, footer_bytes
 from catalog.puffin import encode as encode_puffin
 from catalog.storage import Storage

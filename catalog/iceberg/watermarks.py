@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterable, Mapping
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
 
+from catalog.commits import Watermark
 from catalog.errors import CorruptTableError
 from catalog.iceberg.metadata import is_first
-from catalog.model import Watermark
 
 _PREFIX = "compact.watermark."
 

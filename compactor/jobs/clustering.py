@@ -12,8 +12,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from catalog.commits import OutputFile
 from catalog.errors import UnsupportedTableError
-from catalog.model import FileLayout, Inventory, OutputFile, SortField, TableSchema, field_id
+from catalog.layout import FileLayout, SortField
+from catalog.model import Inventory
+from catalog.schema import TableSchema, field_id
 from catalog.table import MapFunction, TableFiles
 from compactor.clustering import (
     FILE_FACTS,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from catalog.commits import Commit, CommitKind, CommitResult, Rewrite
 from catalog.errors import CatalogError, CommitConflictError, CommitUnknownError
-from catalog.model import Commit, CommitKind, CommitResult, Curve, Rewrite, SortField
+from catalog.layout import Curve, SortField
 from catalog.table import Table
 from compactor import __version__
 from compactor.clustering import Strategy

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from catalog.model import ChangeScope, TableSchema, Watermark
+from catalog.commits import ChangeScope, Watermark
+from catalog.schema import TableSchema
 from catalog.table import Table
 from compactor.errors import ChangesRefusedError
 from compactor.merge.arriving import Placed, placed_parts

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from catalog.model import Inventory, Snapshot, Watermark
+from catalog.commits import Watermark
+from catalog.model import Inventory, Snapshot
 from catalog.table import Table, TableFiles
 from compactor.jobs.merge_changes import Reading
 from compactor.jobs.merge_filters import Filtering, filters_for

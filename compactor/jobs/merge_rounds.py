@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from catalog.model import TableSchema, Watermark
+from catalog.commits import Watermark
+from catalog.schema import TableSchema
 from compactor.errors import ChangesRefusedError
 from compactor.jobs.merge_changes import (
     Arrived,

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from catalog.commits import Commit
 from catalog.errors import CatalogError
-from catalog.model import Commit
 from catalog.table import Table
 from compactor.jobs.attempts import Attempts, Work
 from compactor.jobs.cleanup import Cleaner

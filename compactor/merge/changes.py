@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from catalog.model import TableSchema, field_id
+from catalog.schema import TableSchema, field_id
 from compactor.errors import ChangesRefusedError
 from compactor.merge.conforming import conformed
 from compactor.merge.declared import declared

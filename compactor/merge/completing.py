@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import types
 
-from catalog.model import ROW_ID_FIELD, FileSlice, Inventory, TableSchema, field_id
+from catalog.model import FileSlice, Inventory
+from catalog.schema import ROW_ID_FIELD, TableSchema, field_id
 from catalog.table import TableFiles
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import ChangeSet, changeable

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
-from catalog.model import TableSchema, named_ids
+from catalog.schema import TableSchema, named_ids
 from compactor.errors import ChangesRefusedError
 from compactor.rewrite.conversion import is_readable_as, stored_type
 from compactor.rewrite.projection import FileColumns, plan_projection

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types
 
-from catalog.model import TableSchema, field_id
+from catalog.schema import TableSchema, field_id
 from compactor.merge.keys import whole
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from catalog.model import FileSlice, Inventory, TableSchema
+from catalog.model import FileSlice, Inventory
+from catalog.schema import TableSchema
 from catalog.table import TableFiles
 from compactor.merge.bounds import ColumnBounds, column_bounds
 from compactor.merge.choice import Touched

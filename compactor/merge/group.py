@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
+from catalog.layout import FileLayout
 from catalog.location import Location
-from catalog.model import FileLayout, FileSlice, Filling, Inventory, Selection, TableSchema
+from catalog.model import FileSlice, Filling, Inventory, Selection
+from catalog.schema import TableSchema
 from catalog.storage import Storage
 from catalog.table import TableFiles
 from compactor.clustering import Clustering

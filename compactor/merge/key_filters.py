@@ -23,8 +23,9 @@ import pyarrow as pa
 from pyarrow import types
 
 from catalog.errors import CorruptTableError, ObjectNotFoundError
-from catalog.model import FileSlice, Inventory, Snapshot, field_id
+from catalog.model import FileSlice, Inventory, Snapshot
 from catalog.puffin import Blob
+from catalog.schema import field_id
 from catalog.sidecars import SidecarTable, StoredBlob, stored_blobs
 from catalog.storage import Storage
 from catalog.table import MapFunction, Table, TableFiles

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types
 
-from catalog.model import TableSchema, field_id
+from catalog.schema import TableSchema, field_id
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import Source, changeable
 from compactor.merge.rules import MergeRules

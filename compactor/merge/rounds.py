@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from catalog.model import Watermark
+from catalog.commits import Watermark
 from compactor.errors import ChangesRefusedError
 from compactor.merge.sources import Arrivals
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.history import CHANGE_TYPE, Happening, HistoricTable, History, Step
-from catalog.model import Inventory, Selection, TableSchema
+from catalog.model import Inventory, Selection
+from catalog.schema import TableSchema
 from catalog.table import TableFiles
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import Source

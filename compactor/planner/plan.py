@@ -10,7 +10,8 @@ from enum import StrEnum
 import pyarrow as pa
 
 from catalog.announcing import Announced, WorkKind
-from catalog.model import Inventory, Selection, Snapshot, Watermark
+from catalog.commits import Watermark
+from catalog.model import Inventory, Selection, Snapshot
 from compactor.clustering import Clustering, Strategy
 from compactor.splicing import SpliceLimits
 

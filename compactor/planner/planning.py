@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from catalog.announcing import Announced, Standing, WorkKind
-from catalog.model import FileLayout, Inventory, Snapshot
+from catalog.layout import FileLayout
+from catalog.model import Inventory, Snapshot
 from compactor.planner.cluster import (
     ClusterFacts,
     Spans,

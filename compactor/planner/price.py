@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from catalog.model import FileLayout
+from catalog.layout import FileLayout
 from compactor.planner.plan import Price, Rung
 from compactor.planner.policy import GIB, MIB
 from compactor.planner.width import UNKNOWN_WIDTH, RowWidth

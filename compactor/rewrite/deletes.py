@@ -11,8 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from catalog.commits import OutputFile
 from catalog.errors import UnsupportedTableError
-from catalog.model import DELETE_FILES, Inventory, OutputFile, Selection
+from catalog.model import DELETE_FILES, Inventory, Selection
 from catalog.table import DeleteRecorder
 from compactor.errors import VerificationError
 from compactor.rewrite.task import Proof, RewriteResult, RewriteTask

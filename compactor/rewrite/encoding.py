@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from catalog.errors import UnsupportedTableError
+from catalog.layout import FileLayout
 from catalog.location import Location
-from catalog.model import FileLayout, TableSchema
+from catalog.schema import TableSchema
 from catalog.storage import OutputFile
 from compactor.clustering import STAMP_KEY
 from compactor.parquet import ARROW_SCHEMA, SCHEMA, Footer, parse_footer

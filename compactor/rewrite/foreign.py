@@ -14,7 +14,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.model import TableSchema, field_id
+from catalog.schema import TableSchema, field_id
 from compactor.parquet import Footer, declared_as, why_not
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.fitting import Form

@@ -22,7 +22,8 @@ import numpy as np
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.location import Location
-from catalog.model import FileSlice, Selection, field_id
+from catalog.model import FileSlice, Selection
+from catalog.schema import field_id
 from catalog.table import TableFiles
 from compactor.parquet import Footer, has_page_checksums
 from compactor.rewrite.encoding import Encoding

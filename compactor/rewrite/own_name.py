@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from catalog.model import FileLayout, TableSchema, field_id
+from catalog.layout import FileLayout
+from catalog.schema import TableSchema, field_id
 
 
 def unnamed(schema: TableSchema, layout: FileLayout) -> TableSchema:

@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
-from catalog.model import Filling, TableSchema
-from catalog.model import field_id as _id_of
+from catalog.model import Filling
+from catalog.schema import TableSchema
+from catalog.schema import field_id as _id_of
 from compactor.rewrite.conversion import is_bytes, is_readable_as
 from compactor.rewrite.integers import as_integer, with_integers
 from compactor.rewrite.nested import is_list

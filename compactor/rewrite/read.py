@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from catalog.errors import CorruptTableError
-from catalog.model import KEEP_ALL, FileSlice, Inventory, Selection, TableSchema, field_id
+from catalog.model import KEEP_ALL, FileSlice, Inventory, Selection
+from catalog.schema import TableSchema, field_id
 from catalog.table import TableFiles
 from compactor.rewrite.input import ParquetInput, open_parquet
 from compactor.rewrite.input import row_groups as every_row_group

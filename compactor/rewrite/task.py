@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from catalog.model import Inventory, OutputFile
+from catalog.commits import OutputFile
+from catalog.model import Inventory
 from catalog.table import TableFiles
 from compactor.proof import Proof as Proof
 from compactor.splicing import SpliceLimits

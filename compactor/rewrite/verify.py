@@ -5,7 +5,8 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 
 from catalog.errors import CorruptTableError
-from catalog.model import Inventory, TableSchema
+from catalog.model import Inventory
+from catalog.schema import TableSchema
 from catalog.table import TableFiles
 from compactor.errors import VerificationError
 from compactor.rewrite.encoding import schema_text

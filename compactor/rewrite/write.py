@@ -18,9 +18,10 @@ from typing import Protocol, Self
 
 import pyarrow as pa
 
+from catalog.commits import OutputFile
 from catalog.errors import CatalogError
 from catalog.location import Location
-from catalog.model import FileSlice, OutputFile
+from catalog.model import FileSlice
 from catalog.storage import OutputFile as StorageOutput
 from catalog.storage import Storage
 from catalog.table import OutputMarker, TableFiles

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from catalog.commits import Watermark
 from catalog.delta.table import DeltaTable
 from catalog.location import Location
-from catalog.model import Watermark
 from catalog.table import Table
 from tests.catalog.changes import Change, Row, plan_change
 from tests.catalog.conformance import expected, fill

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from catalog.commits import Commit
 from catalog.delta.checkpoint import write_checkpoint
 from catalog.delta.log_compaction import LogCompaction
 from catalog.delta.vacuum import Vacuum
-from catalog.model import Commit
 from catalog.upkeep import UpkeepOrder
 from tests.catalog.conformance import fill
 from tests.catalog.delta.lakes import DeltaLake, commits

@@ -10,8 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 
+from catalog.commits import CommitResult, Rewrite, Watermark
 from catalog.errors import CommitConflictError
-from catalog.model import CommitResult, Rewrite, Snapshot, Watermark
+from catalog.model import Snapshot
 from catalog.table import Table
 from tests.catalog.changes import Change, Row, plan_change
 from tests.catalog.conformance import Lake, expected

@@ -10,17 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.model import (
-    KEEP_ALL,
-    Commit,
-    CommitKind,
-    Inventory,
-    OutputFile,
-    Rewrite,
-    Selection,
-    Snapshot,
-    Watermark,
-)
+from catalog.commits import Commit, CommitKind, OutputFile, Rewrite, Watermark
+from catalog.model import KEEP_ALL, Inventory, Selection, Snapshot
 from catalog.table import Table, TableFiles
 from tests.catalog.groups import filled, partitions, pick, write_output
 

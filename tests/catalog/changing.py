@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from catalog.commits import Commit, CommitKind, Rewrite, Watermark
 from catalog.errors import CorruptTableError
-from catalog.model import Commit, CommitKind, Inventory, Rewrite, Selection, Watermark
+from catalog.model import Inventory, Selection
 from tests.catalog.changes import MARK, Change, change_commit, plan_change
 from tests.catalog.conformance import Lake, LineageLake, expected, fill
 from tests.catalog.groups import make_commit, outputs, paths, pick, plan_all, rewrite

@@ -15,8 +15,9 @@ from typing import Protocol
 import pyarrow as pa
 import pytest
 
+from catalog.commits import Commit, OutputFile
 from catalog.errors import CorruptTableError, SnapshotNotFoundError
-from catalog.model import Commit, Inventory, OutputFile
+from catalog.model import Inventory
 from catalog.table import Table
 from tests.catalog.groups import (
     make_commit,

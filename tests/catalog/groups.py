@@ -10,17 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.model import (
-    FIELD_ID_KEY,
-    KEEP_ALL,
-    Commit,
-    Filling,
-    Inventory,
-    OutputFile,
-    Rewrite,
-    Snapshot,
-    TableSchema,
-)
+from catalog.commits import Commit, OutputFile, Rewrite
+from catalog.model import KEEP_ALL, Filling, Inventory, Snapshot
+from catalog.schema import FIELD_ID_KEY, TableSchema
 from catalog.table import Table, TableFiles
 
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from catalog.commits import Commit
 from catalog.memory import Features
-from catalog.model import Commit
 from tests.catalog.changes import Change, plan_change
 from tests.catalog.conformance import Lake, fill
 from tests.catalog.delta.lakes import DeltaLake

@@ -8,8 +8,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalog.commits import Rewrite
 from catalog.conflicts import LiveFile, all_conflict, split
-from catalog.model import DATA_FILES, DELETE_FILES, Inventory, Rewrite
+from catalog.model import DATA_FILES, DELETE_FILES, Inventory
 
 PATHS = [f"file-{number}" for number in range(6)]
 FILES = st.dictionaries(

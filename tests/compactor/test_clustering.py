@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.model import SortField
+from catalog.layout import SortField
 from compactor.clustering import Clustering, Frame, SortKey, Strategy, parse_sort_keys
 from compactor.errors import SettingsError
 

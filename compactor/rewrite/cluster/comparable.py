@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from catalog.errors import UnsupportedTableError
-from catalog.model import SortField
+from catalog.layout import SortField
 from compactor.rewrite.conversion import is_bytes, stored_type
 from compactor.rewrite.fingerprint import fixed_width
 

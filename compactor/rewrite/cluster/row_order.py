@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.model import SortField, TableSchema
+from catalog.layout import SortField
+from catalog.schema import TableSchema
 from compactor.clustering import Clustering, Frame, Strategy
 from compactor.rewrite.cluster.comparable import (
     Comparable,

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from catalog.model import FileSlice, Inventory, SortField
+from catalog.layout import SortField
+from catalog.model import FileSlice, Inventory
 from catalog.table import TableFiles
 from compactor.rewrite.cluster.external import put_together
 from compactor.rewrite.cluster.row_order import key_schema

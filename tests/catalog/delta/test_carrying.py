@@ -16,10 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from catalog.commits import Commit, OutputFile, Rewrite
 from catalog.delta.carrying import vector_file, vectors_of
 from catalog.delta.deletion_vectors import read_vectors
 from catalog.location import Confinement, Location
-from catalog.model import Commit, OutputFile, Rewrite, Snapshot
+from catalog.model import Snapshot
 from catalog.storage import Storage
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.task import Proof, RewriteTask

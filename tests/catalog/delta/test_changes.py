@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 import pytest
 
+from catalog.commits import ChangeScope, Commit, Watermark
 from catalog.delta.carrying import vector_file
 from catalog.delta.contents import app_id
 from catalog.errors import (
@@ -24,7 +25,7 @@ from catalog.errors import (
     StorageError,
     UnsupportedTableError,
 )
-from catalog.model import ChangeScope, Commit, Selection, Watermark
+from catalog.model import Selection
 from tests.catalog.changes import Change, plan_change
 from tests.catalog.conformance import expected, fill
 from tests.catalog.delta.faults import FaultyTable, Put, arrive_late, fail, lose_race, lose_reply

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from catalog.commits import Commit
 from catalog.delta.checkpoint import Checkpoint, is_due, write_checkpoint
 from catalog.delta.log_compaction import LogCompaction
 from catalog.errors import CorruptTableError, StorageError, UnsupportedTableError
-from catalog.model import Commit
 from catalog.upkeep import UpkeepOrder
 from tests.catalog.conformance import fill
 from tests.catalog.delta.lakes import WITH_VECTORS, DeltaLake, commits, create_table

@@ -12,7 +12,7 @@ from catalog.delta.checkpoint import write_checkpoint
 from catalog.delta.clustering import cube_marks, order_parameters, wanted_order
 from catalog.delta.row_delta import delete_rows
 from catalog.errors import CorruptTableError
-from catalog.model import Curve, SortField
+from catalog.layout import Curve, SortField
 from tests.catalog.delta.liquid import CUBE, STORED, LiquidLake, domain
 
 WANTED = (SortField(1, ("col-1",)), SortField(3, ("col-2", "col-3")))

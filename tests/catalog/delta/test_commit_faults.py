@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from catalog.attempts import Pace
+from catalog.commits import Commit
 from catalog.delta import commit as commit_module
 from catalog.delta import head as head_module
 from catalog.delta.carrying import vector_file
@@ -26,7 +27,6 @@ from catalog.errors import (
     ObjectExistsError,
     StorageError,
 )
-from catalog.model import Commit
 from tests.catalog.conformance import fill
 from tests.catalog.delta.faults import (
     FaultyTable,

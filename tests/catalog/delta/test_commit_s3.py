@@ -13,11 +13,11 @@ import pytest
 from deltalake import DeltaTable as PeerTable
 from deltalake import write_deltalake
 
+from catalog.commits import Commit, OutputFile, Rewrite
 from catalog.delta.head import commit_location
 from catalog.delta.table import DeltaTable
 from catalog.errors import ObjectExistsError
 from catalog.location import Location
-from catalog.model import Commit, OutputFile, Rewrite
 from catalog.upkeep import UpkeepOrder
 from tests.catalog.delta.lakes import create_table, rows_of
 from tests.catalog.storage.fault_proxy import Fault, faulty

@@ -11,7 +11,7 @@ from catalog.delta.actions import Metadata, parse_action
 from catalog.delta.properties import file_layout
 from catalog.delta.schema import ROW_ID, ROW_VERSION, Columns, read_columns
 from catalog.errors import CatalogError, CorruptTableError, UnsupportedTableError
-from catalog.model import field_id
+from catalog.schema import field_id
 from tests.catalog.delta.logs import column, metadata
 
 TRACKING = {

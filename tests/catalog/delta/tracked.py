@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from catalog.delta.contents import lines
 from catalog.delta.schema import ROW_ID, ROW_VERSION
 from catalog.delta.stats import StatsColumn, file_stats
-from catalog.model import field_id
+from catalog.schema import field_id
 from tests.catalog.conformance import Row
 from tests.catalog.delta.lakes import WITH_VECTORS, DeltaLake, create_table, rows_of
 from tests.catalog.groups import pick, read_group

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.announcing import Announced, Announcement, WorkKind
+from catalog.commits import Commit, OutputFile, Rewrite
 from catalog.errors import CommitConflictError, CorruptTableError
 from catalog.hudi import scheduling
 from catalog.hudi.avro_container import read_records
@@ -22,7 +23,6 @@ from catalog.hudi.reading import read_details
 from catalog.hudi.schema import FILE_NAME, RECORD_KEY
 from catalog.hudi.table import HudiTable
 from catalog.hudi.timeline import Action, State, Timeline
-from catalog.model import Commit, OutputFile, Rewrite
 from catalog.open import open_table
 from compactor.jobs.state import JobState
 from compactor.planner.plan import Plan

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from catalog.commits import Commit
 from catalog.errors import CommitConflictError
 from catalog.hudi import commit as committing
 from catalog.hudi.file_names import read_name
@@ -17,7 +18,6 @@ from catalog.hudi.scheduling import next_time
 from catalog.hudi.table import HudiTable
 from catalog.hudi.timeline import Action
 from catalog.location import Location
-from catalog.model import Commit
 from catalog.storage import Storage
 from tests.catalog.hudi.lake import HudiLake
 from tests.catalog.hudi.test_compaction import announcement, carried_out, planned

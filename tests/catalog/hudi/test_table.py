@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from catalog.commits import ChangeScope
 from catalog.errors import SnapshotNotFoundError, TableNotFoundError, UnsupportedTableError
 from catalog.hudi.table import HudiTable
-from catalog.model import ChangeScope
 from catalog.open import open_table
 from catalog.table import AnnouncingTable
 from tests.catalog.hudi.lake import HudiLake

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from catalog.commits import ChangeScope
 from catalog.errors import SnapshotNotFoundError, UnsupportedTableError
-from catalog.model import ChangeScope
 from catalog.open import open_table
 from catalog.table import Table
 from compactor.jobs.compaction import compact_table, plan_table

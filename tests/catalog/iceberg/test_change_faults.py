@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ForbiddenError
 
+from catalog.commits import Commit
 from catalog.errors import AccessDeniedError, CommitUnknownError, StorageError
 from catalog.iceberg import proposal
-from catalog.model import Commit
 from catalog.storage import Storage
 from tests.catalog.changes import Change, plan_change
 from tests.catalog.groups import paths

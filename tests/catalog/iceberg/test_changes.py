@@ -19,10 +19,11 @@ from pyiceberg.schema import Schema
 from pyiceberg.transforms import IdentityTransform, Transform
 from pyiceberg.types import IcebergType, LongType, NestedField, UUIDType
 
+from catalog.commits import Rewrite, Watermark
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.iceberg.delete_writing import FILE_PATH_ID
 from catalog.iceberg.table import IcebergTable
-from catalog.model import Inventory, Rewrite, Watermark
+from catalog.model import Inventory
 from tests.catalog.changes import Change, change_commit, plan_change
 from tests.catalog.conformance import expected, fill
 from tests.catalog.groups import outputs, pick, write_output

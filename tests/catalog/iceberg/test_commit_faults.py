@@ -17,12 +17,12 @@ from pyiceberg.exceptions import (
     ServiceUnavailableError,
 )
 
+from catalog.commits import Commit
 from catalog.errors import (
     AccessDeniedError,
     CommitConflictError,
     CommitUnknownError,
 )
-from catalog.model import Commit
 from tests.catalog.conformance import fill
 from tests.catalog.groups import outputs, paths, plan_all
 from tests.catalog.iceberg.faults import (

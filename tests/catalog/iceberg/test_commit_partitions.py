@@ -45,13 +45,13 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from catalog.commits import Commit, Rewrite
 from catalog.errors import UnsupportedTableError
 from catalog.iceberg.entries import live_entries, manifests_of
 from catalog.iceberg.head import schema_for
 from catalog.iceberg.pruning import may_hold
 from catalog.iceberg.schema import arrow_schema
 from catalog.iceberg.table import IcebergTable
-from catalog.model import Commit, Rewrite
 from tests.catalog.groups import make_commit, outputs, paths, plan_all, write_output
 from tests.catalog.groups import partitions as by_partition
 from tests.iceberg_tables import make_table, rows, sql_catalog

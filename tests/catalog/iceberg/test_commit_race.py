@@ -17,8 +17,8 @@ from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.expressions import And, EqualTo, In
 from pyiceberg.table.snapshots import Operation, ancestors_of
 
+from catalog.commits import Commit, CommitResult
 from catalog.errors import CommitConflictError
-from catalog.model import Commit, CommitResult
 from tests.catalog.change_race import ChangeRace
 from tests.catalog.groups import plan_all
 from tests.catalog.iceberg.lakes import IcebergLake, rows_of

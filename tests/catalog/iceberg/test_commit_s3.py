@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitStateUnknownException
 
+from catalog.commits import Commit, OutputFile, Rewrite
 from catalog.iceberg.table import IcebergTable
 from catalog.location import Location
-from catalog.model import Commit, OutputFile, Rewrite, Selection
+from catalog.model import Selection
 from tests.catalog.changes import change_commit
 from tests.catalog.iceberg.faults import FaultyCatalog, fail, lose_reply
 from tests.catalog.iceberg.lakes import SCHEMA, rows_of

@@ -25,7 +25,8 @@ from catalog.iceberg.manifest import DELETE_FILES_SCOPED, FILES, ManifestPart
 from catalog.iceberg.partition import Spec, SpecField, encode_key
 from catalog.iceberg.properties import file_layout
 from catalog.location import Confinement, Location
-from catalog.model import Inventory, TableSchema
+from catalog.model import Inventory
+from catalog.schema import TableSchema
 from catalog.storage import Storage
 from tests.catalog.groups import make_commit, partitions, pick, plan_all, rewrite
 from tests.catalog.iceberg.keyed import dropped, kept_rows, live_files, ours, streamed

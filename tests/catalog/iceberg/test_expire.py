@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from pyiceberg.table.snapshots import Snapshot
 
+from catalog.commits import Watermark
 from catalog.errors import CommitConflictError, StorageError, UnsupportedTableError
 from catalog.iceberg.expire import ExpireSnapshots
 from catalog.iceberg.orphans import OrphanFiles
 from catalog.iceberg.reachable import path_of
 from catalog.iceberg.upkeep import Answer, swap
-from catalog.model import Watermark
 from catalog.puffin import Blob
 from catalog.upkeep import UnfinishedJob, UpkeepOrder, UpkeepResult
 from tests.catalog.groups import plan_all

@@ -50,8 +50,9 @@ from catalog.iceberg.position_deletes import _positions
 from catalog.iceberg.properties import file_layout
 from catalog.iceberg.schema import arrow_schema, name_mapping
 from catalog.location import Confinement, Location
-from catalog.model import FileSlice, Filling, Inventory, TableSchema
+from catalog.model import FileSlice, Filling, Inventory
 from catalog.open import open_table
+from catalog.schema import TableSchema
 from catalog.storage import Storage
 from tests.iceberg_tables import (
     catalog_properties,

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from catalog.commits import ChangeScope
 from catalog.errors import UnsupportedTableError
 from catalog.iceberg.partition import Spec, SpecField, label
-from catalog.model import ChangeScope
 from tests.acceptance.program import compact
 from tests.catalog.conformance import fill
 from tests.catalog.groups import plan_all

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from catalog.commits import Commit, CommitResult
 from catalog.errors import CommitConflictError, CommitUnknownError, StorageError
 from catalog.memory import MemoryTable
-from catalog.model import Commit, CommitResult
 from compactor.errors import JobFailedError, PlanStaleError
 from compactor.jobs.cleanup import Cleaner, LiveFiles
 from compactor.jobs.compaction import apply_plan, compact_table, plan_table

@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from catalog.commits import Commit, CommitResult
 from catalog.errors import UnsupportedTableError
 from catalog.memory import MemoryTable
-from catalog.model import Commit, CommitResult
 from catalog.table import Table as OurTable
 from compactor.jobs.compaction import compact_table, plan_table
 from compactor.jobs.options import JobOptions

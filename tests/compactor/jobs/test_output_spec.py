@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from pyiceberg.transforms import BucketTransform
 
+from catalog.commits import Commit, CommitResult
 from catalog.errors import UnsupportedTableError
 from catalog.memory import MemoryTable
-from catalog.model import Commit, CommitResult
 from compactor.errors import SettingsError
 from compactor.jobs.compaction import compact_table, plan_table
 from compactor.jobs.options import JobOptions

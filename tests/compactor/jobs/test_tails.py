@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from catalog.memory import MemoryTable
-from catalog.model import FIELD_ID_KEY
+from catalog.schema import FIELD_ID_KEY
 from compactor.jobs.compaction import compact_table, plan_table
 from compactor.jobs.options import JobOptions
 from compactor.jobs.runner import JobEnvironment

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalog.commits import OutputFile
 from catalog.memory import MemoryTable
-from catalog.model import OutputFile, Snapshot
+from catalog.model import Snapshot
 from compactor.jobs.compaction import plan_table
 from compactor.jobs.staleness import outdated_groups
 from compactor.jobs.totals import CommittedBatch, TableTotals, check_totals, result_mistake

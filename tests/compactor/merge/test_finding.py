@@ -17,7 +17,7 @@ from catalog.delta.table import DeltaTable
 from catalog.iceberg.table import IcebergTable
 from catalog.location import Location
 from catalog.memory import Features, MemoryTable
-from catalog.model import TableSchema
+from catalog.schema import TableSchema
 from catalog.table import Table
 from compactor.merge.changes import ChangeSet, Source, change_set
 from compactor.merge.deletes import KeyedDeletes, keyed_deletes

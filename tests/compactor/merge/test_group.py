@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import ObjectNotFoundError
+from catalog.layout import SortField
 from catalog.memory import Features, MemoryTable
-from catalog.model import Inventory, SortField, TableSchema
+from catalog.model import Inventory
+from catalog.schema import TableSchema
 from catalog.table import TableFiles
 from compactor.clustering import Clustering, Strategy
 from compactor.errors import ChangesRefusedError

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from catalog.history import CHANGE_TYPE
-from catalog.model import TableSchema
+from catalog.schema import TableSchema
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import change_set
 from compactor.merge.evolving import evolution_of, evolve

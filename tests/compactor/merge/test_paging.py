@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import CorruptTableError
-from catalog.model import TableSchema
+from catalog.schema import TableSchema
 from compactor.merge import finding, paging
 from compactor.merge.changes import Source, change_set
 from compactor.merge.deletes import keyed_deletes

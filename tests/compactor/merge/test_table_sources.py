@@ -14,11 +14,11 @@ import pytest
 from deltalake import DeltaTable as PeerTable
 from deltalake import write_deltalake
 
+from catalog.commits import Commit
 from catalog.delta.table import DeltaTable
 from catalog.errors import HistoryError
 from catalog.history import CHANGE_TYPE
 from catalog.location import Location
-from catalog.model import Commit
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import change_set, joined
 from compactor.merge.kinds import DELETE

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from catalog.model import DATA_FILES, DELETE_FILES, FileLayout, Inventory, Snapshot
+from catalog.layout import FileLayout
+from catalog.model import DATA_FILES, DELETE_FILES, Inventory, Snapshot
 from compactor.planner.plan import FileGroup, Plan
 from compactor.planner.planning import TableState, make_plan
 from compactor.planner.policy import Order, Policy

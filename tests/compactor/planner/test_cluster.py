@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.model import SortField
+from catalog.layout import SortField
 from compactor.clustering import FILE_FACTS, Clustering, SortKey, Strategy, row_group_facts
 from compactor.errors import SettingsError
 from compactor.planner.cluster import ClusterFacts

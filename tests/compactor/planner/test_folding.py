@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from catalog.announcing import Announced, Standing, WorkKind
-from catalog.model import DATA_FILES, DELETE_FILES, FileLayout, Inventory, Snapshot
+from catalog.layout import FileLayout
+from catalog.model import DATA_FILES, DELETE_FILES, Inventory, Snapshot
 from compactor.planner.plan import Plan
 from compactor.planner.planfile import decode_plan, encode_plan
 from compactor.planner.planning import TableState, make_plan

@@ -11,18 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from catalog.layout import FileLayout
 from catalog.location import Location
-from catalog.model import (
-    DATA_FILES,
-    DELETE_FILES,
-    FileLayout,
-    FileSlice,
-    Filling,
-    Inventory,
-    Selection,
-    TableSchema,
-)
+from catalog.model import DATA_FILES, DELETE_FILES, FileSlice, Filling, Inventory, Selection
 from catalog.partitioning import keys_of_rows
+from catalog.schema import TableSchema
 from catalog.storage import Storage
 from compactor.rewrite.task import Proof, RewriteTask
 

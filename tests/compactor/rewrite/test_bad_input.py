@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import CatalogError, CorruptTableError, UnsupportedTableError
-from catalog.model import TableSchema
+from catalog.schema import TableSchema
 from compactor.errors import VerificationError
 from compactor.parquet.footer import ROW_GROUPS, SCHEMA
 from compactor.parquet.thrift import STRUCT, field_bytes, list_bytes, read_list, skip_struct

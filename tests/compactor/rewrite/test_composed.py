@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.location import Location
-from catalog.model import TableSchema
+from catalog.schema import TableSchema
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.leftovers import leftovers
 from compactor.rewrite.task import Proof, RewriteResult

@@ -25,7 +25,7 @@ from catalog.errors import (
     ObjectNotFoundError,
     StorageFullError,
 )
-from catalog.model import TableSchema
+from catalog.schema import TableSchema
 from compactor.errors import VerificationError
 from compactor.rewrite import group as group_module
 from compactor.rewrite.encoding import Encoding

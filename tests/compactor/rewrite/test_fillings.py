@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from catalog.commits import Commit, Rewrite
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.memory import ROW_ID, ROW_VERSION, Features, MemoryTable
-from catalog.model import Commit, Filling, Rewrite, TableSchema
+from catalog.model import Filling
+from catalog.schema import TableSchema
 from catalog.table import Table
 from compactor.jobs.verification import verify_snapshots
 from compactor.rewrite.group import rewrite_group

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.location import Location
-from catalog.model import TableSchema, field_id, named_ids
+from catalog.schema import TableSchema, field_id, named_ids
 from catalog.storage import Storage
 from compactor.parquet import declared_as, parse_footer, read_footer
 from compactor.rewrite.encoding import Encoding, schema_text

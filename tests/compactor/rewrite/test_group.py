@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import ObjectExistsError, StorageFullError, UnsupportedTableError
-from catalog.model import TableSchema
+from catalog.schema import TableSchema
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.leftovers import leftovers
 from compactor.rewrite.task import Proof

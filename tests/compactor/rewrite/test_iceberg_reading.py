@@ -30,9 +30,10 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from catalog.commits import Commit, Rewrite
 from catalog.iceberg.schema import arrow_schema
 from catalog.iceberg.table import IcebergTable
-from catalog.model import Commit, Rewrite, TableSchema
+from catalog.schema import TableSchema
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.read import SliceReader
 from compactor.rewrite.task import Proof, RewriteTask

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import CorruptTableError
-from catalog.model import TableSchema
+from catalog.schema import TableSchema
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.integers import as_decimals, as_integers, with_integers

@@ -22,7 +22,7 @@ from pyiceberg.types import LongType, StringType
 from catalog.errors import ObjectExistsError
 from catalog.iceberg.metrics import Column, file_metrics, metrics_modes, split_offsets
 from catalog.location import Location
-from catalog.model import TableSchema
+from catalog.schema import TableSchema
 from compactor.parquet import ARROW_SCHEMA
 from compactor.rewrite import fitting, ladder
 from compactor.rewrite.encoding import schema_text

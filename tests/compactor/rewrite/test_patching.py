@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from catalog.errors import UnsupportedTableError
 from catalog.location import Location
 from catalog.memory import ROW_ID, ROW_VERSION, Features, MemoryTable
-from catalog.model import TableSchema
+from catalog.schema import TableSchema
 from catalog.storage import Storage
 from compactor.parquet import Footer, read_footer
 from compactor.rewrite import fitting, group, ladder

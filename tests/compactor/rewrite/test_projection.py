@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.errors import CorruptTableError, UnsupportedTableError
-from catalog.model import Filling, TableSchema
+from catalog.model import Filling
+from catalog.schema import TableSchema
 from compactor.rewrite.projection import FileColumns, plan_projection
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import UnsupportedTableError
-from catalog.model import TableSchema
+from catalog.schema import TableSchema
 from compactor.rewrite import repetition
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.repetition import decoded_bytes, repeating_columns, united, with_dictionaries

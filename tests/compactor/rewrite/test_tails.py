@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from catalog.model import FileSlice, Inventory, Selection, TableSchema, named_ids
+from catalog.model import FileSlice, Inventory, Selection
+from catalog.schema import TableSchema, named_ids
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.read import SliceReader
 from compactor.rewrite.task import Proof, RewriteTask

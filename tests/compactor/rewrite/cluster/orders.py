@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from catalog.model import SortField
+from catalog.layout import SortField
 from compactor.clustering import Clustering, Strategy
 from compactor.rewrite.cluster.comparable import is_orderable
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import StorageFullError
-from catalog.model import SortField, TableSchema
+from catalog.layout import SortField
+from catalog.schema import TableSchema
 from compactor.clustering import STAMP_KEY, Clustering, Strategy
 from compactor.errors import VerificationError
 from compactor.rewrite.cluster import group as group_module

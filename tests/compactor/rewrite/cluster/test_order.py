@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import UnsupportedTableError
-from catalog.model import SortField
+from catalog.layout import SortField
 from compactor.clustering import Clustering, Strategy
 from compactor.rewrite.cluster import curves
 from compactor.rewrite.cluster.comparable import comparable
