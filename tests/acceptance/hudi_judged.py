@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -145,12 +146,27 @@ class Judged:
         told = self.declared.service_options
         self.call("run_clean", retain_commits=1, options=told)
         if self.declared.keeps_its_version:
-            self.call("archive_commits", min_commits=2, max_commits=3, retain_commits=1)
+            with self._keeping_its_version():
+                self.call("archive_commits", min_commits=2, max_commits=3, retain_commits=1)
 
     def roll_back_last(self) -> None:
         """Let Spark undo the last completed write."""
         last = self.completed("commit", "deltacommit")[-1]
-        assert self.call("rollback_to_instant", instant_time=last) == [{"rollback_result": True}]
+        with self._keeping_its_version():
+            (undone,) = self.call("rollback_to_instant", instant_time=last)
+        assert undone == {"rollback_result": True}
+
+    @contextmanager
+    def _keeping_its_version(self) -> Iterator[None]:
+        """Tell procedures that take no options not to upgrade the table, compacting it before."""
+        names = ("hoodie.write.table.version", "hoodie.write.auto.upgrade")
+        for name in names:
+            self.spark.sql(f"SET {name}={self.declared.options[name]}")
+        try:
+            yield
+        finally:
+            for name in names:
+                self.spark.sql(f"RESET {name}")
 
     def serve(self, *services: Call) -> None:
         """Let Spark carry out services on the table."""

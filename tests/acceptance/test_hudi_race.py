@@ -18,8 +18,9 @@ import pytest
 from tests.acceptance.hudi_judged import Judged, metadata_is_true
 from tests.acceptance.program import start
 from tests.judges.hudi_declared import TABLES
-from tests.judges.hudi_session import HudiError, shared_hudi_session
+from tests.judges.hudi_session import shared_hudi_session
 from tests.judges.hudi_tables import Write, changes
+from tests.judges.spark_process import SparkError
 
 pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(900)]
 
@@ -69,7 +70,7 @@ class Writer:
         write = Write(changes(*values), operation, LOCKED)
         try:
             self.table.spark.write(write, self.table.declared, self.table.path)
-        except HudiError as error:
+        except SparkError as error:
             if "HoodieWriteConflictException" not in str(error):
                 raise
             self.conflicts += 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import json
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,48 +11,27 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tests.judges.environment import JUDGES_PYTHON, ROOT
-
-
-class SparkError(RuntimeError):
-    """Spark has refused a statement."""
+from tests.judges.environment import JUDGES_PYTHON
+from tests.judges.spark_process import SparkProcess, spark_process
 
 
 class SparkSession:
     """Statements in, Arrow tables out; see `delta_with_spark.py` for the protocol."""
 
-    def __init__(self, process: subprocess.Popen[str], scratch: Path) -> None:
+    def __init__(self, process: SparkProcess) -> None:
         self._process = process
-        self._output = scratch / "rows.arrow"
-        self._log = scratch / "spark.log"
 
     def run(self, statement: str) -> None:
         """Run a statement whose rows are of no interest."""
-        self._ask({"sql": statement})
+        self._process.ask({"sql": statement})
 
     def rows(self, statement: str) -> pa.Table:
         """Return the rows of a query."""
-        return self._answer({"sql": statement})
+        return self._process.rows({"sql": statement})
 
     def snapshot(self, metadata_location: str, snapshot_id: int) -> pa.Table:
         """Return the rows of a snapshot of an Iceberg table, whichever catalog it is in."""
-        return self._answer({"iceberg": metadata_location, "snapshot": snapshot_id})
-
-    def _answer(self, request: dict[str, object]) -> pa.Table:
-        self._ask({**request, "output": str(self._output)})
-        with pa.OSFile(str(self._output)) as source:
-            return pa.ipc.open_file(source).read_all()
-
-    def _ask(self, request: dict[str, object]) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line, f"Spark has ended: {self._log.read_text()[-3000:]}"
-        error = json.loads(line).get("error")
-        if error:
-            raise SparkError(f"{error}\n{request}")
+        return self._process.rows({"iceberg": metadata_location, "snapshot": snapshot_id})
 
 
 @functools.cache
@@ -69,16 +46,5 @@ def shared_session() -> SparkSession:
 @contextmanager
 def spark_session(scratch: Path) -> Iterator[SparkSession]:
     """Start Spark, some ten seconds, and end it."""
-    assert JUDGES_PYTHON.exists(), "the judges are not installed: run `make judges`"
-    script = ROOT / "tests" / "judges" / "delta_with_spark.py"
-    with (scratch / "spark.log").open("w") as log:
-        process = subprocess.Popen(
-            [JUDGES_PYTHON, script, scratch],
-            cwd=scratch,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-        with process:
-            yield SparkSession(process, scratch)
+    with spark_process(JUDGES_PYTHON, "delta_with_spark.py", scratch) as process:
+        yield SparkSession(process)
