@@ -33,7 +33,7 @@ def command(check: bool, new_token: str | None) -> int:
     config = load_service_config(session.given.get("config"))
     if check:
         with opened(config) as service:
-            tables = len(service.config.table_rules)
+            tables = len(service.parts.config.table_rules)
         session.tell(f"The configuration is good: {tables} entries of tables.")
         return ExitCode.DONE
     begin_logs(config, is_verbose=session.verbosity > 1)

@@ -15,27 +15,22 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from compactor.errors import SettingsError
-from compactor.jobs.store import JobStore
 from compactor.service.auth import Authenticator, is_loopback
 from compactor.service.config import ServiceConfig, ServiceOptions
 from compactor.service.connections import CONNECTIONS_MAX, BoundedConnection
-from compactor.service.dashboard.pages import Parts as PageParts
 from compactor.service.dashboard.pages import make_router
-from compactor.service.dashboard.visitors import Door
 from compactor.service.executor import Executor
 from compactor.service.http import Face, Hooks, make_app
 from compactor.service.intake import Intake
 from compactor.service.limits import RateLimit
 from compactor.service.notify import Notifier, make_endpoint
-from compactor.service.operations import Operations
 from compactor.service.outbound import Outbound
+from compactor.service.parts import Parts
 from compactor.service.registry import Registry, check_rules
 from compactor.service.rpc.server import GRACE_SECONDS
-from compactor.service.rpc.server import Parts as ApiParts
 from compactor.service.rpc.server import serve as serve_api
 from compactor.service.scheduler import Scheduler, new_instance
 from compactor.service.store import open_service_store
-from compactor.service.views import Views
 from compactor.service.webhooks.kinds import is_polled, make_queue, make_receiver
 from compactor.service.webhooks.request import Receiver
 from compactor.service.webhooks.sqs import Poller, Queue
@@ -47,35 +42,23 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The parts of one instance.
+    """One instance.
 
     Attributes:
-        config: what it was told.
+        parts: what its faces stand on.
         instance: its name.
-        store: where everything is kept.
-        registry: tables, policies, care.
         intake: makes deliveries durable.
-        executor: runs jobs.
-        scheduler: decides when.
-        views: what can be told.
-        operations: what can be asked for.
+        scheduler: decides when jobs run.
         receivers: of hooks, by source.
         queues: that are polled.
-        authenticator: who may ask.
     """
 
-    config: ServiceConfig
+    parts: Parts
     instance: str
-    store: JobStore
-    registry: Registry
     intake: Intake
-    executor: Executor
     scheduler: Scheduler
-    views: Views
-    operations: Operations
     receivers: dict[str, Receiver]
     queues: tuple[Queue, ...]
-    authenticator: Authenticator
 
 
 @contextmanager
@@ -97,18 +80,12 @@ def opened(config: ServiceConfig) -> Iterator[Service]:
         executor = Executor(store, config, registry, instance=instance)
         with Intake(store, config.service) as intake:
             yield Service(
-                config=config,
+                parts=Parts.of(config, store, registry=registry, authenticator=authenticator),
                 instance=instance,
-                store=store,
-                registry=registry,
                 intake=intake,
-                executor=executor,
                 scheduler=Scheduler(store, config, registry, executor, instance=instance),
-                views=Views(store, config.service, config.budget),
-                operations=Operations(store, config, registry),
                 receivers=receivers,
                 queues=queues,
-                authenticator=authenticator,
             )
 
 
@@ -154,10 +131,11 @@ def _note_end(number: int, _: object) -> None:
 
 def application(service: Service) -> FastAPI:
     """Return what is served over HTTP."""
-    hooks = Hooks(service.receivers, service.intake, RateLimit(service.config.service.rate_max))
-    face = Face(hooks, service.views, service.scheduler, service.authenticator)
+    parts, config = service.parts, service.parts.config
+    hooks = Hooks(service.receivers, service.intake, RateLimit(config.service.rate_max))
+    face = Face(hooks, parts.views, service.scheduler, parts.authenticator)
 
-    notifier = Notifier(service.store, map(make_endpoint, service.config.notifications.values()))
+    notifier = Notifier(parts.store, map(make_endpoint, config.notifications.values()))
     pollers = [Poller(queue, service.intake.accept_now) for queue in service.queues]
 
     @asynccontextmanager
@@ -166,7 +144,7 @@ def application(service: Service) -> FastAPI:
         notifier.start()
         for poller in pollers:
             poller.start()
-        _LOG.info("instance %s serves %s", service.instance, service.config.service.listen)
+        _LOG.info("instance %s serves %s", service.instance, config.service.listen)
         yield
         for poller in pollers:
             poller.stop()
@@ -175,19 +153,8 @@ def application(service: Service) -> FastAPI:
         await run_in_threadpool(notifier.stop)
 
     app = make_app(face, lifespan)
-    app.include_router(make_router(_pages(service)))
+    app.include_router(make_router(parts))
     return app
-
-
-def _pages(service: Service) -> PageParts:
-    return PageParts(
-        store=service.store,
-        registry=service.registry,
-        views=service.views,
-        operations=service.operations,
-        door=Door(service.authenticator),
-        config=service.config,
-    )
 
 
 @contextmanager
@@ -197,16 +164,12 @@ def job_api(service: Service) -> Iterator[int]:
     Raises:
         SettingsError: it cannot listen there.
     """
-    options = service.config.service
-    parts = ApiParts(
-        store=service.store,
-        registry=service.registry,
-        views=service.views,
-        operations=service.operations,
-        authenticator=service.authenticator,
-    )
+    options = service.parts.config.service
     server, port = serve_api(
-        options.grpc_listen, parts, certificate=options.tls_certificate, key=options.tls_key
+        options.grpc_listen,
+        service.parts,
+        certificate=options.tls_certificate,
+        key=options.tls_key,
     )
     try:
         yield port

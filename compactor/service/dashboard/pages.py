@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -16,17 +15,15 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import Field
 
 from compactor.errors import CompactorError, JobFailedError
-from compactor.jobs.store import JobStore
 from compactor.service.auth import Scope, UnauthenticatedError
-from compactor.service.config import ServiceConfig
 from compactor.service.dashboard import figures
 from compactor.service.dashboard.rendering import HERE, make_templates, page
 from compactor.service.dashboard.visitors import COOKIE, Door, Visitor
-from compactor.service.operations import Operations, not_registered
-from compactor.service.registry import Registry
+from compactor.service.operations import not_registered
+from compactor.service.parts import Parts
 from compactor.service.rpc.failures import NoSuchJobError
 from compactor.service.seen import seen_page
-from compactor.service.views import GOOD_HEALTH, TableView, TriggerView, Views
+from compactor.service.views import GOOD_HEALTH, TableView, TriggerView
 
 PAGE_ROWS = 100
 _STATUS = {
@@ -40,27 +37,6 @@ _STATUS = {
 FormText = Annotated[str, Form()]
 # Databases know no higher one.
 Number = Annotated[int, Field(ge=0, lt=1 << 63)]
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the pages stand on.
-
-    Attributes:
-        store: the job store.
-        registry: the registered tables.
-        views: what can be read.
-        operations: what can be asked for.
-        door: lets visitors in.
-        config: what the service was told.
-    """
-
-    store: JobStore
-    registry: Registry
-    views: Views
-    operations: Operations
-    door: Door
-    config: ServiceConfig
 
 
 def make_router(parts: Parts) -> APIRouter:
@@ -96,6 +72,7 @@ class Pages:
 
     def __init__(self, parts: Parts, templates: jinja2.Environment) -> None:
         self._parts = parts
+        self._door = Door(parts.authenticator)
         self._templates = templates
 
     def overview(self, request: Request) -> Response:
@@ -259,7 +236,7 @@ class Pages:
     def login(self, request: Request, token: FormText) -> Response:
         """Keep a token in the browser, if it is one."""
         try:
-            self._parts.door.check_token(token)
+            self._door.check_token(token)
         except UnauthenticatedError as error:
             return self._failed(error)
         answer = RedirectResponse("/", 303)
@@ -288,7 +265,7 @@ class Pages:
         everything: bool = False,
     ) -> Response:
         try:
-            visitor = self._parts.door.visitor(request)
+            visitor = self._door.visitor(request)
             visitor.principal.check_scope(Scope.READ)
             if everything and not visitor.principal.sees_everything:
                 return RedirectResponse("/tables", 303)
@@ -296,7 +273,7 @@ class Pages:
             shown = {
                 "visitor": visitor,
                 "can_operate": visitor.principal.scope >= Scope.OPERATE,
-                "has_tokens": not self._parts.door.authenticator.is_open,
+                "has_tokens": not self._parts.authenticator.is_open,
                 "here": str(request.url.path),
                 # As it was asked for: decoded, another page may be at the same address.
                 "address": f"{quote(request.scope['raw_path'], safe='/%')}?{request.url.query}",
@@ -309,8 +286,8 @@ class Pages:
 
     def _act(self, request: Request, form_key: str, act: Callable[[Visitor], str]) -> Response:
         try:
-            visitor = self._parts.door.visitor(request)
-            self._parts.door.check_form(visitor, form_key)
+            visitor = self._door.visitor(request)
+            self._door.check_form(visitor, form_key)
             return RedirectResponse(act(visitor), 303)
         except CompactorError as error:
             return self._failed(error)

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,17 +17,16 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from catalog.errors import CatalogError
 from compactor.errors import CompactorError, SettingsError
-from compactor.jobs.store import JobStore
-from compactor.service.auth import Authenticator, Principal, Scope, bearer
-from compactor.service.operations import Operations, not_registered
+from compactor.service.auth import Principal, Scope, bearer
+from compactor.service.operations import not_registered
+from compactor.service.parts import Parts
 from compactor.service.queue import RowState
-from compactor.service.registry import Registry
 from compactor.service.rpc import api_pb2, api_pb2_grpc
 from compactor.service.rpc.failures import NoSuchJobError, abort
 from compactor.service.rpc.gate import Gate, Reflection, slot
 from compactor.service.rpc.messages import to_job_detail, to_message
 from compactor.service.seen import seen_page
-from compactor.service.views import TableView, TriggerView, Views
+from compactor.service.views import TableView, TriggerView
 
 THREADS = 16
 CALLS_MAX = 64
@@ -44,25 +42,6 @@ _SERVICE = api_pb2.DESCRIPTOR.services_by_name["Compactor"].full_name
 _ENDED = frozenset({"done", "failed", "dead", "cancelled"})
 _Reply = TypeVar("_Reply")
 _Method = Callable[[Any, Any, grpc.ServicerContext], _Reply]
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the API stands on.
-
-    Attributes:
-        store: the store of the service.
-        registry: the registered tables.
-        views: what can be read.
-        operations: what can be asked for.
-        authenticator: knows who asks.
-    """
-
-    store: JobStore
-    registry: Registry
-    views: Views
-    operations: Operations
-    authenticator: Authenticator
 
 
 def serve(

@@ -26,7 +26,7 @@ def no_settings(monkeypatch, tmp_path):
 
 
 def target(api, number):
-    return api.config.table_rules[number].pattern
+    return api.parts.config.table_rules[number].pattern
 
 
 def both(api, *arguments):
@@ -57,7 +57,7 @@ class Working:
         from compactor.service.executor import Executor
 
         api = self._api
-        executor = Executor(api.store, api.config, api.registry, instance="test")
+        executor = Executor(api.parts.store, api.parts.config, api.parts.registry, instance="test")
         while not self._ended.wait(0.05):
             executor.fill()
             executor.watch()
@@ -124,7 +124,7 @@ def test_a_run_that_finds_nothing_to_do(api):
 @pytest.mark.parametrize("place", ["here", "there"])
 def test_what_has_ended_is_not_cancelled(api, place):
     options = ["--config", api.config_file] if place == "here" else ["--server", api.address]
-    job = api.store.jobs(table=target(api, 0), limit=1)[0].job
+    job = api.parts.store.jobs(table=target(api, 0), limit=1)[0].job
     refused = invoke("jobs", "cancel", job, *options)
     assert refused.exit_code == 1
     assert "error:" in refused.stderr

@@ -17,13 +17,11 @@ from compactor.service.auth import Authenticator
 from compactor.service.config import load_service_config
 from compactor.service.dashboard import figures
 from compactor.service.dashboard import pages as page_module
-from compactor.service.dashboard.pages import Parts, make_router
-from compactor.service.dashboard.visitors import Door
+from compactor.service.dashboard.pages import make_router
 from compactor.service.executor import Executor
-from compactor.service.operations import Operations
+from compactor.service.parts import Parts
 from compactor.service.registry import Registry
 from compactor.service.store import open_service_store
-from compactor.service.views import Views
 from tests.compactor.service.rpc.serving import make_table
 
 HOSTILE = 'lake.ns."><script>alert(1)</script>'
@@ -63,14 +61,8 @@ def site(directory, targets, auth=None):
     with open_service_store(config.settings.store.url) as store:
         registry = Registry(store, config)
         registry.apply_configuration()
-        parts = Parts(
-            store,
-            registry,
-            Views(store, config.service, config.budget),
-            Operations(store, config, registry),
-            Door(Authenticator.of(auth or {})),
-            config,
-        )
+        authenticator = Authenticator.of(auth or {})
+        parts = Parts.of(config, store, registry=registry, authenticator=authenticator)
         app = FastAPI(docs_url=None, redoc_url=None)
         app.include_router(make_router(parts))
         with TestClient(app, base_url="http://localhost") as client:

@@ -125,11 +125,11 @@ def test_a_source_that_sends_too_much_is_asked_to_wait(config: ServiceConfig) ->
 
 def test_what_cannot_be_kept_now_is_to_be_sent_again(config: ServiceConfig) -> None:
     with opened(config) as service, local_client(application(service)) as client:
-        with service.store.transaction() as connection:
+        with service.parts.store.transaction() as connection:
             connection.execute(text("ALTER TABLE deliveries RENAME TO away"))
         answer = send(client)
         assert (answer.status_code, answer.json()["code"]) == (503, "job-failed")
-        with service.store.transaction() as connection:
+        with service.parts.store.transaction() as connection:
             connection.execute(text("ALTER TABLE away RENAME TO deliveries"))
         assert send(client).status_code == 202
 
@@ -155,12 +155,12 @@ def test_probes_and_figures(client: TestClient) -> None:
 def test_totals_outlive_what_they_count(config: ServiceConfig) -> None:
     with opened(config) as service, local_client(application(service)) as client:
         send(client)
-        with service.store.transaction() as connection:
+        with service.parts.store.transaction() as connection:
             connection.execute(text("UPDATE triggers SET not_before_ms = 0"))
-        held = claimed(service.store, config, instance="other")
+        held = claimed(service.parts.store, config, instance="other")
         assert held is not None
         work = Work(bytes_read=2, bytes_written=3, groups_committed=1)
-        assert ended(service.store, config, held, Outcome("succeeded", work=work))
+        assert ended(service.parts.store, config, held, Outcome("succeeded", work=work))
         told = client.get("/metrics").text
     assert 'compactor_jobs_total{state="succeeded",trigger="standard"} 1.0' in told
     assert 'compactor_groups_total{result="committed"} 1.0' in told

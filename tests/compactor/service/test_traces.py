@@ -16,9 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from compactor.service import traces
-from compactor.service.operations import Operations
 from compactor.service.queue import Claim, ErrorClass, Outcome
-from compactor.service.views import Views
 from tests.compactor.service.rpc.serving import make_table, served
 
 
@@ -79,10 +77,9 @@ def attributes(span: Any) -> dict[str, Any]:
 def test_a_job_is_one_trace(collector: Collector, tmp_path: Path) -> None:
     target = make_table(tmp_path / "orders")
     with served(tmp_path, [target]) as api:
-        operations = Operations(api.store, api.config, api.registry)
-        trigger_id = operations.submit(target, cause="", actor="ada")
+        trigger_id = api.parts.operations.submit(target, cause="", actor="ada")
         api.work()
-        trigger = Views(api.store, api.config.service, api.config.budget).trigger(trigger_id)
+        trigger = api.parts.views.trigger(trigger_id)
     assert trigger is not None
     assert trigger.state == "done"
     [(path, request)] = collector.requests

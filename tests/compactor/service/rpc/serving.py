@@ -6,15 +6,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from compactor.jobs.store import JobStore
 from compactor.service.auth import Authenticator
-from compactor.service.config import ServiceConfig, load_service_config
+from compactor.service.config import load_service_config
 from compactor.service.executor import Executor
-from compactor.service.operations import Operations
+from compactor.service.parts import Parts
 from compactor.service.registry import Registry
-from compactor.service.rpc.server import Parts, serve
+from compactor.service.rpc.server import serve
 from compactor.service.store import open_service_store
-from compactor.service.views import Views
 
 
 @dataclass
@@ -23,21 +21,18 @@ class Served:
 
     Attributes:
         address: for clients.
-        store: what it stands on.
-        config: what it was told.
-        registry: the registered tables.
-        config_file: where that stands.
+        parts: what it stands on.
+        config_file: where what it was told stands.
     """
 
     address: str
-    store: JobStore
-    config: ServiceConfig
-    registry: Registry
+    parts: Parts
     config_file: str
 
     def work(self):
         """Do what waits, to the end."""
-        executor = Executor(self.store, self.config, self.registry, instance="test")
+        parts = self.parts
+        executor = Executor(parts.store, parts.config, parts.registry, instance="test")
         assert executor.fill()
         executor.drain(wait_seconds=60)
 
@@ -64,12 +59,11 @@ def served(directory, targets, auth=None):
     with open_service_store(config.settings.store.url) as store:
         registry = Registry(store, config)
         registry.apply_configuration()
-        views = Views(store, config.service, config.budget)
-        operations = Operations(store, config, registry)
-        parts = Parts(store, registry, views, operations, Authenticator.of(auth or {}))
+        authenticator = Authenticator.of(auth or {})
+        parts = Parts.of(config, store, registry=registry, authenticator=authenticator)
         server, port = serve("127.0.0.1:0", parts)
         try:
             address = f"http://127.0.0.1:{port}"
-            yield Served(address, store, config, registry, str(file))
+            yield Served(address, parts, str(file))
         finally:
             server.stop(0).wait()

@@ -14,14 +14,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from compactor.errors import SettingsError
 from compactor.service import operations
-from compactor.service.auth import Authenticator
 from compactor.service.operations import PLANS_MAX
 from compactor.service.rpc import api_pb2, api_pb2_grpc
 from compactor.service.rpc.client import ServiceClient
 from compactor.service.rpc.failures import RemoteError
 from compactor.service.rpc.gate import REFLECTIONS_MAX
-from compactor.service.rpc.server import THREADS, Parts, serve
-from compactor.service.views import Views
+from compactor.service.rpc.server import THREADS, serve
 from tests.compactor.service.rpc.serving import make_table, served
 from tests.compactor.service.tls_server import write_certificate
 
@@ -38,7 +36,7 @@ def api(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def target(api):
-    return api.config.table_rules[0].pattern
+    return api.parts.config.table_rules[0].pattern
 
 
 @pytest.fixture
@@ -55,8 +53,8 @@ def test_a_job_from_the_asking_to_its_report(api, client, target):
     *_, last = client.watch(submitted.trigger_id)
     assert (last.trigger.state, last.trigger.status) == ("done", "succeeded")
     assert last.job.job.groups_committed == 1
-    assert last.job == api.store.job(last.trigger.job_id) == client.job(last.trigger.job_id)
-    assert client.jobs(table=target, limit=5) == api.store.jobs(table=target, limit=5)
+    assert last.job == api.parts.store.job(last.trigger.job_id) == client.job(last.trigger.job_id)
+    assert client.jobs(table=target, limit=5) == api.parts.store.jobs(table=target, limit=5)
     assert client.jobs(table="another", limit=5) == ()
     assert client.job("nonsense") is None
     with pytest.raises(RemoteError, match="runs no more"):
@@ -71,7 +69,7 @@ def test_what_waits_can_be_cancelled(client, target):
 
 
 def test_a_plan_is_made_elsewhere_and_is_the_whole_plan(client, api):
-    target = api.config.table_rules[1].pattern
+    target = api.parts.config.table_rules[1].pattern
     plan, health = client.plan(target, {})
     assert (plan.table, health.files, len(plan.groups)) == (target, 6, 1)
     plan, _ = client.plan(target, {"min_input_files": "7"})
@@ -82,7 +80,7 @@ def test_a_plan_is_made_elsewhere_and_is_the_whole_plan(client, api):
 
 
 def test_tables_come_in_pages(api, client, target):
-    assert list(client.targets("clicks")) == [api.config.table_rules[1].pattern]
+    assert list(client.targets("clicks")) == [api.parts.config.table_rules[1].pattern]
     stub = api_pb2_grpc.CompactorStub(grpc.insecure_channel(api.address.removeprefix("http://")))
     first = stub.ListTables(api_pb2.ListTablesRequest(limit=1))
     rest = stub.ListTables(api_pb2.ListTablesRequest(cursor=first.next_cursor))
@@ -170,9 +168,8 @@ def test_addresses_that_are_refused(server):
 
 
 def test_an_address_that_is_taken_is_not_shared(api, tmp_path):
-    parts = Parts(api.store, api.registry, None, None, Authenticator())
     with pytest.raises(SettingsError, match="cannot listen"):
-        serve(api.address.removeprefix("http://"), parts)
+        serve(api.address.removeprefix("http://"), api.parts)
 
 
 def test_a_service_that_is_not_there():
@@ -271,9 +268,7 @@ def test_every_method_asks_for_a_scope(tmp_path):
 def test_a_certificate_of_ones_own_is_trusted_when_that_is_said(api, tmp_path):
     pair = tmp_path / "pair.pem"
     write_certificate(pair, "localhost")
-    views = Views(api.store, api.config.service, api.config.budget)
-    parts = Parts(api.store, api.registry, views, None, Authenticator())
-    server, port = serve("127.0.0.1:0", parts, certificate=pair, key=pair)
+    server, port = serve("127.0.0.1:0", api.parts, certificate=pair, key=pair)
     address = f"https://localhost:{port}"
     with ServiceClient(address) as client, pytest.raises(RemoteError) as refused:
         client.jobs(table=None, limit=1)
