@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 
 import pyarrow as pa
@@ -11,19 +10,14 @@ import pyarrow.parquet as pq
 
 from catalog.errors import CorruptTableError
 from catalog.hudi.archived import archive_files
-from catalog.hudi.avro_container import Record, decode
+from catalog.hudi.archived_logs import archive_logs, archived_entries, is_completed
+from catalog.hudi.avro_container import Record
 from catalog.hudi.config import TableConfig
 from catalog.hudi.details import CommitDetails, commit_details, read_commit
-from catalog.hudi.log_blocks import BlockKind, HeaderKey, read_blocks
-from catalog.hudi.log_records import record_frames
-from catalog.hudi.schema import parse_avro
-from catalog.hudi.timeline import State
 from catalog.location import Location
 from catalog.storage import Storage
 
 _COLUMNS = ["instantTime", "metadata"]
-_ARCHIVE_NAME = re.compile(r"\.commits_\.archive\.(\d+).*")
-_FAULTS = (LookupError, TypeError, ValueError)
 
 
 def archived_commits(
@@ -70,37 +64,19 @@ def _from_logs(
     storage: Storage, folder: Location, instants: frozenset[str]
 ) -> Mapping[str, CommitDetails]:
     """Read the archive of layout 1, from its last file back, until all are found."""
-    numbered = (
-        (int(found[1]), one.location)
-        for one in storage.list(folder)
-        if (found := _ARCHIVE_NAME.fullmatch(one.location.name))
-    )
     details: dict[str, CommitDetails] = {}
-    for _, location in sorted(numbered, key=lambda pair: -pair[0]):
+    for _, location in archive_logs(storage, folder):
         if instants <= details.keys():
             break
-        with storage.open_input(location) as file:
-            try:
-                details |= dict(_entries(file, instants))
-            except _FAULTS as fault:
-                raise CorruptTableError(f"{location} does not decode: {fault}") from fault
-    return details
-
-
-def _entries(file: pa.NativeFile, instants: frozenset[str]) -> Iterator[tuple[str, CommitDetails]]:
-    for block in read_blocks(file):
-        if block.kind is not BlockKind.AVRO_DATA:
-            continue
-        schema = parse_avro(block.header[HeaderKey.SCHEMA])
-        for body in record_frames(file, block):
-            entry, _ = decode(schema, body)
+        for entry in archived_entries(storage, location):
             found = _metadata(entry)
             if found is not None and entry["commitTime"] in instants:
-                yield entry["commitTime"], commit_details(found)
+                details[entry["commitTime"]] = commit_details(found)
+    return details
 
 
 def _metadata(entry: Record) -> Record | None:
     """Return what a completed instant has committed; None for anything else."""
-    if str(entry.get("actionState") or State.COMPLETED).lower() != State.COMPLETED:
+    if not is_completed(entry):
         return None
     return entry.get("hoodieCommitMetadata") or entry.get("hoodieReplaceCommitMetadata")

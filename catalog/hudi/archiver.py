@@ -1,56 +1,40 @@
-"""Upkeep that moves old instants from the active timeline into the archive, in layout 2.
+"""Upkeep that moves old instants from the active timeline into the archive.
 
-They are written to a Parquet file, a new manifest names it, and then they leave the timeline: a
-process that dies in between leaves instants that are in both, which the next one removes.
-Specification: "LSM History Timeline" of Hudi's technical specification.
+They are in the archive before they leave the timeline: a process that dies in between leaves
+instants that are in both, which the next one removes.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from typing import Self
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from catalog.errors import ObjectNotFoundError, UnsupportedTableError
-from catalog.hudi.archived import archive_manifest, completion_times
+from catalog.hudi.archive_writers import Leaving, archived_already, put_into_archive
 from catalog.hudi.archiving import ArchiveRules, archivable, commits_to_keep
-from catalog.hudi.avro_schemas import Kind, schema_text
 from catalog.hudi.cleaner import CleanTarget, cleaned_until, earliest_kept
 from catalog.hudi.locking import Lock
 from catalog.hudi.metadata_table.table import open_metadata_table
 from catalog.hudi.reading import Source
-from catalog.hudi.timeline import Action, Instant, State, read_instant, timeline_folder
-from catalog.location import Location
+from catalog.hudi.timeline import (
+    COMPLETED_AS,
+    Action,
+    Instant,
+    State,
+    StateFile,
+    state_files,
+    timeline_folder,
+)
 from catalog.sweeping import Tally
 from catalog.upkeep import UpkeepOrder, UpkeepResult
 
-_LAYOUT = 2
 # What Hudi's writers keep where nothing is said.
 _COMMITS_MIN, _COMMITS_MAX, _DELTACOMMITS = 20, 30, 5
 _MIN, _MAX = "hoodie.keep.min.commits", "hoodie.keep.max.commits"
 _DELTAS = "hoodie.compact.inline.max.delta.commits"
-_VERSION = 1
-_COLUMNS = pa.schema(
-    [
-        pa.field("instantTime", pa.string()),
-        pa.field("completionTime", pa.string()),
-        pa.field("action", pa.string()),
-        pa.field("metadata", pa.binary()),
-        pa.field("plan", pa.binary()),
-        pa.field("version", pa.int32(), nullable=False),
-    ]
-)
-_FOOTER = {"writer.model.name": "avro", "parquet.avro.schema": schema_text(Kind.ARCHIVED_2)}
-# Actions that have a plan, by what they are called while they are pending.
-_PLANNED = {
-    Action.COMMIT: (Action.COMPACTION,),
-    Action.DELTACOMMIT: (Action.LOGCOMPACTION,),
-    Action.REPLACECOMMIT: (Action.CLUSTERING, Action.REPLACECOMMIT),
-    Action.CLEAN: (Action.CLEAN,),
-}
+# Length of the files of instants that are archived together; in memory they are several times it.
+_PORTION_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,39 +50,48 @@ class Archive:
 
     @property
     def is_usual(self) -> bool:
-        """Whether the table has the layout that is archived here; writers archive the other."""
-        return self.target.source().config.layout == _LAYOUT
+        """A timeline that nobody shortens is read by everybody, again and again."""
+        return True
 
     def check(self, order: UpkeepOrder) -> None:
-        """Refuse tables whose archive has the old form.
-
-        Raises:
-            UnsupportedTableError: it has.
-        """
+        """Do nothing: every timeline that is read can be archived."""
         del order
-        version = self.target.source().config.version
-        if not self.is_usual:
-            raise UnsupportedTableError(
-                f"the timeline of a table of version {version} is archived by its writers only",
-                hint="leave it to them, or upgrade the table",
-            )
 
     def run(self, order: UpkeepOrder) -> UpkeepResult:
         """Archive what may leave the timeline; the files that are counted are its instants'.
 
         Raises:
-            UnsupportedTableError: as `check` does.
             CatalogError: the timeline cannot be read, or the storage refuses.
         """
-        self.check(order)
         tally = Tally(self.name)
         with self.target.locked() as (lock, source):
             rules = _rules(source)
-            chosen = archivable(source.timeline, rules)
-            tally.add([(one.file_name, 0) for one in chosen])
-            if chosen and not order.is_dry_run:
+            chosen = Choice.of(source, rules)
+            tally.add([(one.file_name, 0) for one in chosen.instants])
+            if not order.is_dry_run:
                 archive_instants(source, chosen, lock)
         return tally.result(f"{rules.commits_min} commits at least stay")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What leaves the timeline.
+
+    Attributes:
+        instants: completed, in the order of time.
+        archived: those of them that the archive holds: an archiving died before it was through.
+    """
+
+    instants: tuple[Instant, ...]
+    archived: AbstractSet[Instant]
+
+    @classmethod
+    def of(cls, source: Source, rules: ArchiveRules) -> Self:
+        """Choose what is due, and what would have left by then."""
+        due = archivable(source.timeline, rules)
+        possible = archivable(source.timeline, replace(rules, commits_max=rules.commits_min))
+        known = archived_already(source, possible)
+        return cls(tuple(one for one in possible if one in due or one in known), known)
 
 
 def _rules(source: Source) -> ArchiveRules:
@@ -120,84 +113,55 @@ def _rules(source: Source) -> ArchiveRules:
     )
 
 
-def archive_instants(source: Source, chosen: Sequence[Instant], lock: Lock) -> None:
+def archive_instants(source: Source, chosen: Choice, lock: Lock) -> None:
     """Move completed instants of a table, or of its metadata table, into the archive.
 
+    What they say is held in memory for some of them at a time.
+
     Args:
-        source: the table, of layout 2.
-        chosen: what leaves the timeline, in the order of time.
+        source: the table.
+        chosen: what leaves the timeline.
         lock: of the table, held.
     """
-    folder = source.root.child(source.config.history_path)
-    times = {one.time for one in chosen}
-    known = completion_times(source.storage, source.root, source.config, times)
-    fresh = [one for one in chosen if known.get(one.time) != one.completion_time]
-    if fresh:
-        name = f"{fresh[0].time}_{fresh[-1].time}_0.parquet"
-        size_bytes = _write(source, fresh, folder.child(name))
+    for some in _portions(_leaving(source, chosen.instants)):
+        if fresh := [one for one in some if one.instant not in chosen.archived]:
+            put_into_archive(source, fresh, lock)
         lock.require()
-        _name_in_manifest(source, folder, name, size_bytes)
-    lock.require()
-    _remove(source, chosen)
+        _remove(source, some)
 
 
-def _write(source: Source, chosen: Sequence[Instant], location: Location) -> int:
-    """Write instants with what they say; a file of that name that no manifest names is torn."""
-    rows = [
-        {
-            "instantTime": one.time,
-            "completionTime": one.completion_time,
-            "action": str(one.action),
-            "metadata": _content(source, one.file_name) or None,
-            "plan": _plan(source, one) or None,
-            "version": _VERSION,
-        }
-        for one in chosen
-    ]
-    table = pa.Table.from_pylist(rows, schema=_COLUMNS).replace_schema_metadata(_FOOTER)
-    made = pa.BufferOutputStream()
-    pq.write_table(table, made, compression="gzip", store_schema=False)
-    data = made.getvalue().to_pybytes()
-    source.storage.write(location, data)
-    return len(data)
+def _leaving(source: Source, chosen: Sequence[Instant]) -> list[Leaving]:
+    """Find the files of all states of some instants."""
+    files: dict[tuple[str, Action], list[StateFile]] = {_key(one): [] for one in chosen}
+    for one in state_files(source.storage, source.root, source.config):
+        files.get(_key(one.instant), []).append(one)
+    states = list(State)
+    for found in files.values():
+        found.sort(key=lambda one: states.index(one.instant.state))
+    return [Leaving(one, tuple(files[_key(one)])) for one in chosen]
 
 
-def _plan(source: Source, instant: Instant) -> bytes:
-    for action in _PLANNED.get(instant.action, ()):
-        name = Instant(instant.time, action, State.REQUESTED, None, "").named(State.REQUESTED)
-        if data := _content(source, name):
-            return data
-    return b""
+def _key(instant: Instant) -> tuple[str, Action]:
+    return instant.time, COMPLETED_AS.get(instant.action, instant.action)
 
 
-def _content(source: Source, name: str) -> bytes:
-    try:
-        return read_instant(source.storage, source.root, source.config, name)
-    except ObjectNotFoundError:
-        return b""
+def _portions(leaving: Sequence[Leaving]) -> Iterator[list[Leaving]]:
+    """Yield instants in their order, so many that their files are not too large together."""
+    some: list[Leaving] = []
+    for one in leaving:
+        if some and sum(each.size_bytes for each in (*some, one)) > _PORTION_BYTES:
+            yield some
+            some = []
+        some.append(one)
+    if some:
+        yield some
 
 
-def _name_in_manifest(source: Source, folder: Location, name: str, size_bytes: int) -> None:
-    """Write the next manifest, and say that it counts."""
-    version, entries = archive_manifest(source.storage, folder)
-    files = [one for one in entries if one["fileName"] != name]
-    files.append({"fileName": name, "fileLen": size_bytes})
-    text = json.dumps({"files": files}, indent=2)
-    source.storage.write(folder.child(f"manifest_{version + 1}"), text.encode())
-    source.storage.write(folder.child("_version_"), str(version + 1).encode())
-
-
-def _remove(source: Source, chosen: Sequence[Instant]) -> None:
+def _remove(source: Source, some: Sequence[Leaving]) -> None:
     """Remove instants from the timeline: an instant that lost its end first would seem pending."""
     folder = timeline_folder(source.root, source.config)
-    for one in chosen:
-        actions = (one.action, *_PLANNED.get(one.action, ()))
-        states = (State.REQUESTED, State.INFLIGHT)
-        names = {
-            Instant(one.time, action, state, None, "").named(state)
-            for action in actions
-            for state in states
-        }
-        source.storage.delete([folder.child(name) for name in sorted(names)])
-    for one in chosen:
-        source.storage.delete([folder.child(one.file_name)])
+    for one in some:
+        names = [file.instant.file_name for file in one.files if not file.instant.is_completed]
+        source.storage.delete([folder.child(name) for name in names])
+    for one in some:
+        source.storage.delete([folder.child(one.instant.file_name)])

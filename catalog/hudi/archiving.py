@@ -3,17 +3,19 @@
 Writers look for what they need on the active timeline, so that an instant stays on it as long as
 one of them may: what is pending, what has happened since the last compaction, what has replaced
 files that are still there, what the metadata table has not folded yet, what a savepoint holds.
-Behaviour: `TimelineArchiverV2`, `ArchivalUtils`, `ClusteringUtils`, `CompactionUtils` of Hudi 1.2.
+Behaviour: `TimelineArchiverV1` and `V2`, `ArchivalUtils`, `ClusteringUtils`, `CompactionUtils` of
+Hudi 1.2. In layout 1 cleanings and rollbacks are counted by themselves, in layout 2 they go with
+the commits that they stand among.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from catalog.hudi.timeline import WRITES, Action, Instant, Timeline
 
 _COMMITS = (Action.COMMIT, Action.DELTACOMMIT, Action.REPLACECOMMIT)
-# Told apart from commits: these are archived with the commits that they stand among.
 _SERVICES = (Action.CLEAN, Action.ROLLBACK)
 
 
@@ -29,6 +31,7 @@ class ArchiveRules:
         folded_until: the last compaction of the metadata table; None where it has had none.
         has_metadata: whether there is a metadata table.
         is_merge_on_read: whether the table is compacted.
+        told_since: of a metadata table, the first instant that the table itself still tells of.
     """
 
     commits_min: int
@@ -38,12 +41,21 @@ class ArchiveRules:
     folded_until: str | None
     has_metadata: bool
     is_merge_on_read: bool
+    told_since: str | None = None
 
 
 def archivable(timeline: Timeline, rules: ArchiveRules) -> tuple[Instant, ...]:
     """Return the completed instants that may leave the active timeline, in their order."""
+    if rules.has_metadata and rules.folded_until is None:
+        return ()
+    chosen = _commits(timeline, rules)
+    services = _services(timeline, rules, chosen)
+    return tuple(sorted([*chosen, *services], key=lambda one: one.time))
+
+
+def _commits(timeline: Timeline, rules: ArchiveRules) -> Sequence[Instant]:
     commits = timeline.completed(*_COMMITS)
-    if len(commits) <= rules.commits_max or (rules.has_metadata and rules.folded_until is None):
+    if len(commits) <= rules.commits_max:
         return ()
     bounds = [
         _before_pending(timeline),
@@ -51,14 +63,26 @@ def archivable(timeline: Timeline, rules: ArchiveRules) -> tuple[Instant, ...]:
         _replacing(timeline, rules),
         _unfolded(timeline, rules),
         min((one.time for one in timeline.completed(Action.SAVEPOINT)), default=None),
+        rules.told_since,
     ]
     bound = min((one for one in bounds if one is not None), default=None)
     older = [one for one in commits if bound is None or one.time < bound]
-    chosen = older[: len(commits) - rules.commits_min]
-    if not chosen:
-        return ()
-    services = [one for one in timeline.completed(*_SERVICES) if one.time < chosen[-1].time]
-    return tuple(sorted([*chosen, *services], key=lambda one: one.time))
+    return older[: len(commits) - rules.commits_min]
+
+
+def _services(
+    timeline: Timeline, rules: ArchiveRules, commits: Sequence[Instant]
+) -> Iterator[Instant]:
+    if timeline.layout > 1:
+        services = timeline.completed(*_SERVICES)
+        yield from (one for one in services if commits and one.time < commits[-1].time)
+        return
+    bounds = [one for one in (rules.folded_until, rules.told_since) if one is not None]
+    for action in _SERVICES:
+        done = timeline.completed(action)
+        if len(done) > rules.commits_max:
+            older = done[: len(done) - rules.commits_min]
+            yield from (one for one in older if all(one.time < bound for bound in bounds))
 
 
 def commits_to_keep(timeline: Timeline, earliest: str | None, *, least: int) -> int:

@@ -59,13 +59,14 @@ def read_records(
         raise CorruptTableError(f"{name} does not decode: {fault}") from fault
 
 
-def decode(schema: Schema, data: bytes, at: int = 0) -> tuple[Any, int]:
-    """Decode one value whose named types are spelled out; return it and the offset behind it.
+def record_reader(schema: Schema, *, unwanted: frozenset[str] = frozenset()) -> Read:
+    """Compile the reader of values of a type whose named types are spelled out.
 
-    Raises:
-        LookupError, TypeError, ValueError: the bytes do not decode.
+    Args:
+        schema: of the values.
+        unwanted: names of fields, at any depth, that are stepped over: None stands for them.
     """
-    return _named(schema, frozenset())(data, at)
+    return _named(schema, unwanted)
 
 
 def _records(data: bytes, unwanted: frozenset[str]) -> Iterator[dict[str, Any]]:

@@ -141,13 +141,42 @@ class ClusteringPlan:
         return tuple(one for slices, _ in self.groups for one in slices)
 
 
+def instant_record(
+    name: str, data: bytes, *, unwanted: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """Return what a file of an instant says, whether it is Avro or JSON; nothing if it is empty.
+
+    Args:
+        name: what the file is called in errors.
+        data: the whole file.
+        unwanted: names of fields that are stepped over where that saves time.
+
+    Raises:
+        CorruptTableError: it does not decode.
+    """
+    if not data:
+        return {}
+    if data.startswith(MAGIC):
+        records = read_records(name, data, unwanted=unwanted)
+        if len(records) != 1:
+            raise CorruptTableError(f"{name} has {len(records)} records, one is expected")
+        return records[0]
+    try:
+        found = msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise CorruptTableError(f"{name} is neither Avro nor JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise CorruptTableError(f"{name} holds no record")
+    return found
+
+
 def read_commit(name: str, data: bytes) -> CommitDetails:
     """Read a completed commit, deltacommit or replacecommit; an empty file did nothing.
 
     Raises:
         CorruptTableError: it does not decode.
     """
-    return commit_details(_record(name, data))
+    return commit_details(instant_record(name, data, unwanted=_UNWANTED))
 
 
 def commit_details(record: Mapping[str, Any]) -> CommitDetails:
@@ -171,7 +200,7 @@ def read_compaction_plan(name: str, data: bytes) -> CompactionPlan:
     Raises:
         CorruptTableError: it does not decode.
     """
-    record = _record(name, data)
+    record = instant_record(name, data, unwanted=_UNWANTED)
     return CompactionPlan(
         slices=tuple(_planned(one) for one in record.get("operations") or ()),
         extra=_texts(record.get("extraMetadata")),
@@ -185,7 +214,7 @@ def read_clustering_plan(name: str, data: bytes) -> ClusteringPlan | None:
     Raises:
         CorruptTableError: it does not decode.
     """
-    record = _record(name, data)
+    record = instant_record(name, data, unwanted=_UNWANTED)
     plan = record.get("clusteringPlan")
     if not plan:
         return None
@@ -201,23 +230,6 @@ def read_clustering_plan(name: str, data: bytes) -> ClusteringPlan | None:
         extra=_texts({**_pairs(record.get("extraMetadata")), **_pairs(plan.get("extraMetadata"))}),
         preserves_metadata=bool(plan.get("preserveHoodieMetadata")),
     )
-
-
-def _record(name: str, data: bytes) -> dict[str, Any]:
-    if not data:
-        return {}
-    if data.startswith(MAGIC):
-        records = read_records(name, data, unwanted=_UNWANTED)
-        if len(records) != 1:
-            raise CorruptTableError(f"{name} has {len(records)} records, one is expected")
-        return records[0]
-    try:
-        found = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
-        raise CorruptTableError(f"{name} is neither Avro nor JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise CorruptTableError(f"{name} holds no record")
-    return found
 
 
 def _write_stat(partition: str, stat: Mapping[str, Any]) -> WriteStat:

@@ -9,7 +9,7 @@ Specification: "Timeline" of Hudi's technical specification; layout 1 until vers
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -141,6 +141,11 @@ class Timeline:
         writes = [one for one in self.instants if one.is_completed and one.action in WRITES]
         return writes[-1] if writes else None
 
+    @property
+    def written(self) -> frozenset[str]:
+        """Times of the completed writes."""
+        return frozenset(one.time for one in self.completed(*WRITES))
+
     def until(self, time: str) -> Timeline:
         """Return the timeline without what was requested later than `time`."""
         return Timeline(tuple(one for one in self.instants if one.time <= time), self.layout)
@@ -225,16 +230,37 @@ def timeline_folder(root: Location, config: TableConfig) -> Location:
 
 def read_timeline(storage: Storage, root: Location, config: TableConfig) -> Timeline:
     """List the active instants of a table, or of its metadata table with that one's root."""
+    found, is_clock_ahead = [], False
+    for one in state_files(storage, root, config):
+        found.append(_with_completion_time(one.instant, one.modified_at, config))
+        is_clock_ahead |= _is_named_late(one.instant, one.modified_at, config)
+    return replace(timeline_of(found, layout=config.layout), is_clock_ahead=is_clock_ahead)
+
+
+@dataclass(frozen=True, slots=True)
+class StateFile:
+    """A file of the timeline: one of the states that an instant has reached.
+
+    Attributes:
+        instant: in that state.
+        size_bytes: of the file.
+        modified_at: when it was written, by the clock of the store.
+    """
+
+    instant: Instant
+    size_bytes: int
+    modified_at: datetime
+
+
+def state_files(storage: Storage, root: Location, config: TableConfig) -> Iterator[StateFile]:
+    """Yield the files of all active instants in all of their states."""
     folder = timeline_folder(root, config)
     depth = len(folder.segments) + 1
-    found, is_clock_ahead = [], False
     for one in storage.list(folder):
         if len(one.location.segments) == depth:
             instant = instant_of(one.location.name, layout=config.layout)
             if instant is not None:
-                found.append(_with_completion_time(instant, one.modified_at, config))
-                is_clock_ahead |= _is_named_late(instant, one.modified_at, config)
-    return replace(timeline_of(found, layout=config.layout), is_clock_ahead=is_clock_ahead)
+                yield StateFile(instant, one.size_bytes, one.modified_at)
 
 
 def read_instant(storage: Storage, root: Location, config: TableConfig, file_name: str) -> bytes:

@@ -5,21 +5,20 @@ Cleaning leaves no instant on its timeline: what is deleted is what its readers 
 
 from __future__ import annotations
 
-from catalog.hudi.archiver import archive_instants
-from catalog.hudi.archiving import ArchiveRules, archivable
+from catalog.hudi.archiver import Choice, archive_instants
+from catalog.hudi.archiving import ArchiveRules
 from catalog.hudi.cleaning import CleanPolicy, Kept, unneeded_files
 from catalog.hudi.locking import Lock
 from catalog.hudi.metadata_table.compaction import DELTACOMMITS_MAX, compact_metadata
 from catalog.hudi.metadata_table.table import MetadataTable
 from catalog.hudi.metadata_table.view import MetadataView, completed_since_compaction, read_view
 from catalog.hudi.reading import Source, read_pending, read_places
-from catalog.hudi.timeline import Timeline
+from catalog.hudi.timeline import WRITES, Timeline
 
 # Hudi's defaults. Readers that began before a compaction may still want what it stands for.
 _VERSIONS = 2
 _COMMITS_MIN = 3
 _ARCHIVED_FROM, _ARCHIVED_TO = 31, 21
-_LAYOUT = 2
 
 
 def maintain_metadata(table: MetadataTable, data: Timeline, lock: Lock) -> None:
@@ -33,7 +32,7 @@ def maintain_metadata(table: MetadataTable, data: Timeline, lock: Lock) -> None:
     compact_metadata(table, data)
     lock.require()
     clean_metadata(table, data)
-    archive_metadata(table, lock)
+    archive_metadata(table, data, lock)
 
 
 def clean_metadata(table: MetadataTable, data: Timeline) -> int:
@@ -54,14 +53,13 @@ def _clean(view: MetadataView, partition: str) -> int:
     return len(names)
 
 
-def archive_metadata(table: MetadataTable, lock: Lock) -> int:
+def archive_metadata(table: MetadataTable, data: Timeline, lock: Lock) -> int:
     """Take instants that a compaction has folded off the timeline; return how many.
 
-    In layout 1 they stay: the archive has another form, which other writers keep.
+    Those of writes that the table itself still tells of stay: by them it is known what is to be
+    taken back here when one of those writes is.
     """
     timeline = table.timeline()
-    if timeline.layout != _LAYOUT:
-        return 0
     rules = ArchiveRules(
         commits_min=_ARCHIVED_TO,
         commits_max=_ARCHIVED_FROM,
@@ -70,9 +68,14 @@ def archive_metadata(table: MetadataTable, lock: Lock) -> int:
         folded_until=None,
         has_metadata=False,
         is_merge_on_read=True,
+        told_since=_told_since(data),
     )
-    chosen = archivable(timeline, rules)
-    if chosen:
-        source = Source(table.storage, table.root, table.config, timeline)
-        archive_instants(source, chosen, lock)
-    return len(chosen)
+    source = Source(table.storage, table.root, table.config, timeline)
+    chosen = Choice.of(source, rules)
+    archive_instants(source, chosen, lock)
+    return len(chosen.instants)
+
+
+def _told_since(data: Timeline) -> str | None:
+    commits = [one.time for one in data.instants if one.action in WRITES]
+    return min([*commits, *(one.time for one in data.pending())], default=None)

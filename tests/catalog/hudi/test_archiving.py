@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from catalog.errors import StorageError, UnsupportedTableError
-from catalog.hudi.archived import archive_files, completion_times
+from catalog.errors import StorageError
+from catalog.hudi import archiver
+from catalog.hudi.archive_writers import archived_already
+from catalog.hudi.archived import archive_files
 from catalog.hudi.archived_commits import archived_commits
+from catalog.hudi.archived_logs import archive_logs, archived_entries, is_completed
 from catalog.hudi.archiver import Archive
 from catalog.hudi.archiving import ArchiveRules, archivable, commits_to_keep
 from catalog.hudi.cleaner import Clean
 from catalog.hudi.timeline import Action, Instant, State, Timeline, timeline_folder, timeline_of
-from catalog.location import Location
 from catalog.storage import Storage
 from catalog.upkeep import UpkeepOrder
 from tests.catalog.hudi.lake import HudiLake
@@ -85,16 +90,28 @@ class TestChoice:
         assert chosen(timeline(), replace(rules, folded_until="003")) == [0, 1, 2]
         assert chosen(timeline(), replace(rules, folded_until="0037")) == [0, 1, 2, 3]
 
+    def test_what_a_table_tells_of_stays_on_the_timeline_of_its_metadata(self):
+        assert chosen(timeline(), replace(RULES, told_since="004")) == [0, 1, 2, 3]
+
+    def test_the_old_layout_counts_cleanings_by_themselves(self):
+        cleans = [instant(one, Action.CLEAN) for one in range(10, 17)]
+        found = replace(timeline(*cleans, commits=range(3)), layout=1)
+        assert chosen(found) == [10, 11, 12, 13]
+        bounds = replace(RULES, has_metadata=True, folded_until="013")
+        assert chosen(found, bounds) == [10, 11, 12]
+        assert chosen(found, replace(RULES, told_since="011")) == [10]
+        assert chosen(replace(timeline(*cleans[:5]), layout=1)) == list(range(7))
+
     def test_commits_that_cleaning_keeps_stay(self):
         assert commits_to_keep(timeline(), None, least=3) == 3
         assert commits_to_keep(timeline(), "008", least=3) == 3
         assert commits_to_keep(timeline(), "002", least=3) == 9
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> HudiLake:
+@pytest.fixture(params=[6, 9])
+def lake(request: pytest.FixtureRequest, tmp_path: Path) -> HudiLake:
     """Make a table of few commits that keeps fewer."""
-    made = HudiLake(tmp_path / "table", 9)
+    made = HudiLake(tmp_path / "table", request.param)
     settings = Path(made.root.child(".hoodie", "hoodie.properties").path)
     kept = "hoodie.keep.min.commits=4\nhoodie.keep.max.commits=5\nhoodie.clean.commits.retained=1\n"
     settings.write_text(settings.read_text() + kept + "hoodie.compact.inline.max.delta.commits=1\n")
@@ -123,13 +140,12 @@ def test_old_instants_leave_the_timeline(lake: HudiLake) -> None:
     gone = before.timeline.instants[: result.files]
     assert after.timeline.instants == before.timeline.instants[result.files :]
     assert (result.files, len(after.timeline.completed())) == (5, 4)
-    known = completion_times(before.storage, before.root, before.config, {one.time for one in gone})
-    assert known == {one.time: one.completion_time for one in gone}
+    assert archived_already(before, gone) == set(gone)
     told_then = {one.time: read_details_of(before, one, lake) for one in gone}
     assert told_then == {one.time: True for one in gone}
     assert lake.rows() == rows
     assert archived(lake).files == 0
-    folder = Path(lake.root.child(".hoodie", "timeline").path)
+    folder = Path(timeline_folder(lake.root, after.config).path)
     assert not [one for one in folder.iterdir() if one.name[:17] in {g.time for g in gone}]
 
 
@@ -145,41 +161,90 @@ def test_the_next_archiving_adds_a_file(lake: HudiLake) -> None:
     for turn in range(20, 24):
         lake.append([turn])
     assert archived(lake).files == 4
-    source = lake.table.source()
-    folder = source.root.child(source.config.history_path)
-    assert len(list(archive_files(source.storage, folder))) == 2
+    assert len(files_of(lake)) == 2
     assert [one for one in lake.rows() if one[0] < 20] == rows
 
 
-@pytest.mark.parametrize("place", ["manifest_", "_version_", "timeline"])
-def test_an_archiving_that_died_is_finished(lake: HudiLake, place: str, monkeypatch) -> None:
-    rows, before = lake.rows(), names(lake)
-    write, delete = Storage.write, Storage.delete
-
-    def fail_write(self: Storage, location: Location, data: bytes) -> None:
-        if location.name.startswith(place):
-            raise StorageError("out of order")
-        write(self, location, data)
-
-    def fail_delete(self: Storage, locations: object) -> None:
-        some = list(locations)
-        if place == "timeline" and any(one.name == before[2] for one in some):
-            raise StorageError("out of order")
-        delete(self, some)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Storage, "write", fail_write)
-        patched.setattr(Storage, "delete", fail_delete)
-        with pytest.raises(StorageError):
-            archived(lake)
-    assert lake.rows() == rows
-
-    archived(lake)
-
-    assert names(lake) == before[5:]
+def files_of(lake: HudiLake) -> list[str]:
+    """Return the files of the archive that count."""
     source = lake.table.source()
     folder = source.root.child(source.config.history_path)
-    assert len(list(archive_files(source.storage, folder))) == 1
+    if source.config.layout == 1:
+        return [one.name for _, one in archive_logs(source.storage, folder)]
+    return list(archive_files(source.storage, folder))
+
+
+def mentions(lake: HudiLake) -> Counter[str]:
+    """Return how often the archive of layout 1 says that an instant was completed."""
+    source = lake.table.source()
+    folder = source.root.child(source.config.history_path)
+    return Counter(
+        entry["commitTime"]
+        for _, location in archive_logs(source.storage, folder)
+        for entry in archived_entries(source.storage, location)
+        if is_completed(entry)
+    )
+
+
+class DyingStorage:
+    """Counts what changes the storage, and dies before one of the changes."""
+
+    CHANGES = ("write", "put_if_absent", "delete")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = -1
+        for name in self.CHANGES:
+            monkeypatch.setattr(Storage, name, self.counted(getattr(Storage, name)))
+
+    def counted(self, change):
+        def counting(storage: Storage, *given):
+            # The lock is a file, too.
+            if not any(str(one).endswith("/lock") for one in given):
+                self.left -= 1
+                if self.left == 0:
+                    raise StorageError("out of order")
+            return change(storage, *given)
+
+        return counting
+
+
+def test_an_archiving_that_died_is_finished(lake: HudiLake, monkeypatch) -> None:
+    rows, before = lake.rows(), lake.table.source()
+    gone = {one.time for one in before.timeline.instants[:5]}
+    dying = DyingStorage(monkeypatch)
+    saved = lake.root.path + ".saved"
+    shutil.copytree(lake.root.path, saved)
+    for step in itertools.count(1):
+        dying.left = step
+        try:
+            archived(lake)
+            break
+        except StorageError:
+            dying.left = -1
+        assert lake.rows() == rows
+        # An instant that is archived has left the timeline, or has its end on it.
+        assert not lake.table.source().timeline.pending()
+
+        archived(lake)
+
+        assert names(lake) == [one.file_name for one in before.timeline.instants[5:]]
+        told = archived_commits(before.storage, before.root, before.config, gone)
+        assert set(told) == gone
+        if before.config.layout == 1:
+            assert mentions(lake) == dict.fromkeys(gone, 1)
+        shutil.rmtree(lake.root.path)
+        shutil.copytree(saved, lake.root.path)
+    assert step > 10
+
+
+def test_a_long_timeline_is_archived_piece_by_piece(lake: HudiLake, monkeypatch) -> None:
+    rows, before = lake.rows(), lake.table.source()
+    monkeypatch.setattr(archiver, "_PORTION_BYTES", 1)
+    assert archived(lake).files == 5
+    assert len(files_of(lake)) == 5
+    gone = {one.time for one in before.timeline.instants[:5]}
+    told = archived_commits(before.storage, before.root, before.config, gone)
+    assert set(told) == gone
     assert lake.rows() == rows
 
 
@@ -206,16 +271,10 @@ def test_archived_logs_stay_in_their_slices_whatever_else_is_active(lake: HudiLa
         lake.append([turn])
     # Savepoints and the building of indexes stay on the timeline, however old they are.
     folder = timeline_folder(lake.root, lake.table.config())
-    Path(folder.child("20200101000000000_20200101000000001.indexing").path).touch()
+    old = ("20200101000000000.indexing", "20200101000000000_20200101000000001.indexing")
+    Path(folder.child(old[lake.table.config().layout - 1]).path).touch()
     rows = lake.rows()
     archived(lake)
     assert not lake.table.source().timeline.completed(Action.COMMIT)
     assert lake.table.inventory(lake.table.snapshot()).delete_files.num_rows == 0
     assert lake.rows() == rows
-
-
-def test_the_old_layout_is_left_to_writers(tmp_path: Path) -> None:
-    table = HudiLake(tmp_path / "table", 6).table
-    assert not Archive(table).is_usual
-    with pytest.raises(UnsupportedTableError, match="version 6"):
-        Archive(table).check(UpkeepOrder())
