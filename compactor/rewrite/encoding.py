@@ -19,6 +19,7 @@ from compactor.clustering import STAMP_KEY
 from compactor.parquet import ARROW_SCHEMA, SCHEMA, Footer, parse_footer
 from compactor.rewrite.dictionaries import unrepeating_paths
 from compactor.rewrite.floats import nan_paths, negative_zero_paths
+from compactor.rewrite.hidden_nulls import without_hidden_nulls
 from compactor.rewrite.integers import integer_columns, with_integers
 from compactor.rewrite.redeclaring import ParquetWriter, RedeclaringWriter, Sink
 from compactor.rewrite.repetition import dictionary_columns, united, with_dictionaries
@@ -117,7 +118,7 @@ class Encoding:
 
     def table(self, batches: Sequence[pa.RecordBatch]) -> pa.Table:
         """Return rows as a writer takes them."""
-        return united(batches, self.rows_schema)
+        return without_hidden_nulls(united(batches, self.rows_schema))
 
     def with_integers(self) -> Encoding:
         """Return the encoding of rows whose decimals come as the integers that files store."""

@@ -67,10 +67,13 @@ class RedeclaringWriter:
 
         Raises:
             CatalogError, OSError: as the sink raises them.
+            ValueError: rows before were refused; the writer ends without a footer.
         """
         self._end.is_held = True
         self._writer.close()
         held = bytes(self._end.held)
+        if not held.endswith(_MAGIC):
+            raise ValueError("the file has no footer")
         footer_end = len(held) - len(_MAGIC) - _LENGTH_BYTES
         length = int.from_bytes(held[footer_end:][:_LENGTH_BYTES], "little")
         before, footer = held[: footer_end - length], held[footer_end - length : footer_end]
