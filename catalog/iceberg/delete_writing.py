@@ -73,16 +73,15 @@ def write_position_deletes(
         is_per_file: whether each data file gets one of its own, which leaves the table with it.
     """
     outputs: dict[str, OutputFile] = {}
+    written: list[Location] = []
     numbers = count()
-    try:
+    with storage.removed_on_failure(written):
         for some in _divided(selections, is_per_file):
             location, content = locate(next(numbers)), encode(some)
             storage.put_if_absent(location, content)
+            written.append(location)
             rows = sum(map(len, some.values()))
             outputs |= dict.fromkeys(some, OutputFile(str(location), len(content), rows))
-    except BaseException:  # interruptions too: nobody knows of the outputs yet
-        storage.delete(Location.parse(path) for path in {one.path for one in outputs.values()})
-        raise
     return outputs
 
 

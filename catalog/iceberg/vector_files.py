@@ -58,18 +58,17 @@ def write_vectors(
     `write_position_deletes`, as is what is returned.
     """
     outputs: dict[str, OutputFile] = {}
+    written: list[Location] = []
     numbers = count()
-    try:
+    with storage.removed_on_failure(written):
         for path, selection in sorted(selections.items()):
             if not len(selection.dropped):
                 continue
             location = beside(locate(next(numbers)))
             content = file_of_vectors({path: selection.dropped}).content
             storage.put_if_absent(location, content)
+            written.append(location)
             outputs[path] = OutputFile(str(location), len(content), len(selection.dropped))
-    except BaseException:  # interruptions too: nobody knows of the outputs yet
-        storage.delete([Location.parse(one.path) for one in outputs.values()])
-        raise
     return outputs
 
 

@@ -14,12 +14,13 @@ Every operation raises, with the location in the message,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
-from catalog.errors import NotComposableError
+from catalog.errors import CatalogError, NotComposableError
 from catalog.storage.conditional import put_conditionally
 from catalog.storage.local import LocalFiles
 from catalog.storage.output import OutputFile
@@ -152,6 +153,19 @@ class Storage:
         for _, group in groupby(locations, lambda one: (one.scheme, one.authority)):
             while batch := list(islice(group, _DELETE_BATCH_MAX)):
                 self._backend(batch[0]).delete(batch)
+
+    @contextmanager
+    def removed_on_failure(self, written: Collection[Location]) -> Iterator[None]:
+        """Remove what is written by then when the block fails, whose error is the one to be told.
+
+        Interruptions are failures, too: nobody knows of the files yet.
+        """
+        try:
+            yield
+        except BaseException:
+            with suppress(CatalogError):
+                self.delete(written)
+            raise
 
     def list(self, prefix: Location) -> Iterator[ObjectInfo]:
         """Yield every object below a prefix, at any depth; nothing when there is none.

@@ -8,9 +8,7 @@ a store that copies other bytes than it was asked for must not get away with it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 
-from catalog.errors import CatalogError
 from catalog.location import Location
 from catalog.storage import Storage
 from catalog.storage.parts import CopiedPart, NewPiece, Piece, Source, StoredPiece, plan_parts
@@ -35,13 +33,9 @@ def compose_splice(storage: Storage, plan: SplicePlan, tail: bytes, target: Loca
     """
     parts = plan_parts(list(pieces(plan, tail)))
     storage.compose(target, parts)
-    try:
+    with storage.removed_on_failure([target]):
         check_end(storage, plan, tail, target)
         check_copies(storage, plan, target)
-    except BaseException:  # interruptions too: nobody knows of the output yet
-        with suppress(CatalogError):
-            storage.delete([target])
-        raise
     return sum(part.length for part in parts if isinstance(part, CopiedPart))
 
 

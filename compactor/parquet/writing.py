@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from catalog.errors import CatalogError, NotComposableError
+from catalog.errors import NotComposableError
 from catalog.location import Location
 from catalog.storage import ByteRange, OutputFile, Storage
 from catalog.storage.local import LocalOutputFile
@@ -73,12 +72,8 @@ def write_splice(storage: Storage, plan: SplicePlan, output_location: Location) 
                 output_location, size_bytes, plan.row_counts, plan.copied_bytes, composed_bytes
             )
     _write(storage, plan, tail, output_location)
-    try:
+    with storage.removed_on_failure([output_location]):
         check_copies(storage, plan, output_location)
-    except BaseException:  # interruptions too: nobody knows of the output yet
-        with suppress(CatalogError):
-            storage.delete([output_location])
-        raise
     return SplicedFile(
         output_location,
         size_bytes,

@@ -37,11 +37,8 @@ def record_group(task: RewriteTask) -> RewriteResult:
     destination = Destination(task.table, task.partition_key, task.attempt_id)
     recorded = recorder.record_deletes(selections, destination.location)
     outputs = tuple({one.path: one for one in recorded.values()}.values())
-    try:
+    with task.table.storage.removed_on_failure([task.table.locate(one.path) for one in outputs]):
         _prove(task, selections, recorded)
-    except BaseException:  # interruptions too: nobody knows of the outputs yet
-        task.table.storage.delete([task.table.locate(one.path) for one in outputs])
-        raise
     used = task.table.storage.tally()
     return RewriteResult(
         outputs=outputs,

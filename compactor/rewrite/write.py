@@ -310,12 +310,8 @@ def _joined(storage: Storage, pieces: Sequence[WrittenFile], location: Location)
     footers = [read_footer(storage, one.location, one.size_bytes) for one in pieces]
     sources = [SpliceSource(footer, range(footer.row_group_count)) for footer in footers]
     done = write_splice(storage, plan_splice(sources), location)
-    try:
+    with storage.removed_on_failure([location]):
         storage.delete([one.location for one in pieces])
-    except BaseException:  # interruptions too: nobody knows of the output yet
-        with suppress(CatalogError):
-            storage.delete([location])
-        raise
     return WrittenFile(location, done.size_bytes, done.row_counts)
 
 
