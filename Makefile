@@ -125,10 +125,12 @@ judges: .venv-judges/ready .venv-judges-hudi/ready ## install the engines that j
 		-DincludeScope=runtime -DincludeGroupIds=io.delta,io.unitycatalog -DoutputDirectory=$(CURDIR)/.venv-judges/delta
 	@touch $@
 
-.venv-judges-hudi/ready: requirements-judges-hudi.lock .venv-judges/ready
+.venv-judges-hudi/ready: requirements-judges-hudi.lock tests/judges/hudi_s3.xml .venv-judges/ready
 	$(PYTHON) -m venv .venv-judges-hudi
 	.venv-judges-hudi/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-judges-hudi.lock
 	mvn --quiet --batch-mode dependency:copy -Dartifact=$(HUDI_SPARK) -DoutputDirectory=$(CURDIR)/.venv-judges-hudi/hudi
+	mvn --quiet --batch-mode --file tests/judges/hudi_s3.xml dependency:copy-dependencies \
+		-DincludeScope=runtime -DoutputDirectory=$(CURDIR)/.venv-judges-hudi/s3
 	@touch $@
 
 lock: $(READY) ## resolve the requirements anew, with hashes

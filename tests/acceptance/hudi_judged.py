@@ -57,7 +57,7 @@ class Judged:
     declared: HudiTable
     directory: Path
     # Names that Spark knows tables by.
-    _registered: dict[Path, str] = field(default_factory=dict)
+    _registered: dict[Path | str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spark: HudiSession, declared: HudiTable, directory: Path) -> Judged:
@@ -125,16 +125,16 @@ class Judged:
     def live_on(self) -> None:
         """Make the same writes to the table and to its twin: two of those that made them."""
         for path in (self.path, self.twin):
-            for write in self._writes[-2:]:
+            for write in self.writes[-2:]:
                 self.spark.write(write, self.declared, path)
 
     def write_last(self, path: Path | None = None) -> None:
         """Make the last of the writes again."""
-        last = replace(self._writes[-1], options=QUIET)
+        last = replace(self.writes[-1], options=QUIET)
         self.spark.write(last, self.declared, path or self.path)
 
     @property
-    def _writes(self) -> list[Write]:
+    def writes(self) -> list[Write]:
         """Writes that can be made again: what inserts a key twice is not one."""
         made = [one for one in self.declared.steps if isinstance(one, Write) and not one.fails]
         return [
@@ -177,14 +177,16 @@ class Judged:
         """Let Spark schedule and run a compaction of the table."""
         self.serve(SCHEDULE_COMPACTION, RUN_COMPACTION)
 
-    def call(self, procedure: str, path: Path | None = None, **arguments: object) -> list[Any]:
+    def call(
+        self, procedure: str, path: Path | str | None = None, **arguments: object
+    ) -> list[Any]:
         """Call a procedure that takes a table by its name, and return its rows."""
         name = self.registered(path or self.path)
         told = ", ".join(f"{key} => {json.dumps(value)}" for key, value in arguments.items())
         called = f"CALL {procedure}(table => '{name}'{', ' if told else ''}{told})"
         return self.spark.sql(called).to_pylist()
 
-    def registered(self, path: Path) -> str:
+    def registered(self, path: Path | str) -> str:
         """Return the name by which Spark knows the table at a path."""
         if path not in self._registered:
             name = f"judged_{next(_names)}"
@@ -214,7 +216,7 @@ class Judged:
         )
         # Hadoop's checksum of what was just changed.
         properties.with_name(f".{properties.name}.crc").unlink(missing_ok=True)
-        last = self._writes[-1].rows
+        last = self.writes[-1].rows
         nothing = Write(f"SELECT * FROM ({last}) WHERE false", options=QUIET)
         self.spark.write(nothing, self.declared, copy)
         return self.metadata(copy)

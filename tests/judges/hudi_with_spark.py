@@ -1,6 +1,8 @@
 """Run SQL, writes and table services with Spark and the reference implementation of Hudi.
 
-Usage: hudi_with_spark.py SCRATCH
+Usage: hudi_with_spark.py SCRATCH [ENDPOINT]
+
+Given the endpoint of an S3 server, `s3a` means that one. Jars in the scratch directory are loaded.
 
 Reads JSON lines and answers each with one JSON line, `{}` or `{"error": …}`:
 
@@ -28,7 +30,7 @@ scratch = sys.argv[1]
 # What the virtual machine says on stdout is no answer.
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
-jars = sorted(Path(sys.prefix, "hudi").glob("*.jar"))
+jars = [one for place in (f"{sys.prefix}/hudi", scratch) for one in Path(place).glob("*.jar")]
 settings = {
     "spark.jars": ",".join(map(str, jars)),
     "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
@@ -55,6 +57,19 @@ settings = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
 }
+if len(sys.argv) > 2:
+    endpoint = sys.argv[2]
+    settings["spark.jars"] = ",".join(map(str, [*jars, *Path(sys.prefix, "s3").glob("*.jar")]))
+    settings["spark.driver.extraJavaOptions"] += f" -Dlock.endpoint={endpoint}"
+    settings |= {
+        "spark.hadoop.fs.s3a.endpoint": endpoint,
+        "spark.hadoop.fs.s3a.path.style.access": "true",
+        # What reads the metadata table does not give its connections back.
+        "spark.hadoop.fs.s3a.connection.maximum": "1000",
+        "spark.hadoop.fs.s3a.aws.credentials.provider": (
+            "com.amazonaws.auth.EnvironmentVariableCredentialsProvider"
+        ),
+    }
 session = SparkSession.builder.master("local[2]").config(map=settings).getOrCreate()
 session.sparkContext.setLogLevel("WARN")
 
