@@ -138,6 +138,16 @@ def latest_schema(source: Source) -> str:
     Raises:
         UnsupportedTableError: columns go by ids, as with `hoodie.schema.on.read.enable`.
     """
+    said = (one.schema for one in newest_commits(source) if one.schema)
+    return next(said, source.config.create_schema)
+
+
+def newest_commits(source: Source) -> Iterator[CommitDetails]:
+    """Yield what completed writes did, the newest first.
+
+    Raises:
+        UnsupportedTableError: columns go by ids, as with `hoodie.schema.on.read.enable`.
+    """
     for instant in reversed(source.timeline.completed(*_WITH_SCHEMA)):
         details = read_details(source, instant)
         if details.extra.get(_SCHEMA_WITH_IDS):
@@ -145,9 +155,7 @@ def latest_schema(source: Source) -> str:
                 "the table has a feature that is not handled: columns that were renamed or dropped"
                 " (hoodie.schema.on.read.enable)"
             )
-        if details.schema:
-            return details.schema
-    return source.config.create_schema
+        yield details
 
 
 # Where commits keep the schema whose columns have ids.

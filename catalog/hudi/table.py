@@ -35,7 +35,7 @@ from catalog.hudi.locking import Lock, held, lock_of
 from catalog.hudi.markers import remove_markers
 from catalog.hudi.metadata_table.table import FILES, Operation, open_metadata_table
 from catalog.hudi.protocol import require_readable
-from catalog.hudi.reading import Source, latest_schema, read_slices
+from catalog.hudi.reading import Source, read_slices
 from catalog.hudi.scheduling import (
     carry_on,
     find_work,
@@ -46,6 +46,7 @@ from catalog.hudi.scheduling import (
 from catalog.hudi.schema import table_schema
 from catalog.hudi.slices import Slices
 from catalog.hudi.states import as_of, find_snapshot, later_commits
+from catalog.hudi.stored_schema import stored_schema
 from catalog.hudi.timeline import Action, Instant, State, Timeline, read_timeline, timeline_folder
 from catalog.location import Location
 from catalog.model import Inventory, Snapshot
@@ -145,7 +146,7 @@ class HudiTable:
         source = self.source()
         if self._schema is None or self._schema[0].instants != source.timeline.instants:
             # It stands in the newest commit, which may be a large one.
-            self._schema = source.timeline, latest_schema(source)
+            self._schema = source.timeline, stored_schema(source)
         schema = self._schema[1]
         if not schema:
             raise CorruptTableError(f"{self._name} has no schema: no commit says it")
