@@ -5,10 +5,12 @@ Only names that the journal gave out are ever deleted, and never one that the ta
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
+from catalog.location import Location
 from catalog.model import Inventory, Snapshot
 from catalog.table import MapFunction, Table, TableFiles
 from compactor.errors import JobFailedError
@@ -55,16 +57,20 @@ class Cleaner:
             JobFailedError: the table refers to one of them; nothing was deleted.
             CatalogError: the storage refuses or fails; the rest can be deleted later.
         """
-        if self.live is not None and _is_referred_to(self.live.read(), attempt_id):
+        found = leftovers(self.files, partition_key, attempt_id)
+        if found and self.live is not None and _refers_to(self.live.read(), found):
             raise JobFailedError(
                 f"refused to delete the files of attempt {attempt_id}: the table refers to them",
                 hint="the job store and the table disagree; keep both and report this",
             )
-        return len(leftovers(self.files, partition_key, attempt_id))
+        self.files.storage.delete(found)
+        return len(found)
 
 
-def _is_referred_to(live: Inventory, attempt_id: str) -> bool:
+def _refers_to(live: Inventory, found: Iterable[Location]) -> bool:
+    """Tell by their names, which nothing else has: paths are spelled in many ways."""
     return any(
-        pc.any(pc.match_substring(table["path"], f"/{attempt_id}-"), min_count=0).as_py()
+        pc.any(pc.ends_with(table["path"], f"/{one.name}"), min_count=0).as_py()
         for table in (live.files, live.delete_files)
+        for one in found
     )

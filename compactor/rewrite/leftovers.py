@@ -1,4 +1,4 @@
-"""Remove what an attempt that died has left behind: outputs, and uploads that were not finished."""
+"""Find what an attempt that died has left behind: outputs, and uploads that were not finished."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ _MISSING_MAX = 2
 
 
 def leftovers(table: TableFiles, partition_key: str, attempt_id: str) -> tuple[Location, ...]:
-    """Remove the outputs of an attempt that is not running and whose files no snapshot refers to.
-
-    Returns:
-        The locations that were removed.
+    """Return where there are outputs of an attempt that is not running; give up its uploads.
 
     Raises:
         StorageError, AccessDeniedError: the storage cannot be asked.
@@ -35,7 +32,6 @@ def leftovers(table: TableFiles, partition_key: str, attempt_id: str) -> tuple[L
         missing = 0 if there else missing + 1
         index += 1
         _abort_uploads(table.storage, location)
-    table.storage.delete(found)
     return tuple(found)
 
 

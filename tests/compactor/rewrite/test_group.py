@@ -161,10 +161,12 @@ def test_full_proof_gives_the_same_digest_however_the_rows_are_cut(tmp_path: Pat
         for i in range(2)
     ]
     one = rewrite_group(make_task(table, [whole]))
-    assert leftovers(table, "p", "job-1-a")
+    written = leftovers(table, "p", "job-1-a")
+    assert written
+    table.storage.delete(written)
     assert one.digest is not None
     assert one.digest == rewrite_group(make_task(table, halves)).digest
-    leftovers(table, "p", "job-1-a")
+    table.storage.delete(leftovers(table, "p", "job-1-a"))
     assert rewrite_group(make_task(table, [whole], proof=Proof.COUNTS)).digest is None
 
 
@@ -224,10 +226,9 @@ def test_leftovers_are_found_by_name_alone(tmp_path: Path) -> None:
     other = written[0].with_name("job-1-b-00000.parquet")
     other.write_bytes(b"another attempt")
     written[1].unlink()
-    removed = leftovers(table, "p", "job-1-a")
-    assert len(removed) == len(written) - 1 > 1
-    assert output_files(table) == [other]
-    assert leftovers(table, "p", "job-1-a") == ()
+    found = leftovers(table, "p", "job-1-a")
+    assert len(found) == len(written) - 1 > 1
+    assert {one.name for one in output_files(table)} == {other.name, *(one.name for one in found)}
 
 
 def test_the_inventory_of_a_group_may_be_empty(tmp_path: Path) -> None:
