@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
-from compactor.jobs.failpoints import VARIABLE, Failpoint
+from compactor.jobs.failpoints import Failpoint
 from tests.acceptance.hudi_judged import Judged, Rows, metadata_is_true
-from tests.acceptance.program import ROOT, environment, start
+from tests.acceptance.program import ROOT, environment
 from tests.judges.hudi_declared import RUN_CLUSTERING, TABLES
 from tests.judges.hudi_session import HudiSession, hudi_session, shared_hudi_session
 from tests.judges.spark_process import SparkError
@@ -75,7 +75,8 @@ def test_what_was_killed_is_finished_by_us_or_by_spark(
     table = judged(hudi, name, tmp_path)
     before = table.rows()
     died = _dying(table.directory, "SIGKILL", state)
-    assert died.wait() == -signal.SIGKILL, died.communicate()
+    told = died.communicate(timeout=600)
+    assert died.returncode == -signal.SIGKILL, told
     goes_on(table, before)
 
 
@@ -87,19 +88,17 @@ def test_files_that_nobody_committed_are_done_again(
 ) -> None:
     table = judged(hudi, name, tmp_path)
     before = table.rows()
-    died = start(table.directory, *_RUN, extra={VARIABLE: Failpoint.RESULT_JOURNALED})
-    told = died.communicate(timeout=600)
-    assert died.returncode == -signal.SIGKILL, told
+    table.compact(code=-signal.SIGKILL, failpoint=Failpoint.RESULT_JOURNALED)
     goes_on(table, before)
 
 
 def goes_on(table: Judged, before: Rows) -> None:
     """Have us finish on the one copy, Spark on the other, and each go on where the other was."""
     assert table.rows() == before
-    other = _copied(table)
+    other = copied(table)
     assert table.compact()["status"] == "succeeded"
     assert table.rows() == before
-    _lives_on(table)
+    lives_on(table)
     if table.declared.merges_on_read:
         # Also beside the plan of a dead process, Spark writes.
         other.write_last()
@@ -110,11 +109,11 @@ def goes_on(table: Judged, before: Rows) -> None:
         other.write_last()
     assert other.shown(other.path) == table.shown(table.path)
     assert other.compact()["status"] == "succeeded"
-    _lives_on(other)
+    lives_on(other)
     assert other.shown(other.path) == table.shown(table.path)
 
 
-def _copied(table: Judged) -> Judged:
+def copied(table: Judged) -> Judged:
     """Return a copy of a table, and of the state that we have of it."""
     directory = table.directory / "copy"
     directory.mkdir()
@@ -124,24 +123,23 @@ def _copied(table: Judged) -> Judged:
     return replace(table, directory=directory, _registered={})
 
 
-def _lives_on(table: Judged) -> None:
-    """Spark writes on, and finds the metadata table true."""
+def lives_on(table: Judged) -> None:
+    """Nothing is left undone; Spark writes on, and finds the metadata table true."""
+    assert unfinished(table) == set()
     table.write_last()
     listed = table.call("validate_metadata_table_files", verbose=True)
     assert listed
     assert [one for one in listed if one["fs_size"] != one["metadata_size"]] == []
 
 
-@pytest.mark.parametrize(
-    "name", ["v9_mor", *(pytest.param(one, marks=pytest.mark.thorough) for one in ("v6_mor",))]
-)
+@pytest.mark.parametrize("name", ["v9_mor", pytest.param("v6_mor", marks=pytest.mark.thorough)])
 def test_a_spark_writer_that_is_killed_beside_us_is_rolled_back(
     name: str, hudi: HudiSession, tmp_path: Path
 ) -> None:
     table = judged(hudi, name, tmp_path)
-    before = table.shown_values()
+    before = table.shown(table.path)
     table.write_last(table.twin)
-    after = spelled_values(table, table.twin)
+    after = table.shown(table.twin)
     ours = _dying(table.directory, "SIGSTOP", "compaction.inflight")
     _await(lambda: os.waitpid(ours.pid, os.WNOHANG | os.WUNTRACED)[1])
     scratch = tmp_path / "scratch"
@@ -149,7 +147,7 @@ def test_a_spark_writer_that_is_killed_beside_us_is_rolled_back(
     with hudi_session(scratch) as doomed, ThreadPoolExecutor(1) as pool:
         machine = int(doomed.java("jvm.java.lang.ProcessHandle.current().pid()"))
         writing = pool.submit(replace(table, spark=doomed).write_last)
-        _await(lambda: writing.done() or _unfinished(table, ".deltacommit.inflight"))
+        _await(lambda: writing.done() or unfinished(table, ".deltacommit.inflight"))
         os.kill(machine, signal.SIGKILL)
         with suppress(SparkError, AssertionError):
             writing.result()
@@ -159,28 +157,23 @@ def test_a_spark_writer_that_is_killed_beside_us_is_rolled_back(
     stdout, stderr = ours.communicate(timeout=600)
     assert ours.returncode == 0, f"{stdout}\n{stderr}"
     # It may have been through before it was killed.
-    assert table.shown_values() in (before, after)
+    assert table.shown(table.path) in (before, after)
     table.write_last()
-    assert table.shown_values() == after
-    assert _unfinished(table, ".deltacommit.inflight") == []
+    assert table.shown(table.path) == after
     assert table.compact()["status"] == "succeeded"
-    assert table.shown_values() == after
+    assert table.shown(table.path) == after
+    assert unfinished(table) == set()
     metadata_is_true(table)
 
 
-def spelled_values(table: Judged, path: Path) -> Rows:
-    """Return what is in a table at another path, without the columns that are Hudi's."""
-    return replace(table, directory=path.parent).shown_values()
-
-
-def _unfinished(table: Judged, ending: str) -> list[str]:
-    """Return the instants of a kind that were begun and are not completed."""
+def unfinished(table: Judged, kind: str = "") -> set[str]:
+    """Return the times of instants that are not completed, of a kind or of all."""
     folder = table.path / ".hoodie"
     if (folder / "timeline").exists():
         folder /= "timeline"
-    times = [path.name[:17] for path in folder.glob(f"2*{ending}")]
-    done = set(table.completed(ending.split(".")[1]))
-    return [time for time in times if time not in done]
+    states = {path.name: path.suffix in (".requested", ".inflight") for path in folder.glob("2*")}
+    done = {name[:17] for name, is_open in states.items() if not is_open}
+    return {name[:17] for name in states if kind in name} - done
 
 
 def _dying(directory: Path, sent: str, kind: str) -> subprocess.Popen[str]:

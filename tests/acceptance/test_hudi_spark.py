@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
 
-from compactor.jobs.failpoints import Failpoint
 from tests.acceptance.hudi_judged import Judged, Rows, metadata_is_true
 from tests.judges.hudi_declared import RUN_CLUSTERING, TABLES
 from tests.judges.hudi_session import HudiSession, shared_hudi_session
@@ -46,13 +44,6 @@ OFTEN = {
     "v6_cow_clustering_pending",
     "v9_mor_clustering_pending",
 }
-# The ends of a job that leave something on the timeline.
-KILLED = (
-    Failpoint.ATTEMPT_SUBMITTED,
-    Failpoint.RESULT_JOURNALED,
-    Failpoint.BATCH_JOURNALED,
-    Failpoint.BATCH_COMMITTED,
-)
 # Several small files in a partition, some with logs.
 SCATTERED = (
     "v6_cow_scattered",
@@ -179,26 +170,6 @@ def test_a_write_of_version_6_that_failed_is_waited_for(
     assert table.rows() == before
     # The next writer rolls it back.
     goes_on(table)
-
-
-@pytest.mark.parametrize("place", KILLED)
-@pytest.mark.parametrize("name", [pytest.param("v6_mor", marks=pytest.mark.thorough), "v9_mor"])
-def test_what_a_killed_run_left_is_finished_by_spark_or_by_us(
-    name: str, place: Failpoint, judged: Callable[[HudiTable], Judged]
-) -> None:
-    table = judged(named(name))
-    before = table.rows()
-    table.compact(code=-signal.SIGKILL, failpoint=place)
-    assert table.rows() == before
-    table.live_on()
-    expected = table.shown(table.twin)
-    assert table.shown(table.path) == expected
-    table.compact_with_spark()
-    assert table.shown(table.path) == expected
-    assert table.compact()["status"] == "succeeded"
-    assert table.shown(table.path) == expected
-    assert [one for one in table.call("show_compaction") if one["state"] != "COMPLETED"] == []
-    metadata_is_true(table)
 
 
 def test_spark_finds_by_our_filters_every_key_that_was_there(
