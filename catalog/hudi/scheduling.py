@@ -181,11 +181,13 @@ def require_as_planned(inventory: Inventory, groups: Iterable[tuple[str, Invento
 def require_untouched(source: Source, groups: Iterable[Inventory]) -> None:
     """Make sure that no write that runs has begun files of slices that are to be replaced.
 
-    A writer that takes no lock would complete it in file groups that are gone by then.
+    A writer that takes no lock would complete it in file groups that are gone by then. One that
+    replaces partitions names the file groups of the time when it began: ours would stay beside.
 
     Raises:
-        CommitConflictError: one has, as its markers tell.
+        CommitConflictError: one has, as its markers tell; or it replaces what it does not say yet.
     """
+    _require_no_replacement(source)
     running = source.timeline.pending(Action.DELTACOMMIT, Action.COMMIT)
     if not running:
         return
@@ -200,6 +202,19 @@ def require_untouched(source: Source, groups: Iterable[Inventory]) -> None:
                     f"the write {write.time} changes {path}, which is to be replaced",
                     hint="try again when it is completed, or have it rolled back",
                 )
+
+
+def _require_no_replacement(source: Source) -> None:
+    """Make sure that no partition is being overwritten or deleted."""
+    for one in source.timeline.pending(Action.REPLACECOMMIT):
+        name = one.named(State.REQUESTED)
+        data = read_instant(source.storage, source.root, source.config, name)
+        # In layout 1 clusterings are called the same.
+        if read_clustering_plan(name, data) is None:
+            raise CommitConflictError(
+                f"the write {one.time} replaces file groups and is not completed",
+                hint="try again when it is completed, or have it rolled back",
+            )
 
 
 def _live(file: FileSlice) -> LiveFile:

@@ -310,6 +310,26 @@ def test_in_layout_1_a_running_write_comes_first(tmp_path: Path) -> None:
         lake.table.announce(announcement(plan))
 
 
+def test_nothing_is_put_together_while_partitions_are_overwritten(lake: HudiLake) -> None:
+    """What overwrites names the file groups that it saw when it began: ours would stay."""
+    for first in (0, 10, 20):
+        lake.append(range(first, first + 10))
+    plan = planned(lake.table)
+    commit = carried_out(lake, plan)
+    source = lake.table.source()
+    write = InstantWriter(source.storage, source.root, source.config)
+    running = write.request(new_instant(source.timeline, source.config), Action.REPLACECOMMIT)
+    result = lake.table.commit(commit)
+    assert [one.reason for one in result.conflicts] == [
+        f"the write {running.time} replaces file groups and is not completed"
+    ]
+    lake.table.withdraw(announcement(plan))
+    with pytest.raises(CommitConflictError, match="replaces file groups"):
+        lake.table.announce(announcement(plan, "another"))
+    write.remove(running)
+    assert lake.table.announce(announcement(plan, "another")).outputs is not None
+
+
 def test_a_write_that_slips_in_takes_the_request_back(
     lake: HudiLake, logged: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
