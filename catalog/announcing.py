@@ -13,11 +13,13 @@ class WorkKind(StrEnum):
     """What a table is told of a rewrite before it begins, where it wants to be told.
 
     Folding brings the rows of logs into data files: one new file for each slice, in its place.
-    Replacing puts new files in the place of several slices.
+    Replacing puts new files in the place of several slices. A change is no rewrite: rows come and
+    go, in one new file for each slice that has some of them, and in files of their own.
     """
 
     FOLD = "fold"
     REPLACE = "replace"
+    CHANGE = "change"
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,11 +117,13 @@ class ChangeScope:
         adds_rows: whether rows may come in.
         removes_rows: whether rows may go.
         lacking: names of the columns that some of the rows that come in are not given a value for.
+        key: names of the columns by which rows are told apart; empty where rows are only appended.
     """
 
     adds_rows: bool
     removes_rows: bool
     lacking: frozenset[str] = frozenset()
+    key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

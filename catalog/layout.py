@@ -85,6 +85,8 @@ class FileLayout:
         replaced_footer_keys: key-value metadata of data files that is not taken over into outputs.
         footer_notes: makes the notes of one output; None where footers say nothing of rows. It can
             be pickled.
+        changes_in_place: whether a change writes each file slice anew as one file in its place,
+            whatever its size, and a row that takes the place of another where that was.
     """
 
     target_file_size_bytes: int
@@ -101,3 +103,4 @@ class FileLayout:
     own_name_column: str = ""
     replaced_footer_keys: tuple[str, ...] = ()
     footer_notes: Callable[[], FooterNotes] | None = None
+    changes_in_place: bool = False

@@ -35,6 +35,8 @@ class TableSchema:
             structs; empty where these are the same.
         shown: the columns as people know them, with the same ids, in the same order; None where
             their names are those in files.
+        own: ids of the top-level columns that the table fills by itself: changes have none of them,
+            see `catalog.table.RowKeeper`.
     """
 
     arrow: pa.Schema
@@ -45,6 +47,7 @@ class TableSchema:
     ignores_field_ids: bool = False
     known_as: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
     shown: pa.Schema | None = None
+    own: frozenset[int] = frozenset()
 
     @property
     def stored(self) -> TableSchema:

@@ -116,6 +116,30 @@ class OutputMarker(Protocol):
 
 
 @runtime_checkable
+class RowKeeper(Protocol):
+    """The workers' side of a table whose rows carry columns that changes do not have.
+
+    They follow from the others, and from the commit that brings a row in.
+    """
+
+    def arriving(self, rows: pa.Table, files: Inventory) -> pa.Table:
+        """Return rows that come in with what follows from their other columns.
+
+        Args:
+            rows: with all columns that changes have.
+            files: of the snapshot.
+
+        Raises:
+            UnsupportedTableError: it does not follow from them, or the rows cannot be stored.
+        """
+        ...
+
+    def written(self, rows: pa.Table, attempt_id: str) -> pa.Table:
+        """Return such rows as an attempt is to write them, once the work is announced."""
+        ...
+
+
+@runtime_checkable
 class AnnouncingTable(Protocol):
     """The coordinator's side of a table that is told of rewrites before files are written.
 

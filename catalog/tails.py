@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 
@@ -36,3 +38,31 @@ class NoTail:
 
 
 NO_TAIL = NoTail()
+
+
+@dataclass(frozen=True, slots=True)
+class ThinnedTail:
+    """A tail without some of its rows.
+
+    Attributes:
+        whole: the tail.
+        dropped: places of the rows that are gone, ascending and unique (int64).
+    """
+
+    whole: Tail
+    dropped: npt.NDArray[np.int64]
+
+    @property
+    def row_count(self) -> int:
+        """How many rows are left."""
+        return self.whole.row_count - len(self.dropped)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield those that are left."""
+        start = 0
+        for batch in self.whole.batches(columns):
+            first, last = np.searchsorted(self.dropped, [start, start + batch.num_rows])
+            is_kept = np.ones(batch.num_rows, np.bool_)
+            is_kept[self.dropped[first:last] - start] = False
+            start += batch.num_rows
+            yield batch if first == last else batch.filter(pa.array(is_kept))

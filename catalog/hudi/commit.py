@@ -11,13 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from catalog.commits import Commit, CommitResult, OutputFile
+from catalog.commits import Commit, CommitKind, CommitResult, OutputFile
 from catalog.conflicts import all_conflict
 from catalog.errors import CommitConflictError
-from catalog.hudi.commit_bodies import WrittenBase, commit_body, folded, replacing
+from catalog.hudi.changes import require_standing
+from catalog.hudi.commit_bodies import UPSERT, WrittenBase, folded, replacing, write_body
 from catalog.hudi.file_names import read_name
 from catalog.hudi.files import require_one_output
 from catalog.hudi.instants import InstantWriter
+from catalog.hudi.live_keys import keys_before
 from catalog.hudi.locking import Lock
 from catalog.hudi.markers import marked_files, remove_failed
 from catalog.hudi.metadata_table.change import AddedFile, MetadataChange
@@ -33,12 +35,31 @@ from catalog.hudi.scheduling import (
 )
 from catalog.hudi.slices import Slices
 from catalog.hudi.timeline import Action, Instant
+from catalog.hudi.watermarks import note_merge, read_merged
 from catalog.location import Confinement
 from catalog.model import Inventory
 from catalog.outputs import read_outputs
 
 COMMIT_ID = "compactor.commit"
-_PENDING = (Action.COMPACTION, Action.CLUSTERING, Action.REPLACECOMMIT)
+_PENDING = (
+    Action.COMPACTION,
+    Action.CLUSTERING,
+    Action.REPLACECOMMIT,
+    Action.COMMIT,
+    Action.DELTACOMMIT,
+)
+_OPERATIONS = {
+    Action.COMPACTION: Operation.COMPACTION,
+    Action.COMMIT: Operation.UPSERT,
+    Action.DELTACOMMIT: Operation.UPSERT,
+}
+# What Hudi calls them.
+_NAMES = {
+    Operation.COMPACTION: "COMPACT",
+    Operation.CLUSTERING: "CLUSTER",
+    Operation.UPSERT: UPSERT,
+}
+_COMPLETED = (Action.COMMIT, Action.REPLACECOMMIT, Action.DELTACOMMIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +86,7 @@ def work_of(source: Source, commit: Commit) -> Instant | None:
         return source.timeline.find(read_name(names[0]).instant)
     job_id = dict(commit.properties).get(JOB, "")
     for instant in source.timeline.instants:
-        if instant.is_completed and instant.action in (Action.COMMIT, Action.REPLACECOMMIT):
+        if instant.is_completed and instant.action in _COMPLETED:
             if read_details(source, instant).extra.get(COMMIT_ID) == commit.commit_id:
                 return instant
         elif instant.action in _PENDING and pending_extra(source, instant).get(JOB) == job_id:
@@ -116,6 +137,9 @@ def why_outdated(present: Present, commit: Commit, instant: Instant) -> CommitRe
     if instant.action is Action.COMPACTION:
         return None
     try:
+        if commit.kind is CommitKind.CHANGE:
+            require_standing(source, (present.slices, present.inventory), commit, instant)
+            return None
         groups = ((one.group_id, one.files) for one in commit.rewrites)
         require_as_planned(present.inventory, groups)
         require_untouched(source, [one.files for one in commit.rewrites])
@@ -135,25 +159,31 @@ def complete(
     Raises:
         UnsupportedTableError: an index of the table cannot be kept right.
     """
-    source, is_folding = present.source, instant.action is Action.COMPACTION
-    written = list(_written(commit, is_folding=is_folding))
-    replaced = None if is_folding else _replaced(commit)
+    source, operation = present.source, operation_of(instant)
+    written = list(_written(commit, operation))
+    replaced = _replaced(commit) if operation is Operation.CLUSTERING else None
     names = {one.name for one in written}
     remove_failed(source.storage, source.root, instant.time, written=names)
     schema = latest_schema(source)
     _write_metadata(present, instant, commit, written, ranges=ranges, schema=schema)
     extra = {"schema": schema, COMMIT_ID: commit.commit_id, **dict(commit.properties)}
-    body = commit_body(written, layout=source.config.layout, extra=extra, replaced=replaced)
+    if commit.kind is CommitKind.CHANGE:
+        merged = read_merged(source)
+        extra |= merged.pairs(commit.watermarks)
+        note_merge(source, merged, instant.time)
+    name = _NAMES[operation]
+    body = write_body(written, name, layout=source.config.layout, extra=extra, replaced=replaced)
     writer = InstantWriter(source.storage, source.root, source.config)
     present.lock.require()
     return writer.complete(instant, body, source.timeline)
 
 
-def _written(commit: Commit, *, is_folding: bool) -> Iterable[WrittenBase]:
+def _written(commit: Commit, operation: Operation) -> Iterable[WrittenBase]:
     for rewrite in commit.rewrites:
-        if is_folding:
+        is_in_place = operation is not Operation.CLUSTERING and rewrite.files.file_count > 0
+        if is_in_place:
             require_one_output(rewrite.group_id, len(rewrite.added))
-        yield from folded(rewrite) if is_folding else replacing(rewrite)
+        yield from folded(rewrite) if is_in_place else replacing(rewrite)
 
 
 def _replaced(commit: Commit) -> dict[str, list[str]]:
@@ -182,6 +212,7 @@ def _write_metadata(
 
     operation = operation_of(instant)
     metadata.require_writable(operation)
+    keys = keys_before(source, schema, commit) if operation is Operation.UPSERT else {}
     added = tuple(
         AddedFile(
             one.partition_path,
@@ -190,6 +221,7 @@ def _write_metadata(
             one.file_id,
             one.previous_name,
             ranges[one.file.path],
+            keys.get(one.folded.path) if one.folded else None,
         )
         for one in written
     )
@@ -200,8 +232,7 @@ def _write_metadata(
 
 def operation_of(instant: Instant) -> Operation:
     """Return what pending work does to the table."""
-    is_folding = instant.action is Action.COMPACTION
-    return Operation.COMPACTION if is_folding else Operation.CLUSTERING
+    return _OPERATIONS.get(instant.action, Operation.CLUSTERING)
 
 
 def live_names(

@@ -10,9 +10,11 @@ from typing import Any
 from catalog.commits import OutputFile, Rewrite
 from catalog.hudi.avro_schemas import Kind
 from catalog.hudi.avro_writing import container
+from catalog.hudi.details import PlannedSlice
 from catalog.hudi.file_names import read_name
 from catalog.model import FileSlice
 
+UPSERT = "UPSERT"
 _NO_COMMIT = "null"
 
 
@@ -25,7 +27,7 @@ class WrittenBase:
         file: what was written.
         folded: the slice whose logs it has taken up; None for a file group of its own.
         dropped: rows of that slice's base file that are not in it.
-        came: rows of that slice's logs that are.
+        came: rows that are in it and not in that: of the slice's logs, and of a change.
     """
 
     partition_path: str
@@ -78,8 +80,9 @@ class WrittenLog:
 def folded(rewrite: Rewrite) -> list[WrittenBase]:
     """Return what was written for one slice."""
     (file,) = rewrite.files.slices()
+    came = rewrite.rows_tail + rewrite.rows_added
     return [
-        WrittenBase(file.partition_key, one, file, rewrite.rows_dropped, rewrite.rows_tail)
+        WrittenBase(file.partition_key, one, file, rewrite.rows_dropped, came)
         for one in rewrite.added
     ]
 
@@ -87,26 +90,6 @@ def folded(rewrite: Rewrite) -> list[WrittenBase]:
 def replacing(rewrite: Rewrite) -> list[WrittenBase]:
     """Return what was written in the place of several slices."""
     return [WrittenBase(rewrite.target_key, one) for one in rewrite.added]
-
-
-def commit_body(
-    written: Iterable[WrittenBase],
-    *,
-    layout: int,
-    extra: Mapping[str, str],
-    replaced: Mapping[str, Iterable[str]] | None = None,
-) -> bytes:
-    """Return the content of a completed instant.
-
-    Args:
-        written: its base files.
-        layout: of the timeline.
-        extra: further pairs, `schema` among them.
-        replaced: ids of the file groups that are gone, by partition path, of a clustering; None
-            for a compaction.
-    """
-    operation = "COMPACT" if replaced is None else "CLUSTER"
-    return write_body(written, operation, layout=layout, extra=extra, replaced=replaced)
 
 
 def write_body(
@@ -117,11 +100,42 @@ def write_body(
     extra: Mapping[str, str],
     replaced: Mapping[str, Iterable[str]] | None = None,
 ) -> bytes:
-    """Return the content of a completed instant of any operation, by Hudi's name for it."""
+    """Return the content of a completed instant of any operation, by Hudi's name for it.
+
+    Args:
+        written: its files.
+        operation: the name.
+        layout: of the timeline.
+        extra: further pairs, `schema` among them.
+        replaced: ids of the file groups that are gone, by partition path, of what replaces some.
+    """
     stats: dict[str, list[dict[str, Any]]] = {}
     for one in written:
         found = _log_stat(one) if isinstance(one, WrittenLog) else _base_stat(one)
         stats.setdefault(one.partition_path, []).append(found)
+    return _body(stats, operation, layout=layout, extra=extra, replaced=replaced)
+
+
+def planned_body(
+    planned: Iterable[PlannedSlice], *, layout: int, extra: Mapping[str, str]
+) -> bytes:
+    """Return what a write says while it runs: the file slices that it will change."""
+    stats: dict[str, list[dict[str, Any]]] = {}
+    for one in planned:
+        place = (one.partition_path, one.file_id, one.base_file)
+        found = {**_stat(*place, 0, 0), "prevCommit": one.base_instant}
+        stats.setdefault(one.partition_path, []).append(found)
+    return _body(stats, UPSERT, layout=layout, extra=extra, replaced=None)
+
+
+def _body(
+    stats: Mapping[str, list[dict[str, Any]]],
+    operation: str,
+    *,
+    layout: int,
+    extra: Mapping[str, str],
+    replaced: Mapping[str, Iterable[str]] | None,
+) -> bytes:
     record: dict[str, Any] = {
         "partitionToWriteStats": stats,
         "compacted": operation == "COMPACT",
@@ -140,7 +154,7 @@ def write_body(
 def _base_stat(written: WrittenBase) -> dict[str, Any]:
     rows = written.file.row_count
     return {
-        **_stat(written, written.file.size_bytes, rows),
+        **_stat(*_place(written), written.file.size_bytes, rows),
         "numInserts": rows if written.folded is None else 0,
         "prevBaseFile": written.previous_name,
         **({} if written.folded is None else _merged(written, written.folded)),
@@ -149,7 +163,7 @@ def _base_stat(written: WrittenBase) -> dict[str, Any]:
 
 def _log_stat(written: WrittenLog) -> dict[str, Any]:
     return {
-        **_stat(written, written.size_bytes, written.record_count),
+        **_stat(*_place(written), written.size_bytes, written.record_count),
         "prevCommit": read_name(written.name).instant,
         "numUpdateWrites": written.record_count,
         "logVersion": written.number,
@@ -159,11 +173,14 @@ def _log_stat(written: WrittenLog) -> dict[str, Any]:
     }
 
 
-def _stat(written: WrittenBase | WrittenLog, size_bytes: int, count: int) -> dict[str, Any]:
-    partition = written.partition_path
+def _place(written: WrittenBase | WrittenLog) -> tuple[str, str, str]:
+    return written.partition_path, written.file_id, written.name
+
+
+def _stat(partition: str, file_id: str, name: str, size_bytes: int, count: int) -> dict[str, Any]:
     return {
-        "fileId": written.file_id,
-        "path": f"{partition}/{written.name}" if partition else written.name,
+        "fileId": file_id,
+        "path": f"{partition}/{name}" if partition else name,
         "cdcStats": None,
         "prevCommit": _NO_COMMIT,
         "numWrites": count,

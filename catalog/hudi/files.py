@@ -33,10 +33,12 @@ class Outputs:
     Attributes:
         instant: of the work.
         file_ids: file groups that go on, by the group of the plan; others are new.
+        makes_partitions: whether they may be the first of their partition.
     """
 
     instant: str
     file_ids: Mapping[str, str]
+    makes_partitions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,24 @@ class HudiFiles:
             rows=rows.num_rows,
         )
 
+    def arriving(self, rows: pa.Table, files: Inventory) -> pa.Table:
+        """Return rows that come in with their record keys and partition paths.
+
+        Raises:
+            UnsupportedTableError: these cannot be told, or a row stands for a delete.
+        """
+        from catalog.hudi.new_rows import keyed  # lazy: only for changes
+
+        return keyed(self, rows, files)
+
+    def written(self, rows: pa.Table, attempt_id: str) -> pa.Table:
+        """Return such rows with the instant that brings them, and their numbers in it."""
+        from catalog.hudi.new_rows import stamped  # lazy: only for changes
+
+        if self.outputs is None:
+            raise ValueError("the rows of a change are written once it is announced")
+        return stamped(rows, self.outputs.instant, attempt_id)
+
     def new_location(self, partition_key: str, file_name: str) -> Location:
         """Return where a new base file of the partition belongs.
 
@@ -118,6 +138,10 @@ class HudiFiles:
         """Put a marker for a base file that is about to be written."""
         if self.outputs is not None:
             mark(self.storage, self.root, self.outputs.instant, location)
+            if self.outputs.makes_partitions:
+                from catalog.hudi.partitions import mark_partition  # lazy: only for changes
+
+                mark_partition(self.storage, self.root, location, self.outputs.instant)
 
 
 def require_one_output(group_id: str, count: int) -> None:

@@ -36,4 +36,5 @@ def file_layout(config: TableConfig, storage: Storage, root: Location) -> FileLa
         own_name_column=FILE_NAME,
         replaced_footer_keys=REPLACED,
         footer_notes=KeyNotesMaker(storage, Confinement((root,))),
+        changes_in_place=True,
     )

@@ -22,6 +22,7 @@ from catalog.errors import CommitConflictError
 from catalog.hudi.details import (
     PlannedSlice,
     read_clustering_plan,
+    read_commit,
     read_compaction_plan,
 )
 from catalog.hudi.file_names import read_name
@@ -69,11 +70,13 @@ def find_work(source: Source, announcement: Announcement) -> Instant | None:
 
 
 def pending_extra(source: Source, instant: Instant) -> Mapping[str, str]:
-    """Return the further pairs of a plan."""
+    """Return the further pairs of a plan, or of a change of ours."""
     name = instant.named(State.REQUESTED)
     data = read_instant(source.storage, source.root, source.config, name)
     if instant.action is Action.COMPACTION:
         return read_compaction_plan(name, data).extra
+    if instant.action in (Action.COMMIT, Action.DELTACOMMIT):
+        return read_commit(name, data).extra
     plan = read_clustering_plan(name, data)
     return {} if plan is None else plan.extra
 
@@ -151,15 +154,15 @@ def next_time(source: Source) -> str:
 
 def outputs_of(instant: Instant, announcement: Announcement) -> Outputs:
     """Return how the files of announced work are named."""
-    if announcement.announced.kind is not WorkKind.FOLD:
+    kind = announcement.announced.kind
+    if kind is WorkKind.REPLACE:
         return Outputs(instant.time, {})
-    return Outputs(
-        instant.time,
-        {
-            group_id: read_name(files.files["path"][0].as_py()).file_id
-            for group_id, files in announcement.groups.items()
-        },
-    )
+    file_ids = {
+        group_id: read_name(files.files["path"][0].as_py()).file_id
+        for group_id, files in announcement.groups.items()
+        if files.file_count
+    }
+    return Outputs(instant.time, file_ids, makes_partitions=kind is WorkKind.CHANGE)
 
 
 def require_as_planned(inventory: Inventory, groups: Iterable[tuple[str, Inventory]]) -> None:
@@ -178,17 +181,23 @@ def require_as_planned(inventory: Inventory, groups: Iterable[tuple[str, Invento
         raise CommitConflictError(conflicts[0].reason)
 
 
-def require_untouched(source: Source, groups: Iterable[Inventory]) -> None:
+def require_untouched(source: Source, groups: Iterable[Inventory], *, but: str = "") -> None:
     """Make sure that no write that runs has begun files of slices that are to be replaced.
 
     A writer that takes no lock would complete it in file groups that are gone by then. One that
     replaces partitions names the file groups of the time when it began: ours would stay beside.
 
+    Args:
+        source: the table, read under its lock.
+        groups: the slices.
+        but: the write that replaces them.
+
     Raises:
         CommitConflictError: one has, as its markers tell; or it replaces what it does not say yet.
     """
     _require_no_replacement(source)
-    running = source.timeline.pending(Action.DELTACOMMIT, Action.COMMIT)
+    writes = source.timeline.pending(Action.DELTACOMMIT, Action.COMMIT)
+    running = [one for one in writes if one.time != but]
     if not running:
         return
     slices = (one for files in groups for one in planned_slices(files))

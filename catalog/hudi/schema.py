@@ -16,15 +16,18 @@ from catalog.schema import FIELD_ID_KEY, TableSchema, named_ids
 RECORD_KEY = "_hoodie_record_key"
 PARTITION_PATH = "_hoodie_partition_path"
 FILE_NAME = "_hoodie_file_name"
+COMMIT_TIME, COMMIT_SEQNO = "_hoodie_commit_time", "_hoodie_commit_seqno"
 META_COLUMNS = (
-    "_hoodie_commit_time",
-    "_hoodie_commit_seqno",
+    COMMIT_TIME,
+    COMMIT_SEQNO,
     RECORD_KEY,
     PARTITION_PATH,
     FILE_NAME,
 )
 # Where writers of change streams keep what happened to a row.
 OPERATION = "_hoodie_operation"
+# Where a row says of itself that it is gone.
+IS_DELETED = "_hoodie_is_deleted"
 _PLAIN = {
     "null": pa.null(),
     "boolean": pa.bool_(),
@@ -125,8 +128,12 @@ def table_schema(avro_text: str, *, has_meta_columns: bool = True) -> TableSchem
         _numbered(field.with_metadata({FIELD_ID_KEY: str(at)}), numbers)
         for at, field in enumerate(fields, 1)
     ]
+    own = [at for at, field in enumerate(fields, 1) if field.name in META_COLUMNS]
     return TableSchema(
-        arrow=pa.schema(numbered), name_mapping=tuple(named_ids(numbered)), has_field_ids=False
+        arrow=pa.schema(numbered),
+        name_mapping=tuple(named_ids(numbered)),
+        has_field_ids=False,
+        own=frozenset(own),
     )
 
 

@@ -21,7 +21,6 @@ from catalog.errors import (
     CorruptTableError,
     ObjectNotFoundError,
     TableNotFoundError,
-    UnsupportedTableError,
 )
 from catalog.hudi.config import TableConfig, parse_properties, table_config
 from catalog.hudi.file_names import is_bucket, read_name
@@ -54,6 +53,11 @@ from catalog.storage import Storage
 from catalog.table import MapFunction
 from catalog.upkeep import UpkeepOperation
 
+_OPERATIONS = {
+    WorkKind.FOLD: Operation.COMPACTION,
+    WorkKind.REPLACE: Operation.CLUSTERING,
+    WorkKind.CHANGE: Operation.UPSERT,
+}
 # Where an index by consistent hashing keeps which file group has which keys.
 _HASHING = ".bucket_index"
 _LOG = logging.getLogger(__name__)
@@ -80,6 +84,8 @@ class HudiTable:
         self._last: tuple[Timeline, Slices, Inventory] | None = None
         self._schema: tuple[Timeline, str] | None = None
         self._beats: dict[str, ExitStack] = {}
+        # The last state that was asked for, and what had been written by then.
+        self._seen: tuple[Snapshot, frozenset[str]] | None = None
 
     @property
     def name(self) -> str:
@@ -134,7 +140,10 @@ class HudiTable:
     def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
         """Return the current state, or the one with the given id."""
         source = self.source()
-        return find_snapshot(source.timeline, source.config, snapshot_id)
+        found = find_snapshot(source.timeline, source.config, snapshot_id)
+        if snapshot_id is None:
+            self._seen = found, source.timeline.written
+        return found
 
     def inventory(self, snapshot: Snapshot, *, map_function: MapFunction = map) -> Inventory:
         """Return every file slice; footers that are needed are read through `map_function`."""
@@ -160,14 +169,19 @@ class HudiTable:
         )
 
     def check_change(self, scope: ChangeScope) -> None:
-        """Refuse changes."""
-        del scope
-        raise UnsupportedTableError("changes cannot be merged into Hudi tables yet")
+        """Make sure that the table takes a change."""
+        from catalog.hudi.change_rules import require_changeable  # lazy: only for changes
+
+        source = self.source()
+        metadata = open_metadata_table(self._storage, self._root, source.config)
+        schema = self.files(self.snapshot()).schema.arrow
+        require_changeable(source.config, schema, metadata, scope)
 
     def watermark(self, source: str) -> str | None:
-        """Return nothing: no source was ever merged."""
-        del source
-        return None
+        """Return how far a source has been merged."""
+        from catalog.hudi.watermarks import read_merged  # lazy: only for changes
+
+        return read_merged(self.source()).sources.get(source)
 
     def standing(self, snapshot: Snapshot) -> Standing:
         """Return the plans that are not carried out, and what may not be touched because of it."""
@@ -188,12 +202,10 @@ class HudiTable:
         """Put work on the timeline, or find it there; give signs of life for it from now on."""
         with self.locked() as (lock, source):
             self._require_writable(source, announcement)
-            found = find_work(source, announcement)
+            found = _find(source, announcement)
             if found is None:
                 lock.require()
-                inventory = self._present(source)[1]
-                target_bytes = self.files(announcement.base).layout.target_file_size_bytes
-                found = schedule(source, inventory, announcement, target_bytes=target_bytes)
+                found = self._schedule(source, announcement)
             elif not found.is_completed or announcement.announced.work_id:
                 self._require_idle(found)
                 carry_on(source, announcement, found)
@@ -204,7 +216,7 @@ class HudiTable:
     def announced(self, announcement: Announcement) -> HudiFiles | None:
         """Return what files of work are written by that was announced before."""
         source = self.source()
-        found = find_work(source, announcement)
+        found = _find(source, announcement)
         if found is None:
             return None
         if found.state is State.REQUESTED:
@@ -227,7 +239,7 @@ class HudiTable:
         from catalog.hudi.metadata_table.removal import remove_instant
 
         with self.locked() as (lock, source):
-            found = find_work(source, announcement)
+            found = _find(source, announcement)
             if found is not None and not found.is_completed:
                 metadata = open_metadata_table(self._storage, self._root, source.config)
                 lock.require()
@@ -243,7 +255,7 @@ class HudiTable:
         from catalog.hudi import commit as committing  # lazy: reading needs none
 
         if commit.kind is not CommitKind.REWRITE:
-            self.check_change(ChangeScope(adds_rows=True, removes_rows=True))
+            self.check_change(ChangeScope(adds_rows=False, removes_rows=True))
         if commit.is_empty:
             return CommitResult(None, (), ())
         ranges = committing.outputs_seen(self.source(), commit)
@@ -368,8 +380,19 @@ class HudiTable:
     def _require_writable(self, source: Source, announcement: Announcement) -> None:
         metadata = open_metadata_table(self._storage, self._root, source.config)
         if metadata is not None:
-            is_folding = announcement.announced.kind is WorkKind.FOLD
-            metadata.require_writable(Operation.COMPACTION if is_folding else Operation.CLUSTERING)
+            metadata.require_writable(_OPERATIONS[announcement.announced.kind])
+
+    def _schedule(self, source: Source, announcement: Announcement) -> Instant:
+        """Put work on the timeline, under the lock."""
+        present = self._present(source)
+        if announcement.announced.kind is not WorkKind.CHANGE:
+            target_bytes = self.files(announcement.base).layout.target_file_size_bytes
+            return schedule(source, present[1], announcement, target_bytes=target_bytes)
+        from catalog.hudi.changes import announce_change  # lazy: only for changes
+
+        known = self._seen is not None and self._seen[0] == announcement.base
+        seen = self._seen[1] if known and self._seen else None
+        return announce_change(source, present, announcement, seen)
 
     def _writing(self, announcement: Announcement, instant: Instant) -> HudiFiles:
         outputs: Outputs = outputs_of(instant, announcement)
@@ -418,6 +441,15 @@ class HudiTable:
         if stack is not None:
             stack.close()
         return stack is not None
+
+
+def _find(source: Source, announcement: Announcement) -> Instant | None:
+    """Return the instant of what a job has announced; None for none."""
+    if announcement.announced.kind is not WorkKind.CHANGE:
+        return find_work(source, announcement)
+    from catalog.hudi.changes import find_change  # lazy: only for changes
+
+    return find_change(source, announcement)
 
 
 def _is_free(slices: pa.Table) -> pa.ChunkedArray:

@@ -48,7 +48,9 @@ def announced_before(
     found = table.announced(announcement)
     if found is not None:
         return found, ""
-    if any(group.state is not GroupState.WAITING for group in groups):
+    # The rows of a change died with the process that was to announce it.
+    is_begun = any(group.state is not GroupState.WAITING for group in groups)
+    if is_begun or announcement.announced.kind is WorkKind.CHANGE:
         return None, TAKEN_BACK
     try:
         return table.announce(announcement), ""

@@ -124,7 +124,8 @@ class Reading:
     def scope(self) -> ChangeScope:
         """What they will do, as far as a table may object to it."""
         lacking = frozenset[str]().union(*self.changes.shapes)
-        return ChangeScope(bool(self.upserts), self._removes_rows, lacking)
+        key = self.rules.key if self.rules.mode is Mode.UPSERT else ()
+        return ChangeScope(bool(self.upserts), self._removes_rows, lacking, tuple(key))
 
     @property
     def _removes_rows(self) -> bool:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
+from catalog.announcing import Announced, WorkKind
 from catalog.commits import Watermark
 from catalog.model import Inventory, Snapshot
-from catalog.table import Table, TableFiles
+from catalog.table import AnnouncingTable, Table, TableFiles
 from compactor.jobs.merge_changes import Reading
 from compactor.jobs.merge_filters import Filtering, filters_for
 from compactor.jobs.merge_rounds import Round
@@ -147,6 +148,9 @@ def plan_changes(
         kept_bytes=ground.inventory.size_bytes - sum(one.files.size_bytes for one in rewritten),
         skipped=(),
         splice=options.splice,
+        announced=(
+            Announced(WorkKind.CHANGE) if isinstance(ground.table, AnnouncingTable) else None
+        ),
         change=ChangePlan(
             watermarks=merged.watermarks,
             since=merged.since,

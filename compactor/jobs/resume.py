@@ -81,13 +81,27 @@ def begin(
     return RunningJob(
         table=ground.table,
         plan=plan,
-        work=replace(_work(plan, files, start.proof), merges=merges or {}),
+        work=replace(
+            _work(plan, files, start.proof), merges=_announced_merges(plan, files, merges)
+        ),
         journal=journal,
         lease=ground.lease,
         machine=machine,
         cleaner=Cleaner(files),
         judge=(lambda _: refusal) if refusal else None,
     )
+
+
+def _announced_merges(
+    plan: Plan, files: TableFiles, merges: Mapping[str, MergeTask] | None
+) -> Mapping[str, MergeTask]:
+    """Return what is merged, written by what was announced where anything was."""
+    if not merges or plan.announced is None:
+        return merges or {}
+    return {
+        group_id: replace(one, rewrite=replace(one.rewrite, table=files))
+        for group_id, one in merges.items()
+    }
 
 
 def take_up(ground: Ground, *, giving_up: str, map_function: MapFunction) -> RunningJob:

@@ -129,9 +129,11 @@ class ChangeSet:
 
 
 def changeable(schema: TableSchema) -> pa.Schema:
-    """Return the columns that changes may have: all but those that formats number rows by."""
-    fields = [one for one in declared(schema) if (field_id(one) or 0) < _RESERVED_IDS]
-    return pa.schema(fields)
+    """Return the columns that changes may have: all but those that formats fill themselves."""
+    numbered = ((field_id(one) or 0, one) for one in declared(schema))
+    return pa.schema(
+        [one for number, one in numbered if number < _RESERVED_IDS and number not in schema.own]
+    )
 
 
 def change_set(source: Source, schema: pa.Schema, rules: MergeRules) -> ChangeSet:

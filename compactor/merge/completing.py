@@ -159,14 +159,23 @@ def _stored_columns(table: TableFiles, names: Collection[str], stored: StoredRow
 
 
 def _rows_at(reader: SliceReader, file: FileSlice, positions: Rows) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file at some positions, which ascend."""
-    with reader.opened(file) as source:
-        groups = np.unique(np.searchsorted(source.starts, positions, side="right") - 1)
-        for place, batch in source.placed(groups.tolist()):
-            rows = np.flatnonzero(np.isin(place.positions(), positions, assume_unique=True))
-            taken = batch.take(pa.array(rows))
-            columns = [
-                one.dictionary_decode() if types.is_dictionary(one.type) else one
-                for one in taken.columns
-            ]
-            yield pa.RecordBatch.from_arrays(columns, schema=reader.schema.arrow)
+    """Yield the rows of a slice at some positions, which ascend."""
+    stored, behind = np.split(positions, [np.searchsorted(positions, file.row_count)])
+    if len(stored):
+        with reader.opened(file) as source:
+            groups = np.unique(np.searchsorted(source.starts, stored, side="right") - 1)
+            for place, batch in source.placed(groups.tolist()):
+                rows = np.flatnonzero(np.isin(place.positions(), stored, assume_unique=True))
+                yield _decoded(batch.take(pa.array(rows)), reader.schema.arrow)
+    start = file.row_count
+    for batch in reader.tail(file) if len(behind) else ():
+        first, last = np.searchsorted(behind, [start, start + batch.num_rows])
+        yield _decoded(batch.take(pa.array(behind[first:last] - start)), reader.schema.arrow)
+        start += batch.num_rows
+
+
+def _decoded(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    columns = [
+        one.dictionary_decode() if types.is_dictionary(one.type) else one for one in rows.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -24,7 +24,7 @@ from compactor.merge.outcome import Hits
 from compactor.merge.paging import PagedFile, PagedRows
 from compactor.merge.routing import Probe
 from compactor.rewrite.fingerprint import Hashes
-from compactor.rewrite.read import OpenSlice, SliceReader
+from compactor.rewrite.read import OpenSlice, SliceReader, is_stored
 
 # With more keys than one in so many rows, nearly every page has one.
 _ROWS_PER_KEY_MIN = 20
@@ -124,13 +124,35 @@ class _Search:
     sieve: _Sieve
 
     def found(self, file: FileSlice) -> Found:
-        """Find the rows of one file."""
-        if self.sieve.lets_pass(file.path):
+        """Find the rows of one file, and those that come behind them."""
+        if not self.sieve.lets_pass(file.path):
+            return Found(asked=Stage(1, 0, file.row_count))
+        behind = list(self._behind(file))
+        if is_stored(file):
             with self.reader.opened(file) as source:
-                return self._found_in(file, source)
-        return Found(asked=Stage(1, 0, file.row_count))
+                return self._found_in(file, source, behind)
+        every, hits = Stage(1), _joined(behind)
+        found = Found(asked=every, filtered=every, routed=every, read=every)
+        if hits is None:
+            return found
+        return replace(found, hits={file.path: hits}, hit=Stage(1, 0, len(hits.positions)))
 
-    def _found_in(self, file: FileSlice, source: OpenSlice) -> Found:
+    def _behind(self, file: FileSlice) -> Iterator[Hits]:
+        """Yield the rows that no data file stores and that changes act on."""
+        start = file.row_count
+        for batch in self.reader.tail(file):
+            hits = self.matched(np.arange(start, start + batch.num_rows), batch)
+            start += batch.num_rows
+            if hits is not None:
+                yield hits
+
+    def matched(self, positions: Rows, rows: pa.RecordBatch) -> Hits | None:
+        """Match rows; None where no change acts on one."""
+        matched = self.matcher.match(rows)
+        hit: Rows = np.flatnonzero(matched.is_hit)
+        return Hits(positions[hit], matched.take(hit)) if len(hit) else None
+
+    def _found_in(self, file: FileSlice, source: OpenSlice, behind: Sequence[Hits]) -> Found:
         bounds = column_bounds(source)
         sizes = np.diff(source.starts)
         by_bounds = [probe.may_hold(bounds) for probe in self.probes]
@@ -141,7 +163,7 @@ class _Search:
                 read[group] = probe.passes(source, bounds, group)
         every = Stage(1, len(sizes), int(sizes.sum()))
         looking = _Looking(self, source, bounds)
-        hits = _joined(looking.hits(np.flatnonzero(read).tolist()))
+        hits = _joined([*looking.hits(np.flatnonzero(read).tolist()), *behind])
         found = Found(
             asked=every,
             filtered=every,
@@ -160,7 +182,7 @@ class _Looking:
     """Looks at the rows of one file; `spared` counts what did not have to be read."""
 
     def __init__(self, search: _Search, source: OpenSlice, bounds: Sequence[ColumnBounds]) -> None:
-        self._matcher, self._probes = search.matcher, search.probes
+        self._search, self._probes = search, search.probes
         self._source, self._bounds = source, bounds
         self._pages = PagedFile(search.reader.table, source)
         self.spared = Stage()
@@ -187,10 +209,9 @@ class _Looking:
         return self._pages.read(group, [(one.places, one.probe) for one in self._probes])
 
     def _matched(self, positions: Rows, rows: pa.RecordBatch) -> Iterator[Hits]:
-        matched = self._matcher.match(rows)
-        hit: Rows = np.flatnonzero(matched.is_hit)
-        if len(hit):
-            yield Hits(positions[hit], matched.take(hit))
+        hits = self._search.matched(positions, rows)
+        if hits is not None:
+            yield hits
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +277,7 @@ class _Probe:
 def _touched(file: FileSlice, source: OpenSlice, positions: Rows) -> Touched:
     """Tell how much of a file hits are in; its bytes are divided as the decoded ones are."""
     metadata = source.source.metadata
+    positions = positions[positions < source.starts[-1]]
     groups = np.unique(np.searchsorted(source.starts, positions, side="right") - 1)
     count = metadata.num_row_groups
     shares = np.array([metadata.row_group(at).total_byte_size for at in range(count)], np.float64)

@@ -15,11 +15,13 @@ import pyarrow as pa
 
 from catalog.layout import FileLayout
 from catalog.location import Location
-from catalog.model import FileSlice, Filling, Inventory, Selection
+from catalog.model import KEEP_ALL, FileSlice, Filling, Inventory, Selection
 from catalog.schema import TableSchema
 from catalog.storage import Storage
-from catalog.table import TableFiles
+from catalog.table import OutputMarker, RowKeeper, TableFiles
+from catalog.tails import ThinnedTail
 from compactor.clustering import Clustering
+from compactor.merge.keys import Rows
 from compactor.rewrite.cluster.group import cluster_group
 from compactor.rewrite.group import rewrite_group
 from compactor.rewrite.task import RewriteResult, RewriteTask
@@ -59,10 +61,11 @@ class Replacing:
     def selections(self, files: Inventory) -> Mapping[str, Selection]:
         """Return the rows each data file loses, by deletes and by the merge."""
         found = dict(self.base.selections(files))
-        for path in files.files["path"].to_pylist():
-            both = [one[path].dropped for one in (found, self.replaced) if path in one]
-            if both:
-                found[path] = Selection.of(np.concatenate(both))
+        for file in files.slices():
+            going = self.replaced.get(file.path)
+            if going is not None:
+                base = found.get(file.path, KEEP_ALL)
+                found[file.path] = _less(base, going.dropped, file.row_count)
         return found
 
     def fillings(self, file: FileSlice) -> Mapping[int, Filling]:
@@ -76,6 +79,11 @@ class Replacing:
     def new_location(self, partition_key: str, file_name: str) -> Location:
         """Return where a new data file of the partition belongs."""
         return self.base.new_location(partition_key, file_name)
+
+    def mark_output(self, location: Location) -> None:
+        """Note that a data file is about to be written, where the table is told of that."""
+        if isinstance(self.base, OutputMarker):
+            self.base.mark_output(location)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +115,21 @@ def merge_group(task: MergeTask) -> RewriteResult:
         CatalogError, VerificationError: as `rewrite_group` raises them.
     """
     rewrite = replace(task.rewrite, table=Replacing(task.rewrite.table, task.replaced))
+    if rewrite.added is not None and isinstance(task.rewrite.table, RowKeeper):
+        rewrite = replace(
+            rewrite, added=task.rewrite.table.written(rewrite.added, rewrite.attempt_id)
+        )
     if task.marks:
         rewrite = replace(rewrite, files=rewrite.files.take(np.empty(0, np.int64)))
     if task.clustering is None or (task.marks and not rewrite.rows_added):
         return rewrite_group(rewrite)
     return cluster_group(rewrite, clustering=task.clustering, memory_bytes=task.memory_bytes)
+
+
+def _less(selection: Selection, going: Rows, stored: int) -> Selection:
+    """Return what is left of a slice whose file stores so many rows; its tail comes behind them."""
+    is_stored = going < stored
+    dropped = np.concatenate([selection.dropped, going[is_stored]])
+    if is_stored.all():
+        return Selection(np.unique(dropped), selection.tail)
+    return Selection(np.unique(dropped), ThinnedTail(selection.tail, going[~is_stored] - stored))

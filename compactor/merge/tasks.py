@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from catalog.model import Inventory, Selection
-from catalog.table import TableFiles
+from catalog.table import RowKeeper, TableFiles
 from compactor.clustering import Clustering
 from compactor.merge.choice import WriteMode, marked
 from compactor.merge.completing import as_stored
@@ -73,6 +73,8 @@ def merge_tasks(
         can_mark=options.can_mark,
         is_sorted=options.clustering is not None,
     )
+    if isinstance(table, RowKeeper):
+        rows = table.arriving(rows, files)
     touched = [path in outcome.dropped for path in files.files["path"].to_pylist()]
     files = files.take(np.flatnonzero(np.array(touched, np.bool_)))
     stored = as_stored(rows, table.schema)
@@ -83,11 +85,21 @@ def merge_tasks(
     parts = zip(_members(of_files, both), _members(of_rows, both), strict=True)
     number = 0
     for key, (some, members) in zip(both.dictionary.to_pylist(), parts, strict=True):
-        incoming = stored if len(members) == len(stored) else stored.take(pa.array(members))
-        for task in maker.of_partition(key, files.take(some), incoming):
+        for task in _of_partition(maker, key, files.take(some), (stored, members)):
             name = f"{options.attempt_id}-{number}"
             yield replace(task, rewrite=replace(task.rewrite, attempt_id=name))
             number += 1
+
+
+def _of_partition(
+    maker: _Maker, key: str, files: Inventory, incoming: tuple[pa.Table, Rows]
+) -> Iterator[MergeTask]:
+    """Yield the tasks of one partition; what comes in are some of these rows."""
+    rows, members = incoming
+    if maker.table.layout.changes_in_place:
+        return maker.in_place(key, files, rows, members)
+    some = rows if len(members) == len(rows) else rows.take(pa.array(members))
+    return maker.of_partition(key, files, some)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +135,33 @@ class _Maker:
         while first is not None:
             yield self._task(key, files.take(np.empty(0, np.int64)), first)
             first = next(parts, None)
+
+    def in_place(
+        self, key: str, files: Inventory, rows: pa.Table, members: Rows
+    ) -> Iterator[MergeTask]:
+        """Yield a task for each file of a partition, and tasks for what is new.
+
+        A row that takes the place of another in the partition stays with its file. New rows go
+        into the smallest file that is written anyhow if it has room for all of them.
+        """
+        places = {path: at for at, path in enumerate(_paths(files))}
+        of_paths = np.array([*(places.get(path, -1) for path in self.outcome.paths), -1], np.int64)
+        homes = of_paths[self.outcome.stored[0][members]]
+        new = rows.take(pa.array(members[homes < 0]))
+        if files.file_count and len(new):
+            sizes = files.files["size_bytes"].to_numpy()
+            row_bytes = files.size_bytes / files.row_count if files.row_count else _row_bytes(new)
+            if sizes.min() + len(new) * row_bytes <= self.options.target_file_size_bytes:
+                homes[homes < 0] = int(np.argmin(sizes))
+                new = new.slice(0, 0)
+        order = np.argsort(homes, kind="stable")
+        bounds = np.searchsorted(homes[order], np.arange(files.file_count + 1))
+        for at in range(files.file_count):
+            own = rows.take(pa.array(members[order[bounds[at] : bounds[at + 1]]]))
+            task = self._task(key, files.take(np.array([at])), own if len(own) else None)
+            yield replace(task, rewrite=replace(task.rewrite, is_one_file=True))
+        for part in self._parts(new, files):
+            yield self._task(key, files.take(np.empty(0, np.int64)), part)
 
     def _groups(self, files: Inventory) -> Iterator[Inventory]:
         """Cut the files that are written anew into groups of about the same size."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+
+import pyarrow as pa
 
 from catalog.hudi.metadata_table.column_ranges import ColumnRange
 from catalog.hudi.metadata_table.table import Operation
@@ -20,6 +22,8 @@ class AddedFile:
         file_id: its file group.
         previous_name: the base file that it takes the place of in its group; None for none.
         ranges: of its columns, from its footer; empty for a log file.
+        keys_before: yields the keys of the rows that its slice had before; None where these are all
+            that the previous base file stores.
     """
 
     partition_path: str
@@ -28,6 +32,7 @@ class AddedFile:
     file_id: str
     previous_name: str | None = None
     ranges: tuple[ColumnRange, ...] = ()
+    keys_before: Callable[[], Iterator[pa.Array]] | None = None
 
     @property
     def is_log(self) -> bool:

@@ -6,7 +6,7 @@ its file groups. Keys are read from the files, batch by batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -53,32 +53,40 @@ def placed_keys(table: MetadataTable, change: MetadataChange, instant: str) -> I
     moment = instant_milliseconds(instant, table.table_config)
     bases = [one for one in change.added if not one.is_log]
     for one in bases:
-        if one.previous_name is not None:
-            gone = _missing(table, one)
-            if gone:
-                yield PlacedKeys(one.partition_path, gone, None)
+        gone = _missing(table, one)
+        if gone:
+            yield PlacedKeys(one.partition_path, gone, None)
     for one in bases:
         place = RecordPlace(one.partition_path, one.file_id, moment)
         record = encode_place(place)
-        before = _keys(table, one, one.previous_name) if one.previous_name is not None else None
+        before = _together(_before(table, one))
         for batch in _key_batches(table, one, one.name):
-            new = batch if before is None else batch.filter(pc.invert(pc.is_in(batch, before)))
+            new = batch.filter(pc.invert(pc.is_in(batch, before))) if len(before) else batch
             if len(new):
                 yield PlacedKeys(one.partition_path, new.to_pylist(), record)
 
 
 def _missing(table: MetadataTable, one: AddedFile) -> Sequence[str]:
-    """Return the keys that a file lacks and the one that it takes the place of has."""
-    kept = _keys(table, one, one.name)
+    """Return the keys that a file lacks and the slice that it takes the place of has."""
+    if one.keys_before is None and one.previous_name is None:
+        return []
+    kept = _together(_key_batches(table, one, one.name))
     found: list[str] = []
-    for batch in _key_batches(table, one, one.previous_name or ""):
+    for batch in _before(table, one):
         found += batch.filter(pc.invert(pc.is_in(batch, kept))).to_pylist()
     return found
 
 
-def _keys(table: MetadataTable, one: AddedFile, name: str) -> pa.Array:
-    batches = list(_key_batches(table, one, name))
-    return pa.concat_arrays(batches) if batches else pa.array([], pa.string())
+def _before(table: MetadataTable, one: AddedFile) -> Iterator[pa.Array]:
+    """Yield the keys of the rows of the slice that a file takes the place of."""
+    if one.keys_before is not None:
+        return one.keys_before()
+    return iter(()) if one.previous_name is None else _key_batches(table, one, one.previous_name)
+
+
+def _together(batches: Iterable[pa.Array]) -> pa.Array:
+    found = list(batches)
+    return pa.concat_arrays(found) if found else pa.array([], pa.string())
 
 
 def _key_batches(table: MetadataTable, one: AddedFile, name: str) -> Iterator[pa.Array]:

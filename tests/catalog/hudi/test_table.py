@@ -48,6 +48,14 @@ def test_no_table_and_no_snapshot_are_told(lake: HudiLake, tmp_path: Path) -> No
         lake.table.snapshot("123")
 
 
-def test_changes_are_refused(lake: HudiLake) -> None:
-    with pytest.raises(UnsupportedTableError, match="cannot be merged into Hudi"):
-        lake.table.check_change(ChangeScope(adds_rows=True, removes_rows=False))
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [((), "appended whatever"), (("text",), "the key is text"), (("id", "text"), "that of the")],
+)
+def test_changes_by_another_key_are_refused(
+    lake: HudiLake, key: tuple[str, ...], reason: str
+) -> None:
+    lake.append(range(3))
+    with pytest.raises(UnsupportedTableError, match=reason):
+        lake.table.check_change(ChangeScope(adds_rows=True, removes_rows=False, key=key))
+    lake.table.check_change(ChangeScope(adds_rows=True, removes_rows=True, key=("id", "part")))

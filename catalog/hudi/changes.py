@@ -1,0 +1,162 @@
+"""Changes of rows as instants: announced like Hudi's own writes, and judged before they end.
+
+A change was made by looking for rows in one state of the table. It stands if nobody has written
+since, but for rewrites, and if no plan of others names its file slices. What had been written when
+it was announced is noted with it: names of instants do not tell which of two was completed first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from catalog.announcing import Announcement
+from catalog.commits import Commit
+from catalog.errors import CommitConflictError
+from catalog.hudi.commit_bodies import planned_body
+from catalog.hudi.config import TableConfig
+from catalog.hudi.instants import InstantWriter
+from catalog.hudi.plan_bodies import planned_slices
+from catalog.hudi.reading import Source, read_commits, read_details
+from catalog.hudi.scheduling import (
+    JOB,
+    next_time,
+    pending_extra,
+    require_as_planned,
+    require_untouched,
+)
+from catalog.hudi.slices import Slices
+from catalog.hudi.states import order_of
+from catalog.hudi.timeline import WRITES, Action, Instant, Timeline
+from catalog.model import Inventory, Snapshot
+
+# Instants that had been completed when a change was announced.
+SEEN = "compactor.seen"
+_REWRITES = frozenset(("COMPACT", "LOG_COMPACT", "CLUSTER"))
+
+
+def change_action(config: TableConfig) -> Action:
+    """Return what a write is called in a table."""
+    return Action.DELTACOMMIT if config.is_merge_on_read else Action.COMMIT
+
+
+def find_change(source: Source, announcement: Announcement) -> Instant | None:
+    """Return the instant of the change that a job has announced; None for none."""
+    action = change_action(source.config)
+    for instant in source.timeline.pending(action):
+        if pending_extra(source, instant).get(JOB) == announcement.job_id:
+            return instant
+    for instant in source.timeline.completed(action):
+        is_later = order_of(instant) > announcement.base.snapshot_id
+        if is_later and read_details(source, instant).extra.get(JOB) == announcement.job_id:
+            return instant
+    return None
+
+
+def announce_change(
+    source: Source,
+    present: tuple[Slices, Inventory],
+    announcement: Announcement,
+    seen: Collection[str] | None,
+) -> Instant:
+    """Put a change on the timeline.
+
+    Args:
+        source: the table, read under its lock.
+        present: its file slices, and as planners read them.
+        announcement: what is to be done.
+        seen: writes that the change was made with; None where only its base tells.
+
+    Raises:
+        CommitConflictError: the table is not as it was, or a write has to come to its end first.
+    """
+    slices, inventory = present
+    groups = announcement.groups
+    require_as_planned(inventory, groups.items())
+    _require_free(slices, groups.values())
+    known = _written_by(source.timeline, announcement.base) if seen is None else seen
+    _require_nothing_new(source, announcement.base, known)
+    require_untouched(source, groups.values())
+    _require_alone(source.timeline)
+    done = ",".join(sorted(source.timeline.written))
+    extra = {JOB: announcement.job_id, SEEN: done}
+    planned = (one for files in groups.values() for one in planned_slices(files))
+    body = planned_body(planned, layout=source.config.layout, extra=extra)
+    writer = InstantWriter(source.storage, source.root, source.config)
+    instant = writer.request(next_time(source), change_action(source.config), body)
+    return writer.begin(instant, body)
+
+
+def require_standing(
+    source: Source, present: tuple[Slices, Inventory], commit: Commit, instant: Instant
+) -> None:
+    """Make sure that a change stands as if it had been made now.
+
+    Args:
+        source: the table, read under its lock.
+        present: its file slices, and as planners read them.
+        commit: the change.
+        instant: of it.
+
+    Raises:
+        CommitConflictError: it does not.
+    """
+    slices, inventory = present
+    groups = [(one.group_id, one.files) for one in commit.rewrites]
+    require_as_planned(inventory, groups)
+    files = [one for _, one in groups]
+    _require_free(slices, files)
+    seen = pending_extra(source, instant).get(SEEN, "").split(",")
+    _require_nothing_new(source, commit.base, seen)
+    require_untouched(source, files, but=instant.time)
+
+
+def _require_nothing_new(source: Source, base: Snapshot, seen: Collection[str]) -> None:
+    """Make sure that nobody has written but those that were seen, and those who only rewrite."""
+    if base.snapshot_id and all(
+        order_of(one) != base.snapshot_id for one in source.timeline.completed(*WRITES)
+    ):
+        raise CommitConflictError(f"the state {base.snapshot_id} is not on the timeline any more")
+    for time, details in read_commits(source, source.timeline.written - set(seen)):
+        if details.operation not in _REWRITES and not details.is_compacted:
+            raise CommitConflictError(f"the write {time} came meanwhile")
+
+
+def _require_free(slices: Slices, groups: Iterable[Inventory]) -> None:
+    """Make sure that no plan of others names slices that a change writes anew."""
+    wanted = {
+        (one.partition_path, one.file_id) for files in groups for one in planned_slices(files)
+    }
+    if not wanted:
+        return
+    for kind, owner in _planned(slices, wanted):
+        raise CommitConflictError(
+            f"the {kind} {owner} is planned and has a file group that is to be changed",
+            hint="have it carried out first: compact run does that with compactions",
+        )
+
+
+def _planned(slices: Slices, wanted: Collection[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    found = slices.slices
+    pairs = zip(found["partition_path"].to_pylist(), found["file_id"].to_pylist(), strict=True)
+    is_wanted = [pair in wanted for pair in pairs]
+    for name in found.column_names:
+        if name.startswith("pending_"):
+            owners = zip(found[name].to_pylist(), is_wanted, strict=True)
+            kind = name.removeprefix("pending_").replace("_", " ")
+            yield from ((kind, one) for one, wants in owners if wants and one is not None)
+
+
+def _require_alone(timeline: Timeline) -> None:
+    """In layout 1 nothing tells when a write that runs was completed: it has to end first."""
+    running = timeline.pending(Action.COMMIT, Action.DELTACOMMIT)
+    if timeline.layout == 1 and running:
+        raise CommitConflictError(
+            f"the write {running[0].time} is not completed",
+            hint="merge again when it is, or have it rolled back",
+        )
+
+
+def _written_by(timeline: Timeline, snapshot: Snapshot) -> frozenset[str]:
+    """Return the writes that made a state, as far as names of instants tell."""
+    ends = ((one.time, order_of(one)) for one in timeline.completed(*WRITES))
+    return frozenset(time for time, end in ends if end <= snapshot.snapshot_id)

@@ -1,0 +1,90 @@
+"""Rows that a change brings in: their record keys, partition paths and other meta columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from catalog.errors import UnsupportedTableError
+from catalog.hudi.file_names import AttemptName
+from catalog.hudi.key_rules import key_rule
+from catalog.hudi.schema import COMMIT_SEQNO, COMMIT_TIME, IS_DELETED, PARTITION_PATH, RECORD_KEY
+from catalog.model import Inventory
+
+if TYPE_CHECKING:
+    from catalog.hudi.files import HudiFiles
+
+# Stored rows that the rule of keys is held against: the first ones of a few files.
+_SAMPLES = 4
+_SAMPLE_ROWS = 1000
+_DELETE_FIELD = "hoodie.record.merge.property.hoodie.payload.delete.field"
+_DELETE_MARKER = "hoodie.record.merge.property.hoodie.payload.delete.marker"
+
+
+def keyed(files: HudiFiles, rows: pa.Table, inventory: Inventory) -> pa.Table:
+    """Return rows with their record keys and partition paths.
+
+    Args:
+        files: the workers' side of the table.
+        rows: with the columns of users.
+        inventory: slices of the table.
+
+    Raises:
+        UnsupportedTableError: keys cannot be told, or a row stands for a delete.
+    """
+    schema = files.schema.arrow
+    _require_no_deletes(files, rows)
+    rule = key_rule(files.config, schema, _samples(files, inventory))
+    for name, values in ((RECORD_KEY, rule.keys(rows)), (PARTITION_PATH, rule.paths(rows))):
+        rows = rows.append_column(schema.field(name), values)
+    return rows
+
+
+def stamped(rows: pa.Table, instant: str, attempt_id: str) -> pa.Table:
+    """Return rows with the instant that brings them, and numbers that no others in it have."""
+    group = AttemptName.parse(f"{attempt_id}-0").group_id
+    numbers = pa.array(np.arange(rows.num_rows)).cast(pa.string())
+    made = {
+        COMMIT_TIME: pa.repeat(pa.scalar(instant, pa.string()), rows.num_rows),
+        COMMIT_SEQNO: pc.binary_join_element_wise(f"{instant}_{group}", numbers, "_"),
+    }
+    for name, values in made.items():
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, rows.schema.field(at), values)
+    return rows
+
+
+def _require_no_deletes(files: HudiFiles, rows: pa.Table) -> None:
+    """Refuse rows that Hudi's writers would take for deletes."""
+    marks = [(IS_DELETED, "true")]
+    if field := files.config.get(_DELETE_FIELD):
+        marks.append((field, files.config.get(_DELETE_MARKER)))
+    for name, marker in marks:
+        if name in rows.schema.names:
+            is_marked = pc.equal(rows[name].cast(pa.string()), marker)
+            if pc.any(is_marked, min_count=0).as_py():
+                raise UnsupportedTableError(
+                    f"a row that comes in has {marker} in {name}, which means a delete to Hudi",
+                    hint=f"say so: --op-column {name}" if name == IS_DELETED else "",
+                )
+
+
+def _samples(files: HudiFiles, inventory: Inventory) -> Iterator[pa.Table]:
+    """Yield some stored rows with the columns of keys and paths."""
+    fields = (*files.config.record_key_fields, *files.config.partition_fields)
+    wanted = [name for name in dict.fromkeys(fields) if name in files.schema.arrow.names]
+    stored = np.flatnonzero(inventory.files["row_count"].to_numpy() > 0)
+    chosen = stored[np.linspace(0, len(stored) - 1, min(_SAMPLES, len(stored)), dtype=int)]
+    for file in inventory.take(chosen).slices():
+        location = files.locate(file.path)
+        with files.storage.open_input(location, size_bytes=file.size_bytes) as source:
+            columns = [*wanted, RECORD_KEY, PARTITION_PATH]
+            batches = pq.ParquetFile(source).iter_batches(_SAMPLE_ROWS, columns=columns)
+            rows = next(batches, None)
+            if rows is not None and set(columns) <= set(rows.schema.names):
+                yield pa.Table.from_batches([rows])

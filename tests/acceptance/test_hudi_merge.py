@@ -1,0 +1,176 @@
+"""Changes merged into tables of Hudi that Spark has made: Spark finds the model's rows, writes on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from _pytest.mark import ParameterSet
+
+from compactor.jobs.failpoints import VARIABLE, Failpoint
+from tests.acceptance.hudi_judged import INCREMENTAL, QUIET, Judged, metadata_is_true
+from tests.acceptance.program import compact, start
+from tests.acceptance.test_hudi_spark import goes_on, named
+from tests.judges.hudi_session import HudiSession, shared_hudi_session
+from tests.judges.hudi_tables import Write, changes
+
+pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(900)]
+
+# An update, a row that comes to another partition, rows that are new, also of a key that was
+# deleted before and in a partition that was not there, and deletes.
+UPSERTS = (
+    ("a1", 20, "p1", 100.5),
+    ("b1", 20, "p1", 101.5),
+    ("d1", 20, "p3", 102.5),
+    ("a4", 20, "p1", 103.5),
+    ("e1", 20, "p9", 104.5),
+)
+DELETES = ("a3", "c1", "zz")
+OFTEN = {"v6_cow", "v6_mor", "v9_cow", "v9_mor", "v8_mor_record_index"}
+MERGED = (
+    *sorted(OFTEN),
+    "v8_cow",
+    "v8_mor",
+    "v6_cow_scattered",
+    "v6_mor_archived",
+    "v6_mor_commit_time",
+    "v6_mor_unpartitioned",
+    "v9_cow_archived",
+    "v9_cow_record_index_scattered",
+    "v9_mor_archived",
+    "v9_mor_bloom_in_metadata",
+    "v9_mor_compacted",
+    "v9_mor_global_bloom_index",
+    "v9_mor_no_metadata",
+    "v9_mor_partitioned_record_index",
+    "v9_mor_scattered",
+    "v9_mor_simple_index",
+    "v9_mor_unpartitioned_commit_time",
+)
+KILLED = (
+    Failpoint.PLAN_JOURNALED,
+    Failpoint.ATTEMPT_SUBMITTED,
+    Failpoint.RESULT_JOURNALED,
+    Failpoint.BATCH_JOURNALED,
+    Failpoint.BATCH_COMMITTED,
+)
+
+Values = dict[str, tuple[Any, ...]]
+
+
+@pytest.fixture(scope="module")
+def hudi() -> HudiSession:
+    return shared_hudi_session()
+
+
+@pytest.fixture
+def judged(hudi: HudiSession, tmp_path: Path) -> Callable[[str], Judged]:
+    def make(name: str) -> Judged:
+        table = Judged.of(hudi, named(name), tmp_path)
+        bring_changes(tmp_path / "changes")
+        return table
+
+    return make
+
+
+def each(names: Iterable[str]) -> list[ParameterSet]:
+    return [pytest.param(one, marks=() if one in OFTEN else pytest.mark.thorough) for one in names]
+
+
+def bring_changes(directory: Path) -> None:
+    directory.mkdir()
+    rows = [(*one, "U") for one in UPSERTS] + [(one, 20, "p1", 0.0, "D") for one in DELETES]
+    names = ("id", "ts", "part", "amount", "op")
+    pq.write_table(
+        pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]),
+        directory / "1.parquet",
+    )
+
+
+MERGE = ("merge", "table/", "--changes", "changes/", "--key", "id", "--op-column", "op", "--yes")
+
+
+def merge(table: Judged, code: int = 0) -> dict[str, Any]:
+    return compact(table.directory, *MERGE, "--verify", "full", code=code)
+
+
+def values(table: Judged) -> Values:
+    """Return the rows that Spark reads, by their key."""
+    rows = table.spark.read(table.path).select(["id", "ts", "part", "amount"]).to_pylist()
+    found = {row["id"]: tuple(row.values()) for row in rows}
+    assert len(found) == len(rows), "a key is there twice"
+    return found
+
+
+def expected(before: Values) -> Values:
+    gone = {key: row for key, row in before.items() if key not in DELETES}
+    return gone | {row[0]: row for row in UPSERTS}
+
+
+def merge_with_spark(table: Judged, before: Values) -> None:
+    """Let Spark make the same changes to the twin."""
+    moved = [before[key] for key in (*DELETES, "b1") if key in before]
+    for operation, rows in (("delete", moved), ("upsert", UPSERTS)):
+        told = [f"('{key}', {ts + 10}L, '{part}', {amount}D)" for key, ts, part, amount in rows]
+        if operation == "upsert":
+            told = [f"('{key}', {ts}L, '{part}', {amount}D)" for key, ts, part, amount in rows]
+        write = Write(changes(*told), operation, options=QUIET)
+        table.spark.write(write, table.declared, table.twin)
+
+
+@pytest.mark.parametrize("name", each(MERGED))
+def test_spark_reads_what_was_merged_and_goes_on(
+    name: str, judged: Callable[[str], Judged]
+) -> None:
+    table = judged(name)
+    before = values(table)
+    last = max(table.completed("commit", "deltacommit", "replacecommit"))
+    report = merge(table)
+    assert report["status"] == "succeeded"
+    assert values(table) == expected(before)
+    stored = table.spark.read(table.path)
+    ours = stored.filter(pc.greater(stored["_hoodie_commit_time"], last))
+    assert set(ours["id"].to_pylist()) == {row[0] for row in UPSERTS}
+    names = stored["_hoodie_file_name"].to_pylist()
+    assert len(set(stored["_hoodie_commit_seqno"].to_pylist())) == len(names)
+    since = {**INCREMENTAL, "hoodie.datasource.read.begin.instanttime": last}
+    changed = table.spark.read(table.path, since)
+    assert set(changed["id"].to_pylist()) == {row[0] for row in UPSERTS}
+    metadata_is_true(table)
+    assert merge(table)["rows_added"] == 0
+    merge_with_spark(table, before)
+    assert by_value(table.shown(table.path)) == by_value(table.shown(table.twin))
+    goes_on(table)
+
+
+def by_value(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return sorted(rows, key=repr)
+
+
+@pytest.mark.parametrize("place", KILLED)
+@pytest.mark.parametrize("name", ["v6_cow", "v9_mor"])
+def test_what_a_killed_merge_left_is_finished_by_us_or_rolled_back_by_spark(
+    name: str, place: Failpoint, judged: Callable[[str], Judged]
+) -> None:
+    table = judged(name)
+    before = values(table)
+    process = start(table.directory, *MERGE, extra={VARIABLE: place})
+    told = process.communicate(timeout=600)
+    assert process.returncode == -signal.SIGKILL, told
+    assert values(table) in (before, expected(before))
+    if place in (Failpoint.ATTEMPT_SUBMITTED, Failpoint.BATCH_JOURNALED):
+        # A single writer rolls back what is pending.
+        table.write_last()
+        before = values(table)
+    assert merge(table)["status"] == "succeeded"
+    assert values(table) == expected(before)
+    metadata_is_true(table)
+    table.write_last()
+    assert len(values(table)) >= len(expected(before))
+    assert not list((table.path / ".hoodie").rglob("*.marker.*"))
