@@ -68,7 +68,7 @@ def judged(hudi: HudiSession, name: str, directory: Path) -> Judged:
     return Judged.of(hudi, next(one for one in TABLES if one.name == name), directory)
 
 
-@pytest.mark.parametrize(("name", "state"), each_state())
+@pytest.mark.parametrize(("name", "state"), list(each_state()))
 def test_what_was_killed_is_finished_by_us_or_by_spark(
     name: str, state: str, hudi: HudiSession, tmp_path: Path
 ) -> None:
