@@ -6,7 +6,7 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +30,8 @@ from tests.judges.spark_process import SparkError
 pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(900)]
 
 COMPACTORS = 2
+# However busy the machine is.
+WRITES_MIN = 4
 LOCKED = {
     "hoodie.write.concurrency.mode": "optimistic_concurrency_control",
     "hoodie.clean.failed.writes.policy": "LAZY",
@@ -87,19 +89,26 @@ class Writer:
     rests: bool = False
     writes: int = 0
     conflicts: int = 0
+    is_through: bool = False
 
     def write_until(self, ended: threading.Event) -> None:
         """Write until the race has ended: a write that lost is not in the table."""
-        number = 100
-        while not ended.is_set():
-            number += 1
-            begun = time.monotonic()
-            rows = {f"k{number % 7}": float(number), f"n{number}": float(number)}
-            self._write("upsert", number, rows)
-            if number % 3 == 0:
-                self._write("delete", number, {f"k{(number + 3) % 7}": 0.0})
-            if self.rests:
-                ended.wait(time.monotonic() - begun)
+        try:
+            number = 100
+            while not ended.is_set():
+                number += 1
+                self._write_some(number, ended)
+        finally:
+            self.is_through = True
+
+    def _write_some(self, number: int, ended: threading.Event) -> None:
+        begun = time.monotonic()
+        rows = {f"k{number % 7}": float(number), f"n{number}": float(number)}
+        self._write("upsert", number, rows)
+        if number % 3 == 0:
+            self._write("delete", number, {f"k{(number + 3) % 7}": 0.0})
+        if self.rests:
+            ended.wait(time.monotonic() - begun)
 
     def _write(self, operation: str, number: int, rows: dict[str, float]) -> None:
         values = [
@@ -135,14 +144,14 @@ def writing(writer: Writer) -> Iterator[None]:
         written.result()
 
 
-def compact_until(end: float, place: Place) -> list[dict[str, Any]]:
+def compact_while(lasts: Callable[[], bool], place: Place) -> list[dict[str, Any]]:
     """Have so many compactions run at any time; return what they report."""
     running: dict[int, subprocess.Popen[str]] = {}
     reports: list[dict[str, Any]] = []
-    while time.monotonic() < end or running:
+    while lasts() or running:
         for number in range(COMPACTORS):
             process = running.get(number)
-            if process is None and time.monotonic() < end:
+            if process is None and lasts():
                 running[number] = place.start(number)
             elif process is not None and process.poll() is not None:
                 stdout, stderr = process.communicate()
@@ -158,8 +167,14 @@ def race(place: Place, seconds: float) -> None:
     """Race on a table: every row must be told, and both sides must have come through."""
     rests = place.table.declared.options["hoodie.write.table.version"] == "6"
     writer = Writer(place, place.amounts(), rests)
+    end = time.monotonic() + seconds
     with writing(writer):
-        reports = compact_until(time.monotonic() + seconds, place)
+        reports = compact_while(
+            lambda: (
+                not writer.is_through and (time.monotonic() < end or writer.writes < WRITES_MIN)
+            ),
+            place,
+        )
     assert place.amounts() == writer.expected
     assert place.has_true_metadata()
     last = place.start(0)
@@ -224,4 +239,4 @@ def test_every_row_is_accounted_for_in_an_object_store(
             spark.take(step, named(name), place.path)
         race(place, seconds)
         lock = Location.parse(f"{place.target}/.hoodie/.locks/table_lock.json")
-        assert json.loads(Storage(s3_properties(endpoint)).read(lock))["expired"]
+        assert json.loads(Storage.from_properties(s3_properties(endpoint)).read(lock))["expired"]
