@@ -269,7 +269,8 @@ def promoted(values: pa.Array, target: pa.DataType, name: str) -> pa.Array:
     if pa.types.is_null(values.type):
         return pa.nulls(len(values), target)
     if (str(values.type), str(target)) in _PROMOTIONS or _is_wider_decimal(values.type, target):
-        return pc.cast(values, target)
+        # Large integers become the floats next to them.
+        return pc.cast(values, target, safe=not pa.types.is_floating(target))
     if pa.types.is_nested(target) and type(values.type) is type(target):
         return _promoted_nested(values, target, name)
     raise UnsupportedTableError(

@@ -167,6 +167,8 @@ def test_lists_may_come_in_runs_with_their_sizes():
         (pa.array([1], pa.int32()), pa.int64(), [1]),
         (pa.array([0.5], pa.float32()), pa.float64(), [0.5]),
         (pa.array([1]), pa.float64(), [1.0]),
+        (pa.array([2**63 - 1, 2**53 + 1]), pa.float64(), [2.0**63, 2.0**53]),
+        (pa.array([2**31 - 1], pa.int32()), pa.float32(), [2.0**31]),
         (pa.array([b"x"]), pa.string(), ["x"]),
         (pa.array([Decimal("1.5")]), pa.decimal128(10, 2), [Decimal("1.50")]),
         (pa.nulls(1), pa.string(), [None]),
