@@ -25,6 +25,7 @@ from tests.judges.hudi_declared import TABLES
 from tests.judges.hudi_session import HudiSession, shared_hudi_session
 from tests.judges.hudi_tables import HudiTable, Write, changes
 from tests.judges.make_hudi_fixtures import LEAN, unpack
+from tests.judges.spark_process import SparkError
 
 pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(900)]
 
@@ -143,6 +144,18 @@ def test_spark_goes_on_with_a_metadata_table_that_we_kept_up(
     table.require(wanted)
     hudi.sql(f"call run_clean(table => '{table.name}', retain_commits => 2)")
     table.require(wanted)
+
+
+@pytest.mark.thorough
+def test_spark_itself_fails_to_add_statistics_to_an_index_of_records(
+    hudi: HudiSession, tmp_path: Path
+) -> None:
+    """Why the writes of these tests name no statistics where a table began without."""
+    name = "v9_mor_partitioned_record_index"
+    untouched = unpack(name, tmp_path)
+    write = Write(changes("('z9', 20L, 'p2', 50.0D)"))
+    with pytest.raises(SparkError, match=r"NullPointerException.*pathInfo"):
+        hudi.write(write, DECLARED[name], untouched)
 
 
 class _DiedError(Exception):
