@@ -1,10 +1,10 @@
-"""Avro object container files read into columns: wanted fields decoded, the rest stepped over.
+"""Avro object container files read, into columns or records: what is not wanted is stepped over.
 
 A manifest spends most of its bytes on statistics of columns that planning never looks at. The
 schema in the file's header is compiled once into a row of steps, `step(block, at) -> at`; a wanted
-leaf appends to its column, everything else moves the offset only. Fields are known by their
-Iceberg `field-id`, never by name. Input is untrusted: whatever does not decode within the bytes
-that are there raises `CorruptTableError`.
+leaf appends to its column, everything else moves the offset only. In columns, fields are known by
+their Iceberg `field-id`, never by name; in records, which Hudi has, by their names. Input is
+untrusted: whatever does not decode within the bytes that are there raises `CorruptTableError`.
 
 Specification: https://avro.apache.org/docs/1.12.0/specification/
 """
@@ -31,12 +31,13 @@ from catalog.avro.read import (
     read_unsigned,
     reader,
 )
+from catalog.avro.records import record_reader
 from catalog.avro.schema import spelled_out
 from catalog.avro.skip import Step, skipper
 from catalog.errors import CorruptTableError
 
-_MAGIC = b"Obj\x01"
-_SYNC_BYTES = 16
+MAGIC = b"Obj\x01"
+SYNC_BYTES = 16
 # Writers close a block after some 64 KB; a block that inflates beyond this is an attack.
 _BLOCK_BYTES_MAX = 1 << 28
 _NOTHING: Mapping[int, Sequence[int]] = {}
@@ -67,13 +68,13 @@ class AvroFile:
         Raises:
             CorruptTableError: it is not an Avro file.
         """
-        if not data.startswith(_MAGIC):
+        if not data.startswith(MAGIC):
             raise CorruptTableError(f"{name} is not an Avro file")
         with _Decoding(name):
-            header, at = read_map(read_string, read_bytes)(data, len(_MAGIC))
+            header, at = read_map(read_string, read_bytes)(data, len(MAGIC))
             schema = spelled_out(json.loads(header["avro.schema"]))
             codec = header.get("avro.codec", b"null").decode()
-            return cls(name, schema, data, codec, at + _SYNC_BYTES)
+            return cls(name, schema, data, codec, at + SYNC_BYTES)
 
     def columns(
         self,
@@ -129,6 +130,36 @@ class AvroFile:
                 if at != len(block):
                     raise ValueError("a block does not end with its last record")
 
+    def records(self, *, unwanted: frozenset[str] = frozenset()) -> Iterator[dict[str, Any]]:
+        """Yield every record by the names of its fields.
+
+        Args:
+            unwanted: names of fields, at any depth, that are stepped over: None stands for them.
+
+        Raises:
+            CorruptTableError: the file does not decode.
+        """
+        with _Decoding(self.name):
+            read = record_reader(self.schema, unwanted=unwanted)
+            for count, block in self._blocks():
+                at = 0
+                for _ in range(count):
+                    record, at = read(block, at)
+                    yield record
+                if at != len(block):
+                    raise ValueError("a block does not end with its last record")
+
+    def the_record(self, *, unwanted: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """Return the only record, as `records` does.
+
+        Raises:
+            CorruptTableError: the file does not decode, or holds none or several.
+        """
+        found = list(self.records(unwanted=unwanted))
+        if len(found) != 1:
+            raise CorruptTableError(f"{self.name} has {len(found)} records, one is expected")
+        return found[0]
+
     def record_type(self, field_id: int) -> Schema:
         """Return the schema of the record field with this id.
 
@@ -142,13 +173,13 @@ class AvroFile:
 
     def _blocks(self) -> Iterator[tuple[int, bytes]]:
         at, data = self.body, self.data
-        sync = data[at - _SYNC_BYTES : at]
+        sync = data[at - SYNC_BYTES : at]
         while at < len(data):
             count, at = read_long(data, at)
             packed, at = read_bytes(data, at)
-            if count < 0 or data[at : at + _SYNC_BYTES] != sync:
+            if count < 0 or data[at : at + SYNC_BYTES] != sync:
                 raise ValueError("a block does not end with the file's marker")
-            at += _SYNC_BYTES
+            at += SYNC_BYTES
             block = _inflate(self.codec, packed)
             if count > len(block):
                 raise ValueError("a block is shorter than its records")

@@ -17,6 +17,8 @@ _VARINT_SHIFT_MAX = 63
 
 Schema = Any
 Read = Callable[[bytes, int], tuple[Any, int]]
+# Compiles the reader of a record from its schema.
+OfRecord = Callable[[Schema], Read]
 
 
 def type_name(kind: Schema) -> str:
@@ -37,20 +39,31 @@ def map_types(kind: Schema) -> tuple[Schema, Schema] | None:
     return None
 
 
-def reader(kind: Schema) -> Read:
-    """Compile the function that reads values of a type."""
+def reader(kind: Schema, record: OfRecord | None = None) -> Read:
+    """Compile the function that reads values of a type whose named types are spelled out.
+
+    Args:
+        kind: the type.
+        record: compiles the readers of records in it; without it, records are tuples.
+    """
     name = type_name(kind)
     if name == "union":
-        return read_union(tuple(reader(choice) for choice in kind))
+        return read_union(tuple(reader(choice, record) for choice in kind))
     if pair := map_types(kind):
-        return read_map(reader(pair[0]), reader(pair[1]))
+        return read_map(reader(pair[0], record), reader(pair[1], record))
     if name == "array":
-        return read_array(reader(kind["items"]))
+        return read_array(reader(kind["items"], record))
     if name == "record":
-        return _read_tuple(tuple(reader(field["type"]) for field in kind["fields"]))
+        return (record or _tuple_reader)(kind)
     if name == "fixed":
         return _read_fixed(int(kind["size"]))
+    if name == "enum":
+        return _read_enum(tuple(kind["symbols"]))
     return _LEAF_READERS[name]
+
+
+def _tuple_reader(record: Schema) -> Read:
+    return _read_tuple(tuple(reader(field["type"]) for field in record["fields"]))
 
 
 def read_unsigned(block: bytes, at: int) -> tuple[int, int]:
@@ -98,6 +111,16 @@ def _read_fixed(size: int) -> Read:
         if at + size > len(block):
             raise ValueError("a value ends outside of its block")
         return block[at : at + size], at + size
+
+    return read
+
+
+def _read_enum(symbols: tuple[str, ...]) -> Read:
+    def read(block: bytes, at: int) -> tuple[str, int]:
+        number, at = read_long(block, at)
+        if number < 0:
+            raise ValueError("an enumeration has no such symbol")
+        return symbols[number], at
 
     return read
 

@@ -20,19 +20,21 @@ def spelled_out(schema: Schema) -> Schema:
     """Return a schema with its definition wherever a named type is only named."""
     known: dict[str, Schema] = {}
 
-    def spell(kind: Schema) -> Schema:
+    def spell(kind: Schema, space: str) -> Schema:
         if isinstance(kind, str):
-            return known.get(kind, kind)
+            return known.get(f"{space}.{kind}") or known.get(kind, kind)
+        if isinstance(kind, dict) and isinstance(kind.get("type"), dict | list):
+            return spell(kind["type"], space)
         if isinstance(kind, dict) and kind.get("type") in _NAMED and "name" in kind:
-            name = str(kind["name"])
-            found = _within(kind, spell)
-            known[name] = found
-            if "namespace" in kind:
-                known[f"{kind['namespace']}.{name}"] = found
+            before, _, name = str(kind["name"]).rpartition(".")
+            # What is defined in it without a namespace has the same one.
+            space = before or str(kind.get("namespace", space))
+            found = _within(kind, lambda inner: spell(inner, space))
+            known[name] = known[f"{space}.{name}"] = found
             return found
-        return _within(kind, spell)
+        return _within(kind, lambda inner: spell(inner, space))
 
-    return spell(schema)
+    return spell(schema, "")
 
 
 def defined_once(schema: Schema) -> Schema:

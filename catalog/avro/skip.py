@@ -129,6 +129,7 @@ def _skip_bounds(block: bytes, at: int, count: int) -> int:
 
 _FIXED_BYTES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 _LEAF_SKIPPERS: dict[str, Step] = {
+    "enum": _skip_long,
     "int": _skip_long,
     "long": _skip_long,
     "bytes": _skip_bytes,

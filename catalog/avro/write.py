@@ -1,59 +1,82 @@
-"""Values into Avro's binary encoding, and records into object container files.
+"""Values into Avro's binary encoding: a schema compiled into functions that write it.
 
-The counterpart of `read`: a schema is compiled into functions that append a value, in the same
-Python form that the reader returns, to a buffer. Unions are those of null and one other type, all
-that manifests have.
+The counterpart of `read`: such a function appends a value, in the same Python form that the reader
+returns, to a buffer. In unions of null and one other type None is null; of others, a `Branch` says
+which type is meant.
 
-Specification: https://avro.apache.org/docs/1.12.0/specification/
+Specification: https://avro.apache.org/docs/1.12.0/specification/#binary-encoding
 """
 
 from __future__ import annotations
 
-import json
-import secrets
 import struct
-import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from catalog.avro.read import Schema, map_types, type_name
-from catalog.avro.schema import defined_once
 
 Write = Callable[[bytearray, Any], None]
+# Compiles the writer of a record from its schema.
+OfRecord = Callable[[Schema], Write]
 
-_MAGIC = b"Obj\x01"
-_SYNC_BYTES = 16
-# Large enough to compress well, small enough that readers hold little at a time.
-_BLOCK_BYTES = 1 << 16
+_LONG_END = 1 << 64
 
 
-def writer(kind: Schema) -> Write:
-    """Compile the function that appends values of a type.
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A value of a union with several types of value.
 
-    Raises:
-        ValueError: the type has a union of more than null and one other.
+    Attributes:
+        number: which branch, counted from 0.
+        value: what it holds.
+    """
+
+    number: int
+    value: Any
+
+
+def writer(kind: Schema, record: OfRecord | None = None) -> Write:
+    """Compile the function that appends values of a type whose named types are spelled out.
+
+    Args:
+        kind: the type.
+        record: compiles the writers of records in it; without it, records are tuples.
     """
     name = type_name(kind)
     if name == "union":
-        return _write_optional(kind)
+        return _write_union(kind, tuple(writer(choice, record) for choice in kind))
     if pair := map_types(kind):
-        return _write_map(writer(pair[0]), writer(pair[1]))
+        return write_map(writer(pair[0], record), writer(pair[1], record))
     if name == "array":
-        return _write_array(writer(kind["items"]))
+        return _write_array(writer(kind["items"], record))
     if name == "record":
-        return _write_tuple(tuple(writer(one["type"]) for one in kind["fields"]))
+        return (record or _tuple_writer)(kind)
     if name == "fixed":
         return _write_fixed(int(kind["size"]))
+    if name == "enum":
+        symbols = tuple(kind["symbols"])
+        return lambda out, value: write_long(out, symbols.index(value))
     return _LEAF_WRITERS[name]
 
 
+def _tuple_writer(record: Schema) -> Write:
+    return _write_tuple(tuple(writer(one["type"]) for one in record["fields"]))
+
+
 def write_long(out: bytearray, value: int) -> None:
-    """Append an int or a long."""
+    """Append an int or a long.
+
+    Raises:
+        ValueError: it has more than 64 bits.
+    """
     rest = (value << 1) ^ (value >> 63)
-    while rest > 0x7F:
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
+    if rest > 0x7F:  # few are: here writers of manifests spend their time
+        if rest >= _LONG_END:
+            raise ValueError(f"{value} exceeds 64 bits")
+        while rest > 0x7F:
+            out.append(rest & 0x7F | 0x80)
+            rest >>= 7
     out.append(rest)
 
 
@@ -63,16 +86,31 @@ def write_bytes(out: bytearray, value: bytes) -> None:
     out += value
 
 
-def _write_string(out: bytearray, value: str) -> None:
+def write_string(out: bytearray, value: str) -> None:
+    """Append text."""
     write_bytes(out, value.encode())
 
 
-def _write_optional(choices: list[Schema]) -> Write:
-    others = [at for at, choice in enumerate(choices) if type_name(choice) != "null"]
-    if len(others) != 1 or len(choices) != 2:
-        raise ValueError("a union is not one of null and something")
-    (other,) = others
-    write_other, branch, nothing = writer(choices[other]), other << 1, (1 - other) << 1
+def _write_union(kinds: list[Schema], writers: tuple[Write, ...]) -> Write:
+    names = [type_name(kind) for kind in kinds]
+    null = names.index("null") if "null" in names else -1
+    if null >= 0 and len(kinds) == 2:
+        return _write_optional(writers[1 - null], null)
+
+    def write(out: bytearray, value: Any) -> None:
+        if value is None and null >= 0:
+            write_long(out, null)
+        elif isinstance(value, Branch):
+            write_long(out, value.number)
+            writers[value.number](out, value.value)
+        else:
+            raise ValueError(f"{value!r} does not say of which type of a union it is")
+
+    return write
+
+
+def _write_optional(write_other: Write, null: int) -> Write:
+    branch, nothing = (1 - null) << 1, null << 1
 
     def write(out: bytearray, value: Any) -> None:
         if value is None:
@@ -103,7 +141,8 @@ def _write_array(item: Write) -> Write:
     return write
 
 
-def _write_map(key: Write, value: Write) -> Write:
+def write_map(key: Write, value: Write) -> Write:
+    """Make the writer of a map from those of its keys and values."""
     pairs = _write_array(_write_tuple((key, value)))
 
     def write(out: bytearray, found: Mapping[Any, Any]) -> None:
@@ -146,74 +185,5 @@ _LEAF_WRITERS: dict[str, Write] = {
     "float": _write_packed("<f"),
     "double": _write_packed("<d"),
     "bytes": write_bytes,
-    "string": _write_string,
+    "string": write_string,
 }
-
-
-@dataclass(slots=True)
-class Container:
-    """An object container file in the making.
-
-    Attributes:
-        schema: of its records.
-        metadata: what its header says besides.
-        codec: `null`, `deflate` or `zstandard`.
-    """
-
-    schema: Schema
-    metadata: Mapping[str, str]
-    codec: str = "deflate"
-    count: int = 0
-    _sync: bytes = field(default_factory=lambda: secrets.token_bytes(_SYNC_BYTES))
-    _out: bytearray = field(default_factory=bytearray)
-    _block: bytearray = field(default_factory=bytearray)
-    _in_block: int = 0
-
-    def __post_init__(self) -> None:
-        header = {
-            **self.metadata,
-            "avro.schema": json.dumps(defined_once(self.schema), separators=(",", ":")),
-            "avro.codec": self.codec,
-        }
-        self._out += _MAGIC
-        _write_map(_write_string, _write_string)(self._out, header)
-        self._out += self._sync
-
-    @property
-    def size_bytes(self) -> int:
-        """What the file takes so far; what is not compressed yet counts as it is."""
-        return len(self._out) + len(self._block)
-
-    def append(self, record: bytes | bytearray) -> None:
-        """Add a record that is encoded."""
-        self._block += record
-        self._in_block += 1
-        self.count += 1
-        if len(self._block) >= _BLOCK_BYTES:
-            self._close_block()
-
-    def finish(self) -> bytes:
-        """Return the file."""
-        self._close_block()
-        return bytes(self._out)
-
-    def _close_block(self) -> None:
-        if not self._in_block:
-            return
-        write_long(self._out, self._in_block)
-        write_bytes(self._out, _deflate(self.codec, bytes(self._block)))
-        self._out += self._sync
-        self._block.clear()
-        self._in_block = 0
-
-
-def _deflate(codec: str, block: bytes) -> bytes:
-    if codec == "null":
-        return block
-    if codec == "deflate":
-        return zlib.compress(block, wbits=-zlib.MAX_WBITS)
-    import pyarrow as pa  # lazy: seldom
-
-    if codec == "zstandard":
-        return bytes(pa.Codec("zstd").compress(block, asbytes=True))
-    raise ValueError(f"the codec {codec!r} is not known")

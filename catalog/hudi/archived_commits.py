@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from catalog.avro.records import Record
 from catalog.errors import CorruptTableError
 from catalog.hudi.archived import archive_files
 from catalog.hudi.archived_logs import archive_logs, archived_entries, is_completed
-from catalog.hudi.avro_container import Record
 from catalog.hudi.config import TableConfig
 from catalog.hudi.details import CommitDetails, commit_details, read_commit
 from catalog.location import Location

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from catalog.avro.records import Record, record_reader
 from catalog.errors import CorruptTableError
-from catalog.hudi.avro_container import Record, record_reader
 from catalog.hudi.log_blocks import BlockKind, HeaderKey, read_blocks
 from catalog.hudi.log_records import record_frames
 from catalog.hudi.schema import parse_avro

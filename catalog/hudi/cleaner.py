@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from catalog.avro.container import AvroFile
 from catalog.errors import CorruptTableError, UnsupportedTableError
-from catalog.hudi.avro_container import read_records
 from catalog.hudi.avro_schemas import Kind
 from catalog.hudi.avro_writing import container
 from catalog.hudi.cleaning import (
@@ -151,7 +151,9 @@ class Clean:
         """Delete the files of a plan, and complete it."""
         source = self.target.source()
         name = instant.named(State.REQUESTED)
-        plan = _record(name, read_instant(source.storage, source.root, source.config, name))
+        plan = AvroFile.parse(
+            name, read_instant(source.storage, source.root, source.config, name)
+        ).the_record()
         planned = _planned_files(plan, source.root)
         writer = InstantWriter(source.storage, source.root, source.config)
         inflight = writer.begin(instant)
@@ -237,7 +239,9 @@ def cleaned_until(source: Source) -> str | None:
     if not cleans:
         return None
     name = cleans[-1].named(State.REQUESTED)
-    plan = _record(name, read_instant(source.storage, source.root, source.config, name))
+    plan = AvroFile.parse(
+        name, read_instant(source.storage, source.root, source.config, name)
+    ).the_record()
     saved = (plan.get("extraMetadata") or {}).get(_SAVEPOINTS) or ""
     earliest = (plan.get("earliestInstantToRetain") or {}).get("timestamp") or cleans[-1].time
     return min(earliest, *(one for one in saved.split(",") if one)) if saved else earliest
@@ -264,10 +268,7 @@ def _savepoint_files(source: Source) -> frozenset[str]:
 
 
 def _record(name: str, data: bytes) -> dict[str, Any]:
-    records = read_records(name, data)
-    if len(records) != 1:
-        raise CorruptTableError(f"{name} has {len(records)} records, one is expected")
-    return records[0]
+    return AvroFile.parse(name, data).the_record()
 
 
 def _described(found: pa.Table) -> Iterator[tuple[str, int]]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from catalog.avro.read import Read, item_run, read_long, read_string, reader
 from catalog.avro.schema import spelled_out
+from catalog.avro.write import Branch
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.hudi.avro_schemas import Kind, schema
-from catalog.hudi.avro_writing import Branch, record_body
+from catalog.hudi.avro_writing import record_body
 
 _FRONT = struct.Struct(">ii")
 _CONTENT_VERSION = 3

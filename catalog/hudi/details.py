@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
+from catalog.avro.container import MAGIC, AvroFile
 from catalog.errors import CorruptTableError
-from catalog.hudi.avro_container import MAGIC, read_records
 
 # Most of a commit's bytes, and nobody asks for them.
 _UNWANTED = frozenset(("runtimeStats", "cdcStats", "recordsStats"))
@@ -157,10 +157,7 @@ def instant_record(
     if not data:
         return {}
     if data.startswith(MAGIC):
-        records = read_records(name, data, unwanted=unwanted)
-        if len(records) != 1:
-            raise CorruptTableError(f"{name} has {len(records)} records, one is expected")
-        return records[0]
+        return AvroFile.parse(name, data).the_record(unwanted=unwanted)
     try:
         found = msgspec.json.decode(data)
     except msgspec.DecodeError as error:

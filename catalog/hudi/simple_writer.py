@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from catalog.avro.records import record_writer
 from catalog.commits import OutputFile
-from catalog.hudi.avro_writing import writer
 from catalog.hudi.commit_bodies import WrittenBase, WrittenLog, write_body
 from catalog.hudi.config import format_properties
 from catalog.hudi.delete_records import DeletedKey, Ordering, encode_deletes
@@ -136,14 +136,14 @@ class SimpleWriter:
 
     def update(self, file: FileSlice, rows: pa.Table) -> None:
         """Put rows into a log of a slice."""
-        body = writer(self._stored_avro())
+        body = record_writer(self._stored_avro())
         write = self._begin("deltacommit")
         named = read_name(file.path)
         stored = self._stored(rows, write.time, named.file_id)
         encoded = []
         for row in _plain(stored).to_pylist():
             out = bytearray()
-            body(row, out)
+            body(out, row)
             encoded.append(bytes(out))
         self._log(write, file, BlockKind.AVRO_DATA, avro_content(encoded), rows.num_rows)
 

@@ -20,9 +20,10 @@ from pyiceberg.manifest import (
 from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
 from catalog.avro.container import AvroFile
+from catalog.avro.container_writing import Container
 from catalog.avro.read import Schema, reader
 from catalog.avro.schema import encoding_of
-from catalog.avro.write import Container, writer
+from catalog.avro.write import writer
 from catalog.errors import CorruptTableError
 
 _VERSION = 3

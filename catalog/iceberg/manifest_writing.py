@@ -23,8 +23,8 @@ from pyiceberg.typedef import Record, TableVersion
 from pyiceberg.types import IntegerType, ListType, NestedField, StructType
 from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
+from catalog.avro.container_writing import Container
 from catalog.avro.read import Schema as AvroSchema
-from catalog.avro.write import Container
 from catalog.iceberg.manifest_entries import Entry, Layout, encode_entry, with_unknown_fields
 from catalog.iceberg.manifest_lists import ListedManifest
 

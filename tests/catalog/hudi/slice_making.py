@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.hudi.avro_writing import writer
+from catalog.avro.records import record_writer
 from catalog.hudi.delete_records import DeletedKey, encode_deletes
 from catalog.hudi.log_blocks import BlockKind, HeaderKey, encode_block
 from catalog.hudi.log_records import avro_content
@@ -42,11 +42,11 @@ def avro_text(**columns: Any) -> str:
 
 def data_block(text: str, rows: Iterable[Row], instant: str = "20", **more: str) -> bytes:
     """Return an Avro data block."""
-    write = writer(json.loads(text))
+    write = record_writer(json.loads(text))
     bodies = []
     for row in rows:
         out = bytearray()
-        write({**row, RECORD_KEY: row["id"]} if "id" in row else row, out)
+        write(out, {**row, RECORD_KEY: row["id"]} if "id" in row else row)
         bodies.append(bytes(out))
     return encode_block(
         BlockKind.AVRO_DATA, header(instant, SCHEMA=text, **more), avro_content(bodies)

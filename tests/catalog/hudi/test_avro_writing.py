@@ -9,9 +9,12 @@ from typing import Any
 import fastavro
 import pytest
 
-from catalog.hudi.avro_container import read_records
+from catalog.avro.container import AvroFile
+from catalog.avro.records import record_writer
+from catalog.avro.schema import spelled_out
+from catalog.avro.write import Branch
 from catalog.hudi.avro_schemas import Kind, schema, schema_text
-from catalog.hudi.avro_writing import Branch, container, writer
+from catalog.hudi.avro_writing import container
 
 PLAN = {
     "operations": [
@@ -32,14 +35,14 @@ PLAN = {
 @pytest.mark.parametrize("kind", Kind)
 def test_every_schema_is_one(kind: Kind) -> None:
     fastavro.parse_schema(json.loads(schema_text(kind)))
-    writer(schema(kind))
+    record_writer(spelled_out(schema(kind)))
 
 
 def test_a_container_is_read_by_others() -> None:
     data = container(Kind.COMPACTION_PLAN, [PLAN])
 
     (theirs,) = fastavro.reader(io.BytesIO(data))
-    (ours,) = read_records("plan", data)
+    ours = AvroFile.parse("plan", data).the_record()
     assert theirs == ours
     assert theirs["operations"] == PLAN["operations"]
     assert (theirs["version"], theirs["extraMetadata"]) == (1, {"compactor.job": "j1"})
@@ -70,14 +73,14 @@ def test_values_are_the_bytes_of_the_library(kind: Any, value: Any) -> None:
     expected = io.BytesIO()
     fastavro.schemaless_writer(expected, fastavro.parse_schema(kind), value)
     found = bytearray()
-    writer(kind)(value, found)
+    record_writer(kind)(found, value)
     assert bytes(found) == expected.getvalue()
 
 
 def test_a_branch_says_which_kind_of_value_is_meant() -> None:
     kind = ["null", "int", "long", "string"]
     found = bytearray()
-    writer(kind)(Branch(2, 7), found)
+    record_writer(kind)(found, Branch(2, 7))
     assert fastavro.schemaless_reader(io.BytesIO(bytes(found)), kind, None) == 7
     assert found[0] == 4
 
@@ -85,8 +88,9 @@ def test_a_branch_says_which_kind_of_value_is_meant() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     lacking = {"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}]}
     with pytest.raises(ValueError, match="record R lacks a"):
-        writer(lacking)({}, bytearray())
+        record_writer(lacking)(bytearray(), {})
     with pytest.raises(ValueError, match="exceeds 64 bits"):
-        writer("long")(1 << 63, bytearray())
-    with pytest.raises(ValueError, match="may not be null"):
-        writer(["int", "string"])(None, bytearray())
+        record_writer("long")(bytearray(), 1 << 63)
+    for value in (None, 7):
+        with pytest.raises(ValueError, match="does not say of which type"):
+            record_writer(["int", "string"])(bytearray(), value)

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.announcing import Announced, Announcement, WorkKind
+from catalog.avro.container import AvroFile
 from catalog.commits import Commit, OutputFile, Rewrite
 from catalog.errors import CommitConflictError, CorruptTableError
 from catalog.hudi import scheduling
-from catalog.hudi.avro_container import read_records
 from catalog.hudi.bloom import FilterKind, KeyFilter
 from catalog.hudi.config import TableConfig
 from catalog.hudi.details import read_commit
@@ -142,7 +142,8 @@ def test_the_timeline_tells_of_a_compaction(lake: HudiLake, logged: str, tmp_pat
     folder = Path(lake.root.path, source.config.timeline_path)
     names = {one.name for one in folder.glob(f"{instant.time}*")}
     assert {f"{instant.time}.compaction.{state}" for state in ("requested", "inflight")} < names
-    (plan,) = read_records("plan", (folder / f"{instant.time}.compaction.requested").read_bytes())
+    requested = (folder / f"{instant.time}.compaction.requested").read_bytes()
+    plan = AvroFile.parse("plan", requested).the_record()
     (operation,) = plan["operations"]
     assert operation["dataFilePath"] == Path(logged).name
     assert len(operation["deltaFilePaths"]) == 2

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from catalog.avro.container import MAGIC, AvroFile
 from catalog.errors import CorruptTableError
-from catalog.hudi.avro_container import MAGIC, read_records
 from catalog.hudi.schema import parse_avro, table_schema
 
 
@@ -52,5 +52,6 @@ def test_instants_with_a_bottomless_schema_are_damaged_ones():
         length.append(size & 127 | 128)
         size >>= 7
     header = b"\x02\x16avro.schema" + bytes(length) + bytes([size]) + schema + b"\x00"
+    data = MAGIC + header + bytes(16) + b"\x02\x02\x02" + bytes(16)
     with pytest.raises(CorruptTableError, match="does not decode"):
-        read_records("1.commit", MAGIC + header + bytes(16) + b"\x02\x02\x02" + bytes(16))
+        AvroFile.parse("1.commit", data)

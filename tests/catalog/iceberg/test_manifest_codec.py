@@ -19,9 +19,10 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 
 from catalog.avro.container import AvroFile
+from catalog.avro.container_writing import Container
 from catalog.avro.read import reader
 from catalog.avro.schema import defined_once, encoding_of, spelled_out
-from catalog.avro.write import Container, writer
+from catalog.avro.write import writer
 from catalog.errors import CorruptTableError
 from catalog.iceberg.entries import decoding
 from catalog.iceberg.manifest_entries import Entry, Layout, read_entries
