@@ -31,7 +31,7 @@ from catalog.hudi.instants import InstantWriter, new_instant
 from catalog.hudi.markers import touched_files
 from catalog.hudi.metadata_table.table import open_metadata_table
 from catalog.hudi.plan_bodies import clustering_plan, compaction_plan, planned_slices
-from catalog.hudi.reading import Source, read_details
+from catalog.hudi.reading import Source, read_details, read_pending
 from catalog.hudi.timeline import (
     WRITES,
     Action,
@@ -124,6 +124,7 @@ def schedule(
     """
     kind = announcement.announced.kind
     require_as_planned(inventory, announcement.groups.items())
+    _require_unplanned(source, announcement.groups.values())
     if kind is WorkKind.REPLACE:
         require_untouched(source, announcement.groups.values())
     _require_no_older_write(source.timeline, kind)
@@ -136,10 +137,11 @@ def schedule(
     )
     writer = _writer(source)
     instant = writer.request(time, action_of(kind, source.timeline.layout), body)
-    now = read_timeline(source.storage, source.root, source.config)
-    if others := _came_between(source.timeline, now, time):
+    try:
+        _require_nothing_between(source, groups, instant)
+    except CommitConflictError:
         writer.remove(instant)
-        raise CommitConflictError(f"a write came meanwhile: {', '.join(sorted(others))}")
+        raise
     return writer.begin(instant)
 
 
@@ -179,6 +181,27 @@ def require_as_planned(inventory: Inventory, groups: Iterable[tuple[str, Invento
     _, conflicts = split(rewrites, live)
     if conflicts:
         raise CommitConflictError(conflicts[0].reason)
+
+
+def _require_unplanned(source: Source, groups: Iterable[Inventory]) -> None:
+    """Make sure that no plan names slices: whoever planned them may have come after our look.
+
+    Hudi's readers and writers refuse a table with two plans for one file group.
+
+    Raises:
+        CommitConflictError: one does.
+    """
+    pending = read_pending(source)
+    plans = (pending.compactions, pending.log_compactions, pending.clusterings)
+    if not any(plans):
+        return
+    for one in (one for files in groups for one in planned_slices(files)):
+        for planned in plans:
+            if time := planned.get((one.partition_path, one.file_id)):
+                raise CommitConflictError(
+                    f"the file group {one.file_id} is part of the plan of {time}",
+                    hint="try again when that is carried out",
+                )
 
 
 def require_untouched(source: Source, groups: Iterable[Inventory], *, but: str = "") -> None:
@@ -239,6 +262,15 @@ def _require_no_older_write(timeline: Timeline, kind: WorkKind) -> None:
             f"the write {running[0]} is not completed",
             hint="compact again when it is, or have it rolled back",
         )
+
+
+def _require_nothing_between(source: Source, groups: Iterable[Inventory], instant: Instant) -> None:
+    """Make sure that no writer without the lock came between a look at the table and a request."""
+    now = read_timeline(source.storage, source.root, source.config)
+    if others := _came_between(source.timeline, now, instant.time):
+        raise CommitConflictError(f"a write came meanwhile: {', '.join(sorted(others))}")
+    theirs = tuple(one for one in now.instants if one.time != instant.time)
+    _require_unplanned(replace(source, timeline=replace(now, instants=theirs)), groups)
 
 
 def _came_between(before: Timeline, after: Timeline, time: str) -> frozenset[str]:

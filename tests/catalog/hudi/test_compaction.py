@@ -268,6 +268,45 @@ def test_nobody_touches_what_is_planned(lake: HudiLake, tmp_path: Path) -> None:
     assert [one.reason for one in plan.skipped] == ["part of a plan that is not carried out yet"]
 
 
+@pytest.mark.parametrize("is_folding", [True, False])
+def test_nothing_is_planned_twice(lake: HudiLake, is_folding: bool) -> None:
+    """Somebody else plans the same after our look at the table; Hudi refuses to read two plans."""
+    for first in (0, 10, 20):
+        path = lake.append(range(first, first + 10))
+        if is_folding:
+            lake.update(path, range(first, first + 10), "late")
+    plan = planned(lake.table)
+    lake.table.announce(announcement(plan, "theirs"))
+    with pytest.raises(CommitConflictError, match="is part of the plan of"):
+        lake.table.announce(announcement(plan))
+    assert len(lake.table.source().timeline.pending()) == 1
+
+
+@pytest.mark.parametrize("is_folding", [True, False])
+def test_a_plan_that_slips_in_takes_the_request_back(
+    lake: HudiLake, is_folding: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A planner without the lock comes between the look at the table and the request."""
+    for first in (0, 10, 20):
+        path = lake.append(range(first, first + 10))
+        if is_folding:
+            lake.update(path, range(first, first + 10), "late")
+    plan = planned(lake.table)
+
+    def late(timeline: Timeline, config: TableConfig) -> str:
+        monkeypatch.undo()
+        (Path(lake.root.path) / ".hoodie" / "lock").unlink()
+        theirs = lake.table.announce(announcement(plan, "theirs")).outputs
+        assert theirs is not None
+        return str(int(theirs.instant) + 1)
+
+    monkeypatch.setattr(scheduling, "new_instant", late)
+    with pytest.raises(CommitConflictError, match=r"is part of the plan of|came meanwhile"):
+        lake.table.announce(announcement(plan))
+    (kept,) = lake.table.source().timeline.pending()
+    assert scheduling.pending_extra(lake.table.source(), kept)[scheduling.JOB] == "theirs"
+
+
 def test_what_is_withdrawn_leaves_the_timeline(lake: HudiLake) -> None:
     for first in (0, 10, 20):
         lake.append(range(first, first + 10))
