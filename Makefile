@@ -1,6 +1,6 @@
 # Every target sets up what it needs: Python >= 3.11 and make are enough to begin with.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow interop interop-all test-postgres judge-rgw judge-browser test-ray install postgres rgw browser \
+.PHONY: help demo test test-slow test-slow-all interop interop-all test-postgres judge-rgw judge-browser test-ray install postgres rgw browser \
 	check format bench bench-runtime judges lock clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -13,6 +13,7 @@ JAVA_PACKAGES := default-jdk-headless maven
 RGW_PACKAGES := radosgw ceph-mon ceph-osd ceph-mgr ceph-common
 POSTGRES_PACKAGES := postgresql
 BROWSER_PACKAGES := chromium chromium-driver
+SLOW := slow and not (ray or interop or rgw or postgres or browser)
 # What is slow is slower yet on a busy machine.
 PATIENT := --timeout=600
 # A list that cannot be fetched may be one that is not needed: installing tells.
@@ -41,7 +42,10 @@ test: $(READY) ## the quick test suite
 	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not (slow or interop or ray or rgw or browser or postgres)"
 
 test-slow: $(READY) judges ## long races, thousands of files, crashes upon crashes
-	$(BIN)/pytest $(PATIENT) --numprocesses auto --dist worksteal -m "slow and not ray and not interop and not rgw and not postgres and not browser"
+	$(BIN)/pytest $(PATIENT) --numprocesses auto --dist worksteal -m "$(SLOW) and not thorough"
+
+test-slow-all: $(READY) judges ## the same everywhere in turn, and for longer: half an hour
+	COMPACT_SERVICE_SECONDS=300 COMPACT_STREAM_SECONDS=180 $(BIN)/pytest $(PATIENT) --numprocesses auto --dist worksteal -m "$(SLOW)"
 
 interop: $(READY) judges postgres ## every other engine on our tables and we on theirs: Spark, DuckDB, Polars, deltalake
 	COMPACT_REQUIRE_POSTGRES=1 $(BIN)/pytest $(PATIENT) --numprocesses auto --maxprocesses 3 --dist worksteal -m "interop and not thorough"

@@ -25,7 +25,7 @@ from tests.iceberg_tables import data_files, make_table, rows
 from tests.judges.postgres import Postgres
 
 TARGET = "lake.ns.t"
-SECONDS = float(os.environ.get("COMPACT_SERVICE_SECONDS", "300"))
+SECONDS = float(os.environ.get("COMPACT_SERVICE_SECONDS", "120"))
 OPTIONS = 'debounce = "0.2s"\ndebounce_max = "1s"\nsweep_every = "2s"\nretry_delay = "0.5s"\n'
 TABLES = (
     f'[[tables]]\ntarget = "{TARGET}"\nschedule = "every 5s"\npolicy = {{ min_input_files = 3 }}\n'
@@ -174,7 +174,7 @@ def test_two_instances_that_are_killed_again_and_again(table: Table, pair: list[
     served = pair[0]
     for one in pair:
         one.start()
-    ends_at, accepted = time.monotonic() + SECONDS / 3, []
+    ends_at, accepted = time.monotonic() + SECONDS / 2, []
     with Writer(table, 0.5) as writer:
         number = 0
         while time.monotonic() < ends_at:

@@ -32,7 +32,7 @@ from tests.iceberg_tables import make_table, rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-SECONDS = float(os.environ.get("COMPACT_STREAM_SECONDS", "180"))
+SECONDS = float(os.environ.get("COMPACT_STREAM_SECONDS", "90"))
 SCHEMA = Schema(
     NestedField(1, "id", LongType()),
     NestedField(2, "part", StringType()),

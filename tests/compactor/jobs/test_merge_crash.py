@@ -21,7 +21,6 @@ from tests.compactor.jobs.crashes import COMMIT_ANSWERED, COMMIT_STAGED
 from tests.compactor.jobs.killing import ROOT
 from tests.compactor.jobs.lake import (
     FILES_PER_PARTITION,
-    FORMATS,
     PARTITIONS,
     ROWS_PER_FILE,
     Lake,
@@ -49,6 +48,13 @@ CRASHES: list[list[str]] = [
 QUICK = [
     ("iceberg", "merge-on-read", [f"{Failpoint.RESULT_JOURNALED}:2", COMMIT_STAGED]),
     ("delta", "auto", [MergeFailpoint.CHANGES_MATCHED, COMMIT_ANSWERED]),
+]
+# Each format and each mode dies everywhere; the formats in their other modes thoroughly.
+WAYS = [
+    ("iceberg", "merge-on-read"),
+    ("delta", "copy-on-write"),
+    pytest.param("iceberg", "copy-on-write", marks=pytest.mark.thorough),
+    pytest.param("delta", "merge-on-read", marks=pytest.mark.thorough),
 ]
 
 
@@ -142,7 +148,6 @@ def test_a_killed_merge_is_done_by_the_same_command(driven: Driven, crashes: lis
 
 @pytest.mark.slow
 @pytest.mark.parametrize("crashes", CRASHES, ids=named)
-@pytest.mark.parametrize("mode", ["copy-on-write", "merge-on-read"])
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(("kind", "mode"), WAYS)
 def test_a_merge_that_is_killed_anywhere_is_done(driven: Driven, crashes: list[str]) -> None:
     kill_and_finish(driven, crashes, "local")
