@@ -34,11 +34,11 @@ COPIED = [one for one in ACCEPTED if not one.merges_on_read and one not in CLUST
 OFTEN = {
     "v6_mor",
     "v6_mor_compaction_pending",
+    "v8_mor_record_index",
     "v9_mor",
     "v9_mor_bucket_index",
     "v9_mor_partial_updates",
     "v9_mor_types",
-    "v9_mor_written_while_compaction_pending",
     "v6_cow",
     "v9_cow_record_index_scattered",
     "v6_cow_clustering_pending",
