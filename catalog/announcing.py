@@ -59,11 +59,15 @@ class Standing:
     """What stands announced on a table, and what that means for the next plan.
 
     Attributes:
-        work_id: folding that is to be carried out before any other; empty for none.
+        work_id: work that is to be carried out before any other; empty for none.
         files: the slices of that work as they were announced: logs that came since do not count.
         planned: slices of all announced work: nobody else may touch them.
         bound: slices that an index binds to their place: their logs can be folded, no more.
         slices_max: slices of one announcement at most.
+        groups: how many slices of the work, in their order, are replaced together; empty where each
+            has its logs folded.
+        sort_by: columns that rows are then put in order by; empty where they keep theirs.
+        target_bytes: size of the files that come of it, where slices are replaced.
     """
 
     work_id: str = ""
@@ -71,3 +75,6 @@ class Standing:
     planned: frozenset[str] = frozenset()
     bound: frozenset[str] = frozenset()
     slices_max: int = 1000
+    groups: tuple[int, ...] = ()
+    sort_by: tuple[str, ...] = ()
+    target_bytes: int = 0

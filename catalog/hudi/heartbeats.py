@@ -68,11 +68,32 @@ def is_beating(storage: Storage, root: Location, instant: str, *, now: datetime)
         instant: time of the instant.
         now: the moment, with time zone.
     """
+    silence = _silence_seconds(storage, root, instant, now)
+    return silence is not None and silence < TOLERATED_SECONDS
+
+
+def has_died(storage: Storage, root: Location, instant: str, *, now: datetime) -> bool:
+    """Tell whether whoever carried out an instant gave signs of life, and gives none any more.
+
+    Not all writers give any: silence alone says nothing.
+
+    Args:
+        storage: where the table is.
+        root: its directory.
+        instant: time of the instant.
+        now: the moment, with time zone.
+    """
+    silence = _silence_seconds(storage, root, instant, now)
+    return silence is not None and silence >= TOLERATED_SECONDS
+
+
+def _silence_seconds(storage: Storage, root: Location, instant: str, now: datetime) -> float | None:
+    """Return how long ago the last sign of life was given; None for never."""
     try:
         beat_at = storage.head(_location(root, instant)).modified_at
     except ObjectNotFoundError:
-        return False
-    return (now - beat_at).total_seconds() < TOLERATED_SECONDS
+        return None
+    return (now - beat_at).total_seconds()
 
 
 def _location(root: Location, instant: str) -> Location:

@@ -99,9 +99,9 @@ def carry_on(source: Source, announcement: Announcement, instant: Instant) -> No
     """
     if instant.is_completed:
         raise CommitConflictError(f"the compaction {instant.time} has been completed by others")
-    planned = {_identity(one) for one in pending_slices(source, instant)}
+    planned = {identity(one) for one in pending_slices(source, instant)}
     wanted = {
-        _identity(one) for files in announcement.groups.values() for one in planned_slices(files)
+        identity(one) for files in announcement.groups.values() for one in planned_slices(files)
     }
     if planned != wanted:
         raise CommitConflictError(f"the plan of {instant.time} is not what was planned from it")
@@ -287,7 +287,8 @@ def _writes(timeline: Timeline, time: str) -> Iterator[str]:
                 yield one.time
 
 
-def _identity(one: PlannedSlice) -> tuple[object, ...]:
+def identity(one: PlannedSlice) -> tuple[object, ...]:
+    """Return what a plan says that its slice is."""
     return one.partition_path, one.file_id, one.base_file, frozenset(one.log_files)
 
 

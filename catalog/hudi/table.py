@@ -190,13 +190,17 @@ class HudiTable:
         slices, inventory = self._present(source)
         paths = inventory.files["path"]
         planned = paths.filter(pc.invert(_is_free(slices.slices)))
-        pending = source.timeline.pending(Action.COMPACTION)
-        return Standing(
-            work_id=pending[0].time if pending else "",
-            files=self._planned(source, inventory, pending[0]) if pending else Inventory.empty(),
-            planned=frozenset(planned.to_pylist()),
-            bound=self._bound(slices.slices, paths),
+        found = Standing(
+            planned=frozenset(planned.to_pylist()), bound=self._bound(slices.slices, paths)
         )
+        if pending := source.timeline.pending(Action.COMPACTION):
+            files = self._planned(source, inventory, pending[0])
+            return replace(found, work_id=pending[0].time, files=files)
+        if not source.timeline.pending(Action.CLUSTERING, Action.REPLACECOMMIT):
+            return found
+        from catalog.hudi.others_clustering import with_clustering  # lazy: seldom
+
+        return with_clustering(found, source, inventory)
 
     def announce(self, announcement: Announcement) -> HudiFiles:
         """Put work on the timeline, or find it there; give signs of life for it from now on."""
@@ -207,8 +211,8 @@ class HudiTable:
                 lock.require()
                 found = self._schedule(source, announcement)
             elif not found.is_completed or announcement.announced.work_id:
-                self._require_idle(found)
-                carry_on(source, announcement, found)
+                self._require_idle(source, announcement, found)
+                self._carry_on(source, announcement, found)
             # Before anybody else may look whether it is idle.
             self._beat(found)
         return self._writing(announcement, found)
@@ -230,8 +234,12 @@ class HudiTable:
     def withdraw(self, announcement: Announcement) -> None:
         """Take work back that will not be done, with all of its files.
 
-        In layout 1 a compaction stays: logs are named after it from its request on.
+        In layout 1 a compaction stays: logs are named after it from its request on. What others
+        have announced stays as well: they take our files away when they begin it anew.
         """
+        if announcement.announced.work_id:
+            self._fall_silent(announcement.announced.work_id)
+            return
         is_folding = announcement.announced.kind is WorkKind.FOLD
         if is_folding and self.config().layout == 1:
             return
@@ -274,7 +282,7 @@ class HudiTable:
             self._rest(instant)
         elif instant is not None:
             # Its markers say what is to be deleted, by us or by whoever begins it anew.
-            self._fall_silent(instant)
+            self._fall_silent(instant.time)
         return self._with_snapshot(known, instant)
 
     def find_commit(self, commit: Commit) -> CommitResult | None:
@@ -283,8 +291,6 @@ class HudiTable:
 
         source = self.source()
         instant = committing.work_of(source, commit)
-        if instant is None:
-            return None
         known = committing.known_result(source, commit, instant)
         return None if known is None else self._with_snapshot(known, instant)
 
@@ -399,11 +405,12 @@ class HudiTable:
         return replace(self.files(announcement.base), outputs=outputs)
 
     def _with_snapshot(self, result: CommitResult | None, instant: Instant | None) -> CommitResult:
-        if result is None or instant is None:
+        if result is None:
             raise CommitUnknownError("the instant of the commit cannot be told")
         if not result.committed:
             return result
-        name = instant.completion_time or instant.time
+        # What an archived instant made has no name any more.
+        name = None if instant is None else instant.completion_time or instant.time
         return replace(result, snapshot=self.snapshot(name))
 
     def _beat(self, instant: Instant) -> None:
@@ -413,16 +420,30 @@ class HudiTable:
             stack.enter_context(beating(self._storage, self._root, instant.time))
             self._beats[instant.time] = stack
 
-    def _require_idle(self, instant: Instant) -> None:
+    def _carry_on(self, source: Source, announcement: Announcement, instant: Instant) -> None:
+        """Begin what is planned; of what is begun without a sign of life nobody knows the end."""
+        self._beat(instant)
+        try:
+            carry_on(source, announcement, instant)
+        except CommitConflictError:
+            self._fall_silent(instant.time)
+            raise
+
+    def _require_idle(self, source: Source, announcement: Announcement, instant: Instant) -> None:
         """Make sure that nobody else carries out an instant.
 
         Raises:
             CommitConflictError: somebody gives signs of life for it.
         """
-        now = datetime.now(UTC)
         if instant.time in self._beats or instant.state is not State.INFLIGHT:
             return
-        if is_beating(self._storage, self._root, instant.time, now=now):
+        told = announcement.announced
+        is_busy = is_beating(self._storage, self._root, instant.time, now=datetime.now(UTC))
+        if told.work_id and told.kind is WorkKind.REPLACE:
+            from catalog.hudi.others_clustering import may_begin  # lazy: seldom
+
+            is_busy = not may_begin(source, instant)
+        if is_busy:
             raise CommitConflictError(
                 f"another process is carrying out the {instant.action} {instant.time}",
                 hint="if that process is dead, try again in two minutes",
@@ -431,13 +452,13 @@ class HudiTable:
     def _rest(self, instant: Instant) -> None:
         """Leave no marker and no sign of life of an instant that is completed or gone."""
         remove_markers(self._storage, self._root, instant.time)
-        if not self._fall_silent(instant):
+        if not self._fall_silent(instant.time):
             # A process that died may have left a sign of life.
             self._storage.delete([self._root.child(".hoodie", ".heartbeat", instant.time)])
 
-    def _fall_silent(self, instant: Instant) -> bool:
+    def _fall_silent(self, time: str) -> bool:
         """Give no more signs of life for an instant; False where none were given here."""
-        stack = self._beats.pop(instant.time, None)
+        stack = self._beats.pop(time, None)
         if stack is not None:
             stack.close()
         return stack is not None

@@ -19,6 +19,11 @@ def standing_of(table: Table, snapshot: Snapshot) -> Standing | None:
     return table.standing(snapshot) if isinstance(table, AnnouncingTable) else None
 
 
+def without_work(standing: Standing) -> Standing:
+    """Return what stands announced where the work that comes first is left to its owner."""
+    return Standing(planned=standing.planned, bound=standing.bound, slices_max=standing.slices_max)
+
+
 def announce(table: Table, plan: Plan, job_id: str) -> tuple[TableFiles, str]:
     """Announce a plan, if the table wants that.
 
@@ -62,7 +67,8 @@ def withdraw(table: Table, plan: Plan, job_id: str, groups: Sequence[GroupProgre
     """Take back what a job announced and will not do.
 
     Folding stays announced, for whoever comes next, unless it is ours and a group of it cannot be
-    rewritten: that would hold up all other work on the table.
+    rewritten: that would hold up all other work on the table. Replacing that others have announced
+    is for them, the table sees to that.
 
     Raises:
         CatalogError: it cannot be taken back now.

@@ -10,7 +10,7 @@ from catalog.errors import LocationError, SnapshotNotFoundError
 from catalog.model import Inventory, Snapshot
 from catalog.table import MapFunction, Table, TableFiles
 from compactor.errors import PlanStaleError
-from compactor.jobs.announcing import standing_of
+from compactor.jobs.announcing import standing_of, without_work
 from compactor.jobs.contention import (
     in_small_steps,
     scattered,
@@ -109,6 +109,13 @@ def _plan(
 
         recorder_of(files)
         return plan_deletes(state, policy, now_ms=now_ms)
+    standing = state.standing
+    if standing is not None and standing.groups:
+        from compactor.jobs.carrying import plan_work  # lazy: seldom
+
+        if (plan := plan_work(state, files, policy, now_ms=now_ms, read=read)) is not None:
+            return plan
+        state = replace(state, standing=without_work(standing))
     if policy.strategy.is_order:
         from compactor.jobs.clustering import read_facts  # lazy: seldom
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from catalog.announcing import Announced, Standing, WorkKind
 from catalog.layout import FileLayout
 from catalog.model import Inventory, Snapshot
+from compactor.planner.carrying import carried_out
 from compactor.planner.cluster import (
     ClusterFacts,
     Spans,
@@ -98,7 +99,8 @@ def make_plan(table: TableState, policy: Policy, *, now_ms: int) -> Plan:
     columns = read_columns(table.inventory)
     folding = _folding(table, columns, policy, now_ms)
     if folding is not None:
-        table = replace(table, clusters=None)
+        is_of_logs = folding.announced.kind is WorkKind.FOLD
+        table = replace(table, clusters=None) if is_of_logs else table
         policy = replace(policy, max_job_bytes=None) if folding.announced.work_id else policy
     facts = table.clusters
     spans = None if facts is None else find_spans(facts)
@@ -173,6 +175,8 @@ def _folding(
 ) -> Folding | None:
     if table.standing is None:
         return None
+    if table.standing.groups:
+        return carried_out(columns, table.standing)
     delete_bytes = table.inventory.delete_files["size_bytes"].to_numpy()
     return find_folding(columns, delete_bytes, table.standing, policy, now_ms=now_ms)
 
