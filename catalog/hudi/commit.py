@@ -13,9 +13,10 @@ from typing import Any
 
 from catalog.commits import Commit, CommitKind, CommitResult, OutputFile
 from catalog.conflicts import all_conflict
-from catalog.errors import CommitConflictError
+from catalog.errors import CommitConflictError, CommitUnknownError
 from catalog.hudi.changes import require_standing
 from catalog.hudi.commit_bodies import UPSERT, WrittenBase, folded, replacing, write_body
+from catalog.hudi.details import CommitDetails
 from catalog.hudi.file_names import read_name
 from catalog.hudi.files import require_one_output
 from catalog.hudi.instants import InstantWriter
@@ -26,7 +27,7 @@ from catalog.hudi.metadata_table.change import AddedFile, MetadataChange
 from catalog.hudi.metadata_table.column_ranges import ColumnRange, footer_ranges
 from catalog.hudi.metadata_table.table import Operation, open_metadata_table
 from catalog.hudi.plan_bodies import planned_slice
-from catalog.hudi.reading import Source, latest_schema, read_details
+from catalog.hudi.reading import Source, latest_schema, read_commits, read_details
 from catalog.hudi.scheduling import (
     JOB,
     pending_extra,
@@ -95,14 +96,33 @@ def work_of(source: Source, commit: Commit) -> Instant | None:
 
 
 def known_result(source: Source, commit: Commit, instant: Instant | None) -> CommitResult | None:
-    """Return what became of a commit whose instant is completed; None for one that is pending."""
+    """Return what became of a commit whose instant is completed; None for one that is pending.
+
+    Raises:
+        CommitUnknownError: its instant is neither on the timeline nor in the archive.
+    """
     if instant is None:
-        reason = "what was announced has been taken back by another writer"
-        return CommitResult(None, (), all_conflict(commit.rewrites, reason))
+        return _result_without_instant(source, commit)
     if not instant.is_completed:
         return None
-    if read_details(source, instant).extra.get(COMMIT_ID) != commit.commit_id:
-        reason = f"the work of {instant.time} was carried out by another writer"
+    return _result_of(commit, instant.time, read_details(source, instant))
+
+
+def _result_without_instant(source: Source, commit: Commit) -> CommitResult:
+    """Tell an instant that was archived from one that was taken back, as a restore does."""
+    names = [read_name(one.path) for rewrite in commit.rewrites for one in rewrite.added]
+    for time, details in read_commits(source, {one.instant for one in names}):
+        return _result_of(commit, time, details)
+    first = min((one.time for one in source.timeline.instants), default="")
+    if any(one.instant < first for one in names):
+        raise CommitUnknownError("the instant of the commit cannot be told: it is not archived")
+    reason = "what was announced has been taken back by another writer"
+    return CommitResult(None, (), all_conflict(commit.rewrites, reason))
+
+
+def _result_of(commit: Commit, time: str, details: CommitDetails) -> CommitResult:
+    if details.extra.get(COMMIT_ID) != commit.commit_id:
+        reason = f"the work of {time} was carried out by another writer"
         return CommitResult(None, (), all_conflict(commit.rewrites, reason))
     return CommitResult(None, tuple(one.group_id for one in commit.rewrites), ())
 

@@ -11,9 +11,9 @@ import pytest
 
 from catalog.announcing import Announced, Announcement, WorkKind
 from catalog.avro.container import AvroFile
-from catalog.commits import Commit, OutputFile, Rewrite
-from catalog.errors import CommitConflictError, CorruptTableError
-from catalog.hudi import scheduling
+from catalog.commits import Commit, CommitResult, OutputFile, Rewrite
+from catalog.errors import CommitConflictError, CommitUnknownError, CorruptTableError
+from catalog.hudi import reading, scheduling
 from catalog.hudi.bloom import FilterKind, KeyFilter
 from catalog.hudi.config import TableConfig
 from catalog.hudi.details import read_commit
@@ -327,6 +327,51 @@ def test_a_compaction_that_cannot_be_done_holds_up_nothing(tmp_path: Path) -> No
     assert "hfile data" in report.reason
     assert not table.source().timeline.pending()
     assert not any((Path(table.root.path) / ".hoodie").rglob("*.marker.*"))
+
+
+@pytest.mark.parametrize("state", [State.INFLIGHT, State.REQUESTED])
+def test_what_a_restore_takes_back_is_a_conflict(
+    lake: HudiLake, logged: str, tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table goes back to a savepoint while we work; the next round begins anew."""
+    before, commit, restored = lake.rows(), HudiTable.commit, []
+
+    def after_restore(table: HudiTable, made: Commit) -> CommitResult:
+        if not restored:
+            source = table.source()
+            restored.extend(source.timeline.pending())
+            InstantWriter(source.storage, source.root, source.config).remove(restored[0])
+            if state is State.INFLIGHT:
+                # Its files went first.
+                for file in Path(lake.root.path).rglob(f"*_{restored[0].time}.parquet"):
+                    file.unlink()
+        return commit(table, made)
+
+    monkeypatch.setattr(HudiTable, "commit", after_restore)
+    assert compact(lake.table, tmp_path).status is JobState.SUCCEEDED
+    assert lake.rows() == before
+    assert not list(Path(lake.root.path).rglob(f"*_{restored[0].time}.parquet"))
+
+
+def test_what_became_of_a_commit_is_known_once_it_is_archived(
+    lake: HudiLake, logged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = carried_out(lake, planned(lake.table))
+    lake.table.commit(made)
+    instant = lake.table.snapshot()
+    details = {}
+    for one in lake.table.source().timeline.completed(Action.COMMIT):
+        details[one.time] = read_details(lake.table.source(), one)
+    lake.append(range(900, 910))
+    lake.expire()
+    with pytest.raises(CommitUnknownError):
+        lake.table.find_commit(made)
+    monkeypatch.setattr(reading, "archived_commits", lambda *_: details)
+    found = lake.table.find_commit(made)
+    assert found is not None
+    assert found.committed
+    assert found.snapshot is not None
+    assert found.snapshot.snapshot_id > instant.snapshot_id
 
 
 def test_slices_that_changed_since_the_plan_are_not_announced(lake: HudiLake, logged: str) -> None:
