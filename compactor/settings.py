@@ -46,7 +46,6 @@ CONFIG_VARIABLE = "COMPACT_CONFIG"
 # Names the configuration file itself, or a place for a test to kill the program: no settings.
 _SERVICE_VARIABLES = ("COMPACT_SERVER", "COMPACT_TOKEN", "COMPACT_SERVER_CA")
 _NO_SETTINGS = (CONFIG_VARIABLE, FAILPOINT_VARIABLE, *_SERVICE_VARIABLES)
-EVERY_TARGET = "*"
 # Read by the service alone, from the same files: `compactor.service.config`.
 SERVICE_SECTIONS = ("service", "webhooks", "tables", "notifications", "budget", "auth")
 _WILDCARDS = "*?[]"

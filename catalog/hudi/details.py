@@ -27,13 +27,11 @@ class WriteStat:
         file_id: of the file group.
         path: of the file that was written, below the table; the last log file of several.
         partition_path: empty for an unpartitioned table.
-        previous_instant: of the slice before; empty where there was none.
         row_count: rows that the file holds, where it is a base file; else records written.
         deleted_count: records that were deleted.
         updated_count: records that were updated.
         inserted_count: records that were new.
         size_bytes: of the file.
-        log_record_count: records read from logs, of a compaction.
         base_file: name of the base file that log files belong to; empty where unknown.
         log_files: names of the log files that were written.
     """
@@ -41,13 +39,11 @@ class WriteStat:
     file_id: str
     path: str
     partition_path: str
-    previous_instant: str
     row_count: int
     deleted_count: int
     updated_count: int
     inserted_count: int
     size_bytes: int
-    log_record_count: int
     base_file: str
     log_files: tuple[str, ...]
 
@@ -230,18 +226,15 @@ def read_clustering_plan(name: str, data: bytes) -> ClusteringPlan | None:
 
 
 def _write_stat(partition: str, stat: Mapping[str, Any]) -> WriteStat:
-    previous = stat.get("prevCommit") or ""
     return WriteStat(
         file_id=stat.get("fileId") or "",
         path=stat.get("path") or "",
         partition_path=partition,
-        previous_instant="" if previous == "null" else previous,
         row_count=stat.get("numWrites") or 0,
         deleted_count=stat.get("numDeletes") or 0,
         updated_count=stat.get("numUpdateWrites") or 0,
         inserted_count=stat.get("numInserts") or 0,
         size_bytes=stat.get("fileSizeInBytes") or 0,
-        log_record_count=stat.get("totalLogRecords") or 0,
         base_file=stat.get("baseFile") or "",
         log_files=tuple(stat.get("logFiles") or ()),
     )

@@ -137,14 +137,6 @@ def table_schema(avro_text: str, *, has_meta_columns: bool = True) -> TableSchem
     )
 
 
-def without_meta_columns(avro_text: str) -> str:
-    """Return the schema as commits carry it: of the columns that users have."""
-    avro = json.loads(avro_text)
-    known = {*META_COLUMNS, OPERATION}
-    avro["fields"] = [one for one in avro["fields"] if one["name"] not in known]
-    return json.dumps(avro, separators=(",", ":"))
-
-
 def arrow_type(kind: Schema) -> pa.DataType:
     """Return the type of a column; that of a union is the one type besides null in it.
 

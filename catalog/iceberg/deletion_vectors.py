@@ -49,12 +49,6 @@ class VectorPlace:
         return VectorPlace(found[3], int(found[1]), int(found[2])) if found else None
 
 
-def file_of(name: str) -> str:
-    """Return the path of the file that a vector or a delete file is in, by its name."""
-    place = VectorPlace.of(name)
-    return name if place is None else place.path
-
-
 def file_name(path: str, offset: int | None, size_bytes: int | None) -> str:
     """Return what tells a file from all others, by its path and by the place of a vector in it.
 

@@ -72,7 +72,6 @@ class ColumnChunk:
         physical_type: number of the type in the format.
         codec: number of the compression codec in the format.
         encodings: numbers of the encodings of its pages.
-        has_page_index: whether there is an offset index.
         has_bloom_filter: whether there is a Bloom filter.
         statistics: the serialised statistics; empty when there are none.
     """
@@ -84,7 +83,6 @@ class ColumnChunk:
     physical_type: int
     codec: int
     encodings: tuple[int, ...]
-    has_page_index: bool
     has_bloom_filter: bool
     statistics: bytes
 
@@ -164,7 +162,6 @@ class Footer:
             physical_type=row[s.PHYSICAL_TYPE],
             codec=row[s.CODEC],
             encodings=tuple(bit for bit in range(64) if row[s.ENCODINGS] >> bit & 1),
-            has_page_index=row[s.OFFSET_INDEX] > 0,
             has_bloom_filter=row[s.BLOOM] > 0,
             statistics=self.data[row[s.STATISTICS] : row[s.STATISTICS_END]],
         )

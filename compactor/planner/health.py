@@ -92,11 +92,6 @@ class Health:
         """Share of the data files that are small."""
         return self.small_files / max(self.files, 1)
 
-    @property
-    def files_per_partition(self) -> float:
-        """Data files per partition on average."""
-        return self.files / max(self.partitions, 1)
-
 
 def assess_health(inventory: Inventory, sizes: FileSizes) -> Health:
     """Judge an inventory by the wanted file sizes.

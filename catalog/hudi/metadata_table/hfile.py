@@ -17,7 +17,6 @@ from enum import IntEnum
 from catalog.errors import CorruptTableError
 
 DATA_MAGIC = b"DATABLK*"
-META_MAGIC = b"METABLKc"
 ROOT_INDEX_MAGIC = b"IDXROOT2"
 LEAF_INDEX_MAGIC = b"IDXLEAF2"
 INNER_INDEX_MAGIC = b"IDXINTE2"

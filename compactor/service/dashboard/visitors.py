@@ -25,7 +25,6 @@ from compactor.service.auth import (
 )
 
 COOKIE = "compact_token"
-FORM_FIELD = "form_key"
 
 
 @dataclass(frozen=True, slots=True)

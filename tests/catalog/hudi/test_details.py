@@ -33,7 +33,7 @@ def test_both_forms_of_a_commit_say_the_same(form):
     data = json.dumps(COMMIT).encode() if form == "json" else container(Kind.COMMIT, [COMMIT])
     found = pickle.loads(pickle.dumps(read_commit("1.commit", data)))
     (stat,) = found.write_stats
-    assert (stat.file_id, stat.partition_path, stat.previous_instant) == ("f-0", "p", "")
+    assert (stat.file_id, stat.partition_path) == ("f-0", "p")
     assert (stat.name, stat.row_count, stat.deleted_count) == (".f-0_1.log.2_0-1-2", 3, 1)
     assert (stat.size_bytes, stat.log_files) == (99, (".f-0_1.log.2_0-1-2",))
     assert (found.operation, found.is_compacted, found.schema) == ("UPSERT", True, "{}")

@@ -51,7 +51,6 @@ def test_agrees_with_pyarrow(writer: str, tmp_path: Path) -> None:
             assert found.value_count == chunk.num_values
             assert found.codec == CODECS[chunk.compression]
             assert set(found.encodings) == {ENCODINGS[one] for one in chunk.encodings}
-            assert found.has_page_index == chunk.has_offset_index
             assert found.has_bloom_filter == (chunk.bloom_filter_offset is not None)
             assert bool(found.statistics) == (chunk.statistics is not None)
             assert (*TYPES, "FIXED_LEN_BYTE_ARRAY")[found.physical_type] == chunk.physical_type

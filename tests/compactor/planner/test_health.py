@@ -46,7 +46,6 @@ def test_what_ails_a_table_is_named_and_counted() -> None:
     assert (health.small_files, health.spare_files, health.large_files) == (10, 9, 2)
     assert (health.delete_files, health.delete_bytes, health.files_with_deletes) == (1, 10, 10)
     assert (health.rows, health.deleted_rows_estimate) == (3000, 500)
-    assert health.files_per_partition == 6
 
 
 def test_the_histogram_counts_every_file_once() -> None:
