@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from catalog.spill import SpillFile
 
-# Rows of a batch that is handed out, unless fewer are left.
+# Rows and bytes of a batch that is handed out, unless fewer are left: with either it is complete.
 _BATCH_ROWS = 1 << 14
+_BATCH_BYTES = 16 << 20
 
 
 class RowStore:
@@ -86,13 +87,14 @@ class LogTail:
 def joined(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Put small batches together."""
     waiting: list[pa.RecordBatch] = []
-    count = 0
+    count = size = 0
     for batch in batches:
         waiting.append(batch)
         count += batch.num_rows
-        if count >= _BATCH_ROWS:
+        size += batch.nbytes
+        if count >= _BATCH_ROWS or size >= _BATCH_BYTES:
             yield _one(waiting)
-            waiting, count = [], 0
+            waiting, count, size = [], 0, 0
     if waiting:
         yield _one(waiting)
 
