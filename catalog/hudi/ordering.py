@@ -144,6 +144,9 @@ def _converted(kind: Ordering, value: Any, column: pa.DataType) -> Any:
         return _decimal(value, column)
     if kind in (Ordering.FLOAT, Ordering.DOUBLE):
         return _by_bits(pa.array([value], pa.float64()))[0].as_py()
+    if kind is Ordering.LONG and pa.types.is_timestamp(column):
+        # As many units as the column counts, where columns are compared by microseconds.
+        return int(value) * (1000 if column.unit == "ms" else 1)
     return value if kind is Ordering.BYTES else int(value)
 
 

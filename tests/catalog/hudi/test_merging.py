@@ -327,6 +327,10 @@ def test_blocks_made_by_log_compaction_stand_for_others(tmp_path):
         ({"type": "long", "logicalType": "timestamp-micros"},
          (dt.datetime(2020, 1, 1, tzinfo=dt.UTC), dt.datetime(2022, 1, 1, tzinfo=dt.UTC)),
          (Ordering.TIMESTAMP_MICROS, 1_609_459_200_000_000)),
+        *(({"type": "long", "logicalType": f"timestamp-{unit}"},
+           (dt.datetime(2020, 1, 1, tzinfo=dt.UTC), dt.datetime(2022, 1, 1, tzinfo=dt.UTC)),
+           (Ordering.LONG, 1_609_459_200 * per_second))
+          for unit, per_second in (("millis", 10**3), ("micros", 10**6))),
         ({"type": "bytes", "logicalType": "decimal", "precision": 20, "scale": 2},
          (Decimal("-3.10"), Decimal("3.10")), (Ordering.DECIMAL, (2 * 10**15).to_bytes(8, "big"))),
     ],
