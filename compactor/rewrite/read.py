@@ -20,7 +20,7 @@ from compactor.rewrite.integers import as_integers, with_integers
 from compactor.rewrite.nested import null_array
 from compactor.rewrite.own_name import unnamed
 from compactor.rewrite.projection import FileColumns, Projection, plan_projection
-from compactor.rewrite.repetition import repeating_columns
+from compactor.rewrite.repetition import repeating_columns, with_values_in_use
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,8 @@ class OpenSlice:
                 yield from self._survivors(index, int(start))
 
     def _survivors(self, row_group: int, start: int) -> Iterator[tuple[Place, pa.RecordBatch]]:
-        dictionaries = self._repeating(row_group, start)
+        group = self.source.metadata.row_group(row_group)
+        dictionaries = repeating_columns(group, self.projection.texts)
         projection = self.projection.keeping(dictionaries)
         batches = self.source.batches(
             row_group, projection.columns, dictionaries=dictionaries, decimals=self.decimals
@@ -207,7 +208,7 @@ class OpenSlice:
             nonlocal start
             kept = self.selection.kept(start, batch.num_rows)
             # The filter comes first: a dropped row may hold what the table no longer allows.
-            survivors = batch if kept is None else batch.filter(pa.array(kept))
+            survivors = batch if kept is None else _filtered(batch, kept, dictionaries)
             place = Place(start, batch.num_rows, kept)
             start += batch.num_rows
             positions = pa.array(place.positions()) if self.projection.needs_positions else None
@@ -216,9 +217,8 @@ class OpenSlice:
         # Mapped, not looped over: nobody holds on to a batch whose survivors are on their way.
         return map(surviving, batches)
 
-    def _repeating(self, row_group: int, start: int) -> frozenset[str]:
-        """Return the columns that stay dictionaries: none where a row is dropped."""
-        group = self.source.metadata.row_group(row_group)
-        if self.selection.kept(start, group.num_rows) is not None:
-            return frozenset()
-        return repeating_columns(group, self.projection.texts)
+
+def _filtered(
+    batch: pa.RecordBatch, kept: npt.NDArray[np.bool_], dictionaries: frozenset[str]
+) -> pa.RecordBatch:
+    return with_values_in_use(batch.filter(pa.array(kept)), dictionaries)

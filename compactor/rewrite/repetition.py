@@ -3,14 +3,15 @@
 Reading a column of few distinct texts spreads them over all rows, and writing it finds them again
 by hashing every row. Left as a dictionary it costs a third less; the output is the same.
 
-A dictionary may name values of which no row is left. So it is only taken where no row is dropped:
-what was deleted must not live on in a dictionary page.
+A dictionary may name values of which no row is left. Where rows are dropped these are left out:
+what was deleted must not live on in a dictionary page, nor be judged by what the table allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -64,6 +65,15 @@ def united(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema).unify_dictionaries()
 
 
+def with_values_in_use(batch: pa.RecordBatch, names: Collection[str]) -> pa.RecordBatch:
+    """Return a batch whose named columns, all of them dictionaries, name no value without a row."""
+    columns = [
+        _in_use(column) if field.name in names else column
+        for field, column in zip(batch.schema, batch.columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
 def decoded_bytes(batch: pa.RecordBatch) -> int:
     """Return the size that a batch would have in memory without dictionaries."""
     return sum(map(_decoded_bytes, batch.columns))
@@ -74,6 +84,19 @@ def _is_repeating(chunk: pq.ColumnChunkMetaData) -> bool:
         return False
     dictionary_bytes = chunk.data_page_offset - (chunk.dictionary_page_offset or 0)
     return bool(0 < dictionary_bytes * _VALUES_PER_BYTE_MIN <= chunk.num_values)
+
+
+def _in_use(array: pa.DictionaryArray) -> pa.DictionaryArray:
+    indices, values = array.indices, array.dictionary
+    is_used = np.zeros(len(values), np.bool_)
+    # What stands below a null is no value.
+    is_used[indices.drop_null().to_numpy() if indices.null_count else indices.to_numpy()] = True
+    if is_used.all():
+        return array
+    numbers = pa.array(np.cumsum(is_used) - 1, indices.type)
+    return pa.DictionaryArray.from_arrays(
+        numbers.take(indices), values.filter(pa.array(is_used)), ordered=array.type.ordered
+    )
 
 
 def _spelled(array: pa.Array, kind: pa.DataType) -> pa.Array:

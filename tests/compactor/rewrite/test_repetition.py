@@ -16,7 +16,13 @@ from catalog.errors import UnsupportedTableError
 from catalog.schema import TableSchema
 from compactor.rewrite import repetition
 from compactor.rewrite.group import rewrite_group
-from compactor.rewrite.repetition import decoded_bytes, repeating_columns, united, with_dictionaries
+from compactor.rewrite.repetition import (
+    decoded_bytes,
+    repeating_columns,
+    united,
+    with_dictionaries,
+    with_values_in_use,
+)
 from tests.compactor.rewrite.tables import (
     LAYOUT,
     LocalTable,
@@ -137,6 +143,35 @@ def test_deleted_text_does_not_live_on_in_a_dictionary(tmp_path: Path) -> None:
     (output,) = output_files(table)
     assert b"public" in output.read_bytes()
     assert b"secret" not in output.read_bytes()
+
+
+def test_what_the_table_does_not_allow_may_be_dropped(tmp_path: Path) -> None:
+    stored = with_ids(pa.schema([("state", pa.binary())]))
+    rows = pa.table({"state": [b"\xff"] + [b"a", b"b", None] * 1000}, schema=stored)
+    path = write_file(tmp_path / "in.parquet", rows)
+    assert repeating_columns(pq.read_metadata(path).row_group(0), {"state"}) == {"state"}
+    schema = TableSchema(with_ids(pa.schema([("state", pa.string())])))
+
+    table = LocalTable(str(tmp_path / "t"), schema).dropping(path, [0])
+    rewrite_group(make_task(table, [path]))
+
+    (output,) = output_files(table)
+    assert pq.read_table(output)["state"].to_pylist() == ["a", "b", None] * 1000
+
+
+@given(texts, st.data())
+def test_only_values_in_use_are_left(values: list[str | None], data: st.DataObject) -> None:
+    kept = data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values)))
+    batch = pa.RecordBatch.from_pydict(
+        {"x": pa.array(values).dictionary_encode(), "y": list(range(len(values)))}
+    ).filter(pa.array(kept, pa.bool_()))
+
+    found = with_values_in_use(batch, {"x"})
+
+    assert found.to_pylist() == batch.to_pylist()
+    assert found.schema == batch.schema
+    rows = set(found["x"].drop_null().to_pylist())
+    assert sorted(found["x"].dictionary.to_pylist()) == sorted(rows)
 
 
 @given(st.lists(st.tuples(texts, st.booleans()), min_size=1, max_size=5))
