@@ -21,7 +21,7 @@ Read = Callable[[int, int], bytes]
 
 MIB = 1 << 20
 # Decoded size aimed at for one batch: small against a row group, large against the cost per batch.
-BATCH_BYTES = 8 * MIB
+BATCH_BYTES = 4 * MIB
 BATCH_ROWS_MAX = 65_536
 # What a batch may become if every value were the longest that its dictionary could hold; below
 # this there is no need to look.
@@ -51,10 +51,13 @@ def batch_rows(group: pq.RowGroupMetaData, names: Sequence[str], read: Read) -> 
     found = [(one, _dictionary(one, read)) for one in columns if _could_expand(one, rows)]
     shares = [one.num_values / group.num_rows for one, _ in found]
     pages = [page for _, page in found]
-    # First what the values could be by the size of their dictionary, then what they are.
+    # First what the values could be by the size of their dictionary, then what they are: of one
+    # after the other, the largest first, as long as it matters.
     unseen = [0 if page is None else page.longest_bytes_max for page in pages]
-    if _is_too_large(rows, row_bytes, unseen, shares):
-        unseen = [_longest_value(column, page, read) for column, page in found]
+    for at in sorted(range(len(unseen)), key=unseen.__getitem__, reverse=True):
+        if not _is_too_large(rows, row_bytes, unseen, shares):
+            return rows
+        unseen[at] = _longest_value(*found[at], read)
     if not _is_too_large(rows, row_bytes, unseen, shares):
         return rows
     return _rows_of(row_bytes + sum(map(mul, unseen, shares)))
