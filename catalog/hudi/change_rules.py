@@ -7,6 +7,7 @@ import pyarrow as pa
 from catalog.commits import ChangeScope
 from catalog.errors import UnsupportedTableError
 from catalog.hudi.config import TableConfig
+from catalog.hudi.key_rules import possible_rules
 from catalog.hudi.metadata_table.table import RECORD_INDEX, MetadataTable, Operation
 from catalog.hudi.schema import OPERATION
 
@@ -35,6 +36,7 @@ def require_changeable(
         metadata.require_writable(Operation.UPSERT)
     if scope.adds_rows:
         _require_key(config, metadata, scope.key)
+        list(possible_rules(config, schema))
 
 
 def _require_key(config: TableConfig, metadata: MetadataTable | None, key: tuple[str, ...]) -> None:

@@ -132,7 +132,7 @@ def key_rule(config: TableConfig, schema: pa.Schema, stored: Iterable[pa.Table])
     Raises:
         UnsupportedTableError: it cannot be told, or not for columns of these types.
     """
-    rules = list(_possible(config, schema))
+    rules = list(possible_rules(config, schema))
     for rows in stored:
         rules = [one for one in rules if one.agrees_with(rows)]
         if not rules:
@@ -148,8 +148,12 @@ def key_rule(config: TableConfig, schema: pa.Schema, stored: Iterable[pa.Table])
     return rules[0]
 
 
-def _possible(config: TableConfig, schema: pa.Schema) -> Iterator[KeyRule]:
-    """Yield the rules that the settings of a table leave open."""
+def possible_rules(config: TableConfig, schema: pa.Schema) -> Iterator[KeyRule]:
+    """Yield the rules that the settings of a table leave open.
+
+    Raises:
+        UnsupportedTableError: they leave none.
+    """
     kind = _kind(config)
     _require(bool(config.record_key_fields), "record keys that are generated")
     _require(config.get(_SLASHES).lower() != "true", f"{_SLASHES}")

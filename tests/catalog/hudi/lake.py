@@ -31,8 +31,15 @@ class HudiLake:
     has_sequence_numbers = False
     first_snapshot_id = ""
 
-    def __init__(self, directory: Path, version: int) -> None:
-        made = NewTable("lake", COLUMNS, key="id", partition="part", version=version)
+    def __init__(self, directory: Path, version: int, *, merges_on_read: bool = True) -> None:
+        made = NewTable(
+            "lake",
+            COLUMNS,
+            key="id",
+            partition="part",
+            version=version,
+            merges_on_read=merges_on_read,
+        )
         self.root = Location.parse(str(directory))
         self.writer = SimpleWriter.create(self.root, made)
 

@@ -1,0 +1,463 @@
+"""Changes merged into Hudi tables leave what a dictionary holds, and meta columns that are true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from _pytest.mark import ParameterSet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalog.announcing import Announced, Announcement, WorkKind
+from catalog.errors import UnsupportedTableError
+from catalog.hudi.file_names import read_name
+from catalog.hudi.reading import read_details
+from catalog.hudi.scheduling import schedule
+from catalog.hudi.table import HudiTable
+from catalog.hudi.timeline import Action
+from catalog.location import Location
+from catalog.storage import Storage
+from compactor.jobs import merge as merging
+from compactor.jobs.merge import merge_into
+from compactor.jobs.merge_changes import MergeRequest
+from compactor.jobs.merge_planning import Writing
+from compactor.jobs.options import JobOptions
+from compactor.jobs.report import JobReport
+from compactor.jobs.state import JobState
+from compactor.merge.rules import MergeRules
+from compactor.merge.source_files import FileSource
+from compactor.planner.policy import Policy
+from compactor.proof import Proof
+from compactor.rewrite.read import SliceReader
+from tests.catalog.hudi.compacting import compact, environment
+from tests.catalog.hudi.lake import HudiLake
+from tests.judges.make_hudi_fixtures import unpack
+
+Change = tuple[int, str, str, str]
+BY_ID = MergeRules(("id",), op_column="op")
+OPTIONS = JobOptions(proof=Proof.FULL, merge_attempts_max=3)
+KINDS = [(6, False), (6, True), (8, True), (9, False), (9, True)]
+
+
+class Merges:
+    """A directory with a table, changes of it, and the jobs that were run on it."""
+
+    def __init__(self, directory: Path, version: int, *, merges_on_read: bool) -> None:
+        self.lake = HudiLake(directory / "table", version, merges_on_read=merges_on_read)
+        self.directory = directory
+        (directory / "changes").mkdir()
+
+    @property
+    def request(self) -> MergeRequest:
+        return MergeRequest(BY_ID, source_of(self.directory))
+
+    def bring(self, *changes: Change) -> None:
+        names = ("id", "part", "text", "op")
+        rows = [dict(zip(names, one, strict=True)) for one in changes]
+        number = len(list((self.directory / "changes").iterdir()))
+        pq.write_table(
+            pa.Table.from_pylist(rows), self.directory / "changes" / f"{number:04d}.parquet"
+        )
+
+    def merge(self, *changes: Change, request: MergeRequest | None = None) -> JobReport:
+        if changes:
+            self.bring(*changes)
+        return merge_in(self.directory, self.lake.table, request or self.request)
+
+
+def source_of(directory: Path) -> FileSource:
+    return FileSource(Storage(), Location.parse(str(directory / "changes")))
+
+
+def merge_in(directory: Path, table: HudiTable, request: MergeRequest) -> JobReport:
+    with environment(directory) as made:
+        return merge_into(
+            table,
+            request,
+            writing=Writing(Policy(), Proof.FULL),
+            environment=made,
+            options=OPTIONS,
+        )
+
+
+def each_kind(*quick: tuple[int, bool]) -> list[ParameterSet]:
+    return [
+        pytest.param(
+            one,
+            id=f"v{one[0]}-{'mor' if one[1] else 'cow'}",
+            marks=() if one in quick else pytest.mark.slow,
+        )
+        for one in KINDS
+    ]
+
+
+@pytest.fixture(params=each_kind((6, False), (9, True)))
+def merges(tmp_path: Path, request: pytest.FixtureRequest) -> Merges:
+    version, merges_on_read = request.param
+    return Merges(tmp_path, version, merges_on_read=merges_on_read)
+
+
+@pytest.fixture
+def newest(tmp_path: Path) -> Merges:
+    return Merges(tmp_path, 9, merges_on_read=True)
+
+
+def stored(table: HudiTable) -> list[dict[str, Any]]:
+    """Return all rows with their meta columns, and the name of the file that each is in."""
+    snapshot = table.snapshot()
+    inventory, files = table.inventory(snapshot), table.files(snapshot)
+    reader = SliceReader.of(files, inventory, files.schema)
+    return [
+        {**row, "in": one.path.rpartition("/")[2], "at": one.partition_key}
+        for one in inventory.slices()
+        for batch in reader.batches(one)
+        for row in batch.to_pylist()
+    ]
+
+
+def metadata_is_true(table: HudiTable, before: Sequence[dict[str, Any]], time: str) -> None:
+    """Rows that came in are of the last instant; the others are as they were."""
+    known = {(row["id"], row["part"], row["text"]): row for row in before}
+    rows = stored(table)
+    for row in rows:
+        assert row["_hoodie_record_key"] == str(row["id"])
+        assert row["_hoodie_partition_path"] == row["at"] == row["part"]
+        if row["_hoodie_commit_time"] == time:
+            assert row["_hoodie_file_name"] == row["in"]
+            continue
+        was = known[row["id"], row["part"], row["text"]]
+        for name in ("_hoodie_commit_time", "_hoodie_commit_seqno"):
+            assert row[name] == was[name]
+    numbers = [row["_hoodie_commit_seqno"] for row in rows if row["_hoodie_commit_time"] == time]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_upserts_moves_inserts_and_deletes(merges: Merges) -> None:
+    lake = merges.lake
+    paths = [lake.append(range(10), "a"), lake.append(range(10, 20), "b")]
+    lake.append(range(20, 30), "a")
+    if lake.table.config().is_merge_on_read:
+        lake.update(paths[0], [3, 4, 40], "logged")
+        lake.delete({paths[1]: [2]})
+    before, rows = stored(lake.table), lake.rows()
+    groups = {read_name(row["in"]).file_id for row in before}
+    report = merges.merge(
+        (3, "a", "new", "U"),
+        (12, "b", "back", "U"),
+        (21, "b", "moved", "U"),
+        (100, "c", "new", "I"),
+        (5, "a", "", "D"),
+        (40, "a", "", "D"),
+        (999, "a", "", "D"),
+    )
+    assert (report.status, report.verified, report.problems) == (JobState.SUCCEEDED, True, ())
+    model = {row[0]: row for row in rows if row[0] not in (5, 40)}
+    model |= {3: (3, "a", "new"), 12: (12, "b", "back"), 21: (21, "b", "moved")}
+    model |= {100: (100, "c", "new")}
+    assert lake.rows() == sorted(model.values())
+    last = lake.table.source().timeline.latest
+    assert last is not None
+    assert not lake.table.source().timeline.pending()
+    metadata_is_true(lake.table, before, last.time)
+    after = {read_name(row["in"]).file_id for row in stored(lake.table)}
+    # What is new in a partition of which no file is touched has a file group of its own.
+    assert (groups <= after, len(after - groups)) == (
+        True,
+        1 + lake.table.config().is_merge_on_read,
+    )
+    details = read_details(lake.table.source(), last)
+    assert details.operation == "UPSERT"
+    assert (lake.root.child("c", ".hoodie_partition_metadata")).path in map(
+        str, Path(lake.root.path).rglob(".hoodie_partition_metadata")
+    )
+    assert not list(Path(lake.root.path, ".hoodie").rglob("*.marker.*"))
+    again = merges.merge()
+    assert (again.rows_added, lake.rows()) == (0, sorted(model.values()))
+
+
+def test_a_file_group_may_lose_all_rows_and_get_new_ones(merges: Merges) -> None:
+    lake = merges.lake
+    lake.append(range(3), "a")
+    for change, ids in (("D", []), ("U", [0, 1, 2, 3])):
+        merges.merge(*((one, "a", "x", change) for one in range(3 + (change == "U"))))
+        assert [row[0] for row in lake.rows()] == ids
+
+
+def test_changes_come_into_a_table_without_rows(newest: Merges) -> None:
+    path = Path(newest.lake.root.path, ".hoodie", "hoodie.properties")
+    made = newest.lake.writer._made
+    path.write_text(f"{path.read_text()}hoodie.table.create.schema={made.avro}\n")
+    newest.merge((1, "a", "x", "U"), (2, "b", "y", "U"))
+    assert newest.lake.rows() == [(1, "a", "x"), (2, "b", "y")]
+    metadata_is_true(newest.lake.table, (), max(newest.lake.table.source().timeline.written))
+
+
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["append", "log", "merge", "merge", "compact"]),
+        st.lists(
+            st.tuples(st.integers(0, 30), st.sampled_from("ab"), st.sampled_from("UUD")),
+            min_size=1,
+            max_size=6,
+            unique_by=lambda one: one[0],
+        ),
+    ),
+    min_size=2,
+    max_size=5,
+)
+
+
+@given(kind=st.sampled_from(KINDS), operations=OPERATIONS)
+@settings(max_examples=4, deadline=None)
+def test_histories_leave_what_a_dictionary_holds(
+    kind: tuple[int, bool], operations: list[tuple[str, list[tuple[int, str, str]]]]
+) -> None:
+    holds(kind, operations)
+
+
+@pytest.mark.slow
+@given(kind=st.sampled_from(KINDS), operations=OPERATIONS)
+@settings(max_examples=60, deadline=None)
+def test_many_histories_leave_what_a_dictionary_holds(
+    kind: tuple[int, bool], operations: list[tuple[str, list[tuple[int, str, str]]]]
+) -> None:
+    holds(kind, operations)
+
+
+def holds(kind: tuple[int, bool], operations: list[tuple[str, list[tuple[int, str, str]]]]) -> None:
+    with TemporaryDirectory() as made:
+        history = History(Merges(Path(made), kind[0], merges_on_read=kind[1]))
+        for number, (operation, rows) in enumerate(operations):
+            getattr(history, operation)(number, rows)
+            assert history.merges.lake.rows() == sorted(history.model.values())
+
+
+class History:
+    """What happens to a table, and what it must hold."""
+
+    def __init__(self, merges: Merges) -> None:
+        self.merges, self.lake = merges, merges.lake
+        self.model: dict[int, tuple[int, str, str]] = {}
+        self.append(9, [(one, "ab"[one % 2], "") for one in range(6)])
+
+    def append(self, number: int, rows: Sequence[tuple[int, str, str]]) -> None:
+        """Another writer adds rows that were never there."""
+        ids = [100 * (number + 1) + one for one, part, _ in rows if part == "a"]
+        if ids:
+            self.lake.append(ids, "a")
+            self.model |= {row[0]: row for row in self.lake.rows() if row[0] in ids}
+
+    def log(self, number: int, rows: Sequence[tuple[int, str, str]]) -> None:
+        """Another writer updates and deletes rows of one slice by its logs."""
+        table = self.lake.table
+        files = list(table.inventory(table.snapshot()).slices())
+        file = files[rows[0][0] % len(files)]
+        if not (table.config().is_merge_on_read and file.row_count):
+            return
+        own = [one["id"] for one in stored(table) if one["in"] == file.path.rpartition("/")[2]]
+        if own:
+            key = own[rows[0][0] % len(own)]
+            self.lake.update(file.path, [key], f"log {number}")
+            self.model[key] = (key, file.partition_key, f"log {number}")
+
+    def merge(self, number: int, rows: Sequence[tuple[int, str, str]]) -> None:
+        """We merge changes."""
+        before = stored(self.lake.table)
+        report = self.merges.merge(*((one, part, f"{number}", op) for one, part, op in rows))
+        assert report.status is JobState.SUCCEEDED, report
+        for one, part, operation in rows:
+            self.model.pop(one, None)
+            if operation == "U":
+                self.model[one] = (one, part, f"{number}")
+        metadata_is_true(self.lake.table, before, max(self.lake.table.source().timeline.written))
+
+    def compact(self, number: int, rows: Sequence[tuple[int, str, str]]) -> None:
+        """We compact."""
+        del number, rows
+        compact(self.lake.table, self.merges.directory)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "v8_mor_record_index",
+        pytest.param("v6_cow", marks=pytest.mark.slow),
+        pytest.param("v9_cow_record_index_scattered", marks=pytest.mark.slow),
+        pytest.param("v9_mor", marks=pytest.mark.slow),
+        pytest.param("v9_mor_partitioned_record_index", marks=pytest.mark.slow),
+    ],
+)
+def test_what_spark_made_is_merged_into(name: str, tmp_path: Path) -> None:
+    path = unpack(name, tmp_path)
+    table = HudiTable(str(path), Location.parse(str(path)), {})
+    before = pq.read_table(path.parent / "snapshot.parquet").to_pylist()
+    (tmp_path / "changes").mkdir()
+    rows = [
+        {"id": "a1", "ts": 50, "part": "p1", "amount": 0.5, "op": "U"},
+        {"id": "b1", "ts": 50, "part": "p3", "amount": 1.5, "op": "U"},
+        {"id": "n1", "ts": 50, "part": "p1", "amount": 2.5, "op": "U"},
+        {"id": "a3", "ts": 50, "part": "p1", "amount": 2.5, "op": "D"},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "changes" / "1.parquet")
+    report = merge_in(tmp_path, table, MergeRequest(BY_ID, source_of(tmp_path)))
+    assert report.status is JobState.SUCCEEDED, report
+    model = {row["id"]: (row["ts"], row["part"], row["amount"]) for row in before}
+    del model["a3"]
+    model |= {row["id"]: (row["ts"], row["part"], row["amount"]) for row in rows[:3]}
+    found = {row["id"]: (row["ts"], row["part"], row["amount"]) for row in stored(table)}
+    assert found == model
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("v9_mor_cdc", "hoodie.table.cdc.enabled"),
+        ("v9_mor_secondary_index", "secondary_index"),
+        ("v9_mor_timestamp_keys", "the key generator TIMESTAMP"),
+    ],
+)
+def test_what_a_change_cannot_keep_is_refused_and_not_touched(
+    name: str, reason: str, tmp_path: Path
+) -> None:
+    path = unpack(name, tmp_path)
+    table = HudiTable(str(path), Location.parse(str(path)), {})
+    (tmp_path / "changes").mkdir()
+    row = {"id": "a1", "op": "U"}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "changes" / "1.parquet")
+    before = sorted(path.rglob("*"))
+    with pytest.raises(UnsupportedTableError, match=reason):
+        merge_in(tmp_path, table, MergeRequest(BY_ID, source_of(tmp_path)))
+    assert sorted(path.rglob("*")) == before
+
+
+def test_a_row_that_means_a_delete_to_hudi_is_refused(tmp_path: Path) -> None:
+    path = unpack("v9_mor_soft_deletes", tmp_path)
+    table = HudiTable(str(path), Location.parse(str(path)), {})
+    (tmp_path / "changes").mkdir()
+    key = stored(table)[0]["id"]
+    row = {"id": key, "_hoodie_is_deleted": True}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "changes" / "1.parquet")
+    rules = MergeRules(("id",))
+    with pytest.raises(UnsupportedTableError, match="means a delete to Hudi"):
+        merge_in(tmp_path, table, MergeRequest(rules, source_of(tmp_path)))
+    rules = MergeRules(("id",), op_column="_hoodie_is_deleted")
+    report = merge_in(tmp_path, table, MergeRequest(rules, source_of(tmp_path)))
+    assert report.change is not None
+    assert report.change.counts.deleted == 1
+    assert key not in {one["id"] for one in stored(table)}
+
+
+class TestOthers:
+    """What others do meanwhile sends a merge back to matching, and never gets lost."""
+
+    @pytest.fixture
+    def before_work(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
+        """Have something happen once the changes are matched and nothing is announced."""
+
+        def arrange(happen: Callable[[], None]) -> None:
+            waiting = [happen]
+            plan = merging.plan_changes
+
+            def planned(*arguments: Any, **options: Any) -> Any:
+                found = plan(*arguments, **options)
+                for one in waiting:
+                    one()
+                waiting.clear()
+                return found
+
+            monkeypatch.setattr(merging, "plan_changes", planned)
+
+        return arrange
+
+    @pytest.fixture
+    def before_commit(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[Callable[[], None]], None]:
+        """Have something happen once all files are written."""
+
+        def arrange(happen: Callable[[], None]) -> None:
+            waiting = [happen]
+            commit = HudiTable.commit
+
+            def committed(table: HudiTable, one: Any) -> Any:
+                for other in waiting[:]:
+                    waiting.clear()
+                    other()
+                return commit(table, one)
+
+            monkeypatch.setattr(HudiTable, "commit", committed)
+
+        return arrange
+
+    @pytest.fixture(params=[pytest.param("before_work", marks=pytest.mark.slow), "before_commit"])
+    def meanwhile(
+        self, request: pytest.FixtureRequest
+    ) -> Iterator[Callable[[Callable[[], None]], None]]:
+        return request.getfixturevalue(request.param)
+
+    def test_rows_that_came_in_are_found(
+        self, merges: Merges, meanwhile: Callable[[Callable[[], None]], None]
+    ) -> None:
+        lake = merges.lake
+        lake.append(range(5), "a")
+        meanwhile(lambda: lake.append([7], "a") and None)
+        merges.merge((3, "a", "new", "U"), (7, "a", "newer", "U"))
+        assert len(lake.rows()) == 6
+        assert (7, "a", "newer") in lake.rows()
+        assert not lake.table.source().timeline.pending()
+
+    def test_updates_of_its_slices_are_not_lost(
+        self, newest: Merges, meanwhile: Callable[[Callable[[], None]], None]
+    ) -> None:
+        lake = newest.lake
+        path = lake.append(range(5), "a")
+        meanwhile(lambda: lake.update(path, [1, 3], "logged"))
+        newest.merge((3, "a", "new", "U"))
+        assert {row[0]: row[2] for row in lake.rows() if row[0] in (1, 3)} == {
+            1: "logged",
+            3: "new",
+        }
+
+    def test_a_compaction_that_was_planned_comes_first(
+        self, newest: Merges, before_commit: Callable[[Callable[[], None]], None]
+    ) -> None:
+        lake = newest.lake
+        path = lake.append(range(5), "a")
+        lake.update(path, [1], "logged")
+
+        def plan() -> None:
+            table = lake.table
+            snapshot, source = table.snapshot(), table.source()
+            inventory = table.inventory(snapshot)
+            folding = Announcement("other", snapshot, Announced(WorkKind.FOLD), {"1": inventory})
+            schedule(source, inventory, folding, target_bytes=1 << 20)
+
+        before_commit(plan)
+        report = newest.merge((3, "a", "new", "U"))
+        assert report.status is not JobState.SUCCEEDED
+        assert "is planned and has a file group" in str(report.problems)
+        assert lake.table.source().timeline.pending(Action.DELTACOMMIT) == ()
+        # It is carried out although the merge has lost groups on the table.
+        assert compact(lake.table, newest.directory).groups.committed == 1
+        assert newest.merge().problems == ()
+        assert {row[0]: row[2] for row in lake.rows() if row[0] in (1, 3)} == {
+            1: "logged",
+            3: "new",
+        }
+
+
+def test_watermarks_outlive_the_writes_of_others_and_the_archive(newest: Merges) -> None:
+    lake = newest.lake
+    lake.append(range(5), "a")
+    newest.merge((3, "a", "new", "U"))
+    for number in range(3):
+        lake.append([10 + number], "a")
+    name = newest.request.sources[0].name
+    assert lake.table.watermark(name) == "0000.parquet"
+    assert lake.table.watermark("another") is None
