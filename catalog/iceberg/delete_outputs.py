@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,10 +51,15 @@ class VerifiedDeletes:
         return VerifiedDeletes(output, metrics, split_offsets(footer))
 
     def data_file(
-        self, partition: Record, spec_id: int, *, sort_order_id: int | None = None
+        self,
+        partition: Record,
+        spec_id: int,
+        *,
+        sort_order_id: int | None = None,
+        inputs: Sequence[DataFile] = (),
     ) -> DataFile:
         """Return its manifest form in a partition; its rows are in the one order there is."""
-        del sort_order_id
+        del sort_order_id, inputs
         return described(
             spec_id,
             {
@@ -96,9 +102,14 @@ class VerifiedVector:
         return VerifiedVector(output, vector)
 
     def data_file(
-        self, partition: Record, spec_id: int, *, sort_order_id: int | None = None
+        self,
+        partition: Record,
+        spec_id: int,
+        *,
+        sort_order_id: int | None = None,
+        inputs: Sequence[DataFile] = (),
     ) -> DataFile:
         """Return its manifest form in a partition."""
-        del sort_order_id
+        del sort_order_id, inputs
         like = described(spec_id, {"partition": partition})
         return vector_file(self.file.path, self.file.size_bytes, self.vector, like=like)

@@ -39,7 +39,8 @@ from catalog.iceberg.partition import from_avro, to_avro
 STATUS, SNAPSHOT_ID, DATA_FILE, SEQUENCE_NUMBER, FILE_SEQUENCE_NUMBER = 0, 1, 2, 3, 4
 _PATH, _FORMAT, _PARTITION, _ROW_COUNT, _CONTENT = 100, 101, 102, 103, 134
 _FIRST_ROW_ID, _CONTENT_OFFSET, _CONTENT_SIZE = 142, 144, 145
-_METRICS = frozenset((108, 109, 110, 137, 125, 128))
+# Counts of NaN are few, and tell whether bounds hold for every value of the file.
+_METRICS = frozenset((108, 109, 110, 125, 128))
 # Deprecated, and not to be written any more: a size of blocks, ordinals, distinct counts.
 _RETIRED = frozenset((105, 106, 107, 111))
 # What manifests of version 1 leave out, and what they must not.

@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -91,8 +91,34 @@ class FileMetrics:
     column_sizes: dict[int, int] = field(default_factory=dict)
     value_counts: dict[int, int] = field(default_factory=dict)
     null_value_counts: dict[int, int] = field(default_factory=dict)
+    nan_value_counts: dict[int, int] = field(default_factory=dict)
     lower_bounds: dict[int, bytes] = field(default_factory=dict)
     upper_bounds: dict[int, bytes] = field(default_factory=dict)
+
+    def beside(self, inputs: Sequence[Mapping[int, int] | None]) -> FileMetrics:
+        """Return the metrics of a file whose rows were in other files, whose NaNs were counted.
+
+        Bounds leave NaN out. To readers a file without a count has none: they would take such
+        bounds for all rows. So without a count that holds there are none; row groups that are
+        written anew have them only where there is no NaN.
+
+        Args:
+            inputs: how many there are of each column in each of the other files, where it is known.
+        """
+        known = [one or {} for one in inputs]
+        ids = self.lower_bounds.keys() | self.upper_bounds.keys()
+        hidden = {number for one in known for number, count in one.items() if count}
+        counted = [number for number in ids if known and all(number in one for one in known)]
+        return replace(
+            self,
+            nan_value_counts={number: 0 for number in counted if number not in hidden},
+            lower_bounds=_without(self.lower_bounds, hidden),
+            upper_bounds=_without(self.upper_bounds, hidden),
+        )
+
+
+def _without(values: Mapping[int, bytes], ids: Set[int]) -> dict[int, bytes]:
+    return {number: value for number, value in values.items() if number not in ids}
 
 
 def metrics_modes(

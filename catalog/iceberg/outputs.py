@@ -34,9 +34,22 @@ class VerifiedOutput:
     split_offsets: list[int] | None
 
     def data_file(
-        self, partition: Record, spec_id: int, *, sort_order_id: int | None = None
+        self,
+        partition: Record,
+        spec_id: int,
+        *,
+        sort_order_id: int | None = None,
+        inputs: Sequence[DataFile] = (),
     ) -> DataFile:
-        """Return its manifest form in a partition, with the order that its rows are in."""
+        """Return its manifest form in a partition, with the order that its rows are in.
+
+        Args:
+            partition: the values that part it.
+            spec_id: the spec that it is of.
+            sort_order_id: the order that its rows are in.
+            inputs: the files that rows of it were in.
+        """
+        metrics = self.metrics.beside([one.nan_value_counts for one in inputs])
         return described(
             spec_id,
             {
@@ -46,12 +59,12 @@ class VerifiedOutput:
                 "partition": partition,
                 "record_count": self.file.row_count,
                 "file_size_in_bytes": self.file.size_bytes,
-                "column_sizes": self.metrics.column_sizes,
-                "value_counts": self.metrics.value_counts,
-                "null_value_counts": self.metrics.null_value_counts,
-                "nan_value_counts": None,
-                "lower_bounds": self.metrics.lower_bounds,
-                "upper_bounds": self.metrics.upper_bounds,
+                "column_sizes": metrics.column_sizes,
+                "value_counts": metrics.value_counts,
+                "null_value_counts": metrics.null_value_counts,
+                "nan_value_counts": metrics.nan_value_counts,
+                "lower_bounds": metrics.lower_bounds,
+                "upper_bounds": metrics.upper_bounds,
                 "key_metadata": None,
                 "split_offsets": self.split_offsets,
                 "equality_ids": None,

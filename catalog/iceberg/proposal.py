@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from itertools import chain
 
 import pyarrow as pa
@@ -186,9 +186,10 @@ class Proposals:
             if not rewrite.added:
                 continue
             sort_order_id = order_id(table.metadata, rewrite.sort_order)
+            inputs = [head.files[path].file for path in rewrite.files.files["path"].to_pylist()]
             added += [
                 self._outputs[one.path].data_file(
-                    *_partition(rewrite, head, one), sort_order_id=sort_order_id
+                    *_partition(rewrite, inputs, one), sort_order_id=sort_order_id, inputs=inputs
                 )
                 for one in rewrite.added
             ]
@@ -214,15 +215,15 @@ class Proposals:
         return vectors, merged
 
 
-def _partition(rewrite: Rewrite, head: Head, output: OutputFile) -> tuple[Record, int]:
+def _partition(
+    rewrite: Rewrite, inputs: Sequence[DataFile], output: OutputFile
+) -> tuple[Record, int]:
     """Return the partition of an output of a group, and the spec that it is of."""
     if output.partition_key:
         spec_id, values = decode_key(output.partition_key)
         return Record(*values), spec_id
-    paths = rewrite.files.files["path"].to_pylist()
-    if paths:
+    if inputs:
         # All inputs of a group share one partition of one spec, and so do its other outputs.
-        first = head.files[paths[0]].file
-        return first.partition, first.spec_id
+        return inputs[0].partition, inputs[0].spec_id
     spec_id, values = decode_key(rewrite.target_key)
     return Record(*values), spec_id

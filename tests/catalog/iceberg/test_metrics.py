@@ -251,3 +251,15 @@ def test_columns_are_matched_by_id_and_type() -> None:
     assert columns_of(pa.schema(list(file)[:3]), moved) is None
     with pytest.raises(CorruptTableError, match="no field id"):
         columns_of(pa.schema([("id", pa.int64())]), renamed)
+
+
+def test_bounds_that_leave_nan_out_stand_only_where_there_is_none() -> None:
+    """Readers take a file for one without NaN where they are not counted: rows would be lost."""
+    metrics = one_column(DoubleType(), [float("nan"), 1.0, -2.0])
+    for inputs in ([{1: 1}], [{1: 0}, {1: 1}], [{1: 1}, None]):
+        found = metrics.beside(inputs)
+        assert (found.lower_bounds, found.upper_bounds, found.nan_value_counts) == ({}, {}, {})
+    metrics = one_column(DoubleType(), [1.0, -2.0])
+    assert metrics.beside([{1: 0}, {1: 0}]).nan_value_counts == {1: 0}
+    for unknown in ([], [None], [{1: 0}, None], [{2: 0}]):
+        assert metrics.beside(unknown) == metrics
