@@ -27,6 +27,7 @@ from catalog.hudi.cleaning import (
     earliest_by_commits,
     not_after,
     planned_groups,
+    read_since,
     unneeded_files,
 )
 from catalog.hudi.config import TableConfig
@@ -37,7 +38,7 @@ from catalog.hudi.metadata_table.table import Operation, open_metadata_table
 from catalog.hudi.metadata_table.writing import write_metadata
 from catalog.hudi.reading import Source, read_details, read_pending, read_places
 from catalog.hudi.scheduling import next_time
-from catalog.hudi.timeline import Action, Instant, State, instant_time, read_instant
+from catalog.hudi.timeline import Action, Instant, State, instant_time, read_instant, state_files
 from catalog.location import Location
 from catalog.storage import Storage
 from catalog.sweeping import Tally, batches
@@ -199,33 +200,48 @@ def _policy(config: TableConfig, order: UpkeepOrder) -> CleanPolicy:
 def _kept(source: Source, order: UpkeepOrder) -> Kept:
     policy = _policy(source.config, order)
     timeline = source.timeline
-    commits = order.versions_min or int(_setting(source.config, _COMMITS, str(_COMMITS_KEPT)))
-    earliest: Instant | None = None
-    if policy is CleanPolicy.COMMITS:
-        earliest = earliest_by_commits(timeline, commits)
-    elif policy is CleanPolicy.HOURS:
-        seconds = order.retention_seconds
-        if seconds is None:
-            seconds = 3600 * int(_setting(source.config, _HOURS, str(_HOURS_KEPT)))
-        oldest = datetime.now(UTC) - timedelta(seconds=seconds)
-        earliest = earliest_by_age(timeline, instant_time(oldest, source.config))
-        if earliest is not None and order.versions_min is not None:
-            by_commits = earliest_by_commits(timeline, order.versions_min)
-            times = [] if by_commits is None else [by_commits.time]
-            earliest = not_after(timeline, earliest, times) if times else None
     pending, replaced = read_pending(source), tuple(_replaced(source))
     # Whoever archives takes it that all that was replaced before the earliest commit is deleted.
     held = [one.instant for one in replaced if one.group in planned_groups(pending)]
-    read = [one.snapshot_id for one in order.unfinished if one.snapshot_id]
+    since = read_since(timeline, [one.snapshot_id for one in order.unfinished if one.snapshot_id])
+    if since is not None:
+        held.append(since)
     versions = int(_setting(source.config, _VERSIONS, str(_VERSIONS_KEPT)))
     return Kept(
         policy=policy,
         versions=max(1, versions),
-        earliest=not_after(timeline, earliest, [*read, *held]),
+        earliest=not_after(timeline, _earliest(source, policy, order), held),
         pending=pending,
         replaced=replaced,
         savepoint_files=_savepoint_files(source),
+        read_since=since,
     )
+
+
+def _earliest(source: Source, policy: CleanPolicy, order: UpkeepOrder) -> Instant | None:
+    """Return the earliest commit that stays readable by the policy; None where all do."""
+    timeline = source.timeline
+    commits = order.versions_min or int(_setting(source.config, _COMMITS, str(_COMMITS_KEPT)))
+    if policy is CleanPolicy.COMMITS:
+        return earliest_by_commits(timeline, commits)
+    if policy is CleanPolicy.VERSIONS:
+        return None
+    earliest = earliest_by_hours(source, order)
+    if order.versions_min is None:
+        return earliest
+    by_commits = earliest_by_commits(timeline, order.versions_min)
+    return None if by_commits is None else not_after(timeline, earliest, [by_commits.time])
+
+
+def earliest_by_hours(source: Source, order: UpkeepOrder) -> Instant | None:
+    """Return the earliest commit that stays readable by its age: by its name, or by its file's."""
+    seconds = order.retention_seconds
+    if seconds is None:
+        seconds = 3600 * int(_setting(source.config, _HOURS, str(_HOURS_KEPT)))
+    oldest = datetime.now(UTC) - timedelta(seconds=seconds)
+    files = state_files(source.storage, source.root, source.config)
+    young = {one.instant.time for one in files if one.modified_at >= oldest}
+    return earliest_by_age(source.timeline, instant_time(oldest, source.config), young)
 
 
 def earliest_kept(source: Source) -> Instant | None:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.hudi.slices import PLACES, FileGroup, Pending
+from catalog.hudi.states import order_of
 from catalog.hudi.timeline import WRITES, Action, Instant, Timeline
 
 _COMMITS = (Action.COMMIT, Action.DELTACOMMIT, Action.REPLACECOMMIT)
@@ -57,6 +58,8 @@ class Kept:
         pending: plans that are not carried out.
         replaced: file groups that are gone.
         savepoint_files: names of the files of savepoints.
+        read_since: the first write that a state which is read may not have; None where none is
+            read. What such a state sees of a file group began before it.
     """
 
     policy: CleanPolicy
@@ -65,6 +68,14 @@ class Kept:
     pending: Pending
     replaced: tuple[Replaced, ...]
     savepoint_files: frozenset[str] = frozenset()
+    read_since: str | None = None
+
+    @property
+    def bounds(self) -> tuple[str, ...]:
+        """Times of writes: each slice since them stays, and the last one before each."""
+        is_by_time = self.policy is not CleanPolicy.VERSIONS and self.earliest is not None
+        named = (self.earliest.time if is_by_time and self.earliest else None, self.read_since)
+        return tuple(one for one in named if one is not None)
 
 
 def earliest_by_commits(timeline: Timeline, commits: int) -> Instant | None:
@@ -83,14 +94,19 @@ def earliest_by_commits(timeline: Timeline, commits: int) -> Instant | None:
     return _not_after_pending(timeline, completed[len(completed) - commits])
 
 
-def earliest_by_age(timeline: Timeline, oldest: str) -> Instant | None:
+def earliest_by_age(timeline: Timeline, oldest: str, young: Collection[str] = ()) -> Instant | None:
     """Return the first commit at a time or later, not later than what is pending.
+
+    Names of instants tell their age only roughly: clocks of writers go in other time zones, or are
+    set back an hour in autumn.
 
     Args:
         timeline: of the table.
         oldest: the time as an instant.
+        young: commits that are later whatever they are named.
     """
-    later = [one for one in timeline.completed(*_COMMITS) if one.time >= oldest]
+    commits = timeline.completed(*_COMMITS)
+    later = [one for one in commits if one.time >= oldest or one.time in young]
     return _not_after_pending(timeline, later[0]) if later else None
 
 
@@ -110,7 +126,7 @@ def not_after(
     Args:
         timeline: of the table.
         earliest: by the policy.
-        times: of the states that are read.
+        times: of the first writes that states which are read may not have.
     """
     if earliest is None or not times:
         return earliest
@@ -118,6 +134,23 @@ def not_after(
     if not older:
         return None
     return min(earliest, older[-1], key=lambda one: one.time)
+
+
+def read_since(timeline: Timeline, states: Collection[str]) -> str | None:
+    """Return the first write that the oldest of some states may not have; None for no states.
+
+    A state is named by when its last write was completed; others may have been requested before
+    it, and completed later.
+
+    Args:
+        timeline: of the table.
+        states: names of snapshots.
+    """
+    if not states:
+        return None
+    oldest = min(states)
+    commits = timeline.completed(*_COMMITS)
+    return min([oldest, *(one.time for one in commits if order_of(one) > oldest)])
 
 
 def unneeded_files(places: pa.Table, kept: Kept) -> pa.Table:
@@ -140,9 +173,7 @@ def unneeded_files(places: pa.Table, kept: Kept) -> pa.Table:
 
 
 def _is_given_up(one: Replaced, kept: Kept) -> bool:
-    if kept.policy is CleanPolicy.VERSIONS:
-        return True
-    return kept.earliest is not None and one.instant < kept.earliest.time
+    return all(one.instant < bound for bound in kept.bounds)
 
 
 def planned_groups(pending: Pending) -> set[FileGroup]:
@@ -159,15 +190,15 @@ def _is_old(places: pa.Table, kept: Kept) -> npt.NDArray[np.bool_]:
     groups = _numbers(slices, _GROUP)
     is_last = np.ones(len(groups), np.bool_)
     is_last[:-1] = groups[1:] != groups[:-1]
+    is_kept = is_last.copy()
     if kept.policy is CleanPolicy.VERSIONS:
-        is_kept = _newest_first(groups) < kept.versions
-    else:
-        earliest = "" if kept.earliest is None else kept.earliest.time
-        is_later = pc.greater_equal(slices["instant"], earliest).to_numpy().astype(np.bool_)
-        # The last one before the earliest commit is what that commit's readers see.
-        is_kept = is_later | is_last
+        is_kept |= _newest_first(groups) < kept.versions
+    for bound in kept.bounds:
+        is_later = pc.greater_equal(slices["instant"], bound).to_numpy().astype(np.bool_)
+        # The last one before the bound is what readers of that time see.
+        is_kept |= is_later
         is_kept[:-1] |= is_later[1:]
-    old = slices.filter(pa.array(~is_kept & ~is_last))
+    old = slices.filter(pa.array(~is_kept))
     return _is_in(places, old, [*_GROUP, "instant"])
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.errors import StorageError, UnsupportedTableError
+from catalog.announcing import Announcement
+from catalog.errors import CommitConflictError, StorageError, UnsupportedTableError
+from catalog.hudi import cleaner
 from catalog.hudi.cleaner import Clean
 from catalog.hudi.cleaning import (
     CleanPolicy,
@@ -20,6 +26,7 @@ from catalog.hudi.cleaning import (
     earliest_by_age,
     earliest_by_commits,
     not_after,
+    read_since,
     unneeded_files,
 )
 from catalog.hudi.listing import list_files
@@ -28,13 +35,15 @@ from catalog.hudi.metadata_table.table import open_metadata_table
 from catalog.hudi.reading import read_places
 from catalog.hudi.slices import PLACES, Pending
 from catalog.hudi.table import HudiTable
-from catalog.hudi.timeline import Action, Instant, State, timeline_of
+from catalog.hudi.timeline import Action, Instant, State, instant_time, timeline_of
 from catalog.location import Location
 from catalog.storage import Storage
 from catalog.upkeep import UnfinishedJob, UpkeepOrder
+from compactor.jobs.state import JobState
 from compactor.planner.policy import Policy
-from tests.catalog.hudi.compacting import compact
+from tests.catalog.hudi.compacting import compact, planned
 from tests.catalog.hudi.lake import HudiLake
+from tests.catalog.hudi.test_compaction import announcement
 from tests.judges.make_hudi_fixtures import unpack
 
 
@@ -69,6 +78,17 @@ class TestEarliest:
         assert not_after(every, commit(3), ["006"]) == commit(3)
         assert not_after(every, commit(3), []) == commit(3)
         assert not_after(timeline(range(5, 9)), commit(7), ["001"]) is None
+
+    def test_what_is_young_stays_whatever_it_is_called(self):
+        assert earliest_by_age(timeline(range(9)), "0065", {"003"}) == commit(3)
+        assert earliest_by_age(timeline(range(9)), "009", {"003"}) == commit(3)
+
+    def test_states_do_not_have_what_was_requested_before_and_completed_after_them(self):
+        slow, quick = replace(commit(1), completion_time="0050"), commit(2)
+        every = timeline_of([slow, quick, commit(6)], layout=2)
+        assert read_since(every, ["0025", "0065"]) == "001"
+        assert read_since(every, ["0065"]) == "0065"
+        assert read_since(every, []) is None
 
 
 File = tuple[str, str, int, str]
@@ -130,6 +150,37 @@ def test_what_may_go(files, policy, number, earliest, replaced, planned, saved) 
     columns = found.to_pydict()
     names = zip(columns["partition_path"], columns["file_id"], columns["name"], strict=True)
     assert set(names) == {(path, one, name) for path, one, _, name in plainly(listed, kept)}
+
+
+@given(
+    begun=st.dictionaries(st.tuples(groups, st.integers(0, 9)), st.none(), min_size=1, max_size=30),
+    delays=st.lists(st.integers(0, 12), min_size=10, max_size=10),
+    policy=st.sampled_from([CleanPolicy.COMMITS, CleanPolicy.VERSIONS]),
+    state=st.integers(0, 22),
+    replaced=st.dictionaries(groups, st.integers(0, 9), max_size=3),
+)
+def test_what_a_running_reader_sees_stays(begun, delays, policy, state, replaced) -> None:
+    """Each write is completed some time after it was requested: later ones may be before it."""
+    ended = {at: f"{at + delays[at]:03d}5" for at in range(10)}
+    commits = [replace(commit(at), completion_time=ended[at]) for at in range(10)]
+    every, reader = timeline_of(commits, layout=2), f"{state:03d}5"
+    gone = [Replaced(group, f"{at:03d}") for group, at in replaced.items()]
+    since = read_since(every, [reader])
+    earliest = not_after(every, earliest_by_commits(every, 1), [since])
+    kept = Kept(policy, 1, earliest, Pending(), tuple(gone), read_since=since)
+    names = [(*group, f"{at:03d}", f"{group[1]}-{at}", 1) for group, at in begun]
+    places = pa.table([list(column) for column in zip(*names, strict=True)], PLACES)
+
+    found = unneeded_files(places, kept)
+
+    columns = (found[name].to_pylist() for name in ("partition_path", "file_id", "name"))
+    cleaned_names = set(zip(*columns, strict=True))
+    for group in {group for group, _ in begun}:
+        if group in replaced and ended[replaced[group]] <= reader:
+            continue
+        seen = [at for one, at in begun if one == group and ended[at] <= reader]
+        if seen:
+            assert (*group, f"{group[1]}-{max(seen)}") not in cleaned_names
 
 
 def test_nothing_goes_where_every_commit_stays() -> None:
@@ -197,10 +248,108 @@ def test_all_is_kept_by_age(lake: HudiLake) -> None:
     assert cleaned(lake.table, retention_seconds=0, versions_min=1).files == 0
 
 
-def test_states_that_unfinished_jobs_read_stay(lake: HudiLake) -> None:
+@pytest.mark.parametrize("policy", ["KEEP_LATEST_COMMITS", "KEEP_LATEST_FILE_VERSIONS"])
+def test_states_that_unfinished_jobs_read_stay(lake: HudiLake, policy: str) -> None:
+    settings = Path(lake.root.child(".hoodie", "hoodie.properties").path)
+    kept = "hoodie.clean.fileversions.retained=1\nhoodie.clean.commits.retained=1\n"
+    settings.write_text(f"{settings.read_text()}hoodie.clean.policy={policy}\n{kept}")
     first = min(one.completion_time or one.time for one in lake.table.source().timeline.completed())
     jobs = (UnfinishedJob("job", first),)
-    assert cleaned(lake.table, versions_min=1, unfinished=jobs).files == 0
+    assert cleaned(lake.table, unfinished=jobs).files == 0
+    assert cleaned(lake.table, is_dry_run=True).files > 0
+
+
+AUTUMN = datetime(2026, 10, 25, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("berlin")
+@pytest.mark.parametrize("change", [AUTUMN, datetime(2026, 3, 29, 1, tzinfo=UTC)])
+def test_cleaning_by_hours_keeps_what_is_young_when_clocks_are_changed(
+    change: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In autumn the names of an hour come twice, in spring an hour has none."""
+    table = HudiLake(tmp_path / "table", 6).table
+    settings = Path(table.root.child(".hoodie", "hoodie.properties").path)
+    settings.write_text(settings.read_text().replace("timezone=UTC", "timezone=LOCAL"))
+    source = table.source()
+    written = {}
+    for minutes in range(-95, 100, 10):
+        moment = change + timedelta(minutes=minutes)
+        name = instant_time(moment, source.config)
+        path = Path(table.root.child(".hoodie", f"{name}.commit").path)
+        path.touch()
+        os.utime(path, (moment.timestamp(),) * 2)
+        written[moment] = name
+    source = table.source()
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:
+            del tz
+            return change + timedelta(hours=6)
+
+    monkeypatch.setattr(cleaner, "datetime", Clock)
+    for minutes in range(-90, 95, 10):
+        oldest = change + timedelta(minutes=minutes)
+        order = UpkeepOrder(retention_seconds=int((Clock.now() - oldest).total_seconds()))
+        earliest = cleaner.earliest_by_hours(source, order)
+        assert earliest is not None
+        assert all(name >= earliest.time for at, name in written.items() if at >= oldest)
+
+
+@pytest.fixture(params=[6, 9])
+def small(tmp_path: Path, request: pytest.FixtureRequest) -> HudiLake:
+    return HudiLake(tmp_path / "table", request.param)
+
+
+def test_work_planned_on_what_is_cleaned_by_then_is_planned_anew(small: HudiLake) -> None:
+    path = small.append(range(100, 110), "c")
+    small.append(range(110, 120), "c")
+    plan = planned(small.table)
+    assert plan.groups
+    small.remove(path)
+    small.append(range(90, 95), "d")
+    small.append(range(80, 85), "d")
+    assert cleaned(small.table, versions_min=1).files > 0
+    assert not Path(path).exists()
+    with pytest.raises(CommitConflictError):
+        small.table.announce(announcement(plan))
+    assert not small.table.source().timeline.pending()
+
+
+def test_files_that_go_while_a_job_reads_them_fail_it_and_no_row_is_lost(
+    small: HudiLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever overwrites a partition may clean it at once, whatever is announced for its files."""
+    path = small.append(range(100, 110), "c")
+    small.append(range(110, 120), "c")
+    expected = [one for one in small.rows() if one[0] not in range(100, 110)]
+    announce = HudiTable.announce
+
+    def overwritten(self: HudiTable, announced: Announcement) -> object:
+        files = announce(self, announced)
+        small.remove(path)
+        Path(path).unlink()
+        return files
+
+    with monkeypatch.context() as patched:
+        patched.setattr(HudiTable, "announce", overwritten)
+        report = compact(small.table, tmp_path)
+    assert report.status is not JobState.SUCCEEDED
+    assert small.rows() == expected
+    report = compact(small.table, tmp_path)
+    assert report.status is JobState.SUCCEEDED
+    assert small.rows() == expected
+    assert not small.table.source().timeline.pending()
 
 
 def test_a_cleaning_that_died_is_finished(lake: HudiLake, monkeypatch) -> None:
