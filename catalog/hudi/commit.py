@@ -28,6 +28,7 @@ from catalog.hudi.metadata_table.column_ranges import ColumnRange, footer_ranges
 from catalog.hudi.metadata_table.table import Operation, open_metadata_table
 from catalog.hudi.plan_bodies import planned_slice
 from catalog.hudi.reading import Source, latest_schema, read_commits, read_details
+from catalog.hudi.rolled_back import rolled_back
 from catalog.hudi.scheduling import (
     JOB,
     pending_extra,
@@ -146,7 +147,8 @@ def why_outdated(present: Present, commit: Commit, instant: Instant) -> CommitRe
     """Return the conflicts of a commit that replaces slices which have changed; None for none.
 
     Folding goes on whatever came: its logs are named, and others belong to the next slice. But a
-    writer that takes the instant back, to begin it anew, deletes our files by their markers.
+    writer that takes the instant back, to begin it anew, deletes our files by their markers; and
+    one of its logs may be that of a write that was rolled back.
     """
     source = present.source
     marked = {one.name for one in marked_files(source.storage, source.root, instant.time)}
@@ -155,7 +157,10 @@ def why_outdated(present: Present, commit: Commit, instant: Instant) -> CommitRe
         reason = f"another writer has taken back the files of {instant.time}"
         return CommitResult(None, (), all_conflict(commit.rewrites, reason))
     if instant.action is Action.COMPACTION:
-        return None
+        if not (time := rolled_back(source, commit)):
+            return None
+        reason = f"the write {time} was rolled back, whose rows are among those of {instant.time}"
+        return CommitResult(None, (), all_conflict(commit.rewrites, reason))
     try:
         if commit.kind is CommitKind.CHANGE:
             require_standing(source, (present.slices, present.inventory), commit, instant)

@@ -14,6 +14,8 @@ from catalog.avro.container import AvroFile
 from catalog.commits import Commit, CommitResult, OutputFile, Rewrite
 from catalog.errors import CommitConflictError, CommitUnknownError, CorruptTableError
 from catalog.hudi import reading, scheduling
+from catalog.hudi.avro_schemas import Kind
+from catalog.hudi.avro_writing import container
 from catalog.hudi.bloom import FilterKind, KeyFilter
 from catalog.hudi.config import TableConfig
 from catalog.hudi.details import read_commit
@@ -22,7 +24,7 @@ from catalog.hudi.instants import InstantWriter, new_instant
 from catalog.hudi.reading import read_details
 from catalog.hudi.schema import FILE_NAME, RECORD_KEY
 from catalog.hudi.table import HudiTable
-from catalog.hudi.timeline import Action, State, Timeline
+from catalog.hudi.timeline import Action, State, Timeline, timeline_folder
 from catalog.open import open_table
 from compactor.jobs.state import JobState
 from compactor.planner.plan import Plan
@@ -351,6 +353,27 @@ def test_what_a_restore_takes_back_is_a_conflict(
     assert compact(lake.table, tmp_path).status is JobState.SUCCEEDED
     assert lake.rows() == before
     assert not list(Path(lake.root.path).rglob(f"*_{restored[0].time}.parquet"))
+
+
+def test_rows_of_a_write_that_is_rolled_back_meanwhile_do_not_come_back(
+    lake: HudiLake, logged: str
+) -> None:
+    commit = carried_out(lake, planned(lake.table))
+    source = lake.table.source()
+    write, *_, last = source.timeline.completed(Action.DELTACOMMIT)
+    folder = Path(timeline_folder(lake.root, source.config).path)
+    for file in folder.glob(f"{last.time}*"):
+        file.unlink()
+    for file in Path(lake.root.path).rglob(f".*_{last.time}.log.*"):
+        file.unlink()
+    undone = {"instantToRollback": {"commitTime": last.time, "action": str(last.action)}}
+    time = new_instant(lake.table.source().timeline, source.config)
+    body = container(Kind.ROLLBACK_PLAN, [{**undone, "RollbackRequests": [], "version": 1}])
+    (folder / f"{time}.rollback.requested").write_bytes(body)
+    result = lake.table.commit(commit)
+    assert not result.committed
+    assert f"the write {last.time} was rolled back" in result.conflicts[0].reason
+    assert write.time < last.time
 
 
 def test_what_became_of_a_commit_is_known_once_it_is_archived(

@@ -1,0 +1,47 @@
+"""Writes that work took up and that were rolled back since: their rows must not come back with it.
+
+A completed write can be rolled back while a compaction of its logs is running; nothing else tells
+the one of the other. Since layout 2 logs are named after their writes; in layout 1 it is the plan
+of the rollback that says which write goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from catalog.commits import Commit
+from catalog.hudi.details import instant_record
+from catalog.hudi.file_names import read_name
+from catalog.hudi.reading import Source, read_commits
+from catalog.hudi.timeline import Action, State, read_instant
+
+
+def rolled_back(source: Source, commit: Commit) -> str:
+    """Return the time of a write that is in a compaction and was taken back; empty for none.
+
+    Args:
+        source: the table as it is under its lock.
+        commit: of the compaction.
+    """
+    found = _unknown(source, commit) if source.timeline.layout > 1 else _undone(source, commit)
+    return min(found, default="")
+
+
+def _unknown(source: Source, commit: Commit) -> Iterable[str]:
+    """Return the writes of logs that are neither on the timeline nor archived."""
+    paths = (path for one in commit.rewrites for path in one.files.delete_files["path"].to_pylist())
+    times = {read_name(path).instant for path in paths}
+    missing = {one for one in times if not source.timeline.is_log_visible(one)}
+    return missing - {time for time, _ in read_commits(source, missing)}
+
+
+def _undone(source: Source, commit: Commit) -> Iterator[str]:
+    """Yield writes before the state that was planned against, rolled back after it."""
+    base = commit.base.snapshot_id
+    for one in source.timeline.instants:
+        if one.action is Action.ROLLBACK and one.time > base:
+            name = one.named(State.REQUESTED)
+            plan = read_instant(source.storage, source.root, source.config, name)
+            undone = instant_record(name, plan).get("instantToRollback") or {}
+            if (time := undone.get("commitTime") or "") and time <= base:
+                yield time
