@@ -99,7 +99,11 @@ class Encoding:
 
     def suiting(self, batches: Sequence[pa.RecordBatch]) -> Encoding:
         """Return the encoding for rows like these: no dictionary where values hardly repeat."""
-        without = unrepeating_paths(batches, self.layout.dictionary_page_size_bytes)
+        without = unrepeating_paths(
+            batches,
+            self.layout.dictionary_page_size_bytes,
+            is_compressed=_codec(self.layout.codec) != "NONE",
+        )
         return replace(self, without_dictionary=self.without_dictionary | without)
 
     def sparing(self, batches: Sequence[pa.RecordBatch]) -> Encoding:
