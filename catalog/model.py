@@ -216,7 +216,10 @@ class Selection:
     @staticmethod
     def of(positions: npt.NDArray[np.int64]) -> Selection:
         """Return the selection that drops `positions`, given in any order and with repetitions."""
-        return Selection(np.unique(positions.astype(np.int64, copy=False)))
+        positions = positions.astype(np.int64, copy=False)
+        # Delete files list them in order, as their formats ask for.
+        is_in_order = bool((positions[1:] > positions[:-1]).all())
+        return Selection(positions if is_in_order else np.unique(positions))
 
     def kept(self, start: int, count: int) -> npt.NDArray[np.bool_] | None:
         """Return the mask of surviving rows in `[start, start + count)`; None when all survive."""
