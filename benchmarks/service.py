@@ -214,7 +214,7 @@ def sweep(directory: Path, arguments: argparse.Namespace) -> dict[str, object]:
             heads = [{"t": f"lake.{row['n']}.{row['t']}", "m": row["m"]} for row in rows]
             connection.execute(text("UPDATE tables SET head = :m WHERE target = :t"), heads)
         before = os.times()
-        told = Sweeper(store, Registry(store, config), config.service).sweep()
+        told = Sweeper(store, Registry(store, config), config).sweep()
         after = os.times()
     return {
         "tables": told.tables,

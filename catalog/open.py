@@ -49,7 +49,7 @@ def open_table(
         return _open_path(target, rest, forced, properties or {})
     named, _, branch = rest.partition("@")
     catalog_name, *identifier = name_parts(named, shown=target)
-    catalog = _catalogs().open_catalog(catalog_name, properties)
+    catalog = _catalogs().open_tables(catalog_name, properties)
     from catalog.iceberg.table import IcebergTable  # lazy: half a second to import
 
     table = IcebergTable(target, catalog, tuple(identifier), branch or "main")

@@ -128,6 +128,11 @@ class Settings:
     files: tuple[Path, ...]
     state: Path
 
+    @property
+    def kept(self) -> Path:
+        """The directory of what was read of manifests."""
+        return self.state / "manifests"
+
     def policy(self, target: str) -> Policy:
         """Return the policy in force for a target."""
         return combined_policy(self.policy_rules, target)

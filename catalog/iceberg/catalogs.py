@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pyiceberg import exceptions as pyiceberg_errors
 from pyiceberg.catalog import Catalog, CatalogType, infer_catalog_type, load_catalog
@@ -57,6 +57,24 @@ def open_catalog(name: str, properties: Mapping[str, str] | None = None) -> Cata
         StorageError: it cannot be reached.
         AccessDeniedError: it refuses the credentials.
     """
+    return _opened(name, _settings(name, properties))
+
+
+def open_tables(name: str, properties: Mapping[str, str] | None = None) -> Catalog:
+    """Open a configured catalog to load tables of it: what it takes to do more may come later.
+
+    Raises:
+        TableNotFoundError, StorageError, AccessDeniedError: as for `open_catalog`.
+    """
+    from catalog.iceberg.sqlite import SqliteTables, database_of  # lazy: the others need none of it
+
+    settings = _settings(name, properties)
+    if database_of(settings) is None:
+        return _opened(name, settings)
+    return cast(Catalog, SqliteTables(name, settings, lambda: _opened(name, settings)))
+
+
+def _settings(name: str, properties: Mapping[str, str] | None) -> dict[str, Any]:
     configured: dict[str, Any] = dict(Config().get_catalog_config(name) or {})
     settings = {**configured, **(properties or {})}
     if not settings:
@@ -66,11 +84,15 @@ def open_catalog(name: str, properties: Mapping[str, str] | None = None) -> Cata
             hint=f"configured catalogs: {names}; add it to .pyiceberg.yaml or set "
             f"PYICEBERG_CATALOG__{name.upper()}__URI",
         )
+    settings.setdefault("py-io-impl", _FILE_IO)
+    settings.setdefault("init_catalog_tables", "false")
+    return settings
+
+
+def _opened(name: str, settings: dict[str, Any]) -> Catalog:
     uri = str(settings.get("uri", ""))
     if uri and (settings.get("type") == "sql" or uri.startswith("sqlite:")):
         _check_database(name, uri)
-    settings.setdefault("py-io-impl", _FILE_IO)
-    settings.setdefault("init_catalog_tables", "false")
     try:
         with catalog_errors(f"the catalog {name}"):
             catalog = _loaded(name, settings)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.duplicates import find_duplicate
+from catalog.duplicates import find_alike
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.iceberg.manifest import DELETE_FILES_SCOPED, FILES, ManifestPart
 from catalog.model import DATA_FILES, DELETE_FILES, Inventory
@@ -59,9 +59,10 @@ def assemble(
     Raises:
         CorruptTableError: a data file is listed twice.
     """
-    _refuse_duplicates(parts)
+    # In pieces: paths are most of it, and seldom looked at.
     files = _concat([part.files for part in parts], FILES)
-    deletes = _concat([part.delete_files for part in parts], DELETE_FILES_SCOPED)
+    deletes = _concat([part.delete_files for part in parts], DELETE_FILES_SCOPED).combine_chunks()
+    _refuse_duplicates(files)
     columns = {
         **{name: files[name] for name in files.column_names},
         "written_at_ms": _times(files["snapshot_id"], written_at_ms),
@@ -71,7 +72,7 @@ def assemble(
         "deletes": attach(files, deletes, key_columns),
     }
     return Inventory(
-        pa.table([columns[name] for name in DATA_FILES.names], schema=DATA_FILES).combine_chunks(),
+        pa.table([columns[name] for name in DATA_FILES.names], schema=DATA_FILES),
         deletes.select(DELETE_FILES.names).cast(DELETE_FILES),
     )
 
@@ -124,11 +125,11 @@ def attach(files: pa.Table, deletes: pa.Table, key_columns: ReadKeyColumns) -> p
 def _concat(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     if not tables:
         return schema.empty_table()
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    return pa.concat_tables(tables).unify_dictionaries()
 
 
-def _refuse_duplicates(parts: Sequence[ManifestPart]) -> None:
-    twice = find_duplicate([chunk for part in parts for chunk in part.files["path"].chunks])
+def _refuse_duplicates(files: pa.Table) -> None:
+    twice = find_alike(files["path_hash"].to_numpy(), lambda: files["path"].chunks)
     if twice is None:
         return
     raise CorruptTableError(

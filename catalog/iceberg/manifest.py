@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.avro.container import AvroFile, decode_record
+from catalog.duplicates import hash_bytes
 from catalog.errors import CorruptTableError, LocationError, UnsupportedTableError
 from catalog.iceberg.deletion_vectors import file_name
 from catalog.iceberg.partition import Spec, encode_key, from_avro, label
@@ -49,6 +50,8 @@ FILES = pa.schema(
         *(DATA_FILES.field(name) for name in ("partition_key", "partition", "sequence_number")),
         pa.field("snapshot_id", pa.int64()),
         DATA_FILES.field("first_row_id"),
+        # So that paths need not be looked at to see that each is there once.
+        pa.field("path_hash", pa.int64(), nullable=False),
     ]
 )
 # Bounds are those of the data file paths inside, null where the writer kept none.
@@ -83,12 +86,26 @@ class Manifest:
     live_files: int | None
 
 
+_NO_FILES, _NO_DELETE_FILES = FILES.empty_table(), DELETE_FILES_SCOPED.empty_table()
+
+
 @dataclass(frozen=True, slots=True)
 class ManifestPart:
     """The live files of one manifest, schemas `FILES` and `DELETE_FILES_SCOPED`."""
 
     files: pa.Table
     delete_files: pa.Table
+
+    @staticmethod
+    def of(content: int, live: pa.Table) -> ManifestPart:
+        """Return the part of a manifest of data files, or of one of deletes."""
+        if content == DELETES:
+            return ManifestPart(_NO_FILES, live)
+        return ManifestPart(live, _NO_DELETE_FILES)
+
+    def live(self, content: int) -> pa.Table:
+        """Return the files of the kind that the manifest has."""
+        return self.delete_files if content == DELETES else self.files
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +175,10 @@ class ManifestReader:
         table = self._files(manifest, file, columns).filter(pa.array(live))
         self._check_paths(table["path"])
         if manifest.content == DATA:
-            return ManifestPart(table, DELETE_FILES_SCOPED.empty_table())
+            return ManifestPart.of(DATA, table)
         spec = self._spec(manifest)
         scoped = _scoped(table, columns, live=live, is_global=spec.is_unpartitioned)
-        return ManifestPart(FILES.empty_table(), scoped)
+        return ManifestPart.of(DELETES, scoped)
 
     def open(self, path: str) -> AvroFile:
         """Open a manifest, or the list of them.
@@ -185,6 +202,7 @@ class ManifestReader:
                     pa.array(_sequence_numbers(manifest, columns)),
                     _snapshot_ids(manifest, columns),
                     pa.array(_first_row_ids(manifest, columns), pa.int64()),
+                    pa.array(hash_bytes([path.encode() for path in columns[_PATH]])),
                 ],
                 schema=FILES,
             )

@@ -30,14 +30,13 @@ def command(file: Path) -> int:
     from compactor.cli.targets import opened
     from compactor.cli.workplace import workplace
     from compactor.jobs.compaction import apply_plan
-    from compactor.planner.planfile import decode_plan, load_plan
+    from compactor.planner.planfile import decode_plan, fit_plan
 
     session = Session.of()
     settings = session.settings()
-    content = file.read_bytes()
-    reviewed = decode_plan(content)
+    reviewed = decode_plan(file.read_bytes())
     table = opened(reviewed.table)
-    plan = load_plan(content, _planned_inventory(table, reviewed, settings.runtime))
+    plan = fit_plan(reviewed, _planned_inventory(table, reviewed, settings.runtime))
     with workplace(session, settings) as (environment, watcher):
         report = apply_plan(table, plan, environment=environment, options=settings.run)
     return told_outcome(session, report, watcher.plan)

@@ -130,7 +130,8 @@ def _compact(
 ) -> Compaction:
     """Compact a table; every group is proved, and then the whole snapshot."""
     from compactor.cli.workplace import now_ms
-    from compactor.jobs.compaction import compact_table, plan_table
+    from compactor.jobs.compaction import compact_table
+    from compactor.jobs.planning import plan_table
     from compactor.jobs.verification import verify_snapshots
     from compactor.rewrite.task import Proof
 

@@ -39,11 +39,12 @@ if TYPE_CHECKING:
 def command(target: str, out: Path | None, check: bool, branch: str | None) -> ExitCode:
     """Show what compacting TARGET would rewrite, and why."""
     from compactor.planner.document import plan_document
-    from compactor.planner.planfile import encode_plan
 
     session, target = Session.of(), on_branch(target, branch)
     plan = _planned_there(session, target) if session.server else _planned_here(session, target)
     if out is not None:
+        from compactor.planner.planfile import encode_plan  # lazy: loads all of Parquet
+
         out.write_bytes(encode_plan(plan))
 
     def text() -> None:
@@ -61,7 +62,7 @@ def command(target: str, out: Path | None, check: bool, branch: str | None) -> E
 def _planned_here(session: Session, target: str) -> Plan:
     from compactor.cli.targets import opened
     from compactor.cli.workplace import now_ms, spread_reading
-    from compactor.jobs.compaction import plan_table
+    from compactor.jobs.planning import plan_table
 
     settings = session.settings()
     table = opened(target)

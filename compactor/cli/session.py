@@ -72,7 +72,7 @@ class Session:
     def emit(self, document: Callable[[], object], text: Callable[[], None]) -> None:
         """Put the result on stdout, as JSON or as text."""
         if self.is_json:
-            click.echo(json.dumps(document(), indent=2))
+            click.echo(_indented(document()))
         else:
             text()
 
@@ -85,3 +85,14 @@ class Session:
     def asks(self) -> bool:
         """Whether there is somebody at the terminal who can be asked."""
         return not self.is_json and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _indented(document: object) -> str:
+    """Return JSON for people: indented by Python itself it takes several times as long."""
+    import msgspec  # lazy: most commands print text
+
+    text = json.dumps(document)
+    try:
+        return msgspec.json.format(text, indent=2)
+    except msgspec.DecodeError:  # a name that is no text, which only Python lets through
+        return json.dumps(document, indent=2)

@@ -80,7 +80,7 @@ def _urgency(one: Assessed | Failure) -> int:
 def _assess(name: str, settings: Settings) -> Assessed:
     from compactor.cli.targets import opened
     from compactor.cli.workplace import now_ms, spread_reading
-    from compactor.jobs.compaction import plan_snapshot, table_state
+    from compactor.jobs.planning import plan_snapshot, table_state
     from compactor.planner.health import assess_health
 
     table = opened(name)

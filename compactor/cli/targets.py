@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-# The directory of what was read of manifests.
-MANIFESTS = "manifests"
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -40,4 +37,4 @@ def _kept() -> Path:
     """Return where what was read of manifests is kept: beside the state of jobs."""
     from compactor.cli.session import Session
 
-    return Session.of().settings().state / MANIFESTS
+    return Session.of().settings().kept

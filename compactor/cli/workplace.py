@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from compactor.cli.progress import Watcher, told_progress
 from compactor.cli.session import Session
 
 if TYPE_CHECKING:
     from catalog.table import MapFunction
+    from compactor.cli.progress import Watcher
     from compactor.jobs.events import Event, OnEvent
     from compactor.jobs.runner import JobEnvironment
     from compactor.jobs.store import JobStore
@@ -25,6 +25,7 @@ _LOG = logging.getLogger(__name__)
 @contextmanager
 def workplace(session: Session, settings: Settings) -> Iterator[tuple[JobEnvironment, Watcher]]:
     """Open everything that a job needs and close it in the end; the watcher sees its events."""
+    from compactor.cli.progress import told_progress
     from compactor.jobs.runner import JobEnvironment
     from compactor.jobs.store import open_store
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from catalog.model import Inventory
+from compactor.planner.places import Places
 from compactor.planner.plan import FileGroup
 
 Slices = dict[str, frozenset[str]]
@@ -22,10 +21,8 @@ def outdated_groups(groups: Iterable[FileGroup], current: Inventory) -> dict[str
         groups: groups of a plan.
         current: all file slices of the table now.
     """
-    groups = list(groups)
-    wanted = pa.chunked_array([group.files.files["path"].combine_chunks() for group in groups])
-    found = _slices(_with_paths(current, wanted)) if groups else {}
-    reasons = ((group.group_id, _reason(_slices(group.files), found)) for group in groups)
+    places = Places.of(current.files["path"])
+    reasons = ((group.group_id, _outdated(group.files, places, current)) for group in groups)
     return {group_id: reason for group_id, reason in reasons if reason}
 
 
@@ -38,32 +35,33 @@ def taken_groups(groups: Sequence[FileGroup], current: Inventory) -> dict[str, s
         groups: groups of a plan.
         current: all file slices of the table now.
     """
-    if not groups:
-        return {}
-    planned = [group.files.files["path"].combine_chunks() for group in groups]
-    owners = np.repeat(np.arange(len(groups)), [len(paths) for paths in planned])
-    paths = pa.concat_arrays(planned)
-    is_live = pc.is_in(paths, value_set=current.files["path"].combine_chunks())
-    gone = pc.indices_nonzero(pc.invert(is_live)).to_numpy()
-    taken, first = np.unique(owners[gone], return_index=True)
+    places = Places.of(current.files["path"])
+    paths = ((group.group_id, _missing(group.files, places)) for group in groups)
     return {
-        groups[group].group_id: f"{path} was replaced by another writer before work on it began"
-        for group, path in zip(taken, paths.take(pa.array(gone[first])).to_pylist(), strict=True)
+        group_id: f"{path} was replaced by another writer before work on it began"
+        for group_id, path in paths
+        if path
     }
 
 
-def _reason(planned: Slices, found: Slices) -> str:
-    for path, deletes in planned.items():
-        if path not in found:
-            return f"{path} was replaced by another writer"
-        if found[path] != deletes:
-            return f"{path} lost rows to another writer"
-    return ""
+def _outdated(planned: Inventory, places: Places, current: Inventory) -> str:
+    missing = _missing(planned, places)
+    if missing:
+        return f"{missing} was replaced by another writer"
+    found = current.take(places.find(planned.files["path"]))
+    if not planned.delete_files.num_rows and not found.delete_files.num_rows:
+        return ""
+    before, after = _slices(planned), _slices(found)
+    changed = (path for path, deletes in before.items() if after[path] != deletes)
+    path = next(changed, "")
+    return f"{path} lost rows to another writer" if path else ""
 
 
-def _with_paths(inventory: Inventory, paths: pa.ChunkedArray) -> Inventory:
-    mask = pc.is_in(inventory.files["path"], value_set=paths.combine_chunks())
-    return inventory.take(pc.indices_nonzero(mask).to_numpy().astype("int64"))
+def _missing(planned: Inventory, places: Places) -> str:
+    """Return a data file that is not there; empty when all are."""
+    paths = planned.files["path"]
+    gone = np.flatnonzero(places.find(paths) < 0)
+    return str(paths[int(gone[0])].as_py()) if len(gone) else ""
 
 
 def _slices(inventory: Inventory) -> Slices:

@@ -6,6 +6,7 @@ Nothing here depends on the order of the inventory's rows but the order of the a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,7 @@ class FileColumns:
         partition: number of the file's partition, by the order of the keys.
         partition_keys: key of each partition.
         partition_labels: the partitions as people read them.
-        paths: path per file, one Arrow array.
+        paths: path per file; in pieces, since it is much and mostly not looked at.
         links: the delete files that apply.
         is_clustered: whether the format holds the file in an order.
     """
@@ -80,7 +81,7 @@ class FileColumns:
     partition: Ints
     partition_keys: pa.Array
     partition_labels: pa.Array
-    paths: pa.Array
+    paths: pa.ChunkedArray
     links: DeleteLinks
     is_clustered: Flags
 
@@ -100,10 +101,10 @@ class FileColumns:
 
 def read_columns(inventory: Inventory) -> FileColumns:
     """Return the columns of an inventory."""
-    files = inventory.files.unify_dictionaries().combine_chunks()
+    files = inventory.files.unify_dictionaries()
     keys = one_array(files["partition_key"])
     partition = _ranks(keys)
-    _, first = np.unique(partition, return_index=True)
+    first = _firsts(partition)
     return FileColumns(
         size_bytes=files["size_bytes"].to_numpy(),
         row_count=files["row_count"].to_numpy(),
@@ -112,7 +113,7 @@ def read_columns(inventory: Inventory) -> FileColumns:
         partition=partition,
         partition_keys=keys.take(pa.array(first)).dictionary_decode(),
         partition_labels=one_array(files["partition"]).take(pa.array(first)).dictionary_decode(),
-        paths=one_array(files["path"]),
+        paths=files["path"],
         links=_read_links(inventory, files),
         is_clustered=pc.fill_null(files["is_clustered"], False).to_numpy(),
     )
@@ -123,11 +124,40 @@ def one_array(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
+def take_texts(column: pa.ChunkedArray, rows: Ints) -> pa.Array:
+    """Return some texts of a column in pieces; Arrow itself would put all pieces together first."""
+    chunks = column.chunks
+    if len(chunks) == 1:
+        return chunks[0].take(pa.array(rows))
+    order = np.argsort(rows, kind="stable")
+    ends = np.cumsum([len(chunk) for chunk in chunks], dtype=np.int64)
+    cuts = np.searchsorted(rows[order], ends)
+    parts = [pa.array([], column.type)]
+    for chunk, end, (first, last) in zip(chunks, ends, pairwise([0, *cuts.tolist()]), strict=True):
+        if first < last:
+            parts.append(chunk.take(pa.array(rows[order[first:last]] - (end - len(chunk)))))
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))
+    return pa.concat_arrays(parts).take(pa.array(places))
+
+
 def _ranks(values: pa.DictionaryArray) -> Ints:
     """Number the distinct values of the rows by their order, without gaps."""
-    by_code = pc.rank(values.dictionary, tiebreaker="dense").to_numpy()
-    _, ranks = np.unique(by_code[values.indices.to_numpy()], return_inverse=True)
-    return ranks.astype(np.int64, copy=False)
+    codes = values.indices.to_numpy()
+    by_code = pc.rank(values.dictionary, tiebreaker="dense").to_numpy().astype(np.int64)
+    is_used = np.zeros(int(by_code.max(initial=0)) + 1, np.bool_)
+    is_used[by_code[np.bincount(codes, minlength=len(by_code)) > 0]] = True
+    ranks: Ints = (np.cumsum(is_used) - 1)[by_code][codes]
+    return ranks
+
+
+def _firsts(numbers: Ints) -> Ints:
+    """Return the first row of each number, all of which occur."""
+    firsts = np.zeros(int(numbers.max(initial=-1)) + 1, np.int64)
+    rows = np.arange(len(numbers))
+    # Of several values for one place, the last one stays.
+    firsts[numbers[::-1]] = rows[::-1]
+    return firsts
 
 
 def _read_links(inventory: Inventory, files: pa.Table) -> DeleteLinks:
@@ -138,7 +168,7 @@ def _read_links(inventory: Inventory, files: pa.Table) -> DeleteLinks:
     is_shared = targets.is_null().to_numpy(zero_copy_only=False)
     rows = inventory.delete_files["row_count"].to_numpy()[delete.to_numpy()]
     if not is_shared.all():
-        is_own = pc.equal(targets, one_array(files["path"]).take(pa.array(file)))
+        is_own = pc.equal(targets, take_texts(files["path"], file))
         rows = np.where(is_shared | pc.fill_null(is_own, False).to_numpy(False), rows, 0)
     return DeleteLinks(
         file=file,

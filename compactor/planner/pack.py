@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compactor.planner.columns import FileColumns, Flags, Floats, Ints
+from compactor.planner.columns import FileColumns, Flags, Floats, Ints, take_texts
 from compactor.planner.policy import FileSizes, Policy
 from compactor.planner.select import NEEDY, Candidates
 
@@ -26,7 +27,7 @@ from compactor.planner.select import NEEDY, Candidates
 WRITTEN_SHARE_MIN = 0.6
 # The cap of a partition's groups is searched to 1/2**10 of the limit.
 _CAP_SEARCH_STEPS = 10
-_COMPARED_ROWS = 64 << 10
+_COMPARED_ROWS = 32 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,15 @@ def pack(
 
 def in_order(columns: FileColumns, rows: Ints, places: Ints | None) -> Ints:
     """Sort files by partition, place and sequence number, those that agree in all by path."""
+    rows = rows[np.argsort(columns.partition[rows], kind="stable")]
+    # Some partitions at a time: what sorting takes beside the files does not grow with the table.
+    partitions = [0, *_cuts(columns.partition[rows]).tolist(), len(rows)]
+    for start, end in pairwise(partitions):
+        rows[start:end] = _some_in_order(columns, rows[start:end], places)
+    return rows
+
+
+def _some_in_order(columns: FileColumns, rows: Ints, places: Ints | None) -> Ints:
     if not len(rows):
         return rows
     partition, sequence_number = columns.partition[rows], columns.sequence_number[rows]
@@ -135,18 +145,18 @@ def in_order(columns: FileColumns, rows: Ints, places: Ints | None) -> Ints:
     # Paths are long: only those that decide something are compared, not all of them at once.
     tied = np.flatnonzero(~starts | ~np.append(steps, True))
     ties = np.cumsum(starts)[tied]
-    for share in np.split(np.arange(len(tied)), _cuts(ties)):
-        in_tie = order[tied[share]]
-        names = pa.table({"tie": ties[share], "path": columns.paths.take(pa.array(rows[in_tie]))})
+    for start, end in pairwise([0, *_cuts(ties).tolist(), len(tied)]):
+        in_tie = order[tied[start:end]]
+        names = pa.table({"tie": ties[start:end], "path": take_texts(columns.paths, rows[in_tie])})
         by_path = pc.sort_indices(
             names, sort_keys=[(name, "ascending") for name in ("tie", "path")]
         )
-        order[tied[share]] = in_tie[by_path.to_numpy()]
+        order[tied[start:end]] = in_tie[by_path.to_numpy()]
     return rows[order]
 
 
 def _cuts(ties: Ints) -> Ints:
-    """Return where to divide files that are grouped by tie, without dividing a tie."""
+    """Return where to divide files that are grouped by a number, without dividing a group."""
     firsts = np.flatnonzero(np.diff(ties)) + 1
     cuts: Ints = firsts[np.diff(firsts // _COMPARED_ROWS, prepend=0) != 0]
     return cuts
@@ -204,8 +214,9 @@ class _Run:
             done = starts[-1] - 1
             input_before = input_ends[done] if done >= 0 else 0.0
             kept_before = kept_ends[done] if done >= 0 else 0.0
-            fits = int(np.searchsorted(input_ends, input_before + cap, side="right"))
-            fills = int(np.searchsorted(kept_ends, kept_before + self.filling_bytes)) + 1
+            # The methods: the functions of numpy take twice as long for arrays as short as these.
+            fits = int(input_ends.searchsorted(input_before + cap, side="right"))
+            fills = int(kept_ends.searchsorted(kept_before + self.filling_bytes)) + 1
             following = max(fits, fills)
             if following >= len(input_ends):
                 return starts

@@ -295,8 +295,8 @@ class Plan:
 
     def totals(self) -> Totals:
         """Add up the groups."""
-        delete_paths = [group.files.delete_files["path"] for group in self.groups]
-        chunks = [chunk for paths in delete_paths for chunk in paths.chunks]
+        deletes = (group.files.delete_files for group in self.groups)
+        chunks = [chunk for one in deletes if one.num_rows for chunk in one["path"].chunks]
         return Totals(
             groups=len(self.groups),
             files=sum(group.files.file_count for group in self.groups),

@@ -7,7 +7,7 @@ plan that a person saved is also compared with the inventory of its snapshot bef
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from catalog.duplicates import find_duplicate
 from catalog.model import DATA_FILES, DELETE_FILES, Inventory, Selection, Snapshot
 from compactor.errors import PlanFileError, PlanStaleError
 from compactor.planner.columns import Ints, one_array
+from compactor.planner.places import Places
 from compactor.planner.plan import (
     ChangePlan,
     ClusterPlan,
@@ -120,7 +121,15 @@ def load_plan(text: str | bytes, inventory: Inventory) -> Plan:
         PlanFileError: the text is damaged, or of a form that this version does not know.
         PlanStaleError: the inventory does not hold the file slices as they were planned.
     """
-    plan = decode_plan(text)
+    return fit_plan(decode_plan(text), inventory)
+
+
+def fit_plan(plan: Plan, inventory: Inventory) -> Plan:
+    """Take the file slices of a plan that was read from the inventory of its snapshot.
+
+    Raises:
+        PlanStaleError: the inventory does not hold the file slices as they were planned.
+    """
     found = cut_groups(inventory, _places(plan.groups, inventory))
     groups = tuple(_matched(*pair) for pair in zip(plan.groups, found, strict=True))
     return replace(plan, groups=groups)
@@ -130,9 +139,9 @@ def encode_plan(plan: Plan) -> bytes:
     """Return the content of the plan's file."""
     if sum(group.files.file_count for group in plan.groups) <= JSON_FILES_MAX:
         return _encode(plan)
-    slices = [group.files for group in plan.groups]
     bare = (replace(group, files=Inventory.empty()) for group in plan.groups)
-    return encode_rows(_encode(replace(plan, groups=tuple(bare))), slices)
+    header = _encode(replace(plan, groups=tuple(bare)))
+    return encode_rows(header, (group.files for group in plan.groups))
 
 
 def decode_plan(data: str | bytes) -> Plan:
@@ -146,9 +155,9 @@ def decode_plan(data: str | bytes) -> Plan:
             plan = _with_rows(_decode(read_header(data)), data)
         else:
             plan = _decode(data)
+        _require_consistent(plan.groups, may_be_empty=plan.change is not None)
     except (msgspec.DecodeError, pa.ArrowException, ValueError, OverflowError, OSError) as error:
         raise PlanFileError(f"damaged plan file: {error}", hint=_REPLAN) from error
-    _require_consistent(plan.groups, may_be_empty=plan.change is not None)
     return plan
 
 
@@ -272,17 +281,24 @@ def _require_known(header: _Header) -> None:
 
 def _require_consistent(groups: Sequence[FileGroup], *, may_be_empty: bool) -> None:
     """Refuse what no plan can hold: a file in two groups, a delete file that is not there."""
-    paths = [chunk for group in groups for chunk in group.files.files["path"].chunks]
     ids = {group.group_id for group in groups}
-    if find_duplicate(paths) is not None or len(ids) < len(groups):
+    if find_duplicate(lambda: _complete_paths(groups, may_be_empty=may_be_empty)) or (
+        len(ids) < len(groups)
+    ):
         raise PlanFileError("damaged plan file: a group or file occurs twice", hint=_REPLAN)
+
+
+def _complete_paths(groups: Sequence[FileGroup], *, may_be_empty: bool) -> Iterator[pa.Array]:
+    """Yield the paths of the data files of every group that is complete."""
     for group in groups:
-        entries = pc.list_flatten(one_array(group.files.files["deletes"])).to_numpy()
-        is_empty = not (group.files.file_count or may_be_empty)
-        if is_empty or not _within(entries, group.files.delete_files.num_rows):
+        files, delete_files = group.files.files, group.files.delete_files
+        entries = pc.list_flatten(one_array(files["deletes"])).to_numpy()
+        is_empty = not (files.num_rows or may_be_empty)
+        if is_empty or not _within(entries, delete_files.num_rows):
             raise PlanFileError(
                 f"damaged plan file: group {group.group_id} is incomplete", hint=_REPLAN
             )
+        yield from files["path"].chunks
 
 
 def _within(entries: Any, count: int) -> bool:
@@ -291,14 +307,10 @@ def _within(entries: Any, count: int) -> bool:
 
 def _places(groups: Sequence[FileGroup], inventory: Inventory) -> list[Ints]:
     """Return the rows of the inventory that hold the files of each group."""
-    paths = [chunk for group in groups for chunk in group.files.files["path"].chunks]
-    known = one_array(inventory.files["path"])
-    places = pc.index_in(pa.chunked_array(paths, pa.string()), value_set=known)
-    rows = pc.fill_null(places, -1).to_numpy().astype(np.int64)
-    ends = np.cumsum([group.files.file_count for group in groups], dtype=np.int64)
-    split: list[Ints] = np.split(rows, ends)[: len(groups)]
-    for group, group_rows in zip(groups, split, strict=True):
-        missing = int((group_rows < 0).sum())
+    places = Places.of(inventory.files["path"])
+    split = list(places.find_groups(group.files for group in groups))
+    for group, rows in zip(groups, split, strict=True):
+        missing = int((rows < 0).sum())
         if missing:
             raise _stale(group, f"{missing:,} of its data files are not in the snapshot")
     return split

@@ -7,21 +7,26 @@ No Python object per file comes into being on the way in or out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.model import DATA_FILES, DELETE_FILES, Inventory
 from compactor.planner.columns import Ints
+from compactor.planner.deferred import RUN_ROWS, GroupSizes, deferred
 from compactor.planner.slicing import constant_column
 
 MAGIC = b"PAR1"
 _HEADER = b"compact.plan"
 _GROUP, _IS_DELETE = "group", "is_delete"
 _PARTITION = ("partition_key", "partition")
-_RUN_ROWS = 64 << 10
+# What is read of all rows, to know the groups.
+_TELLING = (_GROUP, _IS_DELETE, "size_bytes")
 
 
 def _schema() -> pa.Schema:
@@ -36,7 +41,7 @@ def _schema() -> pa.Schema:
 _ROWS = _schema()
 
 
-def encode_rows(header: bytes, groups: Sequence[Inventory]) -> bytes:
+def encode_rows(header: bytes, groups: Iterable[Inventory]) -> bytes:
     """Return the content of a file.
 
     Args:
@@ -69,8 +74,8 @@ def read_header(data: bytes) -> bytes:
     return bytes(metadata[_HEADER])
 
 
-def decode_rows(data: bytes, partitions: Sequence[tuple[str, str]]) -> Iterator[Inventory]:
-    """Yield the file slices of each group.
+def decode_rows(data: bytes, partitions: Sequence[tuple[str, str]]) -> list[Inventory]:
+    """Return the file slices of each group; they are read when somebody asks for them.
 
     Args:
         data: the content of a file.
@@ -82,31 +87,65 @@ def decode_rows(data: bytes, partitions: Sequence[tuple[str, str]]) -> Iterator[
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     found = file.schema_arrow
     if found.names != _ROWS.names or any(
-        found.field(name).type != _ROWS.field(name).type for name in (_GROUP, _IS_DELETE)
+        found.field(name).type != _ROWS.field(name).type for name in _TELLING
     ):
         raise ValueError(f"its columns are not those of a plan: {', '.join(found.names)}")
-    held: list[pa.Table] = []
-    following = 0
-    for number in range(file.num_row_groups):
-        held.append(file.read_row_group(number))
-        rows = pa.concat_tables(held)
-        groups = _column(rows, _GROUP)
-        last = int(groups[-1]) if len(groups) else following
-        done = int(np.searchsorted(groups, last))
-        yield from _inventories(rows.slice(0, done), range(following, last), partitions)
-        held, following = [rows.slice(done).combine_chunks()], last
-    rest = pa.concat_tables(held) if held else _ROWS.empty_table()
-    yield from _inventories(rest, range(following, len(partitions)), partitions)
+    columns = file.read(columns=list(_TELLING))
+    groups, is_delete = _column(columns, _GROUP), _column(columns, _IS_DELETE).astype(bool)
+    if np.any(np.diff(groups) < 0) or np.any(groups < 0):
+        raise ValueError("the groups are not in order")
+    if len(groups) and groups[-1] >= len(partitions):
+        raise ValueError("there are more groups than the plan has")
+    ends = np.searchsorted(groups, np.arange(len(partitions)), side="right")
+    size_bytes = np.where(is_delete, 0, _column(columns, "size_bytes"))
+    sizes = GroupSizes(
+        *(_per_group(groups, one, len(partitions)) for one in (~is_delete, size_bytes, is_delete))
+    )
+    return deferred(_Reading(file, ends, partitions), sizes)
 
 
-def _runs(groups: Sequence[Inventory]) -> Iterator[pa.Table]:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Reads the rows of some groups.
+
+    Attributes:
+        file: the file.
+        ends: where the rows of each group end.
+        partitions: key and label of the partition of each group.
+    """
+
+    file: pq.ParquetFile
+    ends: Ints
+    partitions: Sequence[tuple[str, str]]
+
+    def __call__(self, numbers: range) -> list[Inventory]:
+        """Return the file slices of the groups with these numbers."""
+        start = int(self.ends[numbers.start - 1]) if numbers.start else 0
+        end = int(self.ends[numbers.stop - 1])
+        counts = [self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)]
+        row_groups = np.cumsum([0, *counts])
+        first = int(np.searchsorted(row_groups, start, side="right")) - 1
+        last = int(np.searchsorted(row_groups, end))
+        wanted = list(range(max(first, 0), last)) if start < end else []
+        rows = self.file.read_row_groups(wanted).slice(start - int(row_groups[first]), end - start)
+        return list(_inventories(rows, numbers, self.partitions))
+
+
+def _per_group(groups: Ints, values: npt.NDArray[Any], count: int) -> Ints:
+    """Add values up by group."""
+    sums = np.zeros(count, np.int64)
+    np.add.at(sums, groups, values)
+    return sums
+
+
+def _runs(groups: Iterable[Inventory]) -> Iterator[pa.Table]:
     """Yield the rows of some groups at a time."""
     run: list[pa.Table] = []
     count = 0
     for number, group in enumerate(groups):
         run += [_rows(group.files, number, False), _rows(group.delete_files, number, True)]
         count += group.files.num_rows + group.delete_files.num_rows
-        if count >= _RUN_ROWS:
+        if count >= RUN_ROWS:
             yield pa.concat_tables(run)
             run, count = [], 0
     if run:
@@ -134,10 +173,6 @@ def _inventories(
     rows: pa.Table, numbers: range, partitions: Sequence[tuple[str, str]]
 ) -> Iterator[Inventory]:
     groups, is_delete = _column(rows, _GROUP), _column(rows, _IS_DELETE)
-    if len(groups) and (np.any(np.diff(groups) < 0) or groups[0] < numbers.start):
-        raise ValueError("the groups are not in order")
-    if len(groups) and groups[-1] >= len(partitions):
-        raise ValueError("there are more groups than the plan has")
     for number in numbers:
         start, end = np.searchsorted(groups, [number, number + 1])
         middle = int(start) + int(np.count_nonzero(~is_delete[start:end].astype(bool)))

@@ -10,33 +10,52 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.model import DATA_FILES, Inventory
-from compactor.planner.columns import Ints, one_array
+from compactor.planner.columns import Ints, one_array, take_texts
+from compactor.planner.deferred import GroupSizes, deferred
 
-_RUN_ROWS = 64 << 10
 
+def cut_groups(inventory: Inventory, groups: Sequence[Ints]) -> list[Inventory]:
+    """Return the inventory of each group, its files in the order of the given rows.
 
-def cut_groups(inventory: Inventory, groups: Sequence[Ints]) -> Iterator[Inventory]:
-    """Yield the inventory of each group, its files in the order of the given rows.
-
-    A group shares no memory with the whole: a worker is sent its own rows and not the table's.
+    They are cut when somebody asks for them. What is cut shares no memory with the whole: a worker
+    is sent its own rows and not the table's.
     """
     order = _delete_order(inventory.delete_files)
-    for run in _runs(groups):
-        files = inventory.files.take(pa.array(np.concatenate(run))).combine_chunks()
-        ends = np.cumsum([0, *(len(group) for group in run)])
-        own = _with_own_deletes(files, inventory.delete_files, ends=ends, order=order)
-        files, delete_files, delete_ends = own
-        for (start, end), deletes in zip(pairwise(ends), pairwise(delete_ends), strict=True):
-            yield Inventory(_cut_files(files, int(start), int(end)), _cut(delete_files, *deletes))
+    counts = np.fromiter(map(len, groups), np.int64, len(groups))
+    rows = np.concatenate([np.empty(0, np.int64), *groups])
+
+    def cut(numbers: range) -> list[Inventory]:
+        return list(_cut_run(inventory, [groups[number] for number in numbers], order))
+
+    size_bytes = _sums(inventory.files["size_bytes"].to_numpy()[rows], counts)
+    deletes = np.zeros_like(counts)
+    if inventory.delete_files.num_rows:
+        lengths = pc.list_value_length(inventory.files["deletes"]).to_numpy()
+        deletes = _sums(lengths[rows].astype(np.int64), counts)
+    return deferred(cut, GroupSizes(counts, size_bytes, deletes))
 
 
-def _runs(groups: Sequence[Ints]) -> Iterator[Sequence[Ints]]:
-    """Divide the groups, so that not all of their files are copied twice at a time."""
-    ends = np.cumsum([len(group) for group in groups], dtype=np.int64)
-    cuts = np.flatnonzero(np.diff(ends // _RUN_ROWS)) + 1
-    for first, last in pairwise([0, *cuts.tolist(), len(groups)]):
-        if first < last:
-            yield groups[first:last]
+def _take(files: pa.Table, rows: Ints) -> pa.Table:
+    place = files.column_names.index("path")
+    others = files.drop_columns(["path"]).take(pa.array(rows))
+    return others.add_column(place, files.field(place), take_texts(files["path"], rows))
+
+
+def _sums(values: Ints, counts: Ints) -> Ints:
+    """Add up runs of so many values each."""
+    sums = np.append(0, np.cumsum(values))
+    ends = np.cumsum(counts)
+    result: Ints = sums[ends] - sums[ends - counts]
+    return result
+
+
+def _cut_run(inventory: Inventory, run: Sequence[Ints], order: Ints) -> Iterator[Inventory]:
+    files = _take(inventory.files, np.concatenate(run)).unify_dictionaries()
+    ends = np.cumsum([0, *(len(group) for group in run)])
+    own = _with_own_deletes(files.combine_chunks(), inventory.delete_files, ends=ends, order=order)
+    files, delete_files, delete_ends = own
+    for (start, end), deletes in zip(pairwise(ends), pairwise(delete_ends), strict=True):
+        yield Inventory(_cut_files(files, int(start), int(end)), _cut(delete_files, *deletes))
 
 
 def _with_own_deletes(

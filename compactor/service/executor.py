@@ -186,6 +186,7 @@ class Executor:
             store=self._config.settings.store,
             options=options,
             seconds_max=care.job_seconds_max or options.job_seconds_max,
+            kept=self._config.settings.kept,
         )
 
     def _runtime(self, care: Care) -> RuntimeSettings:

@@ -151,7 +151,7 @@ def _outcome(
     on_job: Callable[[str], None],
 ) -> Outcome:
     try:
-        table = open_table(order.claim.target)
+        table = open_table(order.claim.target, kept=order.kept)
         with connected(order.runtime) as runtime:
             environment = JobEnvironment(runtime, store, _noting(order, store, on_job))
             report = compact_table(table, order.policy, environment=environment, options=order.run)

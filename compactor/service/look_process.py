@@ -36,8 +36,9 @@ def heads(order: bytes) -> Iterator[Changed]:
 
 def health(order: bytes) -> Iterator[object]:
     """Yield what is found in each table."""
-    for target, policy in decode(order, HealthOrder).tables:
-        yield look_into(target, policy)
+    wanted = decode(order, HealthOrder)
+    for target, policy in wanted.tables:
+        yield look_into(target, policy, kept=wanted.kept)
 
 
 def find(order: bytes) -> Iterator[Found]:
@@ -53,7 +54,7 @@ def plan(order: bytes) -> Iterator[Planned]:
     """Yield the plan of one table."""
     wanted = decode(order, PlanOrder)
     try:
-        yield planned(wanted.target, wanted.policy)
+        yield planned(wanted.target, wanted.policy, kept=wanted.kept)
     except (CatalogError, CompactorError) as error:
         yield Planned(code=error.code, message=str(error), hint=error.hint)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import msgspec
 
@@ -10,17 +11,23 @@ from catalog.errors import CatalogError, TableNotFoundError
 from catalog.open import open_table
 from catalog.table import Table
 from compactor.errors import CompactorError
-from compactor.jobs.compaction import plan_snapshot, table_state
+from compactor.jobs.planning import plan_snapshot, table_state
 from compactor.planner.health import Health, assess_health
 from compactor.planner.planfile import encode_plan
 from compactor.planner.policy import Policy
 from compactor.service.orders import HealthSeen, Looked, Planned
 
 
-def look_into(target: str, policy: Policy) -> Looked:
-    """Open a table and look at it; what keeps it from being read is part of the answer."""
+def look_into(target: str, policy: Policy, *, kept: Path | None = None) -> Looked:
+    """Open a table and look at it; what keeps it from being read is part of the answer.
+
+    Args:
+        target: the table.
+        policy: what its owner wants.
+        kept: where what was read of manifests is kept; None for nowhere.
+    """
     try:
-        return look_at(open_table(target), policy, target=target)
+        return look_at(open_table(target, kept=kept), policy, target=target)
     except (CatalogError, CompactorError) as error:
         is_missing = isinstance(error, TableNotFoundError)
         return Looked(target, trouble=f"{error.code}: {error}", is_missing=is_missing)
@@ -44,14 +51,19 @@ def look_at(table: Table, policy: Policy, *, target: str) -> Looked:
     )
 
 
-def planned(target: str, policy: Policy) -> Planned:
+def planned(target: str, policy: Policy, *, kept: Path | None = None) -> Planned:
     """Plan the compaction of a table.
+
+    Args:
+        target: the table.
+        policy: what is wanted.
+        kept: where what was read of manifests is kept; None for nowhere.
 
     Raises:
         CatalogError: it cannot be read.
         CompactorError: it cannot be planned as the policy asks for.
     """
-    table = open_table(target)
+    table = open_table(target, kept=kept)
     snapshot = table.snapshot()
     state = table_state(table, snapshot, table.inventory(snapshot))
     plan = plan_snapshot(state, table.files(snapshot), policy, now_ms=time.time_ns() // 1_000_000)

@@ -122,7 +122,8 @@ class Operations:
             BusyError: others are being planned.
             JobFailedError: the process died.
         """
-        order = PlanOrder(target, self._policy(target, overrides))
+        policy = self._policy(target, overrides)
+        order = PlanOrder(target, policy, self._config.settings.kept)
         if not self._plans.acquire(blocking=False):
             raise BusyError(f"{PLANS_MAX} tables are being planned already", hint="ask again later")
         try:

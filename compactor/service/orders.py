@@ -33,6 +33,7 @@ class JobOrder:
         store: where it is recorded.
         options: of the service, for how the row goes on.
         seconds_max: it is stopped after so long; what it has committed stays.
+        kept: where what was read of manifests is kept; None for nowhere.
     """
 
     claim: Claim
@@ -42,6 +43,7 @@ class JobOrder:
     store: StoreSettings
     options: ServiceOptions
     seconds_max: float
+    kept: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,11 @@ class HealthOrder:
 
     Attributes:
         tables: targets with their policies.
+        kept: as for a job.
     """
 
     tables: tuple[tuple[str, Policy], ...]
+    kept: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +84,12 @@ class PlanOrder:
     Attributes:
         target: the table.
         policy: what is wanted.
+        kept: as for a job.
     """
 
     target: str
     policy: Policy
+    kept: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

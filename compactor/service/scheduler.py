@@ -45,7 +45,7 @@ class Scheduler:
         self._config = config
         self._executor = executor
         self._instance = instance
-        self._sweeper = Sweeper(store, registry, config.service)
+        self._sweeper = Sweeper(store, registry, config)
         self._ending = threading.Event()
         self._ticked_at = time.monotonic()
         self._round_at = -_ROUND_SECONDS

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from compactor.errors import JobFailedError, SettingsError
 from compactor.jobs.store import JobStore
 from compactor.service.children import Ask, ask_child
-from compactor.service.config import ServiceOptions
+from compactor.service.config import ServiceConfig
 from compactor.service.orders import Changed, FindOrder, Found, HeadsOrder, HealthOrder, Looked
 from compactor.service.queue import Wanted, enqueue
 from compactor.service.registry import Registry, Rules
@@ -98,12 +98,13 @@ class Sweeper:
     """Sweeps the tables of a store, and finds those that fit the patterns of the configuration."""
 
     def __init__(
-        self, store: JobStore, registry: Registry, options: ServiceOptions, *, ask: Ask = ask_child
+        self, store: JobStore, registry: Registry, config: ServiceConfig, *, ask: Ask = ask_child
     ) -> None:
         self._ask = ask
         self._store = store
         self._registry = registry
-        self._options = options
+        self._options = config.service
+        self._kept = config.settings.kept
 
     def sweep(self) -> SweepTally:
         """Look at all tables.
@@ -193,7 +194,7 @@ class Sweeper:
         while orders:
             answered: set[str] = set()
             try:
-                order = HealthOrder(tuple(orders))
+                order = HealthOrder(tuple(orders), self._kept)
                 for look in self._ask("health", order, Looked, seconds_max=_LOOKS_SECONDS_MAX):
                     answered.add(look.target)
                     yield look

@@ -11,8 +11,9 @@ import pytest
 
 from catalog.errors import LocationError, UnsupportedTableError
 from catalog.open import open_table
-from compactor.jobs.compaction import compact_table, plan_table
+from compactor.jobs.compaction import compact_table
 from compactor.jobs.options import JobOptions
+from compactor.jobs.planning import plan_table
 from compactor.jobs.report import JobReport
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.store import open_store

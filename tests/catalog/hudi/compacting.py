@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from catalog.hudi.table import HudiTable
-from compactor.jobs.compaction import compact_table, plan_table
+from compactor.jobs.compaction import compact_table
 from compactor.jobs.options import JobOptions
+from compactor.jobs.planning import plan_table
 from compactor.jobs.report import JobReport
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.store import open_store

@@ -12,8 +12,9 @@ from catalog.commits import ChangeScope
 from catalog.errors import SnapshotNotFoundError, UnsupportedTableError
 from catalog.open import open_table
 from catalog.table import Table
-from compactor.jobs.compaction import compact_table, plan_table
+from compactor.jobs.compaction import compact_table
 from compactor.jobs.options import JobOptions
+from compactor.jobs.planning import plan_table
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.store import open_store
 from compactor.planner.policy import Policy

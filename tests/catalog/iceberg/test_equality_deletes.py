@@ -108,6 +108,7 @@ def test_deletes_are_those_of_a_plain_model(
             _row(path, len(keys), scope, age)
             | {"equality_ids": [at + 1 for at in columns], "is_global": scope is None}
         )
+    data = [one | {"path_hash": number} for number, one in enumerate(data)]
     part = ManifestPart(
         pa.Table.from_pylist(data, schema=pa.schema(map(_plain, FILES))).cast(FILES),
         pa.Table.from_pylist(scoped, schema=pa.schema(map(_plain, DELETE_FILES_SCOPED))).cast(

@@ -345,6 +345,7 @@ def test_deletes_attach_by_the_rule(
             "sequence_number": [number for _, _, number in files],
             "snapshot_id": [None] * len(files),
             "first_row_id": [None] * len(files),
+            "path_hash": range(len(files)),
         }
     ).cast(FILES)
     columns = list(zip(*delete_rows, strict=True)) or [[]] * 6

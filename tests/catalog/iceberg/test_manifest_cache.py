@@ -60,24 +60,44 @@ def test_what_is_damaged_is_read_again(lake: IcebergLake, tmp_path: Path, damage
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         cut = {"cut": content[: len(content) // 2], "flipped": content, "empty": b""}
-        file.write_bytes(bytes(cut[damage]))
+        # In its place: what was read before is mapped, and stays as it was.
+        (tmp_path / "damaged").write_bytes(bytes(cut[damage]))
+        (tmp_path / "damaged").replace(file)
     reading = Reading(lake, tmp_path / "kept")
     assert (reading.inventory(), reading.manifests) == (expected, 4)
 
 
 def test_what_is_out_of_use_goes_after_a_while(lake: IcebergLake, tmp_path: Path) -> None:
     Reading(lake, tmp_path / "kept").inventory()
-    lake.other.delete("part = 'b'")
-    Reading(lake, tmp_path / "kept").inventory()
-    files = list((tmp_path / "kept").glob("*/*.arrows"))
-    for file in files:
-        os.utime(file, (0, 0))
-    Reading(lake, tmp_path / "kept").inventory()
-    left = list((tmp_path / "kept").glob("*/*.arrows"))
-    assert len(left) < len(files)
+    old = set((tmp_path / "kept").glob("*/*.arrows"))
+    lake.other.delete("part in ('a', 'b')")
+    lake.append(range(40, 50))
+    for is_there in (True, False):
+        Reading(lake, tmp_path / "kept").inventory()
+        left = set((tmp_path / "kept").glob("*/*.arrows"))
+        assert (old <= left) is is_there
+        for file in left:
+            os.utime(file, (0, 0))
     reading = Reading(lake, tmp_path / "kept")
     reading.inventory()
     assert reading.manifests == 0
+
+
+def test_small_files_are_put_together(
+    lake: IcebergLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest_cache, "_FILES_MAX", 2)
+    for start in range(30, 80, 10):
+        lake.append(range(start, start + 10))
+        reading = Reading(lake, tmp_path / "kept")
+        assert reading.inventory() == lake.table.inventory(lake.table.snapshot())
+        for file in (tmp_path / "kept").glob("*/*.arrows"):
+            os.utime(file, (0, 0))
+    Reading(lake, tmp_path / "kept").inventory()
+    # One of deletes; of data files the large one, or the last ones beside it.
+    assert len(list((tmp_path / "kept").glob("*/*.arrows"))) <= 3
+    again = Reading(lake, tmp_path / "kept")
+    assert (again.inventory(), again.manifests) == (reading.inventory(), 0)
 
 
 def test_the_tables_that_were_used_last_are_kept(

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compactor.jobs.compaction import plan_table
 from compactor.jobs.failpoints import VARIABLE
 from compactor.jobs.journal import Journal
+from compactor.jobs.planning import plan_table
 from compactor.jobs.state import GroupState, JobState
 from tests.compactor.jobs.lake import PARTITIONS, POLICY, Lake, open_jobs
 

@@ -22,9 +22,10 @@ from catalog.errors import UnsupportedTableError
 from catalog.iceberg.table import IcebergTable
 from compactor.clustering import SortKey, Strategy, parse_sort_keys
 from compactor.errors import SettingsError
-from compactor.jobs.compaction import apply_plan, compact_table, plan_table
+from compactor.jobs.compaction import apply_plan, compact_table
 from compactor.jobs.events import Event, GroupFinished, JobPlanned
 from compactor.jobs.options import JobOptions
+from compactor.jobs.planning import plan_table
 from compactor.jobs.report import JobReport
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.state import JobState

@@ -18,7 +18,7 @@ from catalog.errors import CommitConflictError, CommitUnknownError, StorageError
 from catalog.memory import MemoryTable
 from compactor.errors import JobFailedError, PlanStaleError
 from compactor.jobs.cleanup import Cleaner, LiveFiles
-from compactor.jobs.compaction import apply_plan, compact_table, plan_table
+from compactor.jobs.compaction import apply_plan, compact_table
 from compactor.jobs.events import (
     AttemptFailed,
     BatchCommitted,
@@ -32,6 +32,7 @@ from compactor.jobs.events import (
     JobStarted,
 )
 from compactor.jobs.options import JobOptions
+from compactor.jobs.planning import plan_table
 from compactor.jobs.report import GroupCounts, JobReport
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.state import GroupState, JobState

@@ -11,11 +11,12 @@ import pytest
 
 from catalog.errors import StorageError
 from catalog.memory import MemoryTable
-from compactor.jobs.compaction import compact_table, plan_table
+from compactor.jobs.compaction import compact_table
 from compactor.jobs.contention import Lookout, in_small_steps, scattered, without_others
 from compactor.jobs.events import Event, GroupFinished
 from compactor.jobs.lease import new_job_id
 from compactor.jobs.options import JobOptions
+from compactor.jobs.planning import plan_table
 from compactor.jobs.report import JobReport
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.state import JobState

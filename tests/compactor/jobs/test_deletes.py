@@ -12,8 +12,9 @@ from catalog.commits import Commit, CommitResult
 from catalog.errors import UnsupportedTableError
 from catalog.memory import MemoryTable
 from catalog.table import Table as OurTable
-from compactor.jobs.compaction import compact_table, plan_table
+from compactor.jobs.compaction import compact_table
 from compactor.jobs.options import JobOptions
+from compactor.jobs.planning import plan_table
 from compactor.jobs.report import JobReport
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.store import JobStore, open_store

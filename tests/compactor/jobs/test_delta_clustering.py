@@ -17,8 +17,9 @@ from catalog.errors import UnsupportedTableError
 from catalog.location import Location
 from compactor.clustering import Strategy, parse_sort_keys
 from compactor.errors import SettingsError
-from compactor.jobs.compaction import compact_table, plan_table
+from compactor.jobs.compaction import compact_table
 from compactor.jobs.options import JobOptions
+from compactor.jobs.planning import plan_table
 from compactor.jobs.report import JobReport
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.state import JobState

@@ -14,8 +14,9 @@ from catalog.commits import Commit, CommitResult
 from catalog.errors import UnsupportedTableError
 from catalog.memory import MemoryTable
 from compactor.errors import SettingsError
-from compactor.jobs.compaction import compact_table, plan_table
+from compactor.jobs.compaction import compact_table
 from compactor.jobs.options import JobOptions
+from compactor.jobs.planning import plan_table
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.store import open_store
 from compactor.planner.plan import Rung

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,22 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as PyIcebergTable
-from pyiceberg.types import DecimalType, LongType, NestedField, StringType, TimestamptzType
+from pyiceberg.types import (
+    DecimalType,
+    DoubleType,
+    LongType,
+    NestedField,
+    StringType,
+    TimestamptzType,
+)
 
 from catalog.iceberg.table import IcebergTable
-from compactor.jobs.compaction import compact_table, plan_table
+from compactor.jobs.compaction import compact_table
 from compactor.jobs.options import JobOptions
+from compactor.jobs.planning import plan_table
 from compactor.jobs.report import JobReport
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.state import JobState
@@ -151,3 +161,30 @@ def test_a_changed_schema_is_brought_up_to_date_by_encoding_what_is_new(
     assert (report.splice.row_groups, report.splice.row_groups_patched) == (0, FILES * 3)
     assert report.bytes_spliced > 0
     assert sorted(rows(table.refresh()), key=lambda row: row["n"]) == expected
+
+
+@pytest.mark.parametrize(("nan", "left"), [(0, {1, 2}), (1, {1})])
+def test_what_is_copied_has_bounds_only_where_no_nan_hides(
+    runtime: Runtime, tmp_path: Path, nan: int, left: set[int]
+) -> None:
+    """Writers leave NaN out of bounds and count it: readers take what has no count for none."""
+    schema = Schema(NestedField(1, "n", LongType()), NestedField(2, "d", DoubleType()))
+    table = make_table(tmp_path, schema)
+    for number in range(2):
+        table.append(pa.table({"n": [number, 9], "d": [math.nan if nan else 0.5, 1.5]}))
+    counted = [_with_nan_count(one, nan) for one in data_files(table)]
+    with table.transaction() as change, change.update_snapshot().overwrite() as overwrite:
+        for one, other in zip(data_files(table), counted, strict=True):
+            overwrite.delete_data_file(one)
+            overwrite.append_data_file(other)
+    report = compact(tmp_path, runtime)
+    assert report.bytes_spliced > 0
+    (file,) = data_files(table)
+    assert set(file.lower_bounds) == set(file.upper_bounds) == left
+    assert file.nan_value_counts == ({} if nan else {2: 0})
+
+
+def _with_nan_count(file: DataFile, nan: int) -> DataFile:
+    counted = DataFile(*(file[place] for place in range(len(file))))
+    counted[9], counted.spec_id = {2: nan}, file.spec_id
+    return counted

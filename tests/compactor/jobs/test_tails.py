@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from catalog.memory import MemoryTable
 from catalog.schema import FIELD_ID_KEY
-from compactor.jobs.compaction import compact_table, plan_table
+from compactor.jobs.compaction import compact_table
 from compactor.jobs.options import JobOptions
+from compactor.jobs.planning import plan_table
 from compactor.jobs.runner import JobEnvironment
 from compactor.jobs.state import JobState
 from compactor.jobs.store import open_store

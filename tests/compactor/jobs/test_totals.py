@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from catalog.commits import OutputFile
 from catalog.memory import MemoryTable
 from catalog.model import Snapshot
-from compactor.jobs.compaction import plan_table
+from compactor.jobs.planning import plan_table
 from compactor.jobs.staleness import outdated_groups
 from compactor.jobs.totals import CommittedBatch, TableTotals, check_totals, result_mistake
 from compactor.planner.plan import FileGroup

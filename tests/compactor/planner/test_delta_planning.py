@@ -11,7 +11,7 @@ import pytest
 from catalog.delta.deletion_vectors import inline_vector
 from catalog.delta.table import DeltaTable
 from catalog.location import Location
-from compactor.jobs.compaction import plan_table
+from compactor.jobs.planning import plan_table
 from compactor.planner.health import assess_health
 from compactor.planner.plan import Plan
 from compactor.planner.policy import Policy

@@ -76,7 +76,7 @@ def test_a_large_plan_is_rows_of_parquet_that_anyone_can_read(tmp_path: Path) ->
 
 def test_groups_are_cut_out_of_rows_wherever_row_groups_end() -> None:
     groups = [plan_of(inventory_of([File(10)] * count, [])).groups[0] for count in (9, 5, 30)]
-    with patch.object(planrows, "_RUN_ROWS", 10):
+    with patch.object(planrows, "RUN_ROWS", 10):
         content = planrows.encode_rows(b"{}", [group.files for group in groups])
     places = [(group.partition_key, group.partition) for group in groups]
     assert list(planrows.decode_rows(content, places)) == [group.files for group in groups]

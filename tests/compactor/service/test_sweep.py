@@ -105,7 +105,7 @@ def test_a_sweep_finds_what_changed_and_what_vanished(
     )
     registry, views = Registry(store, config), Views(store, config.service, config.budget)
     registry.apply_configuration()
-    sweeper = Sweeper(store, registry, config.service, ask=ask_here)
+    sweeper = Sweeper(store, registry, config, ask=ask_here)
     assert sweeper.discover() == 1
     first = sweeper.sweep()
     assert (first.tables, first.changed, first.troubled, first.triggered) == (2, 1, 1, 1)
