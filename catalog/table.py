@@ -134,6 +134,17 @@ class RowKeeper(Protocol):
         """
         ...
 
+    def check_new(self, files: Inventory) -> None:
+        """Make sure that rows may come in which take no other's place in their partition.
+
+        Args:
+            files: of the snapshot.
+
+        Raises:
+            UnsupportedTableError: it cannot be told where they belong.
+        """
+        ...
+
     def written(self, rows: pa.Table, attempt_id: str) -> pa.Table:
         """Return such rows as an attempt is to write them, once the work is announced."""
         ...

@@ -18,6 +18,10 @@ _BASE = re.compile(r"(?P<file_id>[^_/]+)_(?P<token>[^_/]+)_(?P<instant>\d+)\.\w+
 _LOG = re.compile(r"\.(?P<file_id>[^_/]+)_(?P<instant>\d*)\.log\.\d+(_(?P<token>[^_/]+))?")
 # File ids of tables with an index by buckets begin with the number of the bucket.
 _BUCKET_ID = re.compile(r"\d{8}-[0-9a-f]{4}-")
+# Nobody has so many buckets that the first digits count: what looks so is the name of one.
+_LOW_BUCKET_ID = re.compile(r"000\d{5}-[0-9a-f]{4}-")
+# Where an index by consistent hashing keeps which file group has which keys, below `.hoodie`.
+HASHING = ".bucket_index"
 # Namespace of file ids that follow from the name of an attempt.
 _ATTEMPTS = uuid.UUID("4f0d3a5e-6f0b-5e0e-9a53-0f3b8a3a9d61")
 
@@ -92,9 +96,20 @@ def read_name(path: str) -> NamedFile:
     return NamedFile(name, found["file_id"], found["instant"], is_log)
 
 
+def job_of(path: str) -> str:
+    """Return the part of a base file's write token that is that of its job, if it is ours."""
+    token = path.rpartition("/")[2].split("_")[1:2]
+    return "".join("".join(token).split("-")[1:2])
+
+
 def is_bucket(file_id: str) -> bool:
     """Tell whether a file id may be that of a bucket."""
     return _BUCKET_ID.match(file_id) is not None
+
+
+def is_low_bucket(file_id: str) -> bool:
+    """Tell whether a file id is that of a bucket; one in 50,000 others seems to be."""
+    return _LOW_BUCKET_ID.match(file_id) is not None
 
 
 def _number(text: str) -> int:

@@ -111,6 +111,16 @@ class HudiFiles:
 
         return keyed(self, rows, files)
 
+    def check_new(self, files: Inventory) -> None:
+        """Make sure that no index binds keys to file groups.
+
+        Raises:
+            UnsupportedTableError: one does.
+        """
+        from catalog.hudi.new_rows import require_unbound  # lazy: only for changes
+
+        require_unbound(self, files)
+
     def written(self, rows: pa.Table, attempt_id: str) -> pa.Table:
         """Return such rows with the instant that brings them, and their numbers in it."""
         from catalog.hudi.new_rows import stamped  # lazy: only for changes

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.errors import UnsupportedTableError
-from catalog.hudi.file_names import AttemptName
+from catalog.hudi.file_names import HASHING, AttemptName, is_low_bucket, read_name
 from catalog.hudi.key_rules import key_rule
 from catalog.hudi.schema import COMMIT_SEQNO, COMMIT_TIME, IS_DELETED, PARTITION_PATH, RECORD_KEY
 from catalog.model import Inventory
@@ -88,3 +88,20 @@ def _samples(files: HudiFiles, inventory: Inventory) -> Iterator[pa.Table]:
             rows = next(batches, None)
             if rows is not None and set(columns) <= set(rows.schema.names):
                 yield pa.Table.from_batches([rows])
+
+
+def require_unbound(files: HudiFiles, inventory: Inventory) -> None:
+    """Make sure that a row may come into any file group of its partition, or one of its own.
+
+    Raises:
+        UnsupportedTableError: an index by buckets says into which.
+    """
+    folder = files.root.child(".hoodie", HASHING)
+    names = (read_name(path).file_id for path in inventory.files["path"].to_pylist())
+    is_hashed = any(True for _ in files.storage.list(folder))
+    if is_hashed or (inventory.file_count and all(map(is_low_bucket, names))):
+        raise UnsupportedTableError(
+            "rows with new keys cannot be merged into a table with an index by buckets: how many"
+            " buckets there are stands with its writers",
+            hint="updates and deletes can; leave new keys to Hudi's own writers",
+        )

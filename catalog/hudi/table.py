@@ -23,7 +23,7 @@ from catalog.errors import (
     TableNotFoundError,
 )
 from catalog.hudi.config import TableConfig, parse_properties, table_config
-from catalog.hudi.file_names import is_bucket, read_name
+from catalog.hudi.file_names import HASHING, is_bucket, read_name
 from catalog.hudi.files import HudiFiles, Outputs
 from catalog.hudi.heartbeats import beating, is_beating
 from catalog.hudi.instants import InstantWriter
@@ -58,8 +58,6 @@ _OPERATIONS = {
     WorkKind.REPLACE: Operation.CLUSTERING,
     WorkKind.CHANGE: Operation.UPSERT,
 }
-# Where an index by consistent hashing keeps which file group has which keys.
-_HASHING = ".bucket_index"
 _LOG = logging.getLogger(__name__)
 _PROPERTIES = ("hoodie.properties", "hoodie.properties.backup")
 
@@ -379,7 +377,7 @@ class HudiTable:
 
     def _bound(self, slices: pa.Table, paths: pa.ChunkedArray) -> frozenset[str]:
         """Return the slices that an index binds to their file groups."""
-        if any(True for _ in self._storage.list(self._root.child(".hoodie", _HASHING))):
+        if any(True for _ in self._storage.list(self._root.child(".hoodie", HASHING))):
             return frozenset(paths.to_pylist())
         return _bound(slices, paths)
 

@@ -73,12 +73,13 @@ def merge_tasks(
         can_mark=options.can_mark,
         is_sorted=options.clustering is not None,
     )
+    every = files
     if isinstance(table, RowKeeper):
         rows = table.arriving(rows, files)
     touched = [path in outcome.dropped for path in files.files["path"].to_pylist()]
     files = files.take(np.flatnonzero(np.array(touched, np.bool_)))
     stored = as_stored(rows, table.schema)
-    maker = _Maker(table, outcome, options, staying)
+    maker = _Maker(table, outcome, options, staying, every)
     keys = [files.files["partition_key"].combine_chunks(), table.partition_keys(rows)]
     both = pa.concat_arrays([one.cast(pa.string()) for one in keys]).dictionary_encode()
     of_files, of_rows = np.split(np.asarray(both.indices), [files.file_count])
@@ -104,12 +105,16 @@ def _of_partition(
 
 @dataclass(frozen=True, slots=True)
 class _Maker:
-    """Makes tasks; `staying` are the paths of files that have deletes recorded for them."""
+    """Makes tasks; `staying` are the paths of files that have deletes recorded for them.
+
+    `every` are all files that were matched.
+    """
 
     table: TableFiles
     outcome: Outcome
     options: MergeOptions
     staying: frozenset[str]
+    every: Inventory
 
     def of_partition(self, key: str, files: Inventory, rows: pa.Table) -> Iterator[MergeTask]:
         """Yield the tasks of one partition.
@@ -148,6 +153,8 @@ class _Maker:
         of_paths = np.array([*(places.get(path, -1) for path in self.outcome.paths), -1], np.int64)
         homes = of_paths[self.outcome.stored[0][members]]
         new = rows.take(pa.array(members[homes < 0]))
+        if len(new) and isinstance(self.table, RowKeeper):
+            self.table.check_new(self.every)
         if files.file_count and len(new):
             sizes = files.files["size_bytes"].to_numpy()
             row_bytes = files.size_bytes / files.row_count if files.row_count else _row_bytes(new)

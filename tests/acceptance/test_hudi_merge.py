@@ -1,4 +1,4 @@
-"""Changes merged into tables of Hudi that Spark has made: Spark finds the model's rows, writes on."""
+"""Changes merged into tables of Hudi that Spark has made: it finds the rows of the model."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_key_generators_with_settings_of_their_own_are_refused(name: str, tmp_pa
     path = unpack(name, tmp_path)
     table = HudiTable(str(path), Location.parse(str(path)), {})
     files = table.files(table.snapshot())
-    with pytest.raises(UnsupportedTableError, match="the key generator (CUSTOM|TIMESTAMP)"):
+    with pytest.raises(UnsupportedTableError, match=r"the key generator (CUSTOM|TIMESTAMP)"):
         key_rule(files.config, files.schema.arrow, ())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.announcing import Announced, Announcement, WorkKind
-from catalog.errors import UnsupportedTableError
+from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.hudi.file_names import read_name
 from catalog.hudi.reading import read_details
 from catalog.hudi.scheduling import schedule
@@ -23,6 +24,7 @@ from catalog.hudi.table import HudiTable
 from catalog.hudi.timeline import Action
 from catalog.location import Location
 from catalog.storage import Storage
+from compactor.errors import ChangesRefusedError
 from compactor.jobs import merge as merging
 from compactor.jobs.merge import merge_into
 from compactor.jobs.merge_changes import MergeRequest
@@ -51,7 +53,6 @@ class Merges:
     def __init__(self, directory: Path, version: int, *, merges_on_read: bool) -> None:
         self.lake = HudiLake(directory / "table", version, merges_on_read=merges_on_read)
         self.directory = directory
-        (directory / "changes").mkdir()
 
     @property
     def request(self) -> MergeRequest:
@@ -59,11 +60,7 @@ class Merges:
 
     def bring(self, *changes: Change) -> None:
         names = ("id", "part", "text", "op")
-        rows = [dict(zip(names, one, strict=True)) for one in changes]
-        number = len(list((self.directory / "changes").iterdir()))
-        pq.write_table(
-            pa.Table.from_pylist(rows), self.directory / "changes" / f"{number:04d}.parquet"
-        )
+        bring_to(self.directory, *(dict(zip(names, one, strict=True)) for one in changes))
 
     def merge(self, *changes: Change, request: MergeRequest | None = None) -> JobReport:
         if changes:
@@ -297,14 +294,13 @@ def test_what_spark_made_is_merged_into(name: str, tmp_path: Path) -> None:
     path = unpack(name, tmp_path)
     table = HudiTable(str(path), Location.parse(str(path)), {})
     before = pq.read_table(path.parent / "snapshot.parquet").to_pylist()
-    (tmp_path / "changes").mkdir()
     rows = [
         {"id": "a1", "ts": 50, "part": "p1", "amount": 0.5, "op": "U"},
         {"id": "b1", "ts": 50, "part": "p3", "amount": 1.5, "op": "U"},
         {"id": "n1", "ts": 50, "part": "p1", "amount": 2.5, "op": "U"},
         {"id": "a3", "ts": 50, "part": "p1", "amount": 2.5, "op": "D"},
     ]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "changes" / "1.parquet")
+    bring_to(tmp_path, *rows)
     report = merge_in(tmp_path, table, MergeRequest(BY_ID, source_of(tmp_path)))
     assert report.status is JobState.SUCCEEDED, report
     model = {row["id"]: (row["ts"], row["part"], row["amount"]) for row in before}
@@ -327,9 +323,7 @@ def test_what_a_change_cannot_keep_is_refused_and_not_touched(
 ) -> None:
     path = unpack(name, tmp_path)
     table = HudiTable(str(path), Location.parse(str(path)), {})
-    (tmp_path / "changes").mkdir()
-    row = {"id": "a1", "op": "U"}
-    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "changes" / "1.parquet")
+    bring_to(tmp_path, {"id": "a1", "op": "U"})
     before = sorted(path.rglob("*"))
     with pytest.raises(UnsupportedTableError, match=reason):
         merge_in(tmp_path, table, MergeRequest(BY_ID, source_of(tmp_path)))
@@ -339,10 +333,8 @@ def test_what_a_change_cannot_keep_is_refused_and_not_touched(
 def test_a_row_that_means_a_delete_to_hudi_is_refused(tmp_path: Path) -> None:
     path = unpack("v9_mor_soft_deletes", tmp_path)
     table = HudiTable(str(path), Location.parse(str(path)), {})
-    (tmp_path / "changes").mkdir()
     key = stored(table)[0]["id"]
-    row = {"id": key, "_hoodie_is_deleted": True}
-    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "changes" / "1.parquet")
+    bring_to(tmp_path, {"id": key, "_hoodie_is_deleted": True})
     rules = MergeRules(("id",))
     with pytest.raises(UnsupportedTableError, match="means a delete to Hudi"):
         merge_in(tmp_path, table, MergeRequest(rules, source_of(tmp_path)))
@@ -461,3 +453,55 @@ def test_watermarks_outlive_the_writes_of_others_and_the_archive(newest: Merges)
     name = newest.request.sources[0].name
     assert lake.table.watermark(name) == "0000.parquet"
     assert lake.table.watermark("another") is None
+
+
+def test_where_others_have_archived_it_the_watermark_is_found_by_its_note(newest: Merges) -> None:
+    lake = newest.lake
+    lake.append(range(5), "a")
+    newest.merge((3, "a", "new", "U"))
+    name, told = newest.request.sources[0].name, []
+    source = lake.table.source()
+    times = [one.time for one in source.timeline.completed(Action.DELTACOMMIT)]
+    for number in range(3):
+        lake.append([10 + number], "a")
+    note = Path(lake.root.path, ".hoodie", ".compactor", "merges.json")
+    assert note.read_text() == f'["{times[-1]}"]'
+    newest.merge((4, "a", "new", "U"))
+    assert lake.table.watermark(name) == "0001.parquet"
+    told = [one.time for one in lake.table.source().timeline.completed(Action.DELTACOMMIT)]
+    assert note.read_text() == f'["{times[-1]}","{told[-1]}"]'
+    lake.append([20], "a")
+    lake.expire()
+    # Neither active nor archived: nobody can tell.
+    with pytest.raises(CorruptTableError, match="cannot be told how far"):
+        lake.table.watermark(name)
+
+
+@pytest.mark.parametrize("name", ["v9_mor_bucket_index", "v9_mor_consistent_bucket_index"])
+def test_rows_of_known_keys_alone_come_into_buckets(name: str, tmp_path: Path) -> None:
+    path = unpack(name, tmp_path)
+    table = HudiTable(str(path), Location.parse(str(path)), {})
+    groups = {row["id"]: read_name(row["in"]).file_id for row in stored(table)}
+    bring_to(tmp_path, {"id": "a1", "amount": 0.5, "op": "U"}, {"id": "a3", "op": "D"})
+    report = merge_in(tmp_path, table, MergeRequest(BY_ID, source_of(tmp_path)))
+    assert report.status is JobState.SUCCEEDED
+    found = {row["id"]: read_name(row["in"]).file_id for row in stored(table)}
+    assert found == {key: one for key, one in groups.items() if key != "a3"}
+    bring_to(tmp_path, {"id": "a0", "ts": 1, "part": "p1", "amount": 0.5, "op": "U"})
+    with pytest.raises(UnsupportedTableError, match="index by buckets"):
+        merge_in(tmp_path, table, MergeRequest(BY_ID, source_of(tmp_path)))
+
+
+def bring_to(directory: Path, *rows: dict[str, Any]) -> None:
+    """Put changes where they are looked for."""
+    folder = directory / "changes"
+    folder.mkdir(exist_ok=True)
+    number = len(list(folder.iterdir()))
+    pq.write_table(pa.Table.from_pylist(rows), folder / f"{number:04d}.parquet")
+
+
+def test_columns_are_not_added(newest: Merges) -> None:
+    newest.lake.append(range(3), "a")
+    bring_to(newest.directory, {"id": 1, "more": 1, "op": "U"})
+    with pytest.raises(ChangesRefusedError, match="columns cannot be added"):
+        newest.merge(request=replace(newest.request, evolves=True))

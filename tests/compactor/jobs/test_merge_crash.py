@@ -27,6 +27,7 @@ from tests.compactor.jobs.lake import (
     lake_of,
     open_jobs,
 )
+from tests.compactor.jobs.lake_of_hudi import WORK_BEGUN, WORK_REQUESTED
 from tests.compactor.jobs.merge_driver import CHANGES, source_of
 
 ROWS = PARTITIONS * ROWS_PER_FILE * FILES_PER_PARTITION
@@ -48,11 +49,13 @@ CRASHES: list[list[str]] = [
 QUICK = [
     ("iceberg", "merge-on-read", [f"{Failpoint.RESULT_JOURNALED}:2", COMMIT_STAGED]),
     ("delta", "auto", [MergeFailpoint.CHANGES_MATCHED, COMMIT_ANSWERED]),
+    ("hudi_merge", "auto", [WORK_REQUESTED, COMMIT_STAGED]),
 ]
 # Each format and each mode dies everywhere; the formats in their other modes thoroughly.
 WAYS = [
     ("iceberg", "merge-on-read"),
     ("delta", "copy-on-write"),
+    ("hudi_merge", "auto"),
     pytest.param("iceberg", "copy-on-write", marks=pytest.mark.thorough),
     pytest.param("delta", "merge-on-read", marks=pytest.mark.thorough),
 ]
@@ -150,4 +153,13 @@ def test_a_killed_merge_is_done_by_the_same_command(driven: Driven, crashes: lis
 @pytest.mark.parametrize("crashes", CRASHES, ids=named)
 @pytest.mark.parametrize(("kind", "mode"), WAYS)
 def test_a_merge_that_is_killed_anywhere_is_done(driven: Driven, crashes: list[str]) -> None:
+    kill_and_finish(driven, crashes, "local")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("crashes", [[WORK_REQUESTED], [WORK_BEGUN]], ids=named)
+@pytest.mark.parametrize(("kind", "mode"), [("hudi_merge", "auto")])
+def test_a_merge_that_is_killed_while_it_is_announced_is_done(
+    driven: Driven, crashes: list[str]
+) -> None:
     kill_and_finish(driven, crashes, "local")
