@@ -17,12 +17,12 @@ from catalog.errors import CommitConflictError, CommitUnknownError
 from catalog.hudi.changes import require_standing
 from catalog.hudi.commit_bodies import UPSERT, WrittenBase, folded, replacing, write_body
 from catalog.hudi.details import CommitDetails
-from catalog.hudi.file_names import read_name
+from catalog.hudi.file_names import job_of, read_name
 from catalog.hudi.files import require_one_output
 from catalog.hudi.instants import InstantWriter
 from catalog.hudi.live_keys import keys_before
 from catalog.hudi.locking import Lock
-from catalog.hudi.markers import marked_files, remove_failed
+from catalog.hudi.markers import marked_files, remove_failed, rivals
 from catalog.hudi.metadata_table.change import AddedFile, MetadataChange
 from catalog.hudi.metadata_table.column_ranges import ColumnRange, footer_ranges
 from catalog.hudi.metadata_table.table import Operation, open_metadata_table
@@ -148,13 +148,17 @@ def why_outdated(present: Present, commit: Commit, instant: Instant) -> CommitRe
 
     Folding goes on whatever came: its logs are named, and others belong to the next slice. But a
     writer that takes the instant back, to begin it anew, deletes our files by their markers; and
-    one of its logs may be that of a write that was rolled back.
+    one of its logs may be that of a write that was rolled back. And whoever knows no signs of life
+    may have begun the instant beside us: what that one writes is not ours to delete.
     """
     source = present.source
     marked = {one.name for one in marked_files(source.storage, source.root, instant.time)}
     names = {read_name(one.path).name for rewrite in commit.rewrites for one in rewrite.added}
     if not names <= marked:
         reason = f"another writer has taken back the files of {instant.time}"
+        return CommitResult(None, (), all_conflict(commit.rewrites, reason))
+    if rivals(source.storage, source.root, instant.time, own={job_of(one) for one in names}):
+        reason = f"another writer is carrying out {instant.time}, too"
         return CommitResult(None, (), all_conflict(commit.rewrites, reason))
     if instant.action is Action.COMPACTION:
         if not (time := rolled_back(source, commit)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,27 @@ def test_files_that_a_running_write_changes_are_not_replaced(tmp_path: Path, nam
         lake.table.announce(announcement(plan, "again"))
     source.storage.delete([place])
     assert lake.table.commit(carried_out(lake, plan, "again")).committed
+
+
+@pytest.mark.parametrize("is_older", [True, False])
+def test_who_begins_the_same_beside_us_is_left_alone(lake: HudiLake, is_older: bool) -> None:
+    """Writers that are alone by their settings carry out what is pending without a look."""
+    commit = carried_out(lake, planned(lake.table))
+    source = lake.table.source()
+    (instant,) = source.timeline.pending(Action.COMPACTION)
+    (ours,) = markers(lake.table)
+    token = f"{read_name(str(ours)).file_id}_0-21-33_{instant.time}.parquet"
+    theirs = Path(str(ours)).with_name(token)
+    theirs.write_bytes(b"being written")
+    mark(source.storage, source.root, instant.time, Location.parse(str(theirs)))
+    folder = Path(lake.root.path, ".hoodie", ".temp", instant.time)
+    (marker,) = folder.rglob(f"{token}.*")
+    age = -60 if is_older else 60
+    os.utime(marker, (time.time() + age, time.time() + age))
+
+    result = lake.table.commit(commit)
+
+    assert bool(result.committed) is is_older
+    assert theirs.exists() is not is_older
+    if not is_older:
+        assert "another writer is carrying out" in result.conflicts[0].reason
