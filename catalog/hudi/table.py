@@ -84,6 +84,7 @@ class HudiTable:
         self._beats: dict[str, ExitStack] = {}
         # The last state that was asked for, and what had been written by then.
         self._seen: tuple[Snapshot, frozenset[str]] | None = None
+        self._merged: tuple[tuple[Instant, ...], Mapping[str, str]] | None = None
 
     @property
     def name(self) -> str:
@@ -179,7 +180,10 @@ class HudiTable:
         """Return how far a source has been merged."""
         from catalog.hudi.watermarks import read_merged  # lazy: only for changes
 
-        return read_merged(self.source()).sources.get(source)
+        present = self.source()
+        if self._merged is None or self._merged[0] != present.timeline.instants:
+            self._merged = present.timeline.instants, read_merged(present).sources
+        return self._merged[1].get(source)
 
     def standing(self, snapshot: Snapshot) -> Standing:
         """Return the plans that are not carried out, and what may not be touched because of it."""

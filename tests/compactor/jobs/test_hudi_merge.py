@@ -18,6 +18,10 @@ from hypothesis import strategies as st
 from catalog.announcing import Announced, Announcement, WorkKind
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.hudi.file_names import read_name
+from catalog.hudi.metadata_table.reading import slice_versions
+from catalog.hudi.metadata_table.record_reader import decode_place
+from catalog.hudi.metadata_table.table import RECORD_INDEX, open_metadata_table
+from catalog.hudi.metadata_table.view import read_view
 from catalog.hudi.reading import read_details
 from catalog.hudi.scheduling import schedule
 from catalog.hudi.table import HudiTable
@@ -283,7 +287,7 @@ class History:
 @pytest.mark.parametrize(
     "name",
     [
-        "v8_mor_record_index",
+        pytest.param("v8_mor_record_index", marks=pytest.mark.slow),
         pytest.param("v6_cow", marks=pytest.mark.slow),
         pytest.param("v9_cow_record_index_scattered", marks=pytest.mark.slow),
         pytest.param("v9_mor", marks=pytest.mark.slow),
@@ -308,6 +312,43 @@ def test_what_spark_made_is_merged_into(name: str, tmp_path: Path) -> None:
     model |= {row["id"]: (row["ts"], row["part"], row["amount"]) for row in rows[:3]}
     found = {row["id"]: (row["ts"], row["part"], row["amount"]) for row in stored(table)}
     assert found == model
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "v8_mor_record_index",
+        pytest.param("v9_cow_record_index_scattered", marks=pytest.mark.slow),
+    ],
+)
+def test_the_record_index_knows_where_every_row_is(name: str, tmp_path: Path) -> None:
+    """A key that a log has deleted and that came again elsewhere stays there."""
+    path = unpack(name, tmp_path)
+    table = HudiTable(str(path), Location.parse(str(path)), {})
+    gone = {"id": "a4", "ts": 50, "part": "p3", "amount": 0.5, "op": "U"}
+    moved = {"id": "b1", "ts": 50, "part": "p1", "amount": 0.5, "op": "U"}
+    for rows in ([gone], [{"id": "a1", "amount": 1.5, "op": "U"}, moved], [{**gone, "op": "D"}]):
+        bring_to(tmp_path, *rows)
+        report = merge_in(tmp_path, table, MergeRequest(BY_ID, source_of(tmp_path)))
+        assert report.status is JobState.SUCCEEDED
+        assert places(table) == {
+            row["id"]: (row["part"], read_name(row["in"]).file_id) for row in stored(table)
+        }
+
+
+def places(table: HudiTable) -> dict[str, tuple[str, str]]:
+    """Return where the record index says that rows are."""
+    source = table.source()
+    metadata = open_metadata_table(table.storage, table.root, source.config)
+    assert metadata is not None
+    view, found = read_view(metadata, source.timeline), {}
+    for one in view.slices(RECORD_INDEX):
+        for key, versions in slice_versions(view, one):
+            last = versions[-1]
+            place = None if last.record is None else decode_place(last.record, last.schema)
+            if place is not None:
+                found[key.decode()] = place.partition, place.file_id
+    return found
 
 
 @pytest.mark.parametrize(
