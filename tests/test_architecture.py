@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("catalog", "compactor", "runtime")
 MODULE_LINES_MAX = 600
@@ -149,21 +147,24 @@ def is_pure(name: str) -> bool:
     return any(name == pure or name.startswith(f"{pure}/") for pure in PURE)
 
 
-@pytest.mark.parametrize("name", RELATIVE)
-def test_module_keeps_the_size_caps(name: str) -> None:
+def oversized(name: str) -> Iterator[str]:
     path = RELATIVE[name]
-    tree = parsed(path)
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= (FACE_LINES_MAX if path.name == "__init__.py" else MODULE_LINES_MAX)
-    for function in functions(tree):
-        assert body_length(function) <= FUNCTION_LINES_MAX, f"{function.name} is too long"
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef):
-            assert length(node) <= CLASS_LINES_MAX, f"class {node.name} is too long"
+    if lines > (FACE_LINES_MAX if path.name == "__init__.py" else MODULE_LINES_MAX):
+        yield f"{name} has {lines} lines"
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.ClassDef) and length(node) > CLASS_LINES_MAX:
+            yield f"{name}: class {node.name} is too long"
+    for function in functions(parsed(path)):
+        if body_length(function) > FUNCTION_LINES_MAX:
+            yield f"{name}: {function.name} is too long"
 
 
-@pytest.mark.parametrize("name", RELATIVE)
-def test_functions_take_few_parameters(name: str) -> None:
+def test_modules_keep_the_size_caps() -> None:
+    assert [fault for name in RELATIVE for fault in oversized(name)] == []
+
+
+def many_parameters(name: str) -> Iterator[str]:
     for function in functions(parsed(RELATIVE[name])):
         arguments = function.args
         positional = [a.arg for a in arguments.posonlyargs + arguments.args]
@@ -171,21 +172,26 @@ def test_functions_take_few_parameters(name: str) -> None:
         # A click command's parameters are its options: the decorator list is their documentation.
         if function.decorator_list and "/cli/" in name:
             continue
-        assert len(own) + len(arguments.kwonlyargs) <= PARAMETERS_MAX + 1, function.name
-        assert len(own) <= PARAMETERS_MAX, function.name
-        assert arguments.kwarg is None, f"{function.name} tunnels keyword arguments"
+        if len(own) + len(arguments.kwonlyargs) > PARAMETERS_MAX + 1 or len(own) > PARAMETERS_MAX:
+            yield f"{name}: {function.name} takes too many"
+        if arguments.kwarg is not None:
+            yield f"{name}: {function.name} tunnels keyword arguments"
 
 
-@pytest.mark.parametrize("name", RELATIVE)
-def test_module_says_in_its_first_line_why_it_exists(name: str) -> None:
-    documented = ast.get_docstring(parsed(RELATIVE[name]))
-    assert documented, f"{name} has no docstring"
-    assert documented.splitlines()[0].endswith("."), f"{name}: the first line is no sentence"
+def test_functions_take_few_parameters() -> None:
+    assert [fault for name in RELATIVE for fault in many_parameters(name)] == []
 
 
-@pytest.mark.parametrize("name", [name for name in RELATIVE if is_pure(name)])
-def test_pure_modules_do_no_io(name: str) -> None:
-    assert purity_violations(parsed(RELATIVE[name])) == []
+def test_modules_say_in_their_first_lines_why_they_exist() -> None:
+    documented = {name: ast.get_docstring(parsed(path)) or "" for name, path in RELATIVE.items()}
+    first_lines = {name: text.partition("\n")[0] for name, text in documented.items()}
+    assert [name for name, line in first_lines.items() if not line.endswith(".")] == []
+
+
+def test_pure_modules_do_no_io() -> None:
+    pure = [name for name in RELATIVE if is_pure(name)]
+    faults = {name: purity_violations(parsed(RELATIVE[name])) for name in pure}
+    assert {name: some for name, some in faults.items() if some} == {}
 
 
 def test_the_purity_rule_catches_what_it_forbids() -> None:
@@ -203,9 +209,9 @@ def test_functions_are_short_as_a_rule() -> None:
     assert lengths[int(len(lengths) * 0.9)] <= FUNCTION_LINES_P90
 
 
-@pytest.mark.parametrize("name", RELATIVE)
-def test_names_say_what_is_inside(name: str) -> None:
-    assert not FORBIDDEN_NAMES & set(Path(name).with_suffix("").parts)
+def test_names_say_what_is_inside() -> None:
+    parts = {name: set(Path(name).with_suffix("").parts) for name in RELATIVE}
+    assert [name for name, some in parts.items() if FORBIDDEN_NAMES & some] == []
 
 
 def test_test_modules_keep_their_size_cap() -> None:
