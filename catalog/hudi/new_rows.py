@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from catalog.errors import UnsupportedTableError
 from catalog.hudi.file_names import HASHING, AttemptName, is_low_bucket, read_name
 from catalog.hudi.key_rules import key_rule
+from catalog.hudi.metadata_table.table import RECORD_INDEX, open_metadata_table
 from catalog.hudi.schema import COMMIT_SEQNO, COMMIT_TIME, IS_DELETED, PARTITION_PATH, RECORD_KEY
 from catalog.model import Inventory
 
@@ -40,7 +41,9 @@ def keyed(files: HudiFiles, rows: pa.Table, inventory: Inventory) -> pa.Table:
     schema = files.schema.arrow
     _require_no_deletes(files, rows)
     rule = key_rule(files.config, schema, _samples(files, inventory))
-    for name, values in ((RECORD_KEY, rule.keys(rows)), (PARTITION_PATH, rule.paths(rows))):
+    paths = rule.paths(rows)
+    _require_indexed(files, paths, inventory)
+    for name, values in ((RECORD_KEY, rule.keys(rows)), (PARTITION_PATH, paths)):
         rows = rows.append_column(schema.field(name), values)
     return rows
 
@@ -72,6 +75,21 @@ def _require_no_deletes(files: HudiFiles, rows: pa.Table) -> None:
                     f"a row that comes in has {marker} in {name}, which means a delete to Hudi",
                     hint=f"say so: --op-column {name}" if name == IS_DELETED else "",
                 )
+
+
+def _require_indexed(files: HudiFiles, paths: pa.Array, inventory: Inventory) -> None:
+    """Refuse rows of new partitions where each partition has a record index of its own."""
+    metadata = open_metadata_table(files.storage, files.root, files.config)
+    if metadata is None or RECORD_INDEX not in metadata.partitions:
+        return
+    known = set(inventory.files["partition_key"].unique().to_pylist())
+    new = sorted(set(paths.unique().to_pylist()) - known)
+    if new and metadata.is_record_index_divided:
+        raise UnsupportedTableError(
+            f"rows come into the new partition {new[0]!r}, and the record index of the table is"
+            " divided by partitions: it would have to be begun for it",
+            hint="have the first rows of a partition come by Hudi's own writers",
+        )
 
 
 def _samples(files: HudiFiles, inventory: Inventory) -> Iterator[pa.Table]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from catalog.announcing import Announced, Announcement, WorkKind
 from catalog.errors import CorruptTableError, UnsupportedTableError
+from catalog.hudi.archiver import Archive
 from catalog.hudi.file_names import read_name
 from catalog.hudi.metadata_table.reading import slice_versions
 from catalog.hudi.metadata_table.record_reader import decode_place
@@ -28,6 +29,7 @@ from catalog.hudi.table import HudiTable
 from catalog.hudi.timeline import Action
 from catalog.location import Location
 from catalog.storage import Storage
+from catalog.upkeep import UpkeepOrder
 from compactor.errors import ChangesRefusedError
 from compactor.jobs import merge as merging
 from compactor.jobs.merge import merge_into
@@ -518,6 +520,27 @@ def test_where_others_have_archived_it_the_watermark_is_found_by_its_note(newest
         lake.table.watermark(name)
 
 
+@pytest.mark.parametrize("version", [9, pytest.param(6, marks=pytest.mark.slow)])
+def test_watermarks_are_read_from_the_archive(version: int, tmp_path: Path) -> None:
+    merges = Merges(tmp_path, version, merges_on_read=False)
+    path = Path(merges.lake.root.path, ".hoodie", "hoodie.properties")
+    kept = "hoodie.keep.min.commits=3\nhoodie.keep.max.commits=4\nhoodie.clean.commits.retained=1\n"
+    path.write_text(path.read_text() + kept)
+    merges.lake.append(range(5), "a")
+    merges.merge((3, "a", "new", "U"))
+    merged = merges.lake.table.source().timeline.latest
+    for number in range(6):
+        merges.lake.append([10 + number], "a")
+    Archive(merges.lake.table).run(UpkeepOrder())
+    timeline = merges.lake.table.source().timeline
+    assert merged is not None
+    assert timeline.find(merged.time) is None
+    name = merges.request.sources[0].name
+    assert merges.lake.table.watermark(name) == "0000.parquet"
+    merges.merge((4, "a", "new", "U"))
+    assert {row[0]: row[2] for row in merges.lake.rows() if row[2] == "new"} == {3: "new", 4: "new"}
+
+
 @pytest.mark.parametrize("name", ["v9_mor_bucket_index", "v9_mor_consistent_bucket_index"])
 def test_rows_of_known_keys_alone_come_into_buckets(name: str, tmp_path: Path) -> None:
     path = unpack(name, tmp_path)
@@ -539,6 +562,15 @@ def bring_to(directory: Path, *rows: dict[str, Any]) -> None:
     folder.mkdir(exist_ok=True)
     number = len(list(folder.iterdir()))
     pq.write_table(pa.Table.from_pylist(rows), folder / f"{number:04d}.parquet")
+
+
+def test_new_partitions_are_refused_where_each_has_a_record_index(tmp_path: Path) -> None:
+    path = unpack("v9_mor_partitioned_record_index", tmp_path)
+    table = HudiTable(str(path), Location.parse(str(path)), {})
+    bring_to(tmp_path, {"id": "a0", "ts": 1, "part": "p9", "amount": 0.5, "op": "U"})
+    with pytest.raises(UnsupportedTableError, match="the new partition 'p9'"):
+        merge_in(tmp_path, table, MergeRequest(BY_ID, source_of(tmp_path)))
+    assert not table.source().timeline.pending()
 
 
 def test_columns_are_not_added(newest: Merges) -> None:
