@@ -10,7 +10,7 @@ from compactor.parquet.compatibility import (
 from compactor.parquet.declaring import declared_as, noted, redeclared
 from compactor.parquet.dictionary import HEADER_BYTES_MAX, DictionaryPage, find_dictionary
 from compactor.parquet.footer import SCHEMA, ColumnChunk, Footer, RowGroup, parse_footer
-from compactor.parquet.integers import DecimalChunk, as_integer_file
+from compactor.parquet.integers import DecimalChunk, as_integer_file, bytes_of
 from compactor.parquet.making import CODECS
 from compactor.parquet.reading import has_page_checksums, read_footer
 from compactor.parquet.splice import (
@@ -40,6 +40,7 @@ __all__ = [
     "SpliceSource",
     "SplicedFile",
     "as_integer_file",
+    "bytes_of",
     "column_sources",
     "counterparts",
     "declared_as",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,8 @@ from compactor.parquet.page_header import (
 _INTEGERS = {"INT32": m.INT32, "INT64": m.INT64}
 _BYTES = "FIXED_LEN_BYTE_ARRAY"
 _WORD_BYTES = 8
+# A header of a page of numbers is much shorter: one that is not is left to the reader of decimals.
+_HEADER_BYTES_MAX = 1024
 # Hardly tries: a dictionary is read once, and at once.
 _ZSTD_FASTEST = -50
 
@@ -52,9 +54,15 @@ class DecimalChunk:
     value_bytes: int
     codec: str
     values: int
-    data: bytes
+    data: m.Pages
 
-    def made(self, physical_type: int, dictionary_bytes: int, data: bytes) -> m.MadeColumn:
+    def integers(
+        self,
+        physical_type: int,
+        dictionary_bytes: int,
+        data: m.Pages,
+        before: tuple[m.Pages, ...] = (),
+    ) -> m.MadeColumn:
         """Return it as a column of integers."""
         return m.MadeColumn(
             name=self.name,
@@ -64,6 +72,7 @@ class DecimalChunk:
             values=self.values,
             dictionary_bytes=dictionary_bytes,
             data=data,
+            before=before,
         )
 
 
@@ -78,10 +87,10 @@ def _as_integers(chunk: DecimalChunk) -> m.MadeColumn | None:
         return None
     with suppress(CorruptTableError, IndexError, OSError, ValueError):
         if chunk.stored in _INTEGERS:
-            first = read_page_header(chunk.data, 0)
+            first = _header(chunk.data, 0)
             is_dictionary = first.kind == DICTIONARY_PAGE
             dictionary_bytes = first.end + first.compressed_bytes if is_dictionary else 0
-            return chunk.made(_INTEGERS[chunk.stored], dictionary_bytes, chunk.data)
+            return chunk.integers(_INTEGERS[chunk.stored], dictionary_bytes, chunk.data)
         if chunk.stored == _BYTES and 0 < chunk.value_bytes <= _WORD_BYTES:
             return _with_new_dictionary(chunk)
     return None
@@ -103,13 +112,13 @@ def _with_new_dictionary(chunk: DecimalChunk) -> m.MadeColumn | None:
         return None
     plain = page if chunk.codec == "UNCOMPRESSED" else _decompressed(chunk.codec, page, header)
     numbers = _integers(plain, header.values, chunk.value_bytes)
-    dictionary = m.dictionary_page(
-        _compressed(chunk.codec, numbers), values=header.values, plain_bytes=len(numbers)
-    )
-    return chunk.made(m.INT64, len(dictionary), dictionary + chunk.data[end:])
+    packed = _compressed(chunk.codec, numbers)
+    made = m.dictionary_header(len(packed), values=header.values, plain_bytes=len(numbers))
+    length = len(made) + len(packed)
+    return chunk.integers(m.INT64, length, chunk.data[end:], (made, packed))
 
 
-def _pages(data: bytes) -> Iterator[PageHeader]:
+def _pages(data: m.Pages) -> Iterator[PageHeader]:
     """Yield the headers of all pages.
 
     Raises:
@@ -117,26 +126,35 @@ def _pages(data: bytes) -> Iterator[PageHeader]:
     """
     at = 0
     while at < len(data):
-        header = read_page_header(data, at)
+        header = _header(data, at)
         yield header
         at = header.end + header.compressed_bytes
     if at != len(data):
         raise IndexError("a page is longer than what is left")
 
 
-def _decompressed(codec: str, page: bytes, header: PageHeader) -> bytes:
-    found: bytes = _codec(codec).decompress(
-        page, decompressed_size=header.uncompressed_bytes, asbytes=True
-    )
-    return found
+def _header(data: m.Pages, at: int) -> PageHeader:
+    """Read the header of a page of numbers at a position; see `_pages`."""
+    found = read_page_header(bytes(data[at : at + _HEADER_BYTES_MAX]), 0)
+    return replace(found, end=at + found.end)
 
 
-def _compressed(codec: str, plain: bytes) -> bytes:
+def _decompressed(codec: str, page: m.Pages, header: PageHeader) -> memoryview:
+    size = header.uncompressed_bytes
+    return bytes_of(_codec(codec).decompress(page, decompressed_size=size))
+
+
+def _compressed(codec: str, plain: memoryview) -> memoryview:
     if codec == "UNCOMPRESSED":
         return plain
     level = _ZSTD_FASTEST if codec == "ZSTD" else None
-    found: bytes = _codec(codec, level).compress(plain, asbytes=True)
-    return found
+    return bytes_of(_codec(codec, level).compress(plain))
+
+
+def bytes_of(buffer: pa.Buffer) -> memoryview:
+    """Return a view of a buffer, byte by byte."""
+    # An empty one cannot be cast.
+    return memoryview(buffer).cast("B") if buffer.size else memoryview(b"")
 
 
 def _codec(name: str, level: int | None = None) -> pa.Codec:
@@ -144,12 +162,17 @@ def _codec(name: str, level: int | None = None) -> pa.Codec:
     return pa.Codec("lz4_raw" if name == "LZ4" else name.lower(), level)
 
 
-def _integers(plain: bytes, count: int, value_bytes: int) -> bytes:
+def _integers(plain: m.Pages, count: int, value_bytes: int) -> memoryview:
     """Return big-endian numbers of up to 8 bytes as 64-bit integers."""
     if len(plain) != count * value_bytes:
         raise ValueError("the dictionary has another length than it says")
-    padded = plain + bytes(_WORD_BYTES)
-    found = np.ndarray((count,), ">i8", padded, strides=(value_bytes,)).astype("<i8")
-    # Each was read with what follows it behind it; the sign comes down with the number.
+    found = np.empty(count, "<i8")
+    # Each is read with what follows it behind it: there is nothing behind the last ones.
+    whole = max(0, count - _WORD_BYTES)
+    found[:whole] = np.ndarray((whole,), ">i8", plain, strides=(value_bytes,))
+    end = bytes(plain[whole * value_bytes :]) + bytes(_WORD_BYTES)
+    found[whole:] = np.ndarray((count - whole,), ">i8", end, strides=(value_bytes,))
+    # The sign comes down with the number.
     found >>= 8 * (_WORD_BYTES - value_bytes)
-    return found.tobytes()
+    view: memoryview = found.view(np.uint8).data
+    return view

@@ -25,6 +25,7 @@ INT32, INT64, BYTE_ARRAY = 1, 2, 6
 PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY = 0, 2, 3, 8
 _REQUIRED, _OPTIONAL = 0, 1
 _VERSION = 1
+Pages = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class MadeColumn:
         values: number of values, nulls included.
         dictionary_bytes: length of the dictionary page that it begins with; 0 for none.
         data: its pages.
+        before: those that come before them, in parts.
     """
 
     name: str
@@ -47,24 +49,32 @@ class MadeColumn:
     codec: str
     values: int
     dictionary_bytes: int
-    data: bytes
+    data: Pages
+    before: tuple[Pages, ...] = ()
+
+    @property
+    def stored_bytes(self) -> int:
+        """Length of all its pages."""
+        return sum(map(len, self.before)) + len(self.data)
 
 
 def made_file(columns: Sequence[MadeColumn], rows: int) -> bytes:
     """Return a file of one row group."""
-    body = bytearray(MAGIC)
     described = bytearray()
+    at = len(MAGIC)
     for one in columns:
-        described += _described(one, len(body))
-        body += one.data
+        described += _described(one, at)
+        at += one.stored_bytes
     footer = _footer(columns, bytes(described), rows)
-    return b"".join((body, footer, len(footer).to_bytes(4, "little"), MAGIC))
+    pages = (part for one in columns for part in (*one.before, one.data))
+    # Joined once: the pages are most of what a reader of decimals holds.
+    return b"".join((MAGIC, *pages, footer, len(footer).to_bytes(4, "little"), MAGIC))
 
 
-def dictionary_page(page: bytes, *, values: int, plain_bytes: int) -> bytes:
-    """Return a dictionary page with its header."""
+def dictionary_header(page_bytes: int, *, values: int, plain_bytes: int) -> bytes:
+    """Return the header of a dictionary page of this length."""
     details = struct((1, I32, signed_bytes(values)), (2, I32, signed_bytes(PLAIN)))
-    return _page(DICTIONARY_PAGE, page, plain_bytes, (7, STRUCT, details))
+    return _header(DICTIONARY_PAGE, page_bytes, plain_bytes, (7, STRUCT, details))
 
 
 def plain_page(page: bytes, *, values: int, plain_bytes: int) -> bytes:
@@ -76,17 +86,16 @@ def plain_page(page: bytes, *, values: int, plain_bytes: int) -> bytes:
         (3, I32, levels),
         (4, I32, levels),
     )
-    return _page(DATA_PAGE, page, plain_bytes, (5, STRUCT, details))
+    return _header(DATA_PAGE, len(page), plain_bytes, (5, STRUCT, details)) + page
 
 
-def _page(kind: int, page: bytes, plain_bytes: int, details: tuple[int, int, bytes]) -> bytes:
-    header = struct(
+def _header(kind: int, page_bytes: int, plain_bytes: int, details: tuple[int, int, bytes]) -> bytes:
+    return struct(
         (1, I32, signed_bytes(kind)),
         (2, I32, signed_bytes(plain_bytes)),
-        (3, I32, signed_bytes(len(page))),
+        (3, I32, signed_bytes(page_bytes)),
         details,
     )
-    return header + page
 
 
 def _element(column: MadeColumn) -> bytes:
@@ -101,7 +110,7 @@ def _element(column: MadeColumn) -> bytes:
 def _described(column: MadeColumn, offset: int) -> bytes:
     """Return what the footer says of a column chunk at a position."""
     encodings = b"".join(map(signed_bytes, (PLAIN, RLE, RLE_DICTIONARY)))
-    length = signed_bytes(len(column.data))
+    length = signed_bytes(column.stored_bytes)
     pages = [(9, I64, signed_bytes(offset + column.dictionary_bytes))]
     if column.dictionary_bytes:
         pages.append((11, I64, signed_bytes(offset)))

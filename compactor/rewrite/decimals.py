@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from compactor.parquet import DecimalChunk, as_integer_file
+from compactor.parquet import DecimalChunk, as_integer_file, bytes_of
 from compactor.rewrite.expansion import first_page
 from compactor.rewrite.stretch import StretchFile
 
@@ -63,7 +63,7 @@ def _chunk(
         value_bytes=column.length,
         codec=chunk.compression,
         values=chunk.num_values,
-        data=stretch.read(chunk.total_compressed_size),
+        data=bytes_of(stretch.read_buffer(chunk.total_compressed_size)),
     )
 
 
