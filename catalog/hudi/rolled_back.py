@@ -7,7 +7,7 @@ of the rollback that says which write goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from catalog.commits import Commit
 from catalog.hudi.details import instant_record
@@ -43,5 +43,12 @@ def _undone(source: Source, commit: Commit) -> Iterator[str]:
             name = one.named(State.REQUESTED)
             plan = read_instant(source.storage, source.root, source.config, name)
             undone = instant_record(name, plan).get("instantToRollback") or {}
-            if (time := undone.get("commitTime") or "") and time <= base:
+            time = undone.get("commitTime") or ""
+            if time and time <= base and not _is_begun_anew(source, undone):
                 yield time
+
+
+def _is_begun_anew(source: Source, undone: Mapping[str, str]) -> bool:
+    """Whether what was taken back is carried out under the same time, as compactions are."""
+    again = source.timeline.find(undone["commitTime"])
+    return undone.get("action") == Action.COMPACTION or (again is not None and again.is_completed)

@@ -376,6 +376,20 @@ def test_rows_of_a_write_that_is_rolled_back_meanwhile_do_not_come_back(
     assert write.time < last.time
 
 
+def test_a_compaction_that_was_begun_anew_is_no_write_that_was_rolled_back(
+    lake: HudiLake, logged: str
+) -> None:
+    """Spark takes the files of one back under a rollback of its own, and keeps its time."""
+    commit = carried_out(lake, planned(lake.table))
+    source = lake.table.source()
+    undone = {"commitTime": source.timeline.first_write, "action": "compaction"}
+    plan = {"instantToRollback": undone, "RollbackRequests": [], "version": 1}
+    folder = Path(timeline_folder(lake.root, source.config).path)
+    time = new_instant(source.timeline, source.config)
+    (folder / f"{time}.rollback.requested").write_bytes(container(Kind.ROLLBACK_PLAN, [plan]))
+    assert lake.table.commit(commit).committed
+
+
 def test_what_became_of_a_commit_is_known_once_it_is_archived(
     lake: HudiLake, logged: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
