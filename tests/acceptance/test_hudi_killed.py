@@ -24,7 +24,7 @@ from tests.judges.hudi_declared import RUN_CLUSTERING, TABLES
 from tests.judges.hudi_session import HudiSession, hudi_session, shared_hudi_session
 from tests.judges.spark_process import SparkError
 
-pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(2400)]
 
 _DYING = ROOT / "tests" / "acceptance" / "dying.py"
 _RUN = ("run", "table/", "--yes", "--json", "--min-input-files", "2")

@@ -27,7 +27,7 @@ from tests.judges.hudi_tables import HudiTable, Write, changes
 from tests.judges.moto_process import moto_server
 from tests.judges.spark_process import SparkError
 
-pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(2400)]
 
 COMPACTORS = 2
 # However busy the machine is.
