@@ -196,7 +196,7 @@ class HudiTable:
             planned=frozenset(planned.to_pylist()), bound=self._bound(slices.slices, paths)
         )
         if pending := source.timeline.pending(Action.COMPACTION):
-            files = self._planned(source, inventory, pending[0])
+            files = _planned(source, inventory, pending[0])
             return replace(found, work_id=pending[0].time, files=files)
         if not source.timeline.pending(Action.CLUSTERING, Action.REPLACECOMMIT):
             return found
@@ -358,27 +358,6 @@ class HudiTable:
                 compactions.append(one.time)
         return replace(source, timeline=as_of(source.timeline, snapshot, compactions))
 
-    def _planned(self, source: Source, inventory: Inventory, instant: Instant) -> Inventory:
-        """Return the slices of a pending compaction as it names them.
-
-        Raises:
-            CorruptTableError: one of them is not there.
-        """
-        wanted = {(one.partition_path, one.file_id): one for one in pending_slices(source, instant)}
-        files = inventory.files.select(["path", "partition_key"]).to_pylist()
-        rows = {
-            (one["partition_key"], read_name(one["path"]).file_id): row
-            for row, one in enumerate(files)
-        }
-        if missing := [key for key in wanted if key not in rows]:
-            raise CorruptTableError(
-                f"the compaction {instant.time} names the file group {missing[0][1]}, which is"
-                " not in the table"
-            )
-        chosen = inventory.take(np.array([rows[key] for key in wanted], np.int64))
-        logs = {name for one in wanted.values() for name in one.log_files}
-        return _with_logs(chosen, logs)
-
     def _bound(self, slices: pa.Table, paths: pa.ChunkedArray) -> frozenset[str]:
         """Return the slices that an index binds to their file groups."""
         if any(True for _ in self._storage.list(self._root.child(".hoodie", HASHING))):
@@ -491,6 +470,27 @@ def _bound(slices: pa.Table, paths: pa.ChunkedArray) -> frozenset[str]:
     others = {one for one, found in zip(partitions, bucketed, strict=True) if not found}
     rows = zip(partitions, paths.to_pylist(), strict=True)
     return frozenset(path for partition, path in rows if partition not in others)
+
+
+def _planned(source: Source, inventory: Inventory, instant: Instant) -> Inventory:
+    """Return the slices of a pending compaction as it names them.
+
+    Raises:
+        CorruptTableError: one of them is not there.
+    """
+    wanted = {(one.partition_path, one.file_id): one for one in pending_slices(source, instant)}
+    files = inventory.files.select(["path", "partition_key"]).to_pylist()
+    rows = {
+        (one["partition_key"], read_name(one["path"]).file_id): row for row, one in enumerate(files)
+    }
+    if missing := [key for key in wanted if key not in rows]:
+        raise CorruptTableError(
+            f"the compaction {instant.time} names the file group {missing[0][1]}, which is"
+            " not in the table"
+        )
+    chosen = inventory.take(np.array([rows[key] for key in wanted], np.int64))
+    logs = {name for one in wanted.values() for name in one.log_files}
+    return _with_logs(chosen, logs)
 
 
 def _with_logs(inventory: Inventory, names: set[str]) -> Inventory:
