@@ -88,9 +88,9 @@ def _is_repeating(chunk: pq.ColumnChunkMetaData) -> bool:
 
 def _in_use(array: pa.DictionaryArray) -> pa.DictionaryArray:
     indices, values = array.indices, array.dictionary
-    is_used = np.zeros(len(values), np.bool_)
     # What stands below a null is no value.
-    is_used[indices.drop_null().to_numpy() if indices.null_count else indices.to_numpy()] = True
+    numbered = indices.drop_null() if indices.null_count else indices
+    is_used = np.bincount(numbered.to_numpy(), minlength=len(values)) > 0
     if is_used.all():
         return array
     numbers = pa.array(np.cumsum(is_used) - 1, indices.type)
