@@ -27,6 +27,7 @@ from catalog.hudi.footers import KeyNotes, KeyNotesMaker
 from catalog.hudi.instants import InstantWriter, new_instant
 from catalog.hudi.log_blocks import BlockKind, HeaderKey, encode_block
 from catalog.hudi.log_records import avro_content
+from catalog.hudi.partitions import mark_partition
 from catalog.hudi.reading import read_pending
 from catalog.hudi.schema import META_COLUMNS
 from catalog.hudi.table import HudiTable
@@ -189,9 +190,9 @@ class SimpleWriter:
         self, time: str, rows: pa.Table, number: int, *, row_group_rows: int | None
     ) -> OutputFile:
         partition = self._path_of(rows)
-        self._mark_partition(partition, time)
         name = f"{uuid.uuid4()}-0_{number}-0-0_{time}.parquet"
         location = self._root.child(*filter(None, partition.split("/")), name)
+        mark_partition(self._storage, self._root, location, time)
         stored = self._stored(rows, time, name)
         notes = KeyNotes(KeyNotesMaker(self._storage, Confinement((self._root,))))
         for batch in stored.to_batches():
@@ -251,15 +252,6 @@ class SimpleWriter:
 
     def _path_of(self, rows: pa.Table) -> str:
         return str(rows[self._made.partition][0]) if self._made.partition else ""
-
-    def _mark_partition(self, partition: str, time: str) -> None:
-        location = self._root.child(
-            *filter(None, partition.split("/")), ".hoodie_partition_metadata"
-        )
-        depth = partition.count("/") + 1 if partition else 0
-        text = f"#partition metadata\ncommitTime={time}\npartitionDepth={depth}\n"
-        if not any(one.location == location for one in self._storage.list(location)):
-            self._storage.write(location, text.encode())
 
 
 def _avro_type(field: pa.Field) -> object:

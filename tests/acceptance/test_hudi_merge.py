@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from catalog.location import Location
 from compactor.jobs.failpoints import VARIABLE, Failpoint
 from tests.acceptance.hudi_judged import INCREMENTAL, QUIET, Judged, metadata_is_true
 from tests.acceptance.program import compact, start
+from tests.acceptance.test_hudi_race import BY_FILE, Place, Writer, writing
 from tests.acceptance.test_hudi_spark import goes_on, named
 from tests.judges.hudi_session import HudiSession, shared_hudi_session
 from tests.judges.hudi_tables import Write, changes
@@ -57,6 +59,7 @@ MERGED = (
     "v9_mor_simple_index",
     "v9_mor_unpartitioned_commit_time",
 )
+RACE_SECONDS = 30.0
 KILLED = (
     Failpoint.PLAN_JOURNALED,
     Failpoint.ATTEMPT_SUBMITTED,
@@ -94,11 +97,13 @@ def upserts_of(table: Judged) -> Sequence[tuple[Any, ...]]:
 def bring_changes(directory: Path, upserts: Sequence[tuple[Any, ...]]) -> None:
     directory.mkdir()
     rows = [(*one, "U") for one in upserts] + [(one, 20, "p1", 0.0, "D") for one in DELETES]
+    write_changes(directory / "1.parquet", rows)
+
+
+def write_changes(path: Path, rows: Sequence[tuple[Any, ...]]) -> None:
     names = ("id", "ts", "part", "amount", "op")
-    pq.write_table(
-        pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]),
-        directory / "1.parquet",
-    )
+    table = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows])
+    pq.write_table(table, path)
 
 
 MERGE = ("merge", "table/", "--changes", "changes/", "--key", "id", "--op-column", "op", "--yes")
@@ -183,3 +188,40 @@ def test_what_a_killed_merge_left_is_finished_by_us_or_rolled_back_by_spark(
     table.write_last()
     assert len(values(table)) >= len(expected(table, before))
     assert not list((table.path / ".hoodie").rglob("*.marker.*"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "v9_mor",
+        pytest.param("v6_cow", marks=pytest.mark.thorough),
+        pytest.param("v9_cow", marks=pytest.mark.thorough),
+    ],
+)
+def test_every_row_is_accounted_for_beside_a_writer(
+    name: str, judged: Callable[[str], Judged]
+) -> None:
+    """Spark and we change rows of the same file groups, under the lock of the table."""
+    table = judged(name)
+    place = Place(table, table.path, "table/", BY_FILE)
+    merge(table)
+    writer = Writer(place, place.amounts(), rests=name.startswith("v6"))
+    ours: dict[str, float | None] = {}
+    merged, end = 0, time.monotonic() + RACE_SECONDS
+    with writing(writer):
+        while not writer.is_through and (time.monotonic() < end or min(merged, writer.writes) < 3):
+            key, number = f"m{len(ours) % 5}{merged % 3}", time.monotonic_ns()
+            ours[key] = None if merged % 3 == 2 else float(number)
+            part, amount = f"p{ord(key[-1]) % 2}", ours[key] or 0.0
+            change = (key, 20, part, amount, "D" if ours[key] is None else "U")
+            write_changes(table.directory / "changes" / f"{number}.parquet", [change])
+            process = start(table.directory, *MERGE)
+            told = process.communicate(timeout=600)
+            # Succeeded, or every attempt lost to the writer.
+            assert process.returncode in (0, 11), told
+            merged += process.returncode == 0
+    assert merge(table)["status"] == "succeeded"
+    there = {key: amount for key, amount in ours.items() if amount is not None}
+    assert place.amounts() == writer.expected | there
+    metadata_is_true(table)
+    assert writer.writes > writer.conflicts
