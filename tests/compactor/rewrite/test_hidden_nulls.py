@@ -52,7 +52,7 @@ values = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(data=st.data())
 def test_rows_taken_from_others_are_written_and_stay_what_they_are(
     name: str, data: st.DataObject
