@@ -161,7 +161,7 @@ def why_outdated(present: Present, commit: Commit, instant: Instant) -> CommitRe
         reason = f"another writer is carrying out {instant.time}, too"
         return CommitResult(None, (), all_conflict(commit.rewrites, reason))
     if instant.action is Action.COMPACTION:
-        if not (time := rolled_back(source, commit)):
+        if not (time := rolled_back(source, commit, instant)):
             return None
         reason = f"the write {time} was rolled back, whose rows are among those of {instant.time}"
         return CommitResult(None, (), all_conflict(commit.rewrites, reason))

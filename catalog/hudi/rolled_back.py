@@ -13,17 +13,19 @@ from catalog.commits import Commit
 from catalog.hudi.details import instant_record
 from catalog.hudi.file_names import read_name
 from catalog.hudi.reading import Source, read_commits
-from catalog.hudi.timeline import Action, State, read_instant
+from catalog.hudi.timeline import Action, Instant, State, read_instant, timeline_folder
 
 
-def rolled_back(source: Source, commit: Commit) -> str:
+def rolled_back(source: Source, commit: Commit, instant: Instant) -> str:
     """Return the time of a write that is in a compaction and was taken back; empty for none.
 
     Args:
         source: the table as it is under its lock.
         commit: of the compaction.
+        instant: that is to be completed.
     """
-    found = _unknown(source, commit) if source.timeline.layout > 1 else _undone(source, commit)
+    is_named = source.timeline.layout > 1
+    found = _unknown(source, commit) if is_named else _undone(source, commit, instant)
     return min(found, default="")
 
 
@@ -35,17 +37,29 @@ def _unknown(source: Source, commit: Commit) -> Iterable[str]:
     return missing - {time for time, _ in read_commits(source, missing)}
 
 
-def _undone(source: Source, commit: Commit) -> Iterator[str]:
-    """Yield writes before the state that was planned against, rolled back after it."""
+def _undone(source: Source, commit: Commit, instant: Instant) -> Iterator[str]:
+    """Yield writes before the state that was planned against, rolled back since it was."""
     base = commit.base.snapshot_id
     for one in source.timeline.instants:
-        if one.action is Action.ROLLBACK and one.time > base:
+        if (
+            one.action is Action.ROLLBACK
+            and one.time > base
+            and not _was_known(source, one, instant)
+        ):
             name = one.named(State.REQUESTED)
             plan = read_instant(source.storage, source.root, source.config, name)
             undone = instant_record(name, plan).get("instantToRollback") or {}
             time = undone.get("commitTime") or ""
             if time and time <= base and not _is_begun_anew(source, undone):
                 yield time
+
+
+def _was_known(source: Source, rollback: Instant, instant: Instant) -> bool:
+    """Whether a rollback was through before an instant was requested, by the store's one clock."""
+    folder = timeline_folder(source.root, source.config)
+    names = (rollback.file_name, instant.named(State.REQUESTED))
+    done, requested = (source.storage.head(folder.child(name)).modified_at for name in names)
+    return rollback.is_completed and done < requested
 
 
 def _is_begun_anew(source: Source, undone: Mapping[str, str]) -> bool:

@@ -390,6 +390,22 @@ def test_a_compaction_that_was_begun_anew_is_no_write_that_was_rolled_back(
     assert lake.table.commit(commit).committed
 
 
+def test_a_write_that_was_rolled_back_before_is_none_of_a_compaction(
+    lake: HudiLake, logged: str
+) -> None:
+    """Others clean up after a writer that failed long ago, and nobody writes since."""
+    source = lake.table.source()
+    undone = {"commitTime": source.timeline.first_write, "action": "deltacommit"}
+    plan = {"instantToRollback": undone, "RollbackRequests": [], "version": 1}
+    folder = Path(timeline_folder(lake.root, source.config).path)
+    time = new_instant(source.timeline, source.config)
+    (folder / f"{time}.rollback.requested").write_bytes(container(Kind.ROLLBACK_PLAN, [plan]))
+    done = f"{time}.rollback" if source.config.layout == 1 else f"{time}_{time}.rollback"
+    (folder / done).touch()
+    commit = carried_out(lake, planned(lake.table))
+    assert lake.table.commit(commit).committed
+
+
 def test_what_became_of_a_commit_is_known_once_it_is_archived(
     lake: HudiLake, logged: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
