@@ -49,7 +49,7 @@ STATES = {
 }
 # What every `make interop` asks for: begun; known to the metadata table alone.
 OFTEN = {("v9_mor", "compaction.inflight"), ("v9_mor", "metadata/deltacommit")}
-_WAIT_SECONDS = 120
+_WAIT_SECONDS = 600
 
 
 def each_state() -> Iterator[ParameterSet]:
