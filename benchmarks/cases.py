@@ -165,7 +165,7 @@ CASES = (
     ),
     Case(
         "planning",
-        "plan 100,000 data files in 50 manifests, 20 columns with statistics",
+        "plan 100,000 data files in 50 manifests, 20 columns with statistics, 200 partitions",
         _manifests,
         (_compact("plan"), peer("pyiceberg-plan")),
         "pyiceberg-plan",

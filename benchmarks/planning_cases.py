@@ -1,29 +1,37 @@
-"""Planning tables of very many files: for the first time, and after one more commit."""
+"""Planning tables of very many files: for the first time, and after one more commit of 400."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 from benchmarks.cases import Case, Contender, peer
-from benchmarks.many_manifests import append_one_file, prepare_many_manifests
+from benchmarks.manifests import append_files, prepare_manifests
 from benchmarks.tables import Prepared
 
 _MANIFESTS = 500
 _FILES_PER_MANIFEST = 2000
 _COLD, _WARM = "cold", "warm"
+_NEW_FILES = 400
 # What nothing is wrong with needs no work: the table as it is between two commits.
 _CALM = ("--target-file-size", "2.6MB")
 
 
 def _prepare(cache: Path, directory: Path, scale: float) -> Prepared:
-    """Make the table once; before each run forget what the first plan kept, and commit a file."""
+    """Make the table once; before each run forget what the first plan kept, and commit files."""
     del cache
     files = max(1, round(_FILES_PER_MANIFEST * scale))
-    prepared = prepare_many_manifests(directory, _MANIFESTS, files)
+    prepared = prepare_manifests(directory, _MANIFESTS, files)
     shutil.rmtree(directory / _COLD, ignore_errors=True)
-    append_one_file(prepared)
+    if not (directory / _WARM).exists():
+        environment = {**os.environ, **prepared.environment}
+        subprocess.run(
+            _plan("", _WARM).command(prepared), check=True, capture_output=True, env=environment
+        )
+    append_files(prepared, max(1, round(_NEW_FILES * scale)))
     return prepared
 
 
@@ -44,10 +52,9 @@ PLANNING_CASES = (
         _prepare,
         (
             _plan("compact plan", _COLD),
-            _plan("compact plan, on one machine's own", _COLD, "--runtime", "inline"),
-            # The first of its runs finds nothing that was kept.
-            _plan("compact plan, after one commit", _WARM, "--runtime", "inline"),
-            _plan("compact plan, after one commit, calm", _WARM, "--runtime", "inline", *_CALM),
+            _plan("compact plan, in one process", _COLD, "--runtime", "inline"),
+            _plan("compact plan, after one commit", _WARM),
+            _plan("compact plan, after one commit, calm", _WARM, *_CALM),
             peer("pyiceberg-plan"),
         ),
         "pyiceberg-plan",

@@ -9,7 +9,18 @@ from compactor.errors import SettingsError
 from compactor.jobs.priors import PRIORS
 from compactor.settings import RuntimeSettings
 from runtime import Runtime, connect
+from runtime.connect import BACKENDS
 from runtime.ledger import Experience
+
+
+def refuse_unknown(settings: RuntimeSettings) -> None:
+    """Refuse an address that names no runtime, without opening any.
+
+    Raises:
+        SettingsError: there is no such runtime.
+    """
+    if settings.url.partition("://")[0] not in BACKENDS:
+        raise SettingsError(f"unknown runtime {settings.url!r}: use {', '.join(BACKENDS)}")
 
 
 def connected(settings: RuntimeSettings) -> Runtime:

@@ -8,6 +8,9 @@ from runtime.api import Resources, Runtime
 from runtime.ledger import Experience, Ledger, ProfileSink
 from runtime.memory import available_bytes
 
+BACKENDS = ("inline", "local", "ray")
+"""What addresses begin with."""
+
 BUDGET_SHARE = 0.8
 """Of the memory available at connect; the rest is for the driver, page cache and neighbours."""
 

@@ -13,6 +13,7 @@ from compactor.cli.exits import guarded, wants_traceback
 from compactor.cli.logs import tell_logs
 from compactor.cli.options import shared_options
 from compactor.cli.streams import prepare_streams
+from compactor.garbage import spare_collections
 
 # In the order of the help page: name -> module below `compactor.cli` that has it as `command`.
 COMMANDS = {
@@ -99,6 +100,7 @@ def compact() -> None:
 
 def main() -> NoReturn:
     """Run `compact` with the arguments of this process."""
+    spare_collections()
     prepare_streams()
     tell_logs(with_tracebacks=wants_traceback(sys.argv))
     compact.main()

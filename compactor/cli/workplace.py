@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from compactor.cli.session import Session
@@ -85,11 +86,19 @@ def connected(settings: RuntimeSettings) -> Runtime:
 
 @contextmanager
 def spread_reading(settings: RuntimeSettings) -> Iterator[MapFunction]:
-    """Give a map that reads many manifests in workers, and few of them right here."""
-    from compactor.jobs.spread import spread
+    """Give a map that reads many manifests in workers, and few of them right here.
 
-    with connected(settings) as runtime:
-        yield spread(runtime)
+    The runtime is opened when there is anything to be read in workers.
+
+    Raises:
+        SettingsError: there is no such runtime.
+    """
+    from compactor.connecting import refuse_unknown
+    from compactor.jobs.spread import spread_on
+
+    refuse_unknown(settings)
+    with ExitStack() as stack:
+        yield spread_on(cache(lambda: stack.enter_context(connected(settings))))
 
 
 def now_ms() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -19,18 +20,25 @@ ITEMS_PER_TASK = 8
 
 def spread(runtime: Runtime) -> MapFunction:
     """Return a `map` that runs many items in tasks, and few of them right here."""
+    return spread_on(lambda: runtime)
+
+
+def spread_on(opened: Callable[[], Runtime]) -> MapFunction:
+    """Return the same for a runtime that is not open yet: it is asked for when there are many."""
 
     def run(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         items = list(items)
         if len(items) < ITEMS_MIN:
             yield from map(function, items)
             return
-        refs = [
+        runtime = opened()
+        refs = deque(
             runtime.submit(_apply, function, items[start : start + ITEMS_PER_TASK])
             for start in range(0, len(items), ITEMS_PER_TASK)
-        ]
-        for ref in refs:
-            yield from answer(runtime, ref)
+        )
+        while refs:
+            # Nobody holds the answer any more once it has been handed on.
+            yield from answer(runtime, refs.popleft())
 
     return run
 

@@ -25,6 +25,7 @@ from catalog.open import open_table
 from catalog.table import Table
 from compactor.connecting import connected
 from compactor.errors import CompactorError, JobFailedError
+from compactor.garbage import spare_collections
 from compactor.jobs.compaction import compact_table
 from compactor.jobs.events import Event, JobPlanned, JobStarted
 from compactor.jobs.owner import Owner
@@ -269,6 +270,7 @@ def _record(order: JobOrder, store: JobStore, outcome: Outcome, looked: list[Loo
 
 def main() -> None:
     """Run the order on stdin."""
+    spare_collections()
     # Before and after the rewriting, too, termination is an interrupt and no sudden death.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     order = decode(sys.stdin.buffer.read(), JobOrder)

@@ -12,6 +12,7 @@ from catalog.errors import CatalogError
 from catalog.heads import KnownHead, changed_heads
 from catalog.open import expand
 from compactor.errors import CompactorError
+from compactor.garbage import spare_collections
 from compactor.service.looking import look_into, planned
 from compactor.service.orders import (
     Changed,
@@ -74,6 +75,7 @@ def answers(kind: str, order: bytes) -> Iterator[object]:
 
 def main(kind: str) -> None:
     """Answer the order on stdin."""
+    spare_collections()
     for answer in answers(kind, sys.stdin.buffer.read()):
         sys.stdout.buffer.write(encode(answer))
         # A child that is killed over one table has told of those before it.
