@@ -110,9 +110,9 @@ def hive_site(directory: Path) -> Iterator[Site]:
 
 
 @contextmanager
-def glue_site(directory: Path) -> Iterator[Site]:
-    """Serve a Glue that compares versions."""
-    with moto_server(_MOTO_WITH_VERSIONS) as endpoint:
+def glue_site(directory: Path, *, compares_versions: bool) -> Iterator[Site]:
+    """Serve a Glue that compares versions, as Glue does, or one that takes every update."""
+    with moto_server(_MOTO_WITH_VERSIONS if compares_versions else None) as endpoint:
         sign = b"AWSGlue.UpdateTable"
         yield Site(
             {
