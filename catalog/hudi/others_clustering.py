@@ -46,6 +46,7 @@ def with_clustering(standing: Standing, source: Source, inventory: Inventory) ->
             continue
         try:
             files = _files(source, instant, plan, inventory)
+            _require_free(files, standing)
         except UnsupportedTableError as error:
             _LOG.warning("the clustering %s is left to others: %s", instant.time, error)
             continue
@@ -78,6 +79,11 @@ def _files(
     if -1 in chosen:
         raise UnsupportedTableError("files have changed that it names")
     return inventory.take(np.array(chosen, np.int64))
+
+
+def _require_free(files: Inventory, standing: Standing) -> None:
+    if not standing.bound.isdisjoint(files.files["path"].to_pylist()):
+        raise UnsupportedTableError("an index of buckets binds its file groups to their keys")
 
 
 def _require_known(plan: ClusteringPlan) -> None:

@@ -17,7 +17,7 @@ from compactor.jobs.failpoints import VARIABLE, Failpoint
 from tests.acceptance.program import compact, start
 from tests.judges.hudi_session import HudiSession
 from tests.judges.hudi_tables import RUN_COMPACTION, SCHEDULE_COMPACTION, Call, HudiTable, Write
-from tests.judges.make_hudi_fixtures import LEAN, READ_OPTIMIZED, unpack
+from tests.judges.make_hudi_fixtures import LEAN, READ_OPTIMIZED, moved, unpack
 
 Row = tuple[Any, ...]
 Rows = list[Row]
@@ -33,6 +33,7 @@ INCREMENTAL = {
     "hoodie.datasource.read.begin.instanttime": "000",
 }
 QUIET = {"hoodie.compact.inline": "false", "hoodie.clean.automatic": "false"}
+_VERSION = ("hoodie.write.table.version", "hoodie.write.auto.upgrade")
 _METADATA = """
 SELECT type, key, to_json(filesystemMetadata) AS files, to_json(ColumnStatsMetadata) AS stats,
        to_json(recordIndexMetadata) AS place
@@ -65,7 +66,9 @@ class Judged:
         if not declared.has_statistics:
             declared = replace(declared, options={**LEAN, **declared.options})
         path = unpack(declared.name, directory)
-        shutil.copytree(path, directory / "twin")
+        twin = shutil.copytree(path, directory / "twin")
+        for plan in twin.rglob("*.requested"):
+            plan.write_bytes(moved(plan.read_bytes(), f"{path}/", f"{twin}/"))
         return cls(spark, declared, directory)
 
     @property
@@ -146,26 +149,26 @@ class Judged:
         told = self.declared.service_options
         self.call("run_clean", retain_commits=1, options=told)
         if self.declared.keeps_its_version:
-            with self._keeping_its_version():
+            with self.as_it_was_made():
                 self.call("archive_commits", min_commits=2, max_commits=3, retain_commits=1)
 
     def roll_back_last(self) -> None:
         """Let Spark undo the last completed write."""
         last = self.completed("commit", "deltacommit")[-1]
-        with self._keeping_its_version():
+        with self.as_it_was_made():
             (undone,) = self.call("rollback_to_instant", instant_time=last)
         assert undone == {"rollback_result": True}
 
     @contextmanager
-    def _keeping_its_version(self) -> Iterator[None]:
-        """Tell procedures that take no options not to upgrade the table, compacting it before."""
-        names = ("hoodie.write.table.version", "hoodie.write.auto.upgrade")
-        for name in names:
+    def as_it_was_made(self) -> Iterator[None]:
+        """Tell procedures that take no options of the version and the indexes of the table."""
+        told = (*_VERSION, *(one for one in self.declared.options if one in LEAN))
+        for name in told:
             self.spark.sql(f"SET {name}={self.declared.options[name]}")
         try:
             yield
         finally:
-            for name in names:
+            for name in told:
                 self.spark.sql(f"RESET {name}")
 
     def serve(self, *services: Call) -> None:

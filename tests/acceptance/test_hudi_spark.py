@@ -24,7 +24,7 @@ REFUSED = {
 ACCEPTED = [one for one in TABLES if one.name not in REFUSED]
 # A compaction of version 6 must not be planned beside a write that is not through.
 BLOCKED = "v6_mor_failed_write"
-# What is to be clustered is left to whoever has planned it.
+# What Spark has planned to cluster.
 CLUSTERED = [one for one in ACCEPTED if RUN_CLUSTERING in one.then]
 COMPACTED = [
     one for one in ACCEPTED if one.merges_on_read and one not in CLUSTERED and one.name != BLOCKED
@@ -143,21 +143,35 @@ def test_rows_that_were_put_in_order_are_the_same_for_spark(
 
 
 @pytest.mark.parametrize("declared", each(CLUSTERED))
-def test_what_is_to_be_clustered_is_left_alone(
+def test_what_spark_has_planned_to_cluster_is_carried_out(
     declared: HudiTable, judged: Callable[[HudiTable], Judged]
 ) -> None:
     table = judged(declared)
     before = table.rows(), table.since_the_start()
-    assert table.compact()["status"] == "succeeded"
+    report = table.compact()
+    assert (report["status"], report["files_after"]) == ("succeeded", 3)
     is_as_before(table, *before)
+    assert [one for one in table.call("show_clustering") if one["state"] != "COMPLETED"] == []
+    # Spark finds nothing that is left of its plan.
     table.serve(RUN_CLUSTERING)
     assert table.rows() == before[0]
-    # Before, Spark itself refuses to update what is to be clustered.
-    table.write_last()
-    later = table.rows()
-    assert table.compact()["status"] == "succeeded"
-    assert table.rows() == later
-    metadata_is_true(table)
+    # Spark refuses to update what is to be clustered.
+    table.spark.take(RUN_CLUSTERING, declared, table.twin)
+    goes_on(table)
+
+
+def test_what_spark_clusters_just_now_is_left_to_it(
+    judged: Callable[[HudiTable], Judged],
+) -> None:
+    table = judged(named("v9_cow_clustering_pending"))
+    before = table.rows(), table.since_the_start()
+    folder = table.path / ".hoodie" / "timeline"
+    (planned,) = folder.glob("*.clustering.requested")
+    planned.with_suffix(".inflight").touch()
+    assert table.compact()["groups"]["committed"] == 0
+    assert table.rows() == before[0]
+    table.serve(RUN_CLUSTERING)
+    is_as_before(table, *before)
 
 
 def test_a_write_of_version_6_that_failed_is_waited_for(
