@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import pyarrow as pa
 
 from catalog.evolution import Evolution
 from catalog.table import Table
 from compactor.jobs.merge_changes import Arrived, MergeRequest, rules_of
-from compactor.merge.changes import Source
 from compactor.merge.evolving import evolution_of, evolve, without_new
 from compactor.merge.naming import Naming
-from compactor.merge.sources import Part
+from compactor.merge.sources import ChangedPart
 
 
 def evolved(table: Table, request: MergeRequest, arrived: Arrived) -> Arrived:
@@ -40,7 +39,7 @@ def narrowed(table: Table, request: MergeRequest, arrived: Arrived) -> Arrived:
     if evolution is None or arrived.changes is None or not len(evolution.added):
         return arrived
     found = arrived.changes.arrivals
-    parts = tuple(_NarrowedPart(part, evolution) for part in found.parts)
+    parts = tuple(ChangedPart(part, partial(without_new, evolution)) for part in found.parts)
     kept = [field for field in found.schema if field.name not in evolution.added.names]
     found = replace(found, parts=parts, schema=pa.schema(kept))
     return replace(arrived, changes=replace(arrived.changes, arrivals=found))
@@ -53,25 +52,3 @@ def _evolution(table: Table, request: MergeRequest, arrived: Arrived) -> Evoluti
         return None
     columns = Naming.of(table.files(table.snapshot()).schema).shown
     return evolution_of(news.arrivals.schema, columns, rules_of(request, arrived))
-
-
-@dataclass(frozen=True, slots=True)
-class _NarrowedPart:
-    part: Part
-    evolution: Evolution
-
-    @property
-    def row_count(self) -> int | None:
-        return self.part.row_count
-
-    @property
-    def size_bytes(self) -> int:
-        return self.part.size_bytes
-
-    @property
-    def watermark(self) -> str | None:
-        return self.part.watermark
-
-    def read(self) -> Iterator[Source]:
-        for piece in self.part.read():
-            yield without_new(piece, self.evolution)

@@ -15,10 +15,9 @@ from compactor.merge.buckets import packed, thinned, unpacked
 from compactor.merge.changes import ChangeSet, Source, change_set, joined
 from compactor.merge.deletes import KeyedDeletes, as_changes, buried, keyed_deletes
 from compactor.merge.latest import latest
-from compactor.merge.naming import bare
 from compactor.merge.rules import MergeRules
 from compactor.merge.source_files import ChangeFile
-from compactor.merge.sources import Arrivals, Part
+from compactor.merge.sources import Arrivals, Part, bare
 
 # Pieces are thinned together once so many rows have come.
 _ROWS_MAX = 1 << 20

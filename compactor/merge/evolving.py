@@ -89,7 +89,7 @@ def evolve(table: Table, evolution: Evolution) -> None:
     table.evolve(evolution)
 
 
-def without_new(source: Source, evolution: Evolution) -> Source:
+def without_new(evolution: Evolution, source: Source) -> Source:
     """Return changes without the columns that a table would be given: for a look ahead."""
     kept = [name for name in source.rows.schema.names if name not in evolution.added.names]
     return replace(source, rows=source.rows.select(kept))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from catalog.schema import TableSchema, field_id
 from compactor.errors import ChangesRefusedError
 from compactor.merge.changes import Source, changeable
 from compactor.merge.rules import MergeRules
-from compactor.merge.sources import Arrivals, Part
+from compactor.merge.sources import Arrivals, ChangedPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,41 +96,12 @@ def in_files(arrivals: Arrivals, naming: Naming) -> Arrivals:
     """
     if naming.is_plain:
         return arrivals
-    parts = tuple(NamedPart(part, naming) for part in arrivals.parts)
+    parts = tuple(ChangedPart(part, partial(_named, naming)) for part in arrivals.parts)
     return replace(arrivals, schema=pa.schema(naming.fields(arrivals.schema)), parts=parts)
 
 
-@dataclass(frozen=True, slots=True)
-class NamedPart:
-    """A part whose columns get other names; implements `compactor.merge.sources.Part`."""
-
-    part: Part
-    naming: Naming
-
-    @property
-    def row_count(self) -> int | None:
-        """Number of changes at most."""
-        return self.part.row_count
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of them."""
-        return self.part.size_bytes
-
-    @property
-    def watermark(self) -> str | None:
-        """What may be recorded once it is merged."""
-        return self.part.watermark
-
-    def read(self) -> Iterator[Source]:
-        """Yield the changes."""
-        for one in self.part.read():
-            yield replace(one, rows=self.naming.rows(one.rows))
-
-
-def bare(part: Part) -> Part:
-    """Return a part as its source gave it."""
-    return bare(part.part) if isinstance(part, NamedPart) else part
+def _named(naming: Naming, source: Source) -> Source:
+    return replace(source, rows=naming.rows(source.rows))
 
 
 def _renamed(

@@ -7,7 +7,7 @@ the changes is in the rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -45,6 +45,43 @@ class Part(Protocol):
             CatalogError: they cannot be read.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedPart:
+    """A part whose columns are others than its source gave it; implements `Part`.
+
+    Attributes:
+        part: as it was.
+        change: changes what is read; can be pickled.
+    """
+
+    part: Part
+    change: Callable[[Source], Source]
+
+    @property
+    def row_count(self) -> int | None:
+        """Number of changes at most."""
+        return self.part.row_count
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of them."""
+        return self.part.size_bytes
+
+    @property
+    def watermark(self) -> str | None:
+        """What may be recorded once it is merged."""
+        return self.part.watermark
+
+    def read(self) -> Iterator[Source]:
+        """Yield the changes."""
+        return map(self.change, self.part.read())
+
+
+def bare(part: Part) -> Part:
+    """Return a part as its source gave it."""
+    return bare(part.part) if isinstance(part, ChangedPart) else part
 
 
 @dataclass(frozen=True, slots=True)
