@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
-import signal
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +23,7 @@ from catalog.errors import (
 from catalog.model import Selection
 from tests.catalog.changes import Change, plan_change
 from tests.catalog.conformance import expected, fill
+from tests.catalog.delta.dying import die_committing
 from tests.catalog.delta.faults import FaultyTable, Put, arrive_late, fail, lose_race, lose_reply
 from tests.catalog.delta.lakes import WITH_VECTORS, DeltaLake, commits
 from tests.catalog.delta.tracked import TrackedLake
@@ -307,32 +303,6 @@ def test_large_marks_are_in_a_file_that_is_found_again(tmp_path: Path) -> None:
     assert len(lake.rows()) == 51_000
 
 
-_DRIVER = """
-    import os, pickle, signal, sys
-    from catalog.delta.table import DeltaTable
-    from catalog.location import Location
-    from catalog.storage import local, storage
-
-    commit, root, moment = pickle.loads(sys.stdin.buffer.read())
-
-    def die(*_):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if moment == "before the vectors":
-        storage.Storage.write = die
-    elif moment == "while it is staged":
-        local.os.link = die
-    elif moment == "after the put":
-        put = storage.Storage.put_if_absent
-        def after(self, location, data):
-            put(self, location, data)
-            die()
-        storage.Storage.put_if_absent = after
-    DeltaTable("lake", Location.parse(root), {}).commit(commit)
-    print("not killed")
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before the vectors", "while it is staged", "after the put"])
 def test_a_driver_that_is_killed_and_the_same_change_again(tmp_path: Path, moment: str) -> None:
@@ -341,14 +311,7 @@ def test_a_driver_that_is_killed_and_the_same_change_again(tmp_path: Path, momen
     ids = np.random.default_rng(3).choice(60_000, 9_000, replace=False).tolist()
     change = Change([(70_000, "a", "new")], deletes=ids)
     before, commit = lake.rows(), plan_change(lake.table, change, marks=True)
-    driver = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(_DRIVER)],
-        input=pickle.dumps((commit, str(lake.root), moment)),
-        capture_output=True,
-        cwd=Path.cwd(),
-        check=False,
-    )
-    assert driver.returncode == -signal.SIGKILL, driver.stderr.decode()
+    die_committing(commit, lake.root, moment)
     assert (lake.table.find_commit(commit) is not None) == (moment == "after the put")
     assert lake.table.commit(commit).conflicts == ()
     lake.table.clean_commit(commit)

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
-import signal
-import subprocess
-import sys
-import textwrap
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +23,7 @@ from catalog.errors import (
     StorageError,
 )
 from tests.catalog.conformance import fill
+from tests.catalog.delta.dying import die_committing
 from tests.catalog.delta.faults import (
     FaultyTable,
     Put,
@@ -233,41 +229,6 @@ def test_vectors_of_attempts_that_lost_are_removed(tmp_path: Path) -> None:
     assert len(lake.rows()) == len(before) + 3
 
 
-_DRIVER = """
-    import os, pickle, signal, sys
-    from catalog.delta import checkpoint
-    from catalog.delta.table import DeltaTable
-    from catalog.location import Location
-    from catalog.storage import local, storage
-
-    commit, root, moment = pickle.loads(sys.stdin.buffer.read())
-
-    def die(*_):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if moment == "before the vectors":
-        storage.Storage.write = die
-    elif moment == "before the put":
-        storage.Storage.put_if_absent = die
-    elif moment == "while it is staged":
-        local.os.link = die
-    elif moment == "after the put":
-        put = storage.Storage.put_if_absent
-        def after(self, location, data):
-            put(self, location, data)
-            die()
-        storage.Storage.put_if_absent = after
-    elif moment == "before it is tidied":
-        storage.Storage.delete = die
-    elif moment == "before the checkpoint is there":
-        storage.Storage.copy = die
-    elif moment == "before the checkpoint is pointed to":
-        checkpoint._point_to = die
-    DeltaTable("lake", Location.parse(root), {}).commit(commit)
-    print("not killed")
-"""
-
-
 @pytest.mark.parametrize(
     "moment",
     [
@@ -288,14 +249,7 @@ def test_a_driver_that_is_killed_and_the_same_commit_again(tmp_path: Path, momen
     some = np.random.default_rng(3).choice(30_000, 9_000, replace=False)
     lake.delete({path: some.tolist()})
     before = lake.rows()
-    driver = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(_DRIVER)],
-        input=pickle.dumps((commit, str(lake.root), moment)),
-        capture_output=True,
-        cwd=Path.cwd(),
-        check=False,
-    )
-    assert driver.returncode == -signal.SIGKILL, driver.stderr.decode()
+    die_committing(commit, lake.root, moment)
     assert lake.rows() == before
     result = lake.table.commit(commit)
     assert (len(result.committed), result.conflicts) == (1, ())

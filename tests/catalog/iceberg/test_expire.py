@@ -24,7 +24,13 @@ from catalog.puffin import Blob
 from catalog.upkeep import UnfinishedJob, UpkeepOrder, UpkeepResult
 from tests.catalog.groups import plan_all
 from tests.catalog.iceberg.lakes import IcebergLake
-from tests.catalog.iceberg.upkeep_lakes import NOW, on_disk, referred_to, rows_of_all
+from tests.catalog.iceberg.upkeep_lakes import (
+    NOW,
+    lose_next_reply,
+    on_disk,
+    referred_to,
+    rows_of_all,
+)
 
 
 @pytest.fixture
@@ -240,14 +246,7 @@ def test_somebody_else_expires_the_same(lake: IcebergLake) -> None:
 
 
 def test_a_lost_reply(lake: IcebergLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = lake.catalog.commit_table
-
-    def lost(*arguments: Any) -> Any:
-        original(*arguments)
-        monkeypatch.undo()
-        raise ConnectionError("no answer")
-
-    monkeypatch.setattr(lake.catalog, "commit_table", lost)
+    lose_next_reply(lake, monkeypatch)
     run(lake)
     assert len(history(lake)) == 1
     assert on_disk(lake) == referred_to(lake)

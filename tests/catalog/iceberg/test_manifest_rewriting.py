@@ -15,7 +15,7 @@ from catalog.iceberg.upkeep import Answer
 from catalog.upkeep import UpkeepOrder, UpkeepResult
 from tests.catalog.groups import plan_all
 from tests.catalog.iceberg.lakes import IcebergLake
-from tests.catalog.iceberg.upkeep_lakes import on_disk, referred_to, rows_of_all
+from tests.catalog.iceberg.upkeep_lakes import lose_next_reply, on_disk, referred_to, rows_of_all
 
 DEFAULT = UpkeepOrder()
 
@@ -145,14 +145,7 @@ def test_a_compaction_planned_before_still_stands(lake: IcebergLake) -> None:
 
 
 def test_a_lost_reply(lake: IcebergLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = lake.catalog.commit_table
-
-    def lost(*arguments: Any) -> Any:
-        original(*arguments)
-        monkeypatch.undo()
-        raise ConnectionError("no answer")
-
-    monkeypatch.setattr(lake.catalog, "commit_table", lost)
+    lose_next_reply(lake, monkeypatch)
     run(lake)
     assert len(manifests(lake)) == 1
     assert len(lake.other.metadata.snapshots) == (8 if lake.has_deletes else 7)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from catalog.upkeep import UpkeepOrder
 from tests.catalog.iceberg.lakes import IcebergLake
@@ -37,3 +40,15 @@ def rows_of_all(lake: IcebergLake) -> dict[str, list[object]]:
     """Return the rows of every snapshot."""
     ids = [str(one.snapshot_id) for one in lake.other.metadata.snapshots]
     return {one: list(lake.rows(one)) for one in ids}
+
+
+def lose_next_reply(lake: IcebergLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the next commit made, and its answer lost."""
+    commit = lake.catalog.commit_table
+
+    def lost(*arguments: Any) -> Any:
+        commit(*arguments)
+        monkeypatch.undo()
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(lake.catalog, "commit_table", lost)
