@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from catalog.errors import CommitConflictError
+from catalog.errors import CommitConflictError, CorruptTableError
 from catalog.hudi.avro_schemas import Kind
 from catalog.hudi.avro_writing import container
 from catalog.hudi.details import instant_record
@@ -22,7 +23,7 @@ from catalog.hudi.timeline import Action, State
 from catalog.location import Location
 from compactor.jobs.state import JobState
 from tests.catalog.hudi.compacting import compact, planned, verified
-from tests.catalog.hudi.test_compaction import announcement
+from tests.catalog.hudi.test_compaction import announcement, carried_out
 from tests.judges.make_hudi_fixtures import unpack
 
 KNOWN = "org.apache.hudi.client.clustering.run.strategy.SparkSortAndSizeExecutionStrategy"
@@ -164,6 +165,25 @@ def test_what_a_dead_process_began_is_carried_out(begun: HudiTable, tmp_path: Pa
     beat(begun, 500)
     assert compact(begun, tmp_path).status is JobState.SUCCEEDED
     assert done(begun) == done(at(tmp_path / "then" / "table"))
+
+
+def test_files_of_a_dead_process_do_not_stay(tmp_path: Path) -> None:
+    table = opened("v9_cow_clustering_pending", tmp_path)
+    plan = planned(table)
+    commit = carried_out(SimpleNamespace(table=table), plan)
+    written = {Path(one.path) for rewrite in commit.rewrites for one in rewrite.added}
+    # Another process cannot tell whether the first one lives, until its last sign of life is old.
+    other = at(tmp_path / "table")
+    assert not planned(other).groups
+    table.withdraw(announcement(plan))
+    beat(other, 500)
+    assert compact(other, tmp_path).status is JobState.SUCCEEDED
+    assert done(other) == done(at(tmp_path / "then" / "table"))
+    assert not any(path.exists() for path in written)
+    # The first one was not dead after all: it comes too late.
+    with pytest.raises(CorruptTableError, match="does not exist"):
+        table.commit(commit)
+    assert done(other) == done(at(tmp_path / "then" / "table"))
 
 
 def test_what_is_begun_meanwhile_is_not_disturbed(tmp_path: Path) -> None:
