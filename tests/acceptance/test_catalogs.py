@@ -40,6 +40,7 @@ from tests.acceptance.sites import (
 from tests.catalog.conformance import TableConformance, expected, fill
 from tests.catalog.groups import plan_all
 from tests.catalog.iceberg.lakes import IcebergLake, rows_of
+from tests.catalog.iceberg.version3 import Version3Lake
 from tests.iceberg_tables import NAMESPACE
 from tests.judges.postgres import Postgres
 from tests.judges.spark_session import SparkSession
@@ -162,6 +163,22 @@ class CatalogSuite(UncheckedSuite):
 
 class LocalCatalogSuite(CatalogSuite, TableConformance):
     """What takes tables whose files are local as well."""
+
+    def test_ids_of_rows_are_kept_and_vectors_leave(self, site: Site, tmp_path: Path) -> None:
+        """Of format version 3, whose metadata the library does not write by itself."""
+        catalog = site.open()
+        catalog.create_namespace_if_not_exists(NAMESPACE)
+        made = Version3Lake(tmp_path, catalog)
+        try:
+            files = fill(made)
+            made.delete({files["a"][0]: [0, 9], files["a"][2]: [5]})
+            before = made.lineage()
+            assert run(tmp_path, site)["rows_dropped"] == 3
+            assert made.lineage() == before
+            is_compacted(made, made.rows())
+        finally:
+            catalog.drop_table(f"{NAMESPACE}.t")
+            site.close()
 
     def test_two_compactors_and_an_appender_lose_no_row(
         self, lake: IcebergLake, site: Site

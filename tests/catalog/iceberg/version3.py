@@ -16,6 +16,7 @@ import fastavro
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile as AnyDataFile
 from pyiceberg.manifest import DataFileContent, FileFormat, ManifestContent, ManifestEntryStatus
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
@@ -35,6 +36,7 @@ from catalog.iceberg.manifest_writing import ManifestForm, begin
 from catalog.iceberg.marking import vector_file
 from catalog.iceberg.metadata_json import write_metadata_with_every_field
 from catalog.iceberg.vector_files import TARGET, file_of_vectors, placed_in
+from catalog.location import Location
 from catalog.model import KEEP_ALL
 from tests.catalog.conformance import Row
 from tests.catalog.groups import pick, read_group
@@ -48,9 +50,10 @@ _DELETED = 2
 class Version3Lake(IcebergLake):
     """A partitioned table whose rows have ids."""
 
-    def __init__(self, directory: Path) -> None:
-        catalog = sql_catalog(directory)
-        write_metadata_with_every_field(catalog)
+    def __init__(self, directory: Path, catalog: Catalog | None = None) -> None:
+        if catalog is None:
+            catalog = sql_catalog(directory)
+            write_metadata_with_every_field(catalog)
         super().__init__(directory, 3, catalog)
 
     def append(self, ids: Sequence[int], part: str = "a") -> str:
@@ -73,7 +76,7 @@ class Version3Lake(IcebergLake):
                 for path, some in positions.items()
             }
         )
-        path = Path(self.other.location().removeprefix("file://")) / f"data/{uuid.uuid4()}.puffin"
+        path = Path(Location.parse(self.other.location()).path) / f"data/{uuid.uuid4()}.puffin"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(puffin.content)
         live = {entry.path: entry.data_file for _, entry in self._live()}
@@ -163,7 +166,7 @@ class Version3Lake(IcebergLake):
 
     @staticmethod
     def _records(path: str) -> list[Any]:
-        with Path(path.removeprefix("file://")).open("rb") as source:
+        with Path(Location.parse(path).path).open("rb") as source:
             return list(fastavro.reader(source))
 
     def as_table(self, rows: pa.Table) -> pa.Table:
@@ -173,7 +176,7 @@ class Version3Lake(IcebergLake):
         return pa.table(rows.columns, schema=pa.schema(fields))
 
     def _write(self, rows: pa.Table, part: str) -> str:
-        directory = Path(self.other.location().removeprefix("file://")) / f"data/part={part}"
+        directory = Path(Location.parse(self.other.location()).path) / f"data/part={part}"
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / f"{uuid.uuid4()}.parquet"
         pq.write_table(rows, path)
@@ -188,7 +191,7 @@ class Version3Lake(IcebergLake):
                 "file_format": FileFormat.PARQUET,
                 "partition": Record(part),
                 "record_count": count,
-                "file_size_in_bytes": Path(path.removeprefix("file://")).stat().st_size,
+                "file_size_in_bytes": Path(Location.parse(path).path).stat().st_size,
             },
         )
 
@@ -250,7 +253,7 @@ class Version3Lake(IcebergLake):
             making.add(one)
         path = f"{table.location()}/metadata/{uuid.uuid4()}.avro"
         data, listed = making.finish(path)
-        Path(path.removeprefix("file://")).write_bytes(data)
+        Path(Location.parse(path).path).write_bytes(data)
         return listed
 
     def _swap(
@@ -265,7 +268,7 @@ class Version3Lake(IcebergLake):
         header = ListHeader(3, number, parent, sequence, first)
         path = f"{table.location()}/metadata/snap-{number}.avro"
         content = write_manifest_list(header, listed, codec="null")
-        Path(path.removeprefix("file://")).write_bytes(content)
+        Path(Location.parse(path).path).write_bytes(content)
         snapshot = Snapshot(
             snapshot_id=number,
             parent_snapshot_id=parent,
