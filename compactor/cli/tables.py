@@ -151,6 +151,12 @@ def _render(found: dict[str, Assessed | Failure]) -> None:
     show(results(), table)
 
 
+def _deletes(health: Health) -> str:
+    """Tell delete files that name rows by their keys apart: these are what costs readers most."""
+    by_key = health.equality_delete_files
+    return f"{health.delete_files:,}" + (f", {by_key:,} by key" if by_key else "")
+
+
 def _figures(assessed: Assessed) -> tuple[str, ...]:
     from compactor.units import format_size
 
@@ -160,7 +166,7 @@ def _figures(assessed: Assessed) -> tuple[str, ...]:
         f"{health.files:,} → {_files_after(plan):,}" if plan.groups else f"{health.files:,}",
         format_size(health.size_bytes / max(health.files, 1)),
         f"{health.small_file_ratio:.0%}",
-        f"{health.delete_files:,}",
+        _deletes(health),
         format_size(health.size_bytes),
         "; ".join(health.reasons) or "as it should be",
     )

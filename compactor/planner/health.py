@@ -1,8 +1,8 @@
 """How healthy a table is: a score with reasons, from its inventory alone.
 
 A healthy table has files of the wanted size and no deletes.  The score is 100 less the share of
-files that could be spared, of rows that are stored but deleted, and of delete files to be applied,
-each up to its weight.
+files that could be spared, of rows that are stored but deleted, of delete files to be applied, and
+of keys that readers compare rows with, each up to its weight.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from compactor.planner.policy import GIB, MIB, FileSizes
 _SPARE_FILES_WEIGHT = 60
 _DELETED_ROWS_WEIGHT = 25
 _DELETE_FILES_WEIGHT = 15
+_KEY_LOOKUPS_WEIGHT = 15
 # Half of all rows deleted, or one delete file per data file, is as bad as it counts.
 _DELETED_ROWS_WORST = 0.5
 _DELETE_FILES_WORST = 1.0
+# A key to compare with for every tenth row is as bad as it counts.
+_KEY_LOOKUPS_WORST = 0.1
 # A reason is given from this loss of points on.
 _REASON_POINTS = 1
 # Upper ends, exclusive.
@@ -65,6 +68,7 @@ class Health:
         deleted_rows_estimate: rows that they drop.
         sizes: histogram of the data files.
         equality_delete_files: those of `delete_files` that name rows by their values.
+        equality_delete_rows: keys in them.
         key_lookups: keys that a reader of the whole table compares rows with: the keys of these
             files, for every data file that they apply to.
     """
@@ -85,6 +89,7 @@ class Health:
     deleted_rows_estimate: int
     sizes: tuple[SizeBucket, ...]
     equality_delete_files: int = 0
+    equality_delete_rows: int = 0
     key_lookups: int = 0
 
     @property
@@ -119,6 +124,8 @@ def assess_health(inventory: Inventory, sizes: FileSizes) -> Health:
         spare=spare / max(len(is_small), 1),
         deleted_rows=deleted_rows / max(rows, 1),
         delete_files=len(applied) / max(len(is_small), 1),
+        # Records of logs are merged, not looked up.
+        key_lookups=lookups / max(rows, 1) if words is _DELETE_WORDS else 0.0,
     )
     if lookups:
         reasons = (*reasons, f"{lookups:,} {words.lookups} to read it all")
@@ -139,6 +146,7 @@ def assess_health(inventory: Inventory, sizes: FileSizes) -> Health:
         deleted_rows_estimate=round(deleted_rows),
         sizes=_histogram(columns),
         equality_delete_files=int(np.count_nonzero(by_key[applied])),
+        equality_delete_rows=int(np.where(by_key, keys, 0)[applied].sum()),
         key_lookups=lookups,
     )
 
@@ -165,7 +173,7 @@ _LOG_WORDS = _Words("are changed by logs", "logs", "records of logs to merge")
 
 
 def _judge(
-    words: _Words, *, spare: float, deleted_rows: float, delete_files: float
+    words: _Words, *, spare: float, deleted_rows: float, delete_files: float, key_lookups: float
 ) -> tuple[int, tuple[str, ...]]:
     losses = {
         f"{spare:.0%} of the files are small and could be spared": _SPARE_FILES_WEIGHT * spare,
@@ -178,7 +186,8 @@ def _judge(
     }
     worst_first = sorted(losses.items(), key=lambda item: -item[1])
     reasons = tuple(text for text, points in worst_first if points >= _REASON_POINTS)
-    return round(100 - sum(losses.values())), reasons
+    lost = sum(losses.values()) + _KEY_LOOKUPS_WEIGHT * min(1.0, key_lookups / _KEY_LOOKUPS_WORST)
+    return max(0, round(100 - lost)), reasons
 
 
 def _histogram(columns: FileColumns) -> tuple[SizeBucket, ...]:
