@@ -60,6 +60,9 @@ WAYS = [
     pytest.param("delta", "merge-on-read", marks=pytest.mark.thorough),
 ]
 
+# Each command ends in seconds; where a machine has much else to do, a few of them take minutes.
+pytestmark = pytest.mark.timeout(600)
+
 
 @dataclass(frozen=True)
 class Driven:
