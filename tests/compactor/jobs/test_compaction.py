@@ -252,6 +252,8 @@ def test_all_groups_lost_is_a_conflict(desk: Desk) -> None:
     desk.reacts.append(interfere)
     report = desk.compact()
     assert (report.status, report.exit_code) == (JobState.FAILED, 11)
+    assert (report.groups, report.conflicts) == (GroupCounts(dropped=3), 3)
+    assert {one.partition for one in report.problems if one.reason} == {"a", "b", "c"}
 
 
 def test_a_damaged_file_fails_its_group_alone(desk: Desk, originals: set[Path]) -> None:
