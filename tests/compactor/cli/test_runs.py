@@ -20,7 +20,7 @@ from catalog.iceberg.demo import DemoCatalog
 from compactor.cli.main import compact
 from compactor.cli.progress import Watcher
 from compactor.cli.session import Session
-from compactor.jobs import compaction
+from compactor.jobs import planning
 from compactor.jobs.events import Event, GroupFinished
 from compactor.planner.plan import Plan
 from tests.compactor.cli.calls import call, call_json
@@ -185,9 +185,9 @@ def test_on_a_terminal_the_plan_is_shown_and_asked_for(
 ) -> None:
     monkeypatch.setattr(Session, "asks", property(lambda self: not self.is_json))
     plans: list[Plan] = []
-    planned = compaction.make_plan
+    planned = planning.make_plan
     monkeypatch.setattr(
-        compaction,
+        planning,
         "make_plan",
         lambda *state, **now: plans.append(planned(*state, **now)) or plans[-1],
     )
