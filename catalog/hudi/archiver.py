@@ -11,9 +11,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Self
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from catalog.hudi.archive_writers import Leaving, archived_already, put_into_archive
 from catalog.hudi.archiving import ArchiveRules, archivable, commits_to_keep
-from catalog.hudi.cleaner import CleanTarget, cleaned_until, earliest_kept
+from catalog.hudi.cleaner import CleanTarget, cleaned_until, earliest_kept, replaced_groups
 from catalog.hudi.locking import Lock
 from catalog.hudi.metadata_table.table import open_metadata_table
 from catalog.hudi.reading import Source
@@ -65,7 +68,7 @@ class Archive:
         """
         tally = Tally(self.name)
         with self.target.locked() as (lock, source):
-            rules = _rules(source)
+            rules = _rules(self.target, source)
             chosen = Choice.of(source, rules)
             tally.add([(one.file_name, 0) for one in chosen.instants])
             if not order.is_dry_run:
@@ -94,10 +97,10 @@ class Choice:
         return cls(tuple(one for one in possible if one in due or one in known), known)
 
 
-def _rules(source: Source) -> ArchiveRules:
+def _rules(target: CleanTarget, source: Source) -> ArchiveRules:
     config, timeline = source.config, source.timeline
-    least = int(config.get(_MIN) or _COMMITS_MIN)
-    most = int(config.get(_MAX) or _COMMITS_MAX)
+    least = config.count(_MIN, default=_COMMITS_MIN)
+    most = config.count(_MAX, default=_COMMITS_MAX)
     earliest = earliest_kept(source)
     commits = commits_to_keep(timeline, None if earliest is None else earliest.time, least=least)
     metadata = open_metadata_table(source.storage, source.root, config)
@@ -105,12 +108,32 @@ def _rules(source: Source) -> ArchiveRules:
     return ArchiveRules(
         commits_min=commits,
         commits_max=commits + max(1, most - least),
-        deltacommits=int(config.get(_DELTAS) or _DELTACOMMITS),
-        cleaned_until=cleaned_until(source),
+        deltacommits=config.count(_DELTAS, default=_DELTACOMMITS),
+        cleaned_until=_replaced_until(target, source),
         folded_until=folded[-1].time if folded else None,
         has_metadata=metadata is not None,
         is_merge_on_read=config.is_merge_on_read,
     )
+
+
+def _replaced_until(target: CleanTarget, source: Source) -> str | None:
+    """Return the instant before which no file that was replaced is left; None where any may be.
+
+    Cleanings say it by a rule. They leave files of what was replaced while they were planned, and
+    those that could not be deleted: these would be read again once nothing says that they are gone.
+    """
+    until = cleaned_until(source)
+    earlier = [one for one in replaced_groups(source) if until and one.instant < until]
+    if until is None or not earlier:
+        return until
+    paths = pa.array({one.group[0] for one in earlier}, pa.string())
+    listing = target.listing(source)
+    listing = listing.filter(pc.is_in(listing["partition_path"], value_set=paths))
+    columns = (listing[name].to_pylist() for name in ("partition_path", "name"))
+    pairs = zip(*columns, strict=True)
+    # Names of base files and logs begin with the file group.
+    left = {(path, name.removeprefix(".").partition("_")[0]) for path, name in pairs}
+    return min([until, *(one.instant for one in earlier if one.group in left)])
 
 
 def archive_instants(source: Source, chosen: Choice, lock: Lock) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from catalog.hudi.timeline import WRITES, Action, Instant, Timeline
+from catalog.hudi.timeline import REPLACING, WRITES, Action, Instant, Timeline
 
 _COMMITS = (Action.COMMIT, Action.DELTACOMMIT, Action.REPLACECOMMIT)
 _SERVICES = (Action.CLEAN, Action.ROLLBACK)
@@ -122,12 +122,9 @@ def _since_compaction(timeline: Timeline, rules: ArchiveRules) -> str | None:
 
 def _replacing(timeline: Timeline, rules: ArchiveRules) -> str | None:
     """Return the first replacement whose replaced files may still be there."""
-    replacing = [one.time for one in timeline.instants if one.action in _REPLACING]
+    replacing = [one.time for one in timeline.instants if one.action in REPLACING]
     bound = rules.cleaned_until
     return min((one for one in replacing if bound is None or one >= bound), default=None)
-
-
-_REPLACING = (Action.REPLACECOMMIT, Action.CLUSTERING)
 
 
 def _unfolded(timeline: Timeline, rules: ArchiveRules) -> str | None:

@@ -25,6 +25,7 @@ from catalog.hudi.cleaning import (
     Replaced,
     earliest_by_age,
     earliest_by_commits,
+    first_replacing,
     not_after,
     planned_groups,
     read_since,
@@ -200,17 +201,24 @@ def _policy(config: TableConfig, order: UpkeepOrder) -> CleanPolicy:
 def _kept(source: Source, order: UpkeepOrder) -> Kept:
     policy = _policy(source.config, order)
     timeline = source.timeline
-    pending, replaced = read_pending(source), tuple(_replaced(source))
-    # Whoever archives takes it that all that was replaced before the earliest commit is deleted.
-    held = [one.instant for one in replaced if one.group in planned_groups(pending)]
+    pending, replaced = read_pending(source), tuple(replaced_groups(source))
     since = read_since(timeline, [one.snapshot_id for one in order.unfinished if one.snapshot_id])
-    if since is not None:
-        held.append(since)
-    versions = int(_setting(source.config, _VERSIONS, str(_VERSIONS_KEPT)))
+    # Whoever archives takes it that all that was replaced before the earliest commit is deleted.
+    planned = planned_groups(pending)
+    held = [
+        one.instant
+        for one in replaced
+        if one.group in planned or (since is not None and one.instant >= since)
+    ]
+    if policy is CleanPolicy.VERSIONS:
+        earliest = first_replacing(timeline, held)
+    else:
+        held += [] if since is None else [since]
+        earliest = not_after(timeline, _earliest(source, policy, order), held)
     return Kept(
         policy=policy,
-        versions=max(1, versions),
-        earliest=not_after(timeline, _earliest(source, policy, order), held),
+        versions=source.config.count(*_VERSIONS, default=_VERSIONS_KEPT),
+        earliest=earliest,
         pending=pending,
         replaced=replaced,
         savepoint_files=_savepoint_files(source),
@@ -221,11 +229,9 @@ def _kept(source: Source, order: UpkeepOrder) -> Kept:
 def _earliest(source: Source, policy: CleanPolicy, order: UpkeepOrder) -> Instant | None:
     """Return the earliest commit that stays readable by the policy; None where all do."""
     timeline = source.timeline
-    commits = order.versions_min or int(_setting(source.config, _COMMITS, str(_COMMITS_KEPT)))
+    commits = order.versions_min or source.config.count(*_COMMITS, default=_COMMITS_KEPT)
     if policy is CleanPolicy.COMMITS:
         return earliest_by_commits(timeline, commits)
-    if policy is CleanPolicy.VERSIONS:
-        return None
     earliest = earliest_by_hours(source, order)
     if order.versions_min is None:
         return earliest
@@ -237,7 +243,7 @@ def earliest_by_hours(source: Source, order: UpkeepOrder) -> Instant | None:
     """Return the earliest commit that stays readable by its age: by its name, or by its file's."""
     seconds = order.retention_seconds
     if seconds is None:
-        seconds = 3600 * int(_setting(source.config, _HOURS, str(_HOURS_KEPT)))
+        seconds = 3600 * source.config.count(*_HOURS, default=_HOURS_KEPT)
     oldest = datetime.now(UTC) - timedelta(seconds=seconds)
     files = state_files(source.storage, source.root, source.config)
     young = {one.instant.time for one in files if one.modified_at >= oldest}
@@ -267,7 +273,8 @@ def _setting(config: TableConfig, names: Sequence[str], default: str) -> str:
     return next((found for name in names if (found := config.get(name))), default)
 
 
-def _replaced(source: Source) -> Iterator[Replaced]:
+def replaced_groups(source: Source) -> Iterator[Replaced]:
+    """Yield the file groups that are gone, as far as the timeline tells of it."""
     for instant in source.timeline.completed(Action.REPLACECOMMIT):
         for path, file_ids in read_details(source, instant).replaced.items():
             yield from (Replaced((path, file_id), instant.time) for file_id in file_ids)

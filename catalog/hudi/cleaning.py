@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from catalog.hudi.slices import PLACES, FileGroup, Pending
 from catalog.hudi.states import order_of
-from catalog.hudi.timeline import WRITES, Action, Instant, Timeline
+from catalog.hudi.timeline import REPLACING, WRITES, Action, Instant, Timeline
 
 _COMMITS = (Action.COMMIT, Action.DELTACOMMIT, Action.REPLACECOMMIT)
 _GROUP = ["partition_path", "file_id"]
@@ -54,7 +54,8 @@ class Kept:
     Attributes:
         policy: by what.
         versions: how many slices of each group, by `CleanPolicy.VERSIONS`.
-        earliest: the first commit that stays readable; None where none is given up.
+        earliest: the first commit that stays readable; None where none is given up. By
+            `CleanPolicy.VERSIONS` the first one whose replaced files stay; None where all go.
         pending: plans that are not carried out.
         replaced: file groups that are gone.
         savepoint_files: names of the files of savepoints.
@@ -134,6 +135,18 @@ def not_after(
     if not older:
         return None
     return min(earliest, older[-1], key=lambda one: one.time)
+
+
+def first_replacing(timeline: Timeline, held: Collection[str]) -> Instant | None:
+    """Return the first replacement whose files stay although versions are cleaned; None for none.
+
+    Args:
+        timeline: of the table.
+        held: completed ones of which files stay. What is pending has its files still.
+    """
+    pending = [one.time for one in timeline.pending(*REPLACING)]
+    first = min([*held, *pending], default=None)
+    return None if first is None else timeline.find(first)
 
 
 def read_since(timeline: Timeline, states: Collection[str]) -> str | None:

@@ -88,6 +88,22 @@ class TableConfig:
         """Return a property as it stands."""
         return next((value for key, value in self.properties if key == name), default)
 
+    def count(self, *names: str, default: int) -> int:
+        """Return the first of these properties that is set, as a number of what is to stay.
+
+        Returns:
+            1 at least: nobody means that nothing stays.
+
+        Raises:
+            CorruptTableError: it is no number.
+        """
+        for name in names:
+            if text := self.get(name).strip():
+                if not (text.isascii() and text.lstrip("-").isdigit()):
+                    raise CorruptTableError(f"hoodie.properties has no number for {name}: {text!r}")
+                return max(1, int(text))
+        return default
+
     @property
     def is_merge_on_read(self) -> bool:
         """Whether file slices may have log files."""

@@ -62,6 +62,8 @@ WRITES = frozenset(
         Action.LOGCOMPACTION,
     )
 )
+# Those of them that make file groups go.
+REPLACING = (Action.REPLACECOMMIT, Action.CLUSTERING)
 _STATES = tuple(State)
 # Requests are written soon after their times were taken; time zones differ by more.
 _LAG_MAX = timedelta(minutes=10)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.errors import StorageError
+from catalog.errors import CorruptTableError, StorageError
 from catalog.hudi import archiver
 from catalog.hudi.archive_writers import archived_already
 from catalog.hudi.archived import archive_files
@@ -261,6 +261,45 @@ def test_replaced_files_are_cleaned_first(lake: HudiLake) -> None:
 
     assert not lake.table.source().timeline.completed(Action.REPLACECOMMIT)
     assert [one for one in lake.rows() if one[0] < 60] == rows
+
+
+def test_files_that_a_cleaning_left_are_not_read_again(lake: HudiLake) -> None:
+    """One that could not be deleted, or was replaced while the cleaning was planned."""
+    path = Path(lake.append([50], "c"))
+    kept = path.read_bytes()
+    lake.remove(str(path))
+    for turn in range(60, 66):
+        lake.append([turn])
+    Clean(lake.table).run(UpkeepOrder())
+    assert not path.exists()
+    path.write_bytes(kept)
+    rows = lake.rows()
+
+    archived(lake)
+
+    assert lake.rows() == rows
+    assert lake.table.source().timeline.completed(Action.REPLACECOMMIT)
+    Clean(lake.table).run(UpkeepOrder())
+    archived(lake)
+    assert not path.exists()
+    assert not lake.table.source().timeline.completed(Action.REPLACECOMMIT)
+    assert lake.rows() == rows
+
+
+def test_one_commit_stays_whatever_a_table_says(lake: HudiLake) -> None:
+    say(lake, "hoodie.keep.min.commits=0", "hoodie.clean.policy=KEEP_LATEST_FILE_VERSIONS")
+    rows = lake.rows()
+    archived(lake)
+    assert len(names(lake)) == 1
+    assert lake.rows() == rows
+    say(lake, "hoodie.keep.min.commits=few")
+    with pytest.raises(CorruptTableError, match=r"no number for hoodie\.keep\.min\.commits"):
+        archived(lake)
+
+
+def say(lake: HudiLake, *lines: str) -> None:
+    settings = Path(lake.root.child(".hoodie", "hoodie.properties").path)
+    settings.write_text("\n".join([settings.read_text(), *lines]))
 
 
 def test_archived_logs_stay_in_their_slices_whatever_else_is_active(lake: HudiLake) -> None:

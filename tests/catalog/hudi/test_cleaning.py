@@ -25,6 +25,7 @@ from catalog.hudi.cleaning import (
     Replaced,
     earliest_by_age,
     earliest_by_commits,
+    first_replacing,
     not_after,
     read_since,
     unneeded_files,
@@ -89,6 +90,13 @@ class TestEarliest:
         assert read_since(every, ["0025", "0065"]) == "001"
         assert read_since(every, ["0065"]) == "0065"
         assert read_since(every, []) is None
+
+    def test_cleaning_versions_says_whose_replaced_files_stay(self):
+        pending = Instant("004", Action.CLUSTERING, State.REQUESTED, None, "")
+        every = timeline_of([*map(commit, range(4)), pending, commit(6)], layout=2)
+        assert first_replacing(every, ["006"]) == pending
+        assert first_replacing(every, ["002"]) == commit(2)
+        assert first_replacing(timeline(range(9)), []) is None
 
 
 File = tuple[str, str, int, str]
@@ -257,6 +265,29 @@ def test_states_that_unfinished_jobs_read_stay(lake: HudiLake, policy: str) -> N
     jobs = (UnfinishedJob("job", first),)
     assert cleaned(lake.table, unfinished=jobs).files == 0
     assert cleaned(lake.table, is_dry_run=True).files > 0
+
+
+def test_replaced_files_that_a_job_reads_are_not_said_to_be_gone(small: HudiLake) -> None:
+    """Whoever archives goes by what the cleaning says, and what replaced them is read no more."""
+    settings = Path(small.root.child(".hoodie", "hoodie.properties").path)
+    settings.write_text(settings.read_text() + "\nhoodie.clean.policy=KEEP_LATEST_FILE_VERSIONS\n")
+    small.remove(small.append([1], "c"))
+    kept = small.append([2], "c")
+    state = small.table.snapshot().snapshot_id
+    small.remove(kept)
+    cleaned(small.table, unfinished=(UnfinishedJob("job", state),))
+    assert Path(kept).exists()
+    source = small.table.source()
+    (_, second) = source.timeline.completed(Action.REPLACECOMMIT)
+    assert cleaner.cleaned_until(source) == second.time
+
+
+@pytest.mark.parametrize("name", ["commits", "fileversions"])
+def test_nobody_means_that_nothing_is_kept(small: HudiLake, name: str) -> None:
+    settings = Path(small.root.child(".hoodie", "hoodie.properties").path)
+    settings.write_text(f"{settings.read_text()}\nhoodie.clean.{name}.retained=0\n")
+    small.append([1], "c")
+    assert cleaned(small.table).files == 0
 
 
 AUTUMN = datetime(2026, 10, 25, 1, tzinfo=UTC)
