@@ -99,6 +99,8 @@ def _require_known(plan: ClusteringPlan) -> None:
         raise UnsupportedTableError("a group of it is not of one partition")
     if not all(one.base_file for one in plan.slices):
         raise UnsupportedTableError("a slice of it has no base file")
+    if len({(one.partition_path, one.file_id) for one in plan.slices}) < len(plan.slices):
+        raise UnsupportedTableError("it names a file group twice")
 
 
 def _require_idle(source: Source, instant: Instant) -> None:
@@ -124,7 +126,8 @@ def _rows(inventory: Inventory, wanted: tuple[PlannedSlice, ...]) -> Mapping[obj
 
 def _sort_columns(plan: ClusteringPlan) -> tuple[str, ...]:
     names = plan.parameters.get(_SORT, "").split(",")
-    return tuple(name.strip() for name in names if name.strip())
+    # A column that comes again orders nothing.
+    return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
 def _target_bytes(plan: ClusteringPlan, files: Inventory) -> int:

@@ -97,12 +97,18 @@ def regrouped(plan: dict[str, Any]) -> None:
     plan["inputGroups"] = [first, *others]
 
 
+def repeated(plan: dict[str, Any]) -> None:
+    slices = plan["inputGroups"][0]["slices"]
+    slices.append(slices[0])
+
+
 LEFT = {
     "another strategy": strategy("org.example.OwnStrategy"),
     "no strategy": strategy(""),
     "other parameters": strategy(KNOWN, curve="zorder"),
     "new meta columns": lambda plan: plan.update(preserveHoodieMetadata=False),
     "groups across partitions": regrouped,
+    "a slice twice": repeated,
     "other files": lambda plan: plan["inputGroups"][0]["slices"][0].update(fileId="gone-0"),
     "no base file": lambda plan: plan["inputGroups"][0]["slices"][0].update(dataFilePath=""),
     "no such column": strategy(KNOWN, **{SORT: "nothing"}),
@@ -116,6 +122,13 @@ def test_what_cannot_be_done_exactly_is_left_to_its_owner(why: str, tmp_path: Pa
     plan = planned(table)
     assert not plan.groups
     assert table.source().timeline.pending(Action.CLUSTERING)
+
+
+def test_columns_may_come_twice(tmp_path: Path) -> None:
+    table = opened("v9_cow_clustering_pending", tmp_path)
+    altered(table, strategy(KNOWN, **{SORT: "id,id"}))
+    assert compact(table, tmp_path).status is JobState.SUCCEEDED
+    assert done(table) == done(at(tmp_path / "then" / "table"))
 
 
 def test_rows_keep_their_order_where_the_plan_names_none(tmp_path: Path) -> None:
