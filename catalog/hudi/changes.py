@@ -108,6 +108,7 @@ def require_standing(
     seen = pending_extra(source, instant).get(SEEN, "").split(",")
     _require_nothing_new(source, commit.base, seen)
     require_untouched(source, files, but=instant.time)
+    _require_alone(source.timeline, but=instant.time)
 
 
 def _require_nothing_new(source: Source, base: Snapshot, seen: Collection[str]) -> None:
@@ -146,9 +147,14 @@ def _planned(slices: Slices, wanted: Collection[tuple[str, str]]) -> Iterable[tu
             yield from ((kind, one) for one, wants in owners if wants and one is not None)
 
 
-def _require_alone(timeline: Timeline) -> None:
-    """In layout 1 nothing tells when a write that runs was completed: it has to end first."""
-    running = timeline.pending(Action.COMMIT, Action.DELTACOMMIT)
+def _require_alone(timeline: Timeline, *, but: str = "") -> None:
+    """In layout 1 nothing tells when a write that runs was completed: it has to end first.
+
+    Its logs are named after the slices that it saw, whatever it has written of them by now: in
+    those that a change has written anew meanwhile nobody would read them.
+    """
+    pending = timeline.pending(Action.COMMIT, Action.DELTACOMMIT)
+    running = [one for one in pending if one.time != but]
     if timeline.layout == 1 and running:
         raise CommitConflictError(
             f"the write {running[0].time} is not completed",

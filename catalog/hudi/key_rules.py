@@ -80,6 +80,25 @@ class KeyRule:
         ]
         return pc.binary_join_element_wise(*parts, ",")
 
+    def require_own(self, rows: pa.Table) -> None:
+        """Make sure that no record key can be that of a row with other values, too.
+
+        Raises:
+            UnsupportedTableError: a value has in it what stands between two of them, or is what
+                stands for none.
+        """
+        if len(self.key_fields) == 1:
+            return
+        between = "|".join(re.escape(f",{name}:") for name in self.key_fields[1:])
+        pattern = f"{between}|^({_NULL}|{_EMPTY})$"
+        for name in self.key_fields:
+            values = _texts(rows[name])
+            if pc.any(pc.match_substring_regex(values, pattern), min_count=0).as_py():
+                raise UnsupportedTableError(
+                    f"a value of {name} makes a record key that other values make, too: it has the"
+                    f" name of a key column between a comma and a colon, or is {_NULL} or {_EMPTY}"
+                )
+
     def paths(self, rows: pa.Table) -> pa.Array:
         """Return the partition paths of rows.
 

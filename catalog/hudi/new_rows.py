@@ -41,6 +41,7 @@ def keyed(files: HudiFiles, rows: pa.Table, inventory: Inventory) -> pa.Table:
     schema = files.schema.arrow
     _require_no_deletes(files, rows)
     rule = key_rule(files.config, schema, _samples(files, inventory))
+    rule.require_own(rows)
     paths = rule.paths(rows)
     _require_indexed(files, paths, inventory)
     for name, values in ((RECORD_KEY, rule.keys(rows)), (PARTITION_PATH, paths)):

@@ -173,7 +173,9 @@ class HudiTable:
 
         source = self.source()
         metadata = open_metadata_table(self._storage, self._root, source.config)
-        schema = self.files(self.snapshot()).schema.arrow
+        # Not `snapshot`: what had been written when the change was looked for stays as it is.
+        present = find_snapshot(source.timeline, source.config, None)
+        schema = self.files(present).schema.arrow
         require_changeable(source.config, schema, metadata, scope)
 
     def watermark(self, source: str) -> str | None:

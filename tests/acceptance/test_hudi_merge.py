@@ -27,13 +27,14 @@ from tests.judges.hudi_tables import Write, changes
 pytestmark = [pytest.mark.slow, pytest.mark.interop, pytest.mark.timeout(900)]
 
 # An update, a row that comes to another partition, rows that are new, also of a key that was
-# deleted before and in a partition that was not there, and deletes.
+# deleted before and in a partition that was not there, and deletes. They are newer than what is
+# stored: Spark, which makes them elsewhere, goes by that.
 UPSERTS = (
-    ("a1", 20, "p1", 100.5),
-    ("b1", 20, "p1", 101.5),
-    ("d1", 20, "p3", 102.5),
-    ("a4", 20, "p1", 103.5),
-    ("e1", 20, "p9", 104.5),
+    ("a1", 50, "p1", 100.5),
+    ("b1", 50, "p1", 101.5),
+    ("d1", 50, "p3", 102.5),
+    ("a4", 50, "p1", 103.5),
+    ("e1", 50, "p9", 104.5),
 )
 DELETES = ("a3", "c1", "zz")
 # Each partition has a record index of its own there: rows of new ones are refused.

@@ -35,6 +35,7 @@ ROWS = pa.table(
         "at": pa.array([0, 1, 2], pa.timestamp("us", "UTC")),
     }
 )
+NAMES = pa.schema([("name", pa.string()), ("kind", pa.string())])
 
 
 def config(**properties: str) -> TableConfig:
@@ -92,6 +93,21 @@ def test_values_in_paths_are_encoded_as_they_are_told_to_be() -> None:
         "part=__HIVE_DEFAULT_PARTITION__",
         "part=__HIVE_DEFAULT_PARTITION__",
     ]
+
+
+@pytest.mark.parametrize("value", ["a,kind:b", ",kind:", "__null__", "__empty__"])
+def test_values_whose_record_key_others_make_too_are_refused(value: str) -> None:
+    rule = key_rule(config(recordkey_fields="name,kind"), NAMES, ())
+    plain = pa.table(
+        {"name": ["a,b:c", "é:,", None], "kind": ["x", "", "id:__null__"]}, schema=NAMES
+    )
+    rule.require_own(plain)
+    for name in ("name", "kind"):
+        rows = plain.set_column(plain.schema.get_field_index(name), name, [["x", value, None]])
+        with pytest.raises(UnsupportedTableError, match=f"a value of {name} makes a record key"):
+            rule.require_own(rows)
+    alone = key_rule(config(recordkey_fields="name"), NAMES, ())
+    alone.require_own(pa.table({"name": [value]}))
 
 
 @pytest.mark.parametrize("value", ["..", "a//b", "/a", "a/", ".", ".hoodie", "a/../b"])

@@ -35,6 +35,7 @@ from compactor.jobs import merge as merging
 from compactor.jobs.merge import merge_into
 from compactor.jobs.merge_changes import MergeRequest
 from compactor.jobs.merge_planning import Writing
+from compactor.jobs.merge_rounds import ChangeRounds
 from compactor.jobs.options import JobOptions
 from compactor.jobs.report import JobReport
 from compactor.jobs.state import JobState
@@ -44,7 +45,7 @@ from compactor.planner.policy import Policy
 from compactor.proof import Proof
 from compactor.rewrite.read import SliceReader
 from tests.catalog.hudi.compacting import compact, environment
-from tests.catalog.hudi.lake import HudiLake
+from tests.catalog.hudi.lake import COLUMNS, HudiLake
 from tests.judges.make_hudi_fixtures import unpack
 
 Change = tuple[int, str, str, str]
@@ -458,6 +459,50 @@ class TestOthers:
             1: "logged",
             3: "new",
         }
+
+    def test_a_write_that_began_meanwhile_and_ends_later_is_not_lost(
+        self,
+        tmp_path: Path,
+        before_commit: Callable[[Callable[[], None]], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """In version 6 its log is one of the slice that it saw, whatever came since."""
+        merges = Merges(tmp_path, 6, merges_on_read=True)
+        lake = merges.lake
+        file = lake.slice_of(lake.append(range(5), "a"))
+        begin = lake.writer._begin
+
+        def begun() -> None:
+            write = begin("deltacommit")
+            monkeypatch.setattr(lake.writer, "_begin", lambda _: write)
+
+        before_commit(begun)
+        report = merges.merge((3, "a", "new", "U"))
+        assert "is not completed" in str(report.problems)
+        lake.writer.update(file, pa.table([[1], ["a"], ["late"]], COLUMNS))
+        assert merges.merge().problems == ()
+        assert {(1, "a", "late"), (3, "a", "new")} < set(lake.rows())
+
+    def test_a_write_that_ends_while_changes_are_read_is_seen(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In version 6 a state is named as before when a write ends that was requested earlier."""
+        merges = Merges(tmp_path, 6, merges_on_read=False)
+        lake = merges.lake
+        write = lake.writer._begin("commit")
+        lake.append(range(5), "a")
+        monkeypatch.setattr(lake.writer, "_begin", lambda _: write)
+        read = ChangeRounds.read
+
+        def ending(rounds: ChangeRounds, *arguments: Any) -> Any:
+            if not write_is_ended:
+                write_is_ended.append(lake.append([7], "a"))
+            return read(rounds, *arguments)
+
+        write_is_ended: list[str] = []
+        monkeypatch.setattr(ChangeRounds, "read", ending)
+        merges.merge((7, "a", "newer", "U"))
+        assert [row for row in lake.rows() if row[0] == 7] == [(7, "a", "newer")]
 
     def test_a_compaction_that_was_planned_comes_first(
         self, newest: Merges, before_commit: Callable[[Callable[[], None]], None]
