@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-SUFFIX = ".arrows"
+SUFFIX, DRAFT_SUFFIX = ".arrows", ".tmp"
 # Keeps what follows where Arrow wants it in memory.
 _HEADER_BYTES = 64
 _BLOCK_BYTES = 1 << 20
@@ -31,7 +31,7 @@ def write_parts(
         OSError: the disk is full, or not for us.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft, path = (directory / f"{uuid4().hex}{suffix}" for suffix in (".tmp", SUFFIX))
+    draft, path = (directory / f"{uuid4().hex}{suffix}" for suffix in (DRAFT_SUFFIX, SUFFIX))
     described = schema.with_metadata({_NAMES: json.dumps(names).encode()})
     try:
         with draft.open("wb") as file:
@@ -52,15 +52,13 @@ def names_in(path: Path) -> list[str]:
     """Return the manifests that a file holds; none when it cannot be read."""
     with suppress(OSError, ValueError, pa.ArrowException), pa.memory_map(str(path)) as source:
         source.seek(_HEADER_BYTES)
-        metadata = pa.ipc.read_schema(source).metadata or {}
-        names = json.loads(metadata.get(_NAMES, b"[]"))
-        return [str(name) for name in names]
+        return _names(pa.ipc.read_schema(source))
     return []
 
 
 def read_parts(path: Path, wanted: Collection[str], schema: pa.Schema) -> dict[str, pa.Table]:
     """Return what a file holds of some manifests, by their names; nothing when it is damaged."""
-    with suppress(OSError, pa.ArrowException), path.open("rb") as file:
+    with suppress(OSError, ValueError, pa.ArrowException), path.open("rb") as file:
         if file.read(_HEADER_BYTES)[:4] != _checksum(path):
             return {}
         with pa.memory_map(str(path)) as source:
@@ -68,11 +66,17 @@ def read_parts(path: Path, wanted: Collection[str], schema: pa.Schema) -> dict[s
         reader = pa.ipc.open_stream(body)
         if not reader.schema.equals(schema):
             return {}
-        batches = zip(names_in(path), reader, strict=True)
+        # Of what is mapped: the file itself may be gone by now.
+        batches = zip(_names(reader.schema), reader, strict=True)
         return {
             name: pa.Table.from_batches([one], schema) for name, one in batches if name in wanted
         }
     return {}
+
+
+def _names(schema: pa.Schema) -> list[str]:
+    names = json.loads((schema.metadata or {}).get(_NAMES, b"[]"))
+    return list(map(str, names)) if isinstance(names, list) else []
 
 
 def _batch(part: pa.Table, schema: pa.Schema) -> pa.RecordBatch:

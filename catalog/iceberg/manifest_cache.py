@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from catalog.iceberg.kept_parts import SUFFIX, names_in, read_parts, write_parts
+from catalog.iceberg.kept_parts import DRAFT_SUFFIX, SUFFIX, names_in, read_parts, write_parts
 from catalog.iceberg.manifest import (
     DATA,
     DELETE_FILES_SCOPED,
@@ -113,24 +113,25 @@ class ManifestCache:
             return read_parts(path, unknown, kind.schema)
         return {}
 
-    def _paths(self) -> list[Path]:
+    def _paths(self, suffix: str = SUFFIX) -> list[Path]:
         """Return the files of the table, the largest first."""
         with suppress(OSError):
             sizes = {Path(one.path): one.stat().st_size for one in os.scandir(self._directory)}
-            kept = [path for path in sizes if path.suffix == SUFFIX]
+            kept = [path for path in sizes if path.suffix == suffix]
             return sorted(kept, key=lambda path: (-sizes[path], path))
         return []
 
     def _tidy(self, used: set[str]) -> None:
         """Remove what is out of use, first of this table and then of all."""
-        now, missing = time.time(), set(used)
+        unused, missing = self._paths(DRAFT_SUFFIX), set(used)  # drafts of those who were killed
+        for path in self._paths():
+            here = missing.intersection(names_in(path))
+            missing -= here
+            unused += [] if here else [path]
         with suppress(OSError):
             os.utime(self._directory)
-            for path in self._paths():
-                here = missing.intersection(names_in(path))
-                missing -= here
-                if not here and now - path.stat().st_mtime > _UNUSED_SECONDS_MAX:
-                    path.unlink(missing_ok=True)
+            for path in unused:
+                _remove_old(path)
             _limit(self._place)
 
 
@@ -167,9 +168,16 @@ def _small(files: Sequence[_Kept]) -> list[_Kept]:
     return together
 
 
+def _remove_old(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        if time.time() - path.stat().st_mtime > _UNUSED_SECONDS_MAX:
+            path.unlink()
+
+
 def _limit(place: Path) -> None:
     """Keep the tables that were used last, as far as there is room for them."""
-    tables = sorted(os.scandir(place), key=lambda one: -one.stat().st_mtime)
+    found = [one for one in os.scandir(place) if one.is_dir(follow_symlinks=False)]
+    tables = sorted(found, key=lambda one: -one.stat().st_mtime)
     total = 0
     for table in tables:
         total += sum(one.stat().st_size for one in os.scandir(table.path))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from catalog.iceberg import manifest_cache
-from catalog.iceberg.manifest import ManifestReader
+from catalog.iceberg import kept_parts, manifest_cache
+from catalog.iceberg.kept_parts import read_parts, write_parts
+from catalog.iceberg.manifest import FILES, ManifestReader
 from catalog.iceberg.table import IcebergTable
 from catalog.model import Inventory
 from tests.catalog.iceberg.lakes import IcebergLake
@@ -119,3 +121,51 @@ def test_a_directory_that_cannot_be_written_is_done_without(
     (tmp_path / "kept").write_text("a file where the directory should be")
     reading = Reading(lake, tmp_path / "kept")
     assert reading.inventory() == lake.table.inventory(lake.table.snapshot())
+
+
+def test_drafts_of_those_who_were_killed_go_after_a_while(
+    lake: IcebergLake, tmp_path: Path
+) -> None:
+    Reading(lake, tmp_path / "kept").inventory()
+    (table,) = (tmp_path / "kept").iterdir()
+    old, new = table / "old.tmp", table / "new.tmp"
+    for draft in (old, new):
+        draft.write_bytes(b"half of a file")
+    os.utime(old, (0, 0))
+    Reading(lake, tmp_path / "kept").inventory()
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_stray_file_does_not_lift_the_limit(
+    lake: IcebergLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest_cache, "_BYTES_MAX", 1)
+    old = tmp_path / "kept" / "another-table"
+    old.mkdir(parents=True)
+    (old / "x.arrows").write_bytes(b"12")
+    os.utime(old, (0, 0))
+    (tmp_path / "kept" / "notes").write_text("of somebody")
+    Reading(lake, tmp_path / "kept").inventory()
+    assert not old.exists()
+    assert (tmp_path / "kept" / "notes").exists()
+
+
+def test_a_full_disk_is_done_without(lake: IcebergLake, tmp_path: Path) -> None:
+    reading = Reading(lake, tmp_path / "kept")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        found = reading.inventory()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert found == lake.table.inventory(lake.table.snapshot())
+    assert not [one for one in (tmp_path / "kept").glob("*/*") if one.is_file()]
+
+
+def test_a_file_that_names_other_manifests_than_it_holds_is_read_again(tmp_path: Path) -> None:
+    path = write_parts(tmp_path, ["one"], [FILES.empty_table()], FILES)
+    assert read_parts(path, {"one"}, FILES) == {"one": FILES.empty_table()}
+    path.write_bytes(path.read_bytes().replace(b"manifests", b"manifestz"))
+    content = path.read_bytes()
+    path.write_bytes(kept_parts._checksum(path) + content[4:])
+    assert read_parts(path, {"one"}, FILES) == {}
