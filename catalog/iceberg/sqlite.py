@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.io import load_file_io
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
@@ -50,15 +49,18 @@ class SqliteTables:
         self._catalog: Catalog | None = None
 
     def load_table(self, identifier: tuple[str, ...]) -> Table:
-        """Load a table as PyIceberg's catalog does.
+        """Load a table as PyIceberg's catalog does; it is asked itself where we find none.
 
         Raises:
             NoSuchTableError: there is none.
-            sqlite3.Error: the database cannot be read.
+            CatalogError: the database cannot be read.
         """
-        location = self._location(".".join(identifier[:-1]), identifier[-1])
+        location = ""
+        # What a writer left half done, for one, goes with the next who may write.
+        with suppress(sqlite3.Error):
+            location = self._location(".".join(identifier[:-1]), identifier[-1])
         if not location:
-            raise NoSuchTableError(f"Table does not exist: {'.'.join(identifier)}")
+            return self._whole().load_table(identifier)
         io = load_file_io(self.properties, location)
         metadata = FromInputFile.table_metadata(io.new_input(location))
         properties = {**self.properties, **metadata.properties}
@@ -85,7 +87,10 @@ class SqliteTables:
                 row = database.execute(_TABLE, values).fetchone()
         return str(row[0]) if row and row[0] else ""
 
-    def __getattr__(self, attribute: str) -> Any:
+    def _whole(self) -> Catalog:
         if self._catalog is None:
             self._catalog = self._opened()
-        return getattr(self._catalog, attribute)
+        return self._catalog
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self._whole(), attribute)

@@ -13,7 +13,8 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
 
-from catalog.iceberg.catalogs import open_catalog, open_tables
+from catalog.errors import StorageError
+from catalog.iceberg.catalogs import catalog_errors, open_catalog, open_tables
 from catalog.iceberg.sqlite import SqliteTables, database_of
 
 SCHEMA = Schema(NestedField(1, "id", LongType(), required=False))
@@ -70,6 +71,7 @@ def test_views_are_no_tables_and_old_catalogs_have_none(
         with pytest.raises(NoSuchTableError):
             catalog.load_table(("ns", "t"))
     execute(settings, "alter table iceberg_tables drop column iceberg_type")
+    light = open_tables("lake", settings)
     assert light.load_table(("ns", "t")).schema() == SCHEMA
     with pytest.raises(NoSuchTableError):
         light.load_table(("ns", "other"))
@@ -95,3 +97,40 @@ def test_any_other_catalog_is_left_to_the_library(
     assert database_of(settings | {key: one.format(path=path) for key, one in odd.items()}) is None
     path.unlink()
     assert database_of(settings) is None
+
+
+def test_what_a_dead_writer_left_is_rolled_back_by_the_library(
+    whole: Catalog, settings: dict[str, str]
+) -> None:
+    expected = whole.load_table(("ns", "t"))
+    path = database_of(settings)
+    journal = path.with_name(f"{path.name}-journal")
+    with closing(sqlite3.connect(str(path), isolation_level=None)) as database:
+        database.execute("pragma cache_size = 1")
+        database.execute("begin exclusive")
+        database.execute("update iceberg_tables set metadata_location = 'file:///nowhere'")
+        database.execute("create table bulk (value)")
+        database.executemany("insert into bulk values (?)", [("x" * 900,)] * 100)
+        left = {one: one.read_bytes() for one in (path, journal)}
+        database.rollback()
+    for one, content in left.items():
+        one.write_bytes(content)
+    assert open_tables("lake", settings).load_table(("ns", "t")) == expected
+
+
+@pytest.mark.parametrize("name", ["we'ird", 'q"uote', "ünï", "x; drop table t", "per%cent", "a.b"])
+def test_odd_names_are_names(whole: Catalog, settings: dict[str, str], name: str) -> None:
+    place = f"{settings['warehouse']}/{name.encode().hex()}"
+    SqlCatalog("lake", **settings).create_table(("ns", name), SCHEMA, location=place)
+    light = open_tables("lake", settings)
+    assert light.load_table(("ns", name)) == whole.load_table(("ns", name))
+    assert light.load_table(("ns", name)).location() == place
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 100])
+def test_what_is_no_catalog_is_complained_of_by_the_library(
+    settings: dict[str, str], content: bytes
+) -> None:
+    Path(settings["uri"].removeprefix("sqlite:///")).write_bytes(content)
+    with pytest.raises(StorageError), catalog_errors("the table"):
+        open_tables("lake", settings).load_table(("ns", "t"))
