@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.avro.container import AvroFile, decode_record
-from catalog.duplicates import hash_bytes
+from catalog.duplicates import hash_texts
 from catalog.errors import CorruptTableError, LocationError, UnsupportedTableError
 from catalog.iceberg.deletion_vectors import file_name
 from catalog.iceberg.partition import Spec, encode_key, from_avro, label
@@ -191,10 +191,12 @@ class ManifestReader:
 
     def _files(self, manifest: Manifest, file: AvroFile, columns: dict[int, list[Any]]) -> pa.Table:
         keys, labels = self._partitions(manifest, file, columns[_PARTITION])
+        _refuse_nulls(manifest, columns)
         try:
+            paths = pa.array(columns[_PATH], pa.string())
             return pa.table(
                 [
-                    pa.array(columns[_PATH], pa.string()),
+                    paths,
                     pa.array(columns[_SIZE], pa.int64()),
                     pa.array(columns[_ROW_COUNT], pa.int64()),
                     keys,
@@ -202,7 +204,7 @@ class ManifestReader:
                     pa.array(_sequence_numbers(manifest, columns)),
                     _snapshot_ids(manifest, columns),
                     pa.array(_first_row_ids(manifest, columns), pa.int64()),
-                    pa.array(hash_bytes([path.encode() for path in columns[_PATH]])),
+                    pa.array(hash_texts(paths)),
                 ],
                 schema=FILES,
             )
@@ -256,6 +258,14 @@ def _required(columns: dict[int, list[Any]], field_id: int, path: str) -> list[A
     if field_id not in columns:
         raise CorruptTableError(f"{path} has no field {field_id}: it is not what it should be")
     return columns[field_id]
+
+
+def _refuse_nulls(manifest: Manifest, columns: dict[int, list[Any]]) -> None:
+    for field_id in (_PATH, _SIZE, _ROW_COUNT):
+        if None in columns.get(field_id, ()):
+            raise CorruptTableError(
+                f"manifest {manifest.path} has an entry without a value of field {field_id}"
+            )
 
 
 def _refuse_entries(columns: dict[int, list[Any]], live: npt.NDArray[np.bool_]) -> None:

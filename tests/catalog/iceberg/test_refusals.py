@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pyarrow as pa
 import pytest
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
@@ -94,6 +95,24 @@ def _data_file(table: Table, **changes: Any) -> DataFile:
 def _append(table: Table, **changes: Any) -> None:
     with table.transaction() as transaction, transaction.update_snapshot().fast_append() as append:
         append.append_data_file(_data_file(table, **changes))
+
+
+@pytest.mark.parametrize("name", ["file_path", "record_count", "file_size_in_bytes"])
+def test_entries_without_a_value_that_every_file_has(tmp_path: Path, name: str) -> None:
+    table = _table(tmp_path)
+    (manifest,) = table.current_snapshot().manifests(table.io)
+    path = Path(manifest.manifest_path.removeprefix("file://"))
+    with path.open("rb") as file:
+        reader = fastavro.reader(file)
+        schema, entries = reader.writer_schema, list(reader)
+    parts = {field["name"]: field["type"] for field in schema["fields"]}
+    (field,) = (field for field in parts["data_file"]["fields"] if field["name"] == name)
+    field["type"] = ["null", field["type"]]
+    entries[0]["data_file"][name] = None
+    with path.open("wb") as file:
+        fastavro.writer(file, schema, entries)
+
+    assert f"without a value of field {field['field-id']}" in _refusal(tmp_path, CorruptTableError)
 
 
 def test_format_version_3_without_row_ids(tmp_path: Path) -> None:
