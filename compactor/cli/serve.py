@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 
 import click
@@ -10,6 +9,7 @@ import click
 from compactor.cli.exits import ExitCode
 from compactor.cli.options import shared_options
 from compactor.cli.session import Session
+from compactor.garbage import stay
 
 
 @click.command("serve")
@@ -37,10 +37,9 @@ def command(check: bool, new_token: str | None) -> int:
         session.tell(f"The configuration is good: {tables} entries of tables.")
         return ExitCode.DONE
     begin_logs(config, is_verbose=session.verbosity > 1)
-    # What is loaded by now stays: to look through all of it for garbage, again and again, would
-    # keep deliveries waiting for 70 ms each time.
-    gc.collect()
-    gc.freeze()
+    # To look through all that is loaded for garbage, again and again, would keep deliveries waiting
+    # for 70 ms each time.
+    stay()
     serve(config)
     return ExitCode.DONE
 
