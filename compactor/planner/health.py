@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from catalog.model import Inventory
-from compactor.planner.columns import FileColumns, Flags, read_columns
+from compactor.planner.columns import FileColumns, Flags, Ints, read_columns
 from compactor.planner.policy import GIB, MIB, FileSizes
 
 _SPARE_FILES_WEIGHT = 60
@@ -26,6 +26,7 @@ _DELETE_FILES_WORST = 1.0
 _KEY_LOOKUPS_WORST = 0.1
 # A reason is given from this loss of points on.
 _REASON_POINTS = 1
+_MOST = 1 << 62
 # Upper ends, exclusive.
 _BUCKET_ENDS = (MIB, 8 * MIB, 32 * MIB, 128 * MIB, 512 * MIB, GIB)
 
@@ -115,7 +116,8 @@ def assess_health(inventory: Inventory, sizes: FileSizes) -> Health:
     deleted_rows, rows = float(dropped.sum()), int(columns.row_count.sum())
     by_key = inventory.delete_files["equality_ids"].is_valid().to_numpy()
     keys = inventory.delete_files["row_count"].to_numpy()
-    lookups = int(np.where(by_key, keys, 0)[links.delete].sum()) if len(links.delete) else 0
+    keys = np.where(by_key, keys, 0)
+    lookups = _total(keys[links.delete])
     # Of all deletes only logs name both a data file and keys.
     targets = inventory.delete_files["target"].is_valid().to_numpy()
     words = _LOG_WORDS if (by_key & targets).any() else _DELETE_WORDS
@@ -146,7 +148,7 @@ def assess_health(inventory: Inventory, sizes: FileSizes) -> Health:
         deleted_rows_estimate=round(deleted_rows),
         sizes=_histogram(columns),
         equality_delete_files=int(np.count_nonzero(by_key[applied])),
-        equality_delete_rows=int(np.where(by_key, keys, 0)[applied].sum()),
+        equality_delete_rows=_total(keys[applied]),
         key_lookups=lookups,
     )
 
@@ -187,7 +189,12 @@ def _judge(
     worst_first = sorted(losses.items(), key=lambda item: -item[1])
     reasons = tuple(text for text, points in worst_first if points >= _REASON_POINTS)
     lost = sum(losses.values()) + _KEY_LOOKUPS_WEIGHT * min(1.0, key_lookups / _KEY_LOOKUPS_WORST)
-    return max(0, round(100 - lost)), reasons
+    return min(max(0, round(100 - lost)), 100), reasons
+
+
+def _total(counts: Ints) -> int:
+    """Add up what metadata say, which may be any numbers: the sum does not begin anew below 0."""
+    return int(np.clip(counts.sum(dtype=np.float64), 0, _MOST))
 
 
 def _histogram(columns: FileColumns) -> tuple[SizeBucket, ...]:

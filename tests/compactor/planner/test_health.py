@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from catalog.model import DELETE_FILES, Inventory
 from compactor.planner.health import assess_health
@@ -82,3 +83,22 @@ def test_keys_that_readers_look_up_are_counted() -> None:
     assert health.key_lookups == 60
     assert health.score < assess_health(inventory, SIZES).score
     assert "60 keys to look up to read it all" in health.reasons
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.integers(-(2**63), 2**63 - 1), keys=st.lists(st.integers(-(2**63), 2**63 - 1)))
+def test_a_score_is_a_score_whatever_the_metadata_say(rows: int, keys: list[int]) -> None:
+    names = tuple(f"d{number}" for number in range(len(keys)))
+    files = [File(1000, rows=rows, deletes=names), File(1000, rows=rows, deletes=names)]
+    deletes = [Delete(*pair) for pair in zip(names, keys, strict=True)]
+    health = assess_health(by_values(inventory_of(files, deletes)), SIZES)
+    assert 0 <= health.score <= 100
+    assert 0 <= health.equality_delete_rows <= health.key_lookups < 2**63
+
+
+def by_values(inventory: Inventory) -> Inventory:
+    """Take all delete files for equality deletes."""
+    place = DELETE_FILES.get_field_index("equality_ids")
+    field = DELETE_FILES.field(place)
+    ids = pa.array([[1]] * inventory.delete_files.num_rows, field.type)
+    return Inventory(inventory.files, inventory.delete_files.set_column(place, field, ids))
