@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from catalog.model import Inventory
+from compactor.planner.columns import Ints
 from compactor.planner.places import Places
 from compactor.planner.plan import FileGroup
+from compactor.planner.slicing import cut_groups
 
 Slices = dict[str, frozenset[str]]
 """Paths of the delete files of each data file, by its path."""
@@ -21,8 +23,13 @@ def outdated_groups(groups: Iterable[FileGroup], current: Inventory) -> dict[str
         groups: groups of a plan.
         current: all file slices of the table now.
     """
-    places = Places.of(current.files["path"])
-    reasons = ((group.group_id, _outdated(group.files, places, current)) for group in groups)
+    groups = list(groups)
+    places = list(Places.of(current.files["path"]).find_groups(group.files for group in groups))
+    found = cut_groups(current, [rows[rows >= 0] for rows in places])
+    reasons = (
+        (group.group_id, _outdated(group.files, rows, there))
+        for group, rows, there in zip(groups, places, found, strict=True)
+    )
     return {group_id: reason for group_id, reason in reasons if reason}
 
 
@@ -35,8 +42,11 @@ def taken_groups(groups: Sequence[FileGroup], current: Inventory) -> dict[str, s
         groups: groups of a plan.
         current: all file slices of the table now.
     """
-    places = Places.of(current.files["path"])
-    paths = ((group.group_id, _missing(group.files, places)) for group in groups)
+    places = Places.of(current.files["path"]).find_groups(group.files for group in groups)
+    paths = (
+        (group.group_id, _missing(group.files, rows))
+        for group, rows in zip(groups, places, strict=True)
+    )
     return {
         group_id: f"{path} was replaced by another writer before work on it began"
         for group_id, path in paths
@@ -44,11 +54,10 @@ def taken_groups(groups: Sequence[FileGroup], current: Inventory) -> dict[str, s
     }
 
 
-def _outdated(planned: Inventory, places: Places, current: Inventory) -> str:
-    missing = _missing(planned, places)
+def _outdated(planned: Inventory, rows: Ints, found: Inventory) -> str:
+    missing = _missing(planned, rows)
     if missing:
         return f"{missing} was replaced by another writer"
-    found = current.take(places.find(planned.files["path"]))
     if not planned.delete_files.num_rows and not found.delete_files.num_rows:
         return ""
     before, after = _slices(planned), _slices(found)
@@ -57,11 +66,10 @@ def _outdated(planned: Inventory, places: Places, current: Inventory) -> str:
     return f"{path} lost rows to another writer" if path else ""
 
 
-def _missing(planned: Inventory, places: Places) -> str:
+def _missing(planned: Inventory, rows: Ints) -> str:
     """Return a data file that is not there; empty when all are."""
-    paths = planned.files["path"]
-    gone = np.flatnonzero(places.find(paths) < 0)
-    return str(paths[int(gone[0])].as_py()) if len(gone) else ""
+    gone = np.flatnonzero(rows < 0)
+    return str(planned.files["path"][int(gone[0])].as_py()) if len(gone) else ""
 
 
 def _slices(inventory: Inventory) -> Slices:

@@ -98,7 +98,8 @@ def _cut_files(files: pa.Table, start: int, end: int) -> pa.Table:
     part = _cut(files, start, end)
     for name in ("partition_key", "partition"):
         # One value per group, while the dictionary holds those of all the others.
-        part = _with_column(part, name, constant_column(part[name][0].as_py(), end - start))
+        value = part[name][0].as_py() if start < end else ""
+        part = _with_column(part, name, constant_column(value, end - start))
     return part
 
 
