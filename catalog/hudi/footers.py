@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from catalog.errors import CorruptTableError
 from catalog.hudi.bloom import FilterKind, FilterShape, KeyFilter
-from catalog.hudi.calendars import VERSION, common_version, writer_version
 from catalog.hudi.schema import RECORD_KEY
 from catalog.layout import FooterNotes
 from catalog.location import Confinement
@@ -28,7 +27,7 @@ FILTER_KIND = "hoodie_bloom_filter_type_code"
 MIN_KEY, MAX_KEY = "hoodie_min_record_key", "hoodie_max_record_key"
 _OLD_FILTER = "com.uber.hoodie.bloomfilter"
 # What writers note of their rows and of how they read them; outputs have their own, or none.
-REPLACED = (FILTER, FILTER_KIND, MIN_KEY, MAX_KEY, _OLD_FILTER, "parquet.avro.schema", VERSION)
+REPLACED = (FILTER, FILTER_KIND, MIN_KEY, MAX_KEY, _OLD_FILTER, "parquet.avro.schema")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +70,18 @@ class KeyNotes:
         self._taken: set[str] = set()
         self._filter: KeyFilter | None = None
         self._bounds: tuple[str, str] | None = None
-        # Of Spark, as the files say that wrote them; empty for others.
-        self._versions: set[str] = set()
 
     def took(self, file: FileSlice) -> None:
         """Take up what the footer of a base file says of its keys, or look at them.
 
         Raises:
             CorruptTableError: it does not decode.
-            UnsupportedTableError: it has dates or times in an older calendar.
         """
         if file.path in self._taken:
             return
         self._taken.add(file.path)
         try:
             footer = self._maker.footer(file)
-            self._versions.add(writer_version(footer))
             found = footer.metadata or {}
             known = _filter_of(found)
             if known is not None and self._take(known) and _has_bounds(found):
@@ -109,8 +104,6 @@ class KeyNotes:
             found.append((FILTER_KIND, str(keys.shape.kind)))
         if self._bounds is not None:
             found += [(MIN_KEY, self._bounds[0]), (MAX_KEY, self._bounds[1])]
-        if version := common_version(self._versions):
-            found.append((VERSION, version))
         return tuple(found)
 
     def _take(self, known: KeyFilter) -> bool:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from catalog.model import FileSlice, Inventory
 from compactor.errors import VerificationError
+from compactor.rewrite.calendars import layout_of
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.fingerprint import digest_batch
 from compactor.rewrite.fitting import Form, Patch
@@ -112,8 +113,9 @@ class _Work:
 
     def __init__(self, task: RewriteTask) -> None:
         self._task = task
-        self._encoding = Encoding.of(task.table.schema, task.table.layout)
         self._footers = Footers(task.table, held_bytes_max=HELD_BYTES_MAX)
+        layout = layout_of(task.table, task.files.slices(), self._footers)
+        self._encoding = Encoding.of(task.table.schema, layout)
         self.reader = SliceReader.of(task.table, task.files)
         self._decisions = None if task.splice is None else self._decide(task.splice)
         if self._decisions is None or not self._decisions.copies:

@@ -16,8 +16,10 @@ import pyarrow as pa
 
 from catalog.errors import UnsupportedTableError
 from catalog.spill import SpillFile
+from compactor.rewrite.calendars import layout_of
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.fingerprint import digest_batch
+from compactor.rewrite.footers import Footers
 from compactor.rewrite.group import carry_out, surviving_bytes
 from compactor.rewrite.read import SliceReader
 from compactor.rewrite.rolling import Progress
@@ -67,7 +69,9 @@ class _Work:
 
     def __init__(self, task: RewriteTask) -> None:
         self._task = task
-        self._encoding = Encoding.of(task.table.schema, task.table.layout)
+        footers = Footers(task.table, held_bytes_max=0)
+        layout = layout_of(task.table, task.files.slices(), footers)
+        self._encoding = Encoding.of(task.table.schema, layout)
         self.reader = SliceReader.of(task.table, task.files)
         self._schema = self.reader.schema.arrow
 

@@ -9,12 +9,14 @@ from functools import partial
 import pyarrow as pa
 
 from compactor.clustering import Clustering
+from compactor.rewrite.calendars import layout_of
 from compactor.rewrite.cluster.external import ExternalSort
 from compactor.rewrite.cluster.output import ClusteredWriter
 from compactor.rewrite.cluster.row_order import RowOrder
 from compactor.rewrite.cluster.sample import sample_keys
 from compactor.rewrite.encoding import Encoding
 from compactor.rewrite.fingerprint import digest_batch
+from compactor.rewrite.footers import Footers
 from compactor.rewrite.group import carry_out, surviving_bytes
 from compactor.rewrite.integers import as_decimals, as_integers
 from compactor.rewrite.read import SliceReader
@@ -55,7 +57,9 @@ class _Work:
         self._task = task
         self._order = RowOrder(clustering, task.table.schema.stored.arrow)
         self._memory_bytes = memory_bytes
-        encoding = Encoding.of(task.table.schema, task.table.layout).with_integers()
+        footers = Footers(task.table, held_bytes_max=0)
+        layout = layout_of(task.table, task.files.slices(), footers)
+        encoding = Encoding.of(task.table.schema, layout).with_integers()
         # Frames and stamps know keys as what they are.
         keys = {field.path[0] for field in clustering.fields}
         self._encoding = replace(encoding, from_integers=encoding.from_integers - keys)
