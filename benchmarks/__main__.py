@@ -16,13 +16,14 @@ from pathlib import Path
 
 from benchmarks.cases import CASES, Case, Contender
 from benchmarks.delta_cases import DELTA_CASES
+from benchmarks.hudi_cases import HUDI_CASES
 from benchmarks.iceberg_cases import ICEBERG_CASES
 from benchmarks.measure import Measurement, measure
 from benchmarks.planning_cases import PLANNING_CASES
 from benchmarks.report import CaseResult, Series, markdown, save
 
 HERE = Path(__file__).resolve().parent
-ALL_CASES = (*CASES, *PLANNING_CASES, *DELTA_CASES, *ICEBERG_CASES)
+ALL_CASES = (*CASES, *PLANNING_CASES, *DELTA_CASES, *ICEBERG_CASES, *HUDI_CASES)
 MEASURED = "MEASURED "
 
 

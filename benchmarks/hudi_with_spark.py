@@ -39,6 +39,8 @@ if what == "compact":
             f"CALL run_compaction(op => '{step}', path => '{arguments[0]}', options => '{told}')"
         ).collect()
         print(step, found)
+        if not found:
+            raise SystemExit(f"there was nothing to {step}")
 gateway = session.sparkContext._gateway  # noqa: SLF001 - nothing else knows the process
 session.stop()
 # What the virtual machine has used is counted only once it was waited for.
