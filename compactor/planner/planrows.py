@@ -91,6 +91,8 @@ def decode_rows(data: bytes, partitions: Sequence[tuple[str, str]]) -> list[Inve
     ):
         raise ValueError(f"its columns are not those of a plan: {', '.join(found.names)}")
     columns = file.read(columns=list(_TELLING))
+    if any(columns[name].null_count for name in _TELLING):
+        raise ValueError("rows that do not tell what they are")
     groups, is_delete = _column(columns, _GROUP), _column(columns, _IS_DELETE).astype(bool)
     if np.any(np.diff(groups) < 0) or np.any(groups < 0):
         raise ValueError("the groups are not in order")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
@@ -94,6 +95,20 @@ def test_a_damaged_file_of_rows_is_refused_or_of_no_effect(data: st.DataObject) 
             assert set(group.files.files["path"].to_pylist()) <= set(
                 inventory.files["path"].to_pylist()
             )
+
+
+@pytest.mark.parametrize("name", ["group", "is_delete", "size_bytes", "path", "deletes"])
+def test_rows_that_lack_a_value_are_refused(name: str) -> None:
+    inventory = inventory_of(FILES, DELETES)
+    content = encoded(plan_of(inventory), AS_PARQUET)
+    rows = pq.read_table(pa.BufferReader(content))
+    values = pa.array([None, *rows[name].to_pylist()[1:]], rows.schema.field(name).type)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, rows.schema.remove_metadata(), store_schema=False) as writer:
+        writer.write_table(rows.set_column(rows.column_names.index(name), name, values))
+        writer.add_key_value_metadata({"compact.plan": planrows.read_header(content)})
+    with pytest.raises(PlanFileError, match="damaged plan file"):
+        load_plan(sink.getvalue().to_pybytes(), inventory)
 
 
 def test_a_column_whose_name_was_damaged_is_missed() -> None:
