@@ -37,7 +37,13 @@ from catalog.hudi.locking import Lock
 from catalog.hudi.metadata_table.change import MetadataChange
 from catalog.hudi.metadata_table.table import Operation, open_metadata_table
 from catalog.hudi.metadata_table.writing import write_metadata
-from catalog.hudi.reading import Source, read_details, read_pending, read_places
+from catalog.hudi.reading import (
+    Source,
+    read_details,
+    read_pending,
+    read_places,
+    read_slices,
+)
 from catalog.hudi.scheduling import next_time
 from catalog.hudi.timeline import Action, Instant, State, instant_time, read_instant, state_files
 from catalog.location import Location
@@ -132,6 +138,7 @@ class Clean:
                 tally.add(batch)
             return tally.result(_note(kept))
         for instant in self.target.source().timeline.pending(Action.CLEAN):
+            self._require_unneeded(instant)
             self._carry_out(instant, tally)
         with self.target.locked() as (lock, source):
             kept = _kept(source, order)
@@ -149,13 +156,29 @@ class Clean:
         plan = container(Kind.CLEAN_PLAN, [_plan_record(source, kept, found)])
         return writer.request(next_time(source), Action.CLEAN, plan)
 
+    def _require_unneeded(self, instant: Instant) -> None:
+        """Make sure that a plan names no file that is seen by now: the table may be restored.
+
+        Raises:
+            UnsupportedTableError: it does.
+        """
+        source = self.target.source()
+        planned = _planned_files(_plan_of(source, instant), source.root)
+        slices = read_slices(source, self.target.listing(source))
+        needed = {*slices.slices["base_name"].to_pylist(), *slices.logs["name"].to_pylist()}
+        needed |= _savepoint_files(source)
+        for path in planned:
+            if path.rpartition("/")[2] in needed:
+                raise UnsupportedTableError(
+                    f"the pending cleaning {instant.time} deletes {path}, which is part of the"
+                    " table by now, or of a savepoint",
+                    hint="take its files off the timeline",
+                )
+
     def _carry_out(self, instant: Instant, tally: Tally) -> None:
         """Delete the files of a plan, and complete it."""
         source = self.target.source()
-        name = instant.named(State.REQUESTED)
-        plan = AvroFile.parse(
-            name, read_instant(source.storage, source.root, source.config, name)
-        ).the_record()
+        plan = _plan_of(source, instant)
         planned = _planned_files(plan, source.root)
         writer = InstantWriter(source.storage, source.root, source.config)
         inflight = writer.begin(instant)
@@ -260,10 +283,7 @@ def cleaned_until(source: Source) -> str | None:
     cleans = source.timeline.completed(Action.CLEAN)
     if not cleans:
         return None
-    name = cleans[-1].named(State.REQUESTED)
-    plan = AvroFile.parse(
-        name, read_instant(source.storage, source.root, source.config, name)
-    ).the_record()
+    plan = _plan_of(source, cleans[-1])
     saved = (plan.get("extraMetadata") or {}).get(_SAVEPOINTS) or ""
     earliest = (plan.get("earliestInstantToRetain") or {}).get("timestamp") or cleans[-1].time
     return min(earliest, *(one for one in saved.split(",") if one)) if saved else earliest
@@ -288,6 +308,11 @@ def _savepoint_files(source: Source) -> frozenset[str]:
         for partition in (record.get("partitionMetadata") or {}).values():
             names.update(partition.get("savepointDataFile") or ())
     return frozenset(names)
+
+
+def _plan_of(source: Source, instant: Instant) -> dict[str, Any]:
+    name = instant.named(State.REQUESTED)
+    return _record(name, read_instant(source.storage, source.root, source.config, name))
 
 
 def _record(name: str, data: bytes) -> dict[str, Any]:

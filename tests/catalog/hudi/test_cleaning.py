@@ -36,7 +36,14 @@ from catalog.hudi.metadata_table.table import open_metadata_table
 from catalog.hudi.reading import read_places
 from catalog.hudi.slices import PLACES, Pending
 from catalog.hudi.table import HudiTable
-from catalog.hudi.timeline import Action, Instant, State, instant_time, timeline_of
+from catalog.hudi.timeline import (
+    Action,
+    Instant,
+    State,
+    instant_time,
+    timeline_folder,
+    timeline_of,
+)
 from catalog.location import Location
 from catalog.storage import Storage
 from catalog.upkeep import UnfinishedJob, UpkeepOrder
@@ -402,6 +409,31 @@ def test_a_cleaning_that_died_is_finished(lake: HudiLake, monkeypatch) -> None:
     assert result.files == len(before - data_files(lake.table)) > 0
     assert not lake.table.source().timeline.pending()
     assert lake.rows() == rows
+
+
+def test_a_cleaning_that_died_takes_nothing_that_a_restore_brought_back(
+    small: HudiLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small.append([1, 2], "c")
+    rows = small.rows()
+    small.remove(path)
+    small.append([3], "c")
+
+    def fail(self: Storage, locations: object) -> None:
+        raise StorageError("out of order")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Storage, "delete", fail)
+        with pytest.raises(StorageError):
+            cleaned(small.table, versions_min=1)
+    source = small.table.source()
+    assert source.timeline.pending(Action.CLEAN)
+    (replaced,) = source.timeline.completed(Action.REPLACECOMMIT)
+    for file in Path(timeline_folder(small.root, source.config).path).glob(f"{replaced.time}*"):
+        file.unlink()
+    with pytest.raises(UnsupportedTableError, match="part of the table by now"):
+        cleaned(small.table, versions_min=1)
+    assert set(rows) < set(small.rows())
 
 
 def test_replaced_groups_go_as_a_whole(tmp_path: Path) -> None:
