@@ -14,12 +14,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
+import pyarrow.compute as pc
 
 from catalog.announcing import Standing
 from catalog.errors import UnsupportedTableError
 from catalog.hudi.details import ClusteringPlan, PlannedSlice, read_clustering_plan
 from catalog.hudi.heartbeats import has_died
 from catalog.hudi.metadata_table.table import Operation, open_metadata_table
+from catalog.hudi.partitions import is_named
 from catalog.hudi.plan_bodies import planned_slices
 from catalog.hudi.reading import Source
 from catalog.hudi.scheduling import JOB, identity
@@ -78,7 +80,10 @@ def _files(
     chosen = [rows.get(identity(one), -1) for one in plan.slices]
     if -1 in chosen:
         raise UnsupportedTableError("files have changed that it names")
-    return inventory.take(np.array(chosen, np.int64))
+    files = inventory.take(np.array(chosen, np.int64))
+    if not pc.all(is_named(files.files["path"])).as_py():
+        raise UnsupportedTableError("a partition of it has a name that no path can have")
+    return files
 
 
 def _require_free(files: Inventory, standing: Standing) -> None:

@@ -1,12 +1,22 @@
-"""What makes a folder a partition for those who list folders: a small file in it."""
+"""Partitions as folders: a small file makes one, and not every name of one can be a place."""
 
 from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog.errors import ObjectExistsError
 from catalog.location import Location
 from catalog.storage import Storage
 
 METADATA = ".hoodie_partition_metadata"
+# What `catalog.location` refuses, in local paths and in URIs.
+_NOWHERE = r"[\x00-\x1f\x7f\x{80}-\x{9f}]|^[A-Za-z][A-Za-z0-9+.-]*:.*[?#]"
+
+
+def is_named(paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Tell which paths of files, as the metadata table has them, are places that can be opened."""
+    return pc.invert(pc.match_substring_regex(paths, _NOWHERE))
 
 
 def mark_partition(storage: Storage, root: Location, file: Location, instant: str) -> None:

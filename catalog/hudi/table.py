@@ -33,6 +33,7 @@ from catalog.hudi.listing import list_files
 from catalog.hudi.locking import Lock, held, lock_of
 from catalog.hudi.markers import remove_markers
 from catalog.hudi.metadata_table.table import FILES, Operation, open_metadata_table
+from catalog.hudi.partitions import is_named
 from catalog.hudi.protocol import require_readable
 from catalog.hudi.reading import Source, read_slices
 from catalog.hudi.scheduling import (
@@ -193,7 +194,7 @@ class HudiTable:
         source = self.source()
         slices, inventory = self._present(source)
         paths = inventory.files["path"]
-        planned = paths.filter(pc.invert(_is_free(slices.slices)))
+        planned = paths.filter(pc.invert(pc.and_(_is_free(slices.slices), is_named(paths))))
         found = Standing(
             planned=frozenset(planned.to_pylist()), bound=self._bound(slices.slices, paths)
         )

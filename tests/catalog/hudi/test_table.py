@@ -5,13 +5,18 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from catalog.commits import ChangeScope
 from catalog.errors import SnapshotNotFoundError, TableNotFoundError, UnsupportedTableError
+from catalog.hudi.partitions import is_named
+from catalog.hudi.reading import Source
 from catalog.hudi.table import HudiTable
 from catalog.open import open_table
 from catalog.table import AnnouncingTable
+from compactor.jobs.state import JobState
+from tests.catalog.hudi.compacting import compact
 from tests.catalog.hudi.lake import HudiLake
 
 
@@ -59,3 +64,30 @@ def test_changes_by_another_key_are_refused(
     with pytest.raises(UnsupportedTableError, match=reason):
         lake.table.check_change(ChangeScope(adds_rows=True, removes_rows=False, key=key))
     lake.table.check_change(ChangeScope(adds_rows=True, removes_rows=True, key=("id", "part")))
+
+
+@pytest.mark.parametrize("version", [6, 9])
+def test_partitions_whose_names_are_no_paths_are_left_alone(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A metadata table may name what no listing of the storage would be taken from."""
+    lake = HudiLake(tmp_path / "lake", version)
+    paths = [lake.append([number], "a") for number in range(2)]
+    listing = HudiTable.listing
+
+    def with_another(self: HudiTable, source: Source) -> pa.Table:
+        found = listing(self, source)
+        others = [pa.array(["b\x01c"] * found.num_rows), found["name"], found["size_bytes"]]
+        return pa.concat_tables([found, pa.table(others, schema=found.schema)])
+
+    monkeypatch.setattr(HudiTable, "listing", with_another)
+    assert lake.table.inventory(lake.table.snapshot()).file_count == 4
+    assert compact(lake.table, tmp_path).status is JobState.SUCCEEDED
+    left = lake.table.inventory(lake.table.snapshot()).files["path"].to_pylist()
+    assert not {*paths} & {*left}
+    assert sum("\x01" in path for path in left) >= 2
+
+
+def test_places_are_told_by_their_names() -> None:
+    names = ["/t/a b%é?#", "s3://b/t/a=1", "s3://b/t/a?", "s3://b/t/#", "/t/a\x7f", "/t/a\x80"]
+    assert is_named(pa.chunked_array([names])).to_pylist() == [True, True] + [False] * 4
