@@ -254,12 +254,18 @@ def _live(file: FileSlice) -> LiveFile:
     return LiveFile(file.size_bytes, file.row_count, file.sequence_number, deletes)
 
 
+_RUNNING = (Action.DELTACOMMIT, Action.COMMIT, Action.ROLLBACK, Action.RESTORE)
+
+
 def _require_no_older_write(timeline: Timeline, kind: WorkKind) -> None:
-    """In layout 1, a write that runs would put its rows into logs that the plan has counted."""
-    running = [one.time for one in timeline.pending(Action.DELTACOMMIT, Action.COMMIT)]
+    """In layout 1, a write that runs would put its rows into logs that the plan has counted.
+
+    What is being rolled back is still there; that it goes would not be noticed later on.
+    """
+    running = timeline.pending(*_RUNNING)
     if timeline.layout == 1 and kind is WorkKind.FOLD and running:
         raise CommitConflictError(
-            f"the write {running[0]} is not completed",
+            f"the {running[0].action} {running[0].time} is not completed",
             hint="compact again when it is, or have it rolled back",
         )
 

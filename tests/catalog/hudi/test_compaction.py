@@ -435,16 +435,17 @@ def test_slices_that_changed_since_the_plan_are_not_announced(lake: HudiLake, lo
     assert not lake.table.source().timeline.pending()
 
 
-def test_in_layout_1_a_running_write_comes_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("action", [Action.DELTACOMMIT, Action.ROLLBACK])
+def test_in_layout_1_a_running_write_comes_first(tmp_path: Path, action: Action) -> None:
     lake = HudiLake(tmp_path / "table", 6)
     path = lake.append(range(10))
     lake.update(path, range(10), "late")
     source = lake.table.source()
     write = InstantWriter(source.storage, source.root, source.config)
-    running = write.request(new_instant(source.timeline, source.config), Action.DELTACOMMIT)
+    running = write.request(new_instant(source.timeline, source.config), action)
     write.begin(running)
     plan = planned(lake.table)
-    with pytest.raises(CommitConflictError, match="is not completed"):
+    with pytest.raises(CommitConflictError, match=f"the {action} .* is not completed"):
         lake.table.announce(announcement(plan))
 
 
