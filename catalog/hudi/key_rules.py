@@ -116,7 +116,8 @@ class KeyRule:
         prefix = f"{name}=" if self.is_hive_style else ""
         known = [prefix + self._folder(one) for one in encoded.dictionary.to_pylist()]
         for one in known:
-            if _BAD_PATH.search(one):
+            # Spark takes what has an equals sign for a column and its value, and may read nothing.
+            if _BAD_PATH.search(one) or ("=" in one and not self.is_hive_style):
                 raise UnsupportedTableError(
                     f"{one!r} is no path of a partition: a value of {name} is not encoded"
                 )

@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog.errors import UnsupportedTableError
+from catalog.errors import LocationError, UnsupportedTableError
 from catalog.hudi.file_names import HASHING, AttemptName, is_low_bucket, read_name
 from catalog.hudi.key_rules import key_rule
 from catalog.hudi.metadata_table.table import RECORD_INDEX, open_metadata_table
+from catalog.hudi.partitions import METADATA
+from catalog.hudi.protocol import merge_rule
 from catalog.hudi.schema import COMMIT_SEQNO, COMMIT_TIME, IS_DELETED, PARTITION_PATH, RECORD_KEY
 from catalog.model import Inventory
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 # Stored rows that the rule of keys is held against: the first ones of a few files.
 _SAMPLES = 4
 _SAMPLE_ROWS = 1000
+# What file systems take.
+_NAME_BYTES_MAX = 255
 _DELETE_FIELD = "hoodie.record.merge.property.hoodie.payload.delete.field"
 _DELETE_MARKER = "hoodie.record.merge.property.hoodie.payload.delete.marker"
 
@@ -40,9 +44,11 @@ def keyed(files: HudiFiles, rows: pa.Table, inventory: Inventory) -> pa.Table:
     """
     schema = files.schema.arrow
     _require_no_deletes(files, rows)
+    _require_ordered(files, rows)
     rule = key_rule(files.config, schema, _samples(files, inventory))
     rule.require_own(rows)
     paths = rule.paths(rows)
+    _require_folders(files, paths)
     _require_indexed(files, paths, inventory)
     for name, values in ((RECORD_KEY, rule.keys(rows)), (PARTITION_PATH, paths)):
         rows = rows.append_column(schema.field(name), values)
@@ -76,6 +82,28 @@ def _require_no_deletes(files: HudiFiles, rows: pa.Table) -> None:
                     f"a row that comes in has {marker} in {name}, which means a delete to Hudi",
                     hint=f"say so: --op-column {name}" if name == IS_DELETED else "",
                 )
+
+
+def _require_ordered(files: HudiFiles, rows: pa.Table) -> None:
+    """Refuse rows that no later record of their key could be compared with."""
+    for name in merge_rule(files.config).ordering:
+        if name in rows.schema.names and rows[name].null_count:
+            raise UnsupportedTableError(
+                f"a row that comes in has no {name}, by which the table tells which of two records"
+                " is newer"
+            )
+
+
+def _require_folders(files: HudiFiles, paths: pa.Array) -> None:
+    """Refuse partition paths that are no folders below the table, before they are announced."""
+    for path in paths.unique().to_pylist():
+        names = [name for name in path.split("/") if name]
+        try:
+            files.root.child(*names, METADATA)
+        except LocationError as error:
+            raise UnsupportedTableError(f"{path!r} is no path of a partition: {error}") from error
+        if any(len(name.encode()) > _NAME_BYTES_MAX for name in names):
+            raise UnsupportedTableError(f"{path!r} is no path of a partition: a name is too long")
 
 
 def _require_indexed(files: HudiFiles, paths: pa.Array, inventory: Inventory) -> None:

@@ -25,6 +25,7 @@ from catalog.hudi.metadata_table.table import RECORD_INDEX, open_metadata_table
 from catalog.hudi.metadata_table.view import read_view
 from catalog.hudi.reading import read_details
 from catalog.hudi.scheduling import schedule
+from catalog.hudi.simple_writer import NewTable, SimpleWriter
 from catalog.hudi.table import HudiTable
 from catalog.hudi.timeline import Action
 from catalog.location import Location
@@ -387,6 +388,28 @@ def test_a_row_that_means_a_delete_to_hudi_is_refused(tmp_path: Path) -> None:
     assert report.change is not None
     assert report.change.counts.deleted == 1
     assert key not in {one["id"] for one in stored(table)}
+
+
+@pytest.mark.parametrize("part", ["a\nb", "ü" * 128, "p=1"])
+def test_partitions_that_cannot_be_are_refused_and_stop_nothing(part: str, newest: Merges) -> None:
+    newest.lake.append(range(3), "a")
+    newest.bring((1, part, "x", "U"))
+    with pytest.raises(UnsupportedTableError, match="no path of a partition"):
+        newest.merge()
+    next((newest.directory / "changes").iterdir()).unlink()
+    assert newest.merge((1, "a", "x", "U")).status is JobState.SUCCEEDED
+
+
+def test_a_row_that_has_no_ordering_value_is_refused(tmp_path: Path) -> None:
+    """Nobody can compare a later record of its key with it."""
+    columns = pa.schema([("id", pa.string()), ("ts", pa.int64())])
+    made = NewTable("t", columns, key="id", ordering="ts")
+    writer = SimpleWriter.create(Location.parse(str(tmp_path / "table")), made)
+    writer.insert(pa.table([["a"], [1]], columns))
+    bring_to(tmp_path, {"id": "a", "op": "U"}, {"id": "b", "op": "U"})
+    with pytest.raises(UnsupportedTableError, match="comes in has no ts"):
+        merge_in(tmp_path, writer.table, MergeRequest(BY_ID, source_of(tmp_path)))
+    assert not writer.table.source().timeline.pending()
 
 
 class TestOthers:
