@@ -18,6 +18,8 @@ from catalog.storage import Storage
 # Hudi's writers beat once a minute, and take for dead what has missed two beats.
 _BEAT_SECONDS = 30.0
 TOLERATED_SECONDS = 120.0
+# Writers may be told to beat less often, and their clock and the store's may differ from ours.
+_DEAD_SECONDS = 5 * TOLERATED_SECONDS
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,7 +77,8 @@ def is_beating(storage: Storage, root: Location, instant: str, *, now: datetime)
 def has_died(storage: Storage, root: Location, instant: str, *, now: datetime) -> bool:
     """Tell whether whoever carried out an instant gave signs of life, and gives none any more.
 
-    Not all writers give any: silence alone says nothing.
+    Not all writers give any: silence alone says nothing. What one that lives has written would be
+    deleted, so that it must be long.
 
     Args:
         storage: where the table is.
@@ -84,7 +87,7 @@ def has_died(storage: Storage, root: Location, instant: str, *, now: datetime) -
         now: the moment, with time zone.
     """
     silence = _silence_seconds(storage, root, instant, now)
-    return silence is not None and silence >= TOLERATED_SECONDS
+    return silence is not None and silence >= _DEAD_SECONDS
 
 
 def _silence_seconds(storage: Storage, root: Location, instant: str, now: datetime) -> float | None:
