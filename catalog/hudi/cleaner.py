@@ -62,6 +62,7 @@ _VERSIONS = ("hoodie.clean.fileversions.retained", "hoodie.cleaner.fileversions.
 _HOURS = ("hoodie.clean.hours.retained", "hoodie.cleaner.hours.retained")
 _SAVEPOINTS = "savepointed_timestamps"
 _CDC = "hoodie.table.cdc.enabled"
+_META_FOLDER = ".hoodie"
 
 
 class CleanTarget(Protocol):
@@ -383,8 +384,8 @@ def _planned_files(plan: Mapping[str, Any], root: Location) -> list[str]:
             if one.get("isBootstrapBaseFile"):
                 raise UnsupportedTableError("a pending cleaning deletes files of another table")
             name = str(one["filePath"]).rpartition("/")[2]
-            if not name or name in (".", ".."):
-                raise CorruptTableError(f"a pending cleaning of {root} names no file")
+            if not name or name in (".", "..") or path.split("/")[0] == _META_FOLDER:
+                raise CorruptTableError(f"a pending cleaning of {root} names no file of its data")
             found.append(_path(path, name))
     return found
 

@@ -16,8 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.announcing import Announcement
-from catalog.errors import CommitConflictError, StorageError, UnsupportedTableError
+from catalog.errors import (
+    CommitConflictError,
+    CorruptTableError,
+    StorageError,
+    UnsupportedTableError,
+)
 from catalog.hudi import cleaner
+from catalog.hudi.avro_schemas import Kind
+from catalog.hudi.avro_writing import container
 from catalog.hudi.cleaner import Clean
 from catalog.hudi.cleaning import (
     CleanPolicy,
@@ -30,6 +37,7 @@ from catalog.hudi.cleaning import (
     read_since,
     unneeded_files,
 )
+from catalog.hudi.instants import InstantWriter, new_instant
 from catalog.hudi.listing import list_files
 from catalog.hudi.metadata_table.reading import read_listing
 from catalog.hudi.metadata_table.table import open_metadata_table
@@ -434,6 +442,25 @@ def test_a_cleaning_that_died_takes_nothing_that_a_restore_brought_back(
     with pytest.raises(UnsupportedTableError, match="part of the table by now"):
         cleaned(small.table, versions_min=1)
     assert set(rows) < set(small.rows())
+
+
+def test_no_plan_takes_what_is_no_data(small: HudiLake) -> None:
+    small.append([1], "c")
+    source = small.table.source()
+    file = {"filePath": "/t/.hoodie/hoodie.properties", "isBootstrapBaseFile": False}
+    plan = {
+        "policy": "KEEP_LATEST_COMMITS",
+        "lastCompletedCommitTimestamp": "",
+        "filesToBeDeletedPerPartition": {},
+        "filePathsToBeDeletedPerPartition": {".hoodie": [file]},
+        "version": 2,
+    }
+    writer = InstantWriter(source.storage, source.root, source.config)
+    time = new_instant(source.timeline, source.config)
+    writer.request(time, Action.CLEAN, container(Kind.CLEAN_PLAN, [plan]))
+    with pytest.raises(CorruptTableError, match="no file of its data"):
+        cleaned(small.table)
+    assert len(small.rows()) == 1
 
 
 def test_replaced_groups_go_as_a_whole(tmp_path: Path) -> None:
