@@ -169,6 +169,31 @@ def by_value(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return sorted(rows, key=repr)
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["v6_mor", "v8_mor_record_index", "v9_cow", "v9_mor"])
+def test_a_merge_that_spark_takes_back_is_made_again(
+    name: str, judged: Callable[[str], Judged]
+) -> None:
+    table = judged(name)
+    before = values(table)
+    saved = max(table.completed("commit", "deltacommit"))
+    merge(table)
+    after = values(table)
+    if table.declared.keeps_its_version:
+        table.roll_back_last()
+        assert values(table) == before
+        assert merge(table)["rows_added"]
+        assert values(table) == after
+    with table.as_it_was_made():
+        table.call("create_savepoint", commit_time=saved)
+        table.call("rollback_to_savepoint", instant_time=saved)
+    assert values(table) == before
+    assert merge(table)["rows_added"]
+    assert values(table) == after
+    table.write_last()
+    metadata_is_true(table)
+
+
 @pytest.mark.parametrize("place", KILLED)
 @pytest.mark.parametrize("name", ["v6_cow", "v9_mor"])
 def test_what_a_killed_merge_left_is_finished_by_us_or_rolled_back_by_spark(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,11 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from _pytest.mark import ParameterSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.announcing import Announced, Announcement, WorkKind
 from catalog.errors import CorruptTableError, UnsupportedTableError
 from catalog.hudi.archiver import Archive
 from catalog.hudi.file_names import read_name
@@ -24,82 +22,27 @@ from catalog.hudi.metadata_table.record_reader import decode_place
 from catalog.hudi.metadata_table.table import RECORD_INDEX, open_metadata_table
 from catalog.hudi.metadata_table.view import read_view
 from catalog.hudi.reading import read_details
-from catalog.hudi.scheduling import schedule
 from catalog.hudi.simple_writer import NewTable, SimpleWriter
 from catalog.hudi.table import HudiTable
 from catalog.hudi.timeline import Action
 from catalog.location import Location
-from catalog.storage import Storage
 from catalog.upkeep import UpkeepOrder
 from compactor.errors import ChangesRefusedError
-from compactor.jobs import merge as merging
-from compactor.jobs.merge import merge_into
 from compactor.jobs.merge_changes import MergeRequest
-from compactor.jobs.merge_planning import Writing
-from compactor.jobs.merge_rounds import ChangeRounds
-from compactor.jobs.options import JobOptions
-from compactor.jobs.report import JobReport
 from compactor.jobs.state import JobState
 from compactor.merge.rules import MergeRules
-from compactor.merge.source_files import FileSource
-from compactor.planner.policy import Policy
-from compactor.proof import Proof
-from compactor.rewrite.read import SliceReader
-from tests.catalog.hudi.compacting import compact, environment
-from tests.catalog.hudi.lake import COLUMNS, HudiLake
+from tests.catalog.hudi.compacting import compact
+from tests.compactor.jobs.hudi_merges import (
+    BY_ID,
+    KINDS,
+    Merges,
+    bring_to,
+    each_kind,
+    merge_in,
+    source_of,
+    stored,
+)
 from tests.judges.make_hudi_fixtures import unpack
-
-Change = tuple[int, str, str, str]
-BY_ID = MergeRules(("id",), op_column="op")
-OPTIONS = JobOptions(proof=Proof.FULL, merge_attempts_max=3)
-KINDS = [(6, False), (6, True), (8, True), (9, False), (9, True)]
-
-
-class Merges:
-    """A directory with a table, changes of it, and the jobs that were run on it."""
-
-    def __init__(self, directory: Path, version: int, *, merges_on_read: bool) -> None:
-        self.lake = HudiLake(directory / "table", version, merges_on_read=merges_on_read)
-        self.directory = directory
-
-    @property
-    def request(self) -> MergeRequest:
-        return MergeRequest(BY_ID, source_of(self.directory))
-
-    def bring(self, *changes: Change) -> None:
-        names = ("id", "part", "text", "op")
-        bring_to(self.directory, *(dict(zip(names, one, strict=True)) for one in changes))
-
-    def merge(self, *changes: Change, request: MergeRequest | None = None) -> JobReport:
-        if changes:
-            self.bring(*changes)
-        return merge_in(self.directory, self.lake.table, request or self.request)
-
-
-def source_of(directory: Path) -> FileSource:
-    return FileSource(Storage(), Location.parse(str(directory / "changes")))
-
-
-def merge_in(directory: Path, table: HudiTable, request: MergeRequest) -> JobReport:
-    with environment(directory) as made:
-        return merge_into(
-            table,
-            request,
-            writing=Writing(Policy(), Proof.FULL),
-            environment=made,
-            options=OPTIONS,
-        )
-
-
-def each_kind(*quick: tuple[int, bool]) -> list[ParameterSet]:
-    return [
-        pytest.param(
-            one,
-            id=f"v{one[0]}-{'mor' if one[1] else 'cow'}",
-            marks=() if one in quick else pytest.mark.slow,
-        )
-        for one in KINDS
-    ]
 
 
 @pytest.fixture(params=each_kind((6, False), (9, True)))
@@ -111,19 +54,6 @@ def merges(tmp_path: Path, request: pytest.FixtureRequest) -> Merges:
 @pytest.fixture
 def newest(tmp_path: Path) -> Merges:
     return Merges(tmp_path, 9, merges_on_read=True)
-
-
-def stored(table: HudiTable) -> list[dict[str, Any]]:
-    """Return all rows with their meta columns, and the name of the file that each is in."""
-    snapshot = table.snapshot()
-    inventory, files = table.inventory(snapshot), table.files(snapshot)
-    reader = SliceReader.of(files, inventory, files.schema)
-    return [
-        {**row, "in": one.path.rpartition("/")[2], "at": one.partition_key}
-        for one in inventory.slices()
-        for batch in reader.batches(one)
-        for row in batch.to_pylist()
-    ]
 
 
 def metadata_is_true(table: HudiTable, before: Sequence[dict[str, Any]], time: str) -> None:
@@ -412,149 +342,6 @@ def test_a_row_that_has_no_ordering_value_is_refused(tmp_path: Path) -> None:
     assert not writer.table.source().timeline.pending()
 
 
-class TestOthers:
-    """What others do meanwhile sends a merge back to matching, and never gets lost."""
-
-    @pytest.fixture
-    def before_work(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
-        """Have something happen once the changes are matched and nothing is announced."""
-
-        def arrange(happen: Callable[[], None]) -> None:
-            waiting = [happen]
-            plan = merging.plan_changes
-
-            def planned(*arguments: Any, **options: Any) -> Any:
-                found = plan(*arguments, **options)
-                for one in waiting:
-                    one()
-                waiting.clear()
-                return found
-
-            monkeypatch.setattr(merging, "plan_changes", planned)
-
-        return arrange
-
-    @pytest.fixture
-    def before_commit(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> Callable[[Callable[[], None]], None]:
-        """Have something happen once all files are written."""
-
-        def arrange(happen: Callable[[], None]) -> None:
-            waiting = [happen]
-            commit = HudiTable.commit
-
-            def committed(table: HudiTable, one: Any) -> Any:
-                for other in waiting[:]:
-                    waiting.clear()
-                    other()
-                return commit(table, one)
-
-            monkeypatch.setattr(HudiTable, "commit", committed)
-
-        return arrange
-
-    @pytest.fixture(params=[pytest.param("before_work", marks=pytest.mark.slow), "before_commit"])
-    def meanwhile(
-        self, request: pytest.FixtureRequest
-    ) -> Iterator[Callable[[Callable[[], None]], None]]:
-        return request.getfixturevalue(request.param)
-
-    def test_rows_that_came_in_are_found(
-        self, merges: Merges, meanwhile: Callable[[Callable[[], None]], None]
-    ) -> None:
-        lake = merges.lake
-        lake.append(range(5), "a")
-        meanwhile(lambda: lake.append([7], "a") and None)
-        merges.merge((3, "a", "new", "U"), (7, "a", "newer", "U"))
-        assert len(lake.rows()) == 6
-        assert (7, "a", "newer") in lake.rows()
-        assert not lake.table.source().timeline.pending()
-
-    def test_updates_of_its_slices_are_not_lost(
-        self, newest: Merges, meanwhile: Callable[[Callable[[], None]], None]
-    ) -> None:
-        lake = newest.lake
-        path = lake.append(range(5), "a")
-        meanwhile(lambda: lake.update(path, [1, 3], "logged"))
-        newest.merge((3, "a", "new", "U"))
-        assert {row[0]: row[2] for row in lake.rows() if row[0] in (1, 3)} == {
-            1: "logged",
-            3: "new",
-        }
-
-    def test_a_write_that_began_meanwhile_and_ends_later_is_not_lost(
-        self,
-        tmp_path: Path,
-        before_commit: Callable[[Callable[[], None]], None],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        """In version 6 its log is one of the slice that it saw, whatever came since."""
-        merges = Merges(tmp_path, 6, merges_on_read=True)
-        lake = merges.lake
-        file = lake.slice_of(lake.append(range(5), "a"))
-        begin = lake.writer._begin
-
-        def begun() -> None:
-            write = begin("deltacommit")
-            monkeypatch.setattr(lake.writer, "_begin", lambda _: write)
-
-        before_commit(begun)
-        report = merges.merge((3, "a", "new", "U"))
-        assert "is not completed" in str(report.problems)
-        lake.writer.update(file, pa.table([[1], ["a"], ["late"]], COLUMNS))
-        assert merges.merge().problems == ()
-        assert {(1, "a", "late"), (3, "a", "new")} < set(lake.rows())
-
-    def test_a_write_that_ends_while_changes_are_read_is_seen(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """In version 6 a state is named as before when a write ends that was requested earlier."""
-        merges = Merges(tmp_path, 6, merges_on_read=False)
-        lake = merges.lake
-        write = lake.writer._begin("commit")
-        lake.append(range(5), "a")
-        monkeypatch.setattr(lake.writer, "_begin", lambda _: write)
-        read = ChangeRounds.read
-
-        def ending(rounds: ChangeRounds, *arguments: Any) -> Any:
-            if not write_is_ended:
-                write_is_ended.append(lake.append([7], "a"))
-            return read(rounds, *arguments)
-
-        write_is_ended: list[str] = []
-        monkeypatch.setattr(ChangeRounds, "read", ending)
-        merges.merge((7, "a", "newer", "U"))
-        assert [row for row in lake.rows() if row[0] == 7] == [(7, "a", "newer")]
-
-    def test_a_compaction_that_was_planned_comes_first(
-        self, newest: Merges, before_commit: Callable[[Callable[[], None]], None]
-    ) -> None:
-        lake = newest.lake
-        path = lake.append(range(5), "a")
-        lake.update(path, [1], "logged")
-
-        def plan() -> None:
-            table = lake.table
-            snapshot, source = table.snapshot(), table.source()
-            inventory = table.inventory(snapshot)
-            folding = Announcement("other", snapshot, Announced(WorkKind.FOLD), {"1": inventory})
-            schedule(source, inventory, folding, target_bytes=1 << 20)
-
-        before_commit(plan)
-        report = newest.merge((3, "a", "new", "U"))
-        assert report.status is not JobState.SUCCEEDED
-        assert "is planned and has a file group" in str(report.problems)
-        assert lake.table.source().timeline.pending(Action.DELTACOMMIT) == ()
-        # It is carried out although the merge has lost groups on the table.
-        assert compact(lake.table, newest.directory).groups.committed == 1
-        assert newest.merge().problems == ()
-        assert {row[0]: row[2] for row in lake.rows() if row[0] in (1, 3)} == {
-            1: "logged",
-            3: "new",
-        }
-
-
 def test_watermarks_outlive_the_writes_of_others_and_the_archive(newest: Merges) -> None:
     lake = newest.lake
     lake.append(range(5), "a")
@@ -622,14 +409,6 @@ def test_rows_of_known_keys_alone_come_into_buckets(name: str, tmp_path: Path) -
     bring_to(tmp_path, {"id": "a0", "ts": 1, "part": "p1", "amount": 0.5, "op": "U"})
     with pytest.raises(UnsupportedTableError, match="index by buckets"):
         merge_in(tmp_path, table, MergeRequest(BY_ID, source_of(tmp_path)))
-
-
-def bring_to(directory: Path, *rows: dict[str, Any]) -> None:
-    """Put changes where they are looked for."""
-    folder = directory / "changes"
-    folder.mkdir(exist_ok=True)
-    number = len(list(folder.iterdir()))
-    pq.write_table(pa.Table.from_pylist(rows), folder / f"{number:04d}.parquet")
 
 
 def test_new_partitions_are_refused_where_each_has_a_record_index(tmp_path: Path) -> None:
