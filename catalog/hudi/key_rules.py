@@ -115,9 +115,11 @@ class KeyRule:
         encoded = values.dictionary_encode()
         prefix = f"{name}=" if self.is_hive_style else ""
         known = [prefix + self._folder(one) for one in encoded.dictionary.to_pylist()]
+        # Spark takes what has an equals sign for a column and its value, and may read nothing. With
+        # several columns it counts folders, and nobody could tell (a/b, c) from (a, b/c).
+        others = ("" if self.is_hive_style else "=") + "/" * (len(self.partition_fields) > 1)
         for one in known:
-            # Spark takes what has an equals sign for a column and its value, and may read nothing.
-            if _BAD_PATH.search(one) or ("=" in one and not self.is_hive_style):
+            if _BAD_PATH.search(one) or any(sign in one for sign in others):
                 raise UnsupportedTableError(
                     f"{one!r} is no path of a partition: a value of {name} is not encoded"
                 )

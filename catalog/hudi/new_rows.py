@@ -45,6 +45,7 @@ def keyed(files: HudiFiles, rows: pa.Table, inventory: Inventory) -> pa.Table:
     schema = files.schema.arrow
     _require_no_deletes(files, rows)
     _require_ordered(files, rows)
+    _require_readable(files, rows)
     rule = key_rule(files.config, schema, _samples(files, inventory))
     rule.require_own(rows)
     paths = rule.paths(rows)
@@ -91,6 +92,18 @@ def _require_ordered(files: HudiFiles, rows: pa.Table) -> None:
             raise UnsupportedTableError(
                 f"a row that comes in has no {name}, by which the table tells which of two records"
                 " is newer"
+            )
+
+
+def _require_readable(files: HudiFiles, rows: pa.Table) -> None:
+    """Refuse what Spark, which reads partition columns from paths, takes for null in vain."""
+    for name in files.config.partition_fields:
+        if name not in rows.schema.names or files.schema.arrow.field(name).nullable:
+            continue
+        if pc.any(pc.equal(rows[name].cast(pa.string()), ""), min_count=0).as_py():
+            raise UnsupportedTableError(
+                f"a row that comes in has an empty {name}: its partition is that of null, and"
+                " the column is required"
             )
 
 

@@ -330,6 +330,17 @@ def test_partitions_that_cannot_be_are_refused_and_stop_nothing(part: str, newes
     assert newest.merge((1, "a", "x", "U")).status is JobState.SUCCEEDED
 
 
+def test_an_empty_value_of_a_required_partition_column_is_refused(tmp_path: Path) -> None:
+    """Spark reads a null from the path, and fails."""
+    columns = pa.schema([("id", pa.string()), pa.field("part", pa.string(), nullable=False)])
+    made = NewTable("t", columns, key="id", partition="part")
+    writer = SimpleWriter.create(Location.parse(str(tmp_path / "table")), made)
+    writer.insert(pa.table([["a"], ["p"]], columns))
+    bring_to(tmp_path, {"id": "a", "part": "", "op": "U"})
+    with pytest.raises(UnsupportedTableError, match="has an empty part"):
+        merge_in(tmp_path, writer.table, MergeRequest(BY_ID, source_of(tmp_path)))
+
+
 def test_a_row_that_has_no_ordering_value_is_refused(tmp_path: Path) -> None:
     """Nobody can compare a later record of its key with it."""
     columns = pa.schema([("id", pa.string()), ("ts", pa.int64())])
