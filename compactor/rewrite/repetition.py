@@ -20,6 +20,9 @@ from pyarrow import types
 _VARIABLE = "BYTE_ARRAY"
 # Values for each byte that a dictionary takes in the file: only small ones are cheap to unite.
 _VALUES_PER_BYTE_MIN = 4
+# Bytes of a value before they are compressed, two of them for its number: a dictionary of ever new
+# keys is small only because they are alike.
+_UNCOMPRESSED_BYTES_MAX = 4
 
 
 def repeating_columns(group: pq.RowGroupMetaData, columns: Collection[str]) -> frozenset[str]:
@@ -83,7 +86,9 @@ def _is_repeating(chunk: pq.ColumnChunkMetaData) -> bool:
     if chunk.physical_type != _VARIABLE or not chunk.has_dictionary_page:
         return False
     dictionary_bytes = chunk.data_page_offset - (chunk.dictionary_page_offset or 0)
-    return bool(0 < dictionary_bytes * _VALUES_PER_BYTE_MIN <= chunk.num_values)
+    is_small = 0 < dictionary_bytes * _VALUES_PER_BYTE_MIN <= chunk.num_values
+    is_short = chunk.total_uncompressed_size <= _UNCOMPRESSED_BYTES_MAX * chunk.num_values
+    return bool(is_small and is_short)
 
 
 def _in_use(array: pa.DictionaryArray) -> pa.DictionaryArray:

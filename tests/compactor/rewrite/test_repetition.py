@@ -81,6 +81,16 @@ def test_output_is_the_same_byte_for_byte(tmp_path: Path, monkeypatch: pytest.Mo
     assert with_them == compacted(tmp_path, "without", paths)
 
 
+def test_keys_that_are_small_only_compressed_do_not_repeat(tmp_path: Path) -> None:
+    keys = [f"key{number}-" for number in range(100_000)]
+    path = tmp_path / "keys.parquet"
+    pq.write_table(pa.table({"key": keys}), path, compression="zstd")
+    chunk = pq.read_metadata(path).row_group(0).column(0)
+    # Compressed it is as small as the dictionary of a column with few values.
+    assert chunk.data_page_offset - chunk.dictionary_page_offset < chunk.num_values // 4
+    assert repeating_columns(pq.read_metadata(path).row_group(0), {"key"}) == frozenset()
+
+
 @pytest.mark.parametrize("kind", [pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
 def test_other_spellings_in_files_pass_too(tmp_path: Path, kind: pa.DataType) -> None:
     rows = rows_of(1, ("new", "old"))
