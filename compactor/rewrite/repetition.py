@@ -5,6 +5,7 @@ by hashing every row. Left as a dictionary it costs a third less; the output is 
 
 A dictionary may name values of which no row is left. Where rows are dropped these are left out:
 what was deleted must not live on in a dictionary page, nor be judged by what the table allows.
+Nor must a row group name the values of its neighbours: once deleted there, they would stay here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -53,7 +55,7 @@ def dictionary_columns(batches: Sequence[pa.RecordBatch]) -> frozenset[str]:
 
 
 def united(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
-    """Return batches as one table, each dictionary column with a single dictionary.
+    """Return batches as one table, each dictionary column with a single dictionary of its values.
 
     Args:
         batches: rows, with or without dictionaries.
@@ -65,13 +67,18 @@ def united(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
         )
         for field in schema
     ]
-    return pa.Table.from_arrays(columns, schema=schema).unify_dictionaries()
+    rows = pa.Table.from_arrays(columns, schema=schema).unify_dictionaries()
+    for at, field in enumerate(schema):
+        if types.is_dictionary(field.type):
+            chunks = _in_use(rows.column(at).chunks)
+            rows = rows.set_column(at, field, pa.chunked_array(chunks, field.type))
+    return rows
 
 
 def with_values_in_use(batch: pa.RecordBatch, names: Collection[str]) -> pa.RecordBatch:
     """Return a batch whose named columns, all of them dictionaries, name no value without a row."""
     columns = [
-        _in_use(column) if field.name in names else column
+        _in_use([column])[0] if field.name in names else column
         for field, column in zip(batch.schema, batch.columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
@@ -91,16 +98,25 @@ def _is_repeating(chunk: pq.ColumnChunkMetaData) -> bool:
     return bool(is_small and is_short)
 
 
-def _in_use(array: pa.DictionaryArray) -> pa.DictionaryArray:
-    indices, values = array.indices, array.dictionary
-    # What stands below a null is no value.
-    numbered = indices.drop_null() if indices.null_count else indices
-    is_used = np.bincount(numbered.to_numpy(), minlength=len(values)) > 0
-    if is_used.all():
-        return array
-    numbers = pa.array(np.cumsum(is_used) - 1, indices.type)
+def _in_use(arrays: Sequence[pa.DictionaryArray]) -> Sequence[pa.DictionaryArray]:
+    """Return arrays of one dictionary with the values in it that any of them has."""
+    values = arrays[0].dictionary if arrays else ()
+    is_used = np.zeros(len(values), np.bool_)
+    for array in arrays:
+        if is_used.all():
+            return arrays
+        # What stands below a null is no value.
+        numbered = array.indices.drop_null() if array.indices.null_count else array.indices
+        counts = np.bincount(numbered.to_numpy())
+        is_used[: len(counts)] |= counts > 0
+    return arrays if is_used.all() else [_thinned(array, is_used) for array in arrays]
+
+
+def _thinned(array: pa.DictionaryArray, is_used: npt.NDArray[np.bool_]) -> pa.DictionaryArray:
+    numbers = pa.array(np.cumsum(is_used) - 1, array.indices.type)
+    values = array.dictionary.filter(pa.array(is_used))
     return pa.DictionaryArray.from_arrays(
-        numbers.take(indices), values.filter(pa.array(is_used)), ordered=array.type.ordered
+        numbers.take(array.indices), values, ordered=array.type.ordered
     )
 
 
