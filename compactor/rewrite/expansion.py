@@ -48,7 +48,14 @@ def batch_rows(group: pq.RowGroupMetaData, names: Sequence[str], read: Read) -> 
     columns = column_chunks(group, names)
     row_bytes = sum(map(_admitted_bytes, columns)) / group.num_rows
     rows = _rows_of(row_bytes)
-    found = [(one, _dictionary(one, read)) for one in columns if _could_expand(one, rows)]
+    hiding = [one for one in columns if _has_dictionary(one)]
+    # Together they could make a batch too large where none of them could alone.
+    times = rows * len(hiding) / group.num_rows
+    found = [
+        (one, _dictionary(one, read))
+        for one in hiding
+        if one.total_uncompressed_size * one.num_values * times > _UNSEEN_BYTES_MAX
+    ]
     shares = [one.num_values / group.num_rows for one, _ in found]
     pages = [page for _, page in found]
     # First what the values could be by the size of their dictionary, then what they are: of one
@@ -92,12 +99,11 @@ def _admitted_bytes(column: pq.ColumnChunkMetaData) -> int:
     return max(int(column.total_uncompressed_size), int(column.num_values) * width)
 
 
-def _could_expand(column: pq.ColumnChunkMetaData, rows: int) -> bool:
-    """Tell whether the longest dictionary entry there can be would make a batch too large."""
+def _has_dictionary(column: pq.ColumnChunkMetaData) -> bool:
+    """Tell whether long values may be stored once and stand in many rows."""
     return bool(
         column.physical_type == _VARIABLE
         and any("DICTIONARY" in encoding for encoding in column.encodings)
-        and column.total_uncompressed_size * rows > _UNSEEN_BYTES_MAX
     )
 
 
