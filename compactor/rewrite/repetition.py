@@ -10,7 +10,8 @@ Nor must a row group name the values of its neighbours: once deleted there, they
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ _VALUES_PER_BYTE_MIN = 4
 # Bytes of a value before they are compressed, two of them for its number: a dictionary of ever new
 # keys is small only because they are alike.
 _UNCOMPRESSED_BYTES_MAX = 4
+# They are looked at before the others.
+_FIRST_ROWS = 4096
 
 
 def repeating_columns(group: pq.RowGroupMetaData, columns: Collection[str]) -> frozenset[str]:
@@ -63,16 +66,11 @@ def united(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     """
     columns = [
         pa.chunked_array(
-            [_spelled(batch.column(field.name), field.type) for batch in batches], field.type
+            _own([_spelled(batch.column(field.name), field.type) for batch in batches]), field.type
         )
         for field in schema
     ]
-    rows = pa.Table.from_arrays(columns, schema=schema).unify_dictionaries()
-    for at, field in enumerate(schema):
-        if types.is_dictionary(field.type):
-            chunks = _in_use(rows.column(at).chunks)
-            rows = rows.set_column(at, field, pa.chunked_array(chunks, field.type))
-    return rows
+    return pa.Table.from_arrays(columns, schema=schema).unify_dictionaries()
 
 
 def with_values_in_use(batch: pa.RecordBatch, names: Collection[str]) -> pa.RecordBatch:
@@ -98,15 +96,25 @@ def _is_repeating(chunk: pq.ColumnChunkMetaData) -> bool:
     return bool(is_small and is_short)
 
 
+def _own(arrays: Sequence[pa.Array]) -> Iterator[pa.Array]:
+    """Yield arrays, dictionaries among them with the values alone that they have themselves."""
+    if not arrays or not types.is_dictionary(arrays[0].type):
+        yield from arrays
+        return
+    for _, alike in groupby(arrays, lambda array: array.dictionary):
+        yield from _in_use(list(alike))
+
+
 def _in_use(arrays: Sequence[pa.DictionaryArray]) -> Sequence[pa.DictionaryArray]:
     """Return arrays of one dictionary with the values in it that any of them has."""
-    values = arrays[0].dictionary if arrays else ()
-    is_used = np.zeros(len(values), np.bool_)
-    for array in arrays:
+    is_used = np.zeros(len(arrays[0].dictionary), np.bool_)
+    # A few rows have all values, or else the values stand together.
+    parts = (one for array in arrays for one in (array[:_FIRST_ROWS], array[_FIRST_ROWS:]))
+    for part in parts:
         if is_used.all():
             return arrays
         # What stands below a null is no value.
-        numbered = array.indices.drop_null() if array.indices.null_count else array.indices
+        numbered = part.indices.drop_null() if part.indices.null_count else part.indices
         counts = np.bincount(numbered.to_numpy())
         is_used[: len(counts)] |= counts > 0
     return arrays if is_used.all() else [_thinned(array, is_used) for array in arrays]
