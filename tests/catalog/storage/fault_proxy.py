@@ -56,6 +56,8 @@ _REFUSALS = {
 class FaultProxy:
     """Forwards to the upstream; `fault` hits the first `hits` requests that match.
 
+    What is matched is the method and the path, and ` copying` behind it where a part is copied.
+
     Attributes:
         log: the requests.
         bytes_sent: what clients have sent.
@@ -110,7 +112,8 @@ class FaultProxy:
                 self.bytes_sent += len(request)
             method, path, _ = request.split(b"\r\n", 1)[0].decode().split(" ")
             line = f"{method} {path}"
-            fault = self._fault(line)
+            is_copying = b"x-amz-copy-source:" in request.partition(b"\r\n\r\n")[0].lower()
+            fault = self._fault(line, f"{line} copying" if is_copying else line)
             if fault is Fault.RESET:
                 return _reset(client)
             if fault is Fault.HOLD:
@@ -127,9 +130,9 @@ class FaultProxy:
             return client.sendall(reply)
         return None
 
-    def _fault(self, line: str) -> Fault | None:
+    def _fault(self, line: str, told: str) -> Fault | None:
         with self._lock:
-            is_hit = self.hits > 0 and self.match.search(line) is not None
+            is_hit = self.hits > 0 and self.match.search(told) is not None
             self.hits -= is_hit
             self.log.append(line)
         return self.fault if is_hit else None
