@@ -133,14 +133,18 @@ def column_stats_records(
 
 
 def partition_stats_records(
-    view: MetadataView, change: MetadataChange, columns: Sequence[str]
+    view: MetadataView, change: MetadataChange, columns: Sequence[str], instant: str
 ) -> Records:
     """Return the statistics of the partitions that files are added to, made anew.
+
+    Records are read in the order of the instants' names. What an earlier one that is still running
+    will say of its files would be replaced by ours, which know none of them: ours widen it then.
 
     Raises:
         CorruptTableError: the change does not name the files of such a partition.
     """
     version = view.table.index_version()
+    is_tight = all(one >= instant for one in view.unfinished)
     added: dict[str, list[AddedFile]] = {}
     for one in change.added:
         added.setdefault(one.partition_path, []).append(one)
@@ -161,7 +165,7 @@ def partition_stats_records(
             if found is not None:
                 entries[column_partition_prefix(column, path)] = encode_stats(
                     RecordKind.PARTITION_STATS,
-                    FileStats(path, found, is_tight=True),
+                    FileStats(path, found, is_tight=is_tight),
                     index_version=version,
                 )
     return Records(entries)

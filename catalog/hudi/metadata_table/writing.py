@@ -81,7 +81,10 @@ def _parts(
         )
     if PARTITION_STATS in kept and change.added:
         yield lambda: _write(
-            view, PARTITION_STATS, instant, partition_stats_records(view, change, columns)
+            view,
+            PARTITION_STATS,
+            instant,
+            partition_stats_records(view, change, columns, instant),
         )
     if BLOOM_FILTERS in kept:
         yield lambda: _write(view, BLOOM_FILTERS, instant, bloom_records(view, change, instant))

@@ -240,6 +240,29 @@ def test_partition_statistics_are_those_of_the_files_that_are_left(tmp_path: Pat
     assert all(one is not None and one.is_tight for one in found)
 
 
+def test_partition_statistics_leave_room_for_an_earlier_write_that_is_running(
+    tmp_path: Path,
+) -> None:
+    opened, rows = opened_with_rows("v9_mor", tmp_path)
+    prepared = clustering(opened, rows)
+    earlier = int(prepared.instant.time) - 1
+    # That of the table: its metadata table has one, too.
+    folder = min(tmp_path.rglob(".hoodie/timeline"), key=lambda path: len(path.parts))
+    (folder / f"{earlier}.deltacommit.requested").touch()
+    (folder / f"{earlier}.deltacommit.inflight").touch()
+    before = set(spoken_of(opened, "partition_stats").values())
+    prepared.write_metadata()
+    prepared.complete()
+    # Its record stands before ours, whenever it comes: ours must widen it, not replace it.
+    found = [
+        decode_stats(record, RECORD_SCHEMA)
+        for record in spoken_of(opened, "partition_stats").values()
+        if record not in before
+    ]
+    assert found
+    assert not any(one is None or one.is_tight for one in found)
+
+
 def test_a_partition_whose_files_are_not_named_is_refused(tmp_path: Path) -> None:
     opened, rows = opened_with_rows("v9_mor", tmp_path)
     prepared = clustering(opened, rows)
