@@ -1,10 +1,4 @@
-"""Files of this machine: atomic and durable writes by the system's own calls.
-
-A whole object is written beside its place, synchronised, and then renamed over it (or hard
-linked, which fails when the name is taken), so that no reader sees a part of it and a crash
-leaves either the old bytes or the new. Directories are synchronised as well: without that, a
-commit that was reported may be gone after a power failure.
-"""
+"""Files of this machine as objects: whole ones placed, outputs streamed, ranges read."""
 
 from __future__ import annotations
 
@@ -12,7 +6,6 @@ import errno
 import fcntl
 import io
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from catalog.errors import ObjectExistsError, ObjectNotFoundError
+from catalog.storage.durable import make_directories, place, place_new, synchronise, write_fully
 from catalog.storage.faults import os_faults
 from catalog.storage.output import OutputFile
 from catalog.storage.values import ByteRange, Meter, ObjectInfo, require_length
@@ -82,13 +76,15 @@ class LocalFiles:
 
     def write(self, location: Location, data: bytes) -> None:
         """Store a whole file, over what was there."""
-        with os_faults("write", location), self._staged(location, data) as staged:
-            staged.replace(location.path)
+        with os_faults("write", location):
+            place(Path(location.path), data)
+        self.meter.add(requests=1, bytes_written=len(data))
 
     def create(self, location: Location, data: bytes) -> None:
         """Store a file where there is none: of racing writers, the hard link lets one win."""
-        with os_faults("create", location), self._staged(location, data) as staged:
-            os.link(staged, location.path)
+        with os_faults("create", location):
+            place_new(Path(location.path), data)
+        self.meter.add(requests=1, bytes_written=len(data))
 
     def replace(self, location: Location, data: bytes, *, etag: str) -> None:
         """Store over the version with this etag, exclusive among callers of this method."""
@@ -140,22 +136,6 @@ class LocalFiles:
         """Open a new file for streaming; the name must not be taken."""
         return LocalOutputFile(location, self.meter)
 
-    @contextmanager
-    def _staged(self, location: Location, data: bytes) -> Iterator[Path]:
-        """Write a durable file beside its place; once placed, make the name durable too."""
-        directory = Path(location.parent.path)
-        _make_directories(directory)
-        staged = directory / f".{location.name}.{secrets.token_hex(8)}.part"
-        try:
-            with staged.open("xb", buffering=0) as file:
-                _write_fully(file.fileno(), memoryview(data))
-                os.fsync(file.fileno())
-            yield staged
-        finally:
-            staged.unlink(missing_ok=True)
-        _synchronise(directory)
-        self.meter.add(requests=1, bytes_written=len(data))
-
 
 class LocalOutputFile(OutputFile):
     """A new local file, written in place: until it is closed, its writer alone knows the name."""
@@ -165,7 +145,7 @@ class LocalOutputFile(OutputFile):
         self._path = Path(location.path)
         meter.add(requests=1)
         with os_faults("create", location):
-            _make_directories(self._path.parent)
+            make_directories(self._path.parent)
             self._raw = io.FileIO(self._path, "x")
             self._file = io.BufferedWriter(self._raw, _OUTPUT_BUFFER_BYTES)
 
@@ -203,7 +183,7 @@ class LocalOutputFile(OutputFile):
             while left > 0 and (
                 part := os.pread(descriptor, min(left, _COPY_BUFFER_BYTES), offset)
             ):
-                _write_fully(target, memoryview(part))
+                write_fully(target, memoryview(part))
                 offset += len(part)
                 left -= len(part)
         self._file.seek(0, io.SEEK_END)
@@ -218,7 +198,7 @@ class LocalOutputFile(OutputFile):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            _synchronise(self._path.parent)
+            synchronise(self._path.parent)
 
     def _discard(self) -> None:
         with suppress(OSError):
@@ -238,28 +218,6 @@ def _read_fully(descriptor: int, wanted: ByteRange) -> bytes:
         offset += len(part)
         left -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _write_fully(descriptor: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
-
-
-def _make_directories(directory: Path) -> None:
-    """Create what is missing; a new directory is durable only with its entry in its parent."""
-    if directory.is_dir():
-        return
-    _make_directories(directory.parent)
-    directory.mkdir(exist_ok=True)
-    _synchronise(directory.parent)
-
-
-def _synchronise(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
