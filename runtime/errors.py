@@ -10,7 +10,7 @@ from typing import ClassVar
 def _restore(kind: type["RuntimeFailure"], state: dict[str, object]) -> "RuntimeFailure":
     failure = kind.__new__(kind, state["message"])
     failure.__dict__.update(state)
-    failure.__cause__ = state.get("cause")  # type: ignore[assignment]
+    failure.__cause__ = state.get("cause")  # type: ignore[assignment]  # as it was
     return failure
 
 

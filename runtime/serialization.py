@@ -199,7 +199,7 @@ class _Plain(pickle.Pickler):
 def _by_value_pickler() -> Callable[[BinaryIO, _Parts], pickle.Pickler]:
     import cloudpickle
 
-    class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
+    class ByValue(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         def __init__(self, stream: BinaryIO, parts: _Parts) -> None:
             super().__init__(stream, protocol=5, buffer_callback=parts.take)
             self._parts = parts

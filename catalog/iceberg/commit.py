@@ -364,7 +364,7 @@ def _request(
     updates = (
         *properties,
         AddSnapshotUpdate(snapshot=snapshot),
-        SetSnapshotRefUpdate(  # type: ignore[call-arg]
+        SetSnapshotRefUpdate(  # type: ignore[call-arg]  # as above
             ref_name=branch,
             type=SnapshotRefType.BRANCH,
             snapshot_id=snapshot.snapshot_id,

@@ -79,7 +79,7 @@ class OutputFile(ABC):
             return
         try:
             self._complete()
-        except BaseException:
+        except BaseException:  # interruptions too: half an object is none
             self.abort()
             raise
         self._is_open = False

@@ -162,7 +162,7 @@ class Storage:
         """
         try:
             yield
-        except BaseException:
+        except BaseException:  # interruptions too, as said above
             with suppress(CatalogError):
                 self.delete(written)
             raise

@@ -58,7 +58,7 @@ class LazyGroup(click.Group):
             raise click.NoSuchCommand(name, possibilities=COMMANDS, ctx=ctx)
         return super().resolve_command(ctx, args)
 
-    def main(  # type: ignore[override]
+    def main(  # type: ignore[override]  # what it leaves out is set here
         self, args: Sequence[str] | None = None, prog_name: str | None = None
     ) -> NoReturn:
         """Run the command line behind the error boundary and end the process."""

@@ -98,7 +98,7 @@ class DeferredInventory(Inventory):
         mine, others = self._whole(), (other.files, other.delete_files)
         return (mine.files, mine.delete_files) == others
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # equal by value, and it holds arrays
 
     def __repr__(self) -> str:
         return f"<{self.file_count} data files>"

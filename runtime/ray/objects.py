@@ -90,7 +90,7 @@ def _bytes(part: bytes) -> Bytes:
 
 def _value(parts: Sequence[Bytes]) -> Any:
     buffers: list[Buffer] = [
-        part if isinstance(part, bytes) else memoryview(part)  # type: ignore[arg-type]
+        part if isinstance(part, bytes) else memoryview(part)  # type: ignore[arg-type]  # an array
         for part in parts
     ]
     return decode(buffers)

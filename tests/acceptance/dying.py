@@ -34,6 +34,6 @@ def put_if_absent(self: Storage, location: Location, data: bytes) -> None:
         os.kill(os.getpid(), signal.Signals[_signal])
 
 
-Storage.put_if_absent = put_if_absent  # type: ignore[method-assign]
+Storage.put_if_absent = put_if_absent  # type: ignore[method-assign]  # only this process dies
 sys.argv = ["compact", *_arguments]
 runpy.run_module("compactor.cli.main", run_name="__main__")

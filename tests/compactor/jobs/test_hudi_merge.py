@@ -37,23 +37,11 @@ from tests.compactor.jobs.hudi_merges import (
     KINDS,
     Merges,
     bring_to,
-    each_kind,
     merge_in,
     source_of,
     stored,
 )
 from tests.judges.make_hudi_fixtures import unpack
-
-
-@pytest.fixture(params=each_kind((6, False), (9, True)))
-def merges(tmp_path: Path, request: pytest.FixtureRequest) -> Merges:
-    version, merges_on_read = request.param
-    return Merges(tmp_path, version, merges_on_read=merges_on_read)
-
-
-@pytest.fixture
-def newest(tmp_path: Path) -> Merges:
-    return Merges(tmp_path, 9, merges_on_read=True)
 
 
 def metadata_is_true(table: HudiTable, before: Sequence[dict[str, Any]], time: str) -> None:
