@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 
-class CatalogError(Exception):
-    """Base of every error raised by `catalog`.
+class ExplainedError(Exception):
+    """Base of what is told to a user as it is: here, and in the packages that build on this one.
 
     Attributes:
         code: stable kebab-case name of the kind of failure.
@@ -12,7 +12,7 @@ class CatalogError(Exception):
         hint: what to do next, one sentence; empty when there is nothing to add.
     """
 
-    code = "catalog-error"
+    code = "unknown"
     retryable = False
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -24,8 +24,14 @@ class CatalogError(Exception):
         return (_rebuild, (type(self), str(self), self.hint))
 
 
-def _rebuild(kind: type[CatalogError], message: str, hint: str) -> CatalogError:
+def _rebuild(kind: type[ExplainedError], message: str, hint: str) -> ExplainedError:
     return kind(message, hint=hint)
+
+
+class CatalogError(ExplainedError):
+    """Base of every error raised by `catalog`."""
+
+    code = "catalog-error"
 
 
 class TableNotFoundError(CatalogError):

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
+from catalog.errors import ExplainedError
 
-class CompactorError(Exception):
-    """Base of every error raised by `compactor`.
 
-    Attributes:
-        code: stable kebab-case name of the kind of failure.
-        retryable: whether the same call may succeed later without a change by the user.
-        hint: what to do next, one sentence; empty when there is nothing to add.
-    """
+class CompactorError(ExplainedError):
+    """Base of every error raised by `compactor`."""
 
     code = "compactor-error"
-    retryable = False
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Keep the hint when the error crosses a process boundary."""
-        return (_rebuild, (type(self), str(self), self.hint))
-
-
-def _rebuild(kind: type[CompactorError], message: str, hint: str) -> CompactorError:
-    return kind(message, hint=hint)
 
 
 class SettingsError(CompactorError):

@@ -115,11 +115,10 @@ def describe(error: BaseException) -> Failure:
 
 def _known_cause(error: BaseException) -> Failure | None:
     """Describe the innermost error of our own families: a task's error wraps the real one."""
-    from catalog.errors import CatalogError
-    from compactor.errors import CompactorError
+    from catalog.errors import ExplainedError
     from runtime.errors import RuntimeFailure
 
-    own = (CatalogError, CompactorError, RuntimeFailure)
+    own = (ExplainedError, RuntimeFailure)
     families = [link for link in _chain(error) if isinstance(link, own)]
     outermost = next(iter(families), None)
     if outermost is None or not isinstance(error, own):

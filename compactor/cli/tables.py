@@ -96,12 +96,11 @@ def _assess(name: str, settings: Settings) -> Assessed:
 
 
 def _assess_or_fail(name: str, assess: _Assess) -> Assessed | Failure:
-    from catalog.errors import CatalogError
-    from compactor.errors import CompactorError
+    from catalog.errors import ExplainedError
 
     try:
         return assess(name)
-    except (CatalogError, CompactorError) as error:
+    except ExplainedError as error:
         return describe(error)
 
 

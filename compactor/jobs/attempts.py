@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from catalog.errors import AccessDeniedError, CatalogError, StorageFullError
+from catalog.errors import AccessDeniedError, ExplainedError, StorageFullError
 from catalog.table import TableFiles
-from compactor.errors import CompactorError
 from compactor.jobs.journal import Happened, Measured
 from compactor.jobs.state import Broke, Start, Written
 from compactor.jobs.totals import result_mistake
@@ -194,7 +193,7 @@ def _broke(start: Start, failure: RuntimeFailure) -> Broke:
     cause = failure.cause if isinstance(failure, TaskError) else None
     if isinstance(failure, TaskError):
         _LOG.debug("attempt %s raised\n%s", start.attempt_id, failure.remote_traceback)
-    if isinstance(cause, CatalogError | CompactorError):
+    if isinstance(cause, ExplainedError):
         return Broke(
             start.group_id,
             start.attempt_id,

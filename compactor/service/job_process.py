@@ -20,11 +20,11 @@ from dataclasses import replace
 
 from sqlalchemy import select, update
 
-from catalog.errors import CatalogError
+from catalog.errors import CatalogError, ExplainedError
 from catalog.open import open_table
 from catalog.table import Table
 from compactor.connecting import connected
-from compactor.errors import CompactorError, JobFailedError
+from compactor.errors import JobFailedError
 from compactor.garbage import spare_collections
 from compactor.jobs.compaction import compact_table
 from compactor.jobs.events import Event, JobPlanned, JobStarted
@@ -160,7 +160,7 @@ def _outcome(
         return with_memory(outcome_of(report), store)
     except KeyboardInterrupt:
         return Outcome("cancelled", reason="interrupted")
-    except (CatalogError, CompactorError, RuntimeFailure) as error:
+    except (ExplainedError, RuntimeFailure) as error:
         _LOG.warning("the job failed", exc_info=error)
         return Outcome("failed", class_of(error), f"{error.code}: {error}")
     except Exception as error:  # noqa: BLE001 - whatever it is, the queue must know of it
@@ -240,7 +240,7 @@ def with_memory(outcome: Outcome, store: JobStore) -> Outcome:
     return replace(outcome, work=work)
 
 
-def class_of(error: CatalogError | CompactorError | RuntimeFailure) -> ErrorClass:
+def class_of(error: ExplainedError | RuntimeFailure) -> ErrorClass:
     """Return what an error means for the next try."""
     told = error.__cause__ if isinstance(error, RuntimeFailure) and error.__cause__ else error
     code = getattr(told, "code", error.code)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from catalog.errors import CatalogError
+from catalog.errors import CatalogError, ExplainedError
 from catalog.heads import KnownHead, changed_heads
 from catalog.open import expand
-from compactor.errors import CompactorError
 from compactor.garbage import spare_collections
 from compactor.service.looking import look_into, planned
 from compactor.service.orders import (
@@ -56,7 +55,7 @@ def plan(order: bytes) -> Iterator[Planned]:
     wanted = decode(order, PlanOrder)
     try:
         yield planned(wanted.target, wanted.policy, kept=wanted.kept)
-    except (CatalogError, CompactorError) as error:
+    except ExplainedError as error:
         yield Planned(code=error.code, message=str(error), hint=error.hint)
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from catalog.errors import CatalogError, TableNotFoundError
+from catalog.errors import ExplainedError, TableNotFoundError
 from catalog.open import open_table
 from catalog.table import Table
-from compactor.errors import CompactorError
 from compactor.jobs.planning import plan_snapshot, table_state
 from compactor.planner.health import Health, assess_health
 from compactor.planner.planfile import encode_plan
@@ -28,7 +27,7 @@ def look_into(target: str, policy: Policy, *, kept: Path | None = None) -> Looke
     """
     try:
         return look_at(open_table(target, kept=kept), policy, target=target)
-    except (CatalogError, CompactorError) as error:
+    except ExplainedError as error:
         is_missing = isinstance(error, TableNotFoundError)
         return Looked(target, trouble=f"{error.code}: {error}", is_missing=is_missing)
 

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from catalog.errors import CatalogError
+from catalog.errors import ExplainedError
 from compactor.errors import CompactorError
 
 NO_SUCH_JOB = "no-such-job"
@@ -43,7 +43,7 @@ class RemoteError(CompactorError):
         self.code = code
 
 
-def abort(context: grpc.ServicerContext, error: CompactorError | CatalogError) -> NoReturn:
+def abort(context: grpc.ServicerContext, error: ExplainedError) -> NoReturn:
     """End a call with an error."""
     retryable = grpc.StatusCode.UNAVAILABLE if error.retryable else grpc.StatusCode.INTERNAL
     context.set_trailing_metadata(((_CODE, error.code), (_HINT, error.hint.encode())))

@@ -15,8 +15,8 @@ import msgspec
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from catalog.errors import CatalogError
-from compactor.errors import CompactorError, SettingsError
+from catalog.errors import ExplainedError
+from compactor.errors import SettingsError
 from compactor.service.auth import Principal, Scope, bearer
 from compactor.service.operations import not_registered
 from compactor.service.parts import Parts
@@ -97,7 +97,7 @@ def _asked(scope: Scope) -> Callable[[_Method[_Reply]], _Method[_Reply]]:
             try:
                 self.identify(context).check_scope(scope)
                 return method(self, request, context)
-            except (CompactorError, CatalogError) as error:
+            except ExplainedError as error:
                 return abort(context, error)
 
         return answer
@@ -238,7 +238,7 @@ class JobApi(api_pb2_grpc.CompactorServicer):
             principal.check_scope(Scope.READ)
             with slot(self._watchers, context):
                 yield from self._changes(request.trigger_id, principal, context)
-        except (CompactorError, CatalogError) as error:
+        except ExplainedError as error:
             abort(context, error)
 
     @_asked(Scope.READ)

@@ -17,11 +17,11 @@ _DRIVER = """
     from catalog.delta import checkpoint
     from catalog.delta.table import DeltaTable
     from catalog.location import Location
-    from catalog.storage import local, storage
+    from catalog.storage import durable, storage
 
     commit, root, moment = pickle.loads(sys.stdin.buffer.read())
 
-    def die(*_):
+    def die(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)
 
     if moment == "before the vectors":
@@ -29,7 +29,7 @@ _DRIVER = """
     elif moment == "before the put":
         storage.Storage.put_if_absent = die
     elif moment == "while it is staged":
-        local.os.link = die
+        durable.os.link = die
     elif moment == "after the put":
         put = storage.Storage.put_if_absent
         def after(self, location, data):

@@ -16,14 +16,14 @@ from sqlalchemy import insert
 
 from catalog.errors import (
     AccessDeniedError,
-    CatalogError,
     CommitConflictError,
     CommitUnknownError,
     CorruptTableError,
+    ExplainedError,
     StorageError,
     TableNotFoundError,
 )
-from compactor.errors import CompactorError, TableBusyError
+from compactor.errors import TableBusyError
 from compactor.jobs.owner import Owner
 from compactor.jobs.report import GroupCounts, GroupProblem, JobReport
 from compactor.jobs.state import JobState
@@ -185,9 +185,7 @@ def test_what_instances_that_are_gone_left_running_is_adopted(
         (CorruptTableError("x"), ErrorClass.POISON),
     ],
 )
-def test_errors_say_what_the_next_try_is_worth(
-    error: CatalogError | CompactorError, kind: ErrorClass
-) -> None:
+def test_errors_say_what_the_next_try_is_worth(error: ExplainedError, kind: ErrorClass) -> None:
     assert class_of(error) is kind
     wrapped = TaskError("in a task")
     wrapped.__cause__ = error
