@@ -183,7 +183,7 @@ class HeadReader:
         is_wide = any(head.scope(one).partition is None for one in equality)
         for manifest in head.manifests:
             is_data = manifest.content == ManifestContent.DATA
-            is_old = (manifest.min_sequence_number or 0) < youngest
+            is_old = least_sequence_number(manifest) < youngest
             if is_data and is_old and (is_wide or self._is_touched(manifest, metadata)):
                 for entry in live_entries(manifest, self._io):
                     if entry.path not in replaced:
@@ -216,7 +216,7 @@ class HeadReader:
         if self._sequence_numbers is None:
             return False
         least, greatest = self._sequence_numbers
-        return (manifest.min_sequence_number or 0) <= greatest and (
+        return least_sequence_number(manifest) <= greatest and (
             (manifest.sequence_number or 0) >= least
         )
 
@@ -275,6 +275,17 @@ def schema_for(metadata: TableMetadata, spec: PartitionSpec) -> Schema:
         f"no schema of the table has the columns of partition spec {spec.spec_id}",
         hint="rewrite the files of this spec with the engine that removed the schema",
     )
+
+
+def least_sequence_number(manifest: ListedManifest) -> int:
+    """Return a number that no live file of a manifest is below.
+
+    What it keeps of older snapshots is older than itself. Where its row in the list denies that, as
+    older releases of PyIceberg had it for files of format version 1, nothing is known.
+    """
+    least = manifest.min_sequence_number or 0
+    is_wrong = manifest.has_existing_files() and least >= (manifest.sequence_number or 0)
+    return 0 if is_wrong else least
 
 
 def has_live_files(manifest: ListedManifest) -> bool:

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyiceberg.io.pyarrow import _dataframe_to_data_files
+from pyiceberg.manifest import UNASSIGNED_SEQ, ManifestFile, ManifestWriter
 from pyiceberg.schema import Schema
 from pyiceberg.types import DoubleType, IntegerType, LongType, NestedField, StringType
 
@@ -365,3 +367,40 @@ def test_a_delete_filed_later_under_an_older_number_is_a_conflict(tmp_path: Path
     result = ours(tmp_path).commit(commit)
     assert [one.reason[-24:] for one in result.conflicts] == ["equality-deletes.parquet"]
     assert kept_rows(ours(tmp_path)) == before
+
+
+def test_a_manifest_that_says_it_holds_nothing_old_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyIceberg up to 0.9 gave manifests with files of version 1 the number of their snapshot."""
+    told = ManifestWriter.to_manifest_file
+
+    def of_before(self: ManifestWriter) -> ManifestFile:
+        found = told(self)
+        found.min_sequence_number = found.min_sequence_number or UNASSIGNED_SEQ
+        return found
+
+    monkeypatch.setattr(ManifestWriter, "to_manifest_file", of_before)
+    table = make_table(tmp_path, SCHEMA, properties={"format-version": "1"})
+    with table.transaction() as change, change.update_snapshot().fast_append() as update:
+        for some in (rows_of(range(10), "a"), rows_of(range(10, 20), "a")):
+            for file in _dataframe_to_data_files(table.metadata, some, table.io):
+                update.append_data_file(file)
+    with table.transaction() as change:
+        change.upgrade_table_version(2)
+    gone = live_files(table)[1]
+    table.append(rows_of(range(20, 30), "a"))
+    table.append(rows_of(range(30, 40), "a"))
+    commit_deletes(table, write_key_deletes(table, pa.table({"id": [3, 23]})))
+    with table.transaction() as change, change.update_snapshot().overwrite() as update:
+        update.delete_data_file(gone)
+    handle = ours(tmp_path)
+    before, snapshot = kept_rows(handle), handle.snapshot()
+    files = handle.inventory(snapshot)
+    ages = files.files["sequence_number"].to_pylist()
+    young = files.take(np.flatnonzero(np.array(ages)))
+    assert sorted(ages) == [0, 1, 2]
+    assert handle.commit(make_commit(snapshot, rewrite(handle, snapshot, young))).conflicts == ()
+    assert kept_rows(handle) == before
+    assert handle.commit(plan_all(handle)).conflicts == ()
+    assert kept_rows(handle) == before
