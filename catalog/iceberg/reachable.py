@@ -1,17 +1,20 @@
 """What the snapshots of a table refer to: manifest lists, manifests, and the files that live.
 
-Files are known by their path alone, without scheme and bucket: one that is spelled in another way
-(`s3a:` for `s3:`, another name of the same store) is taken for referred to. Paths of manifests are
-held as text, those of files as hashes; manifests are read once however often they are listed.
+Files are known by their path alone, without scheme and bucket, and however it is spelled: what is
+called otherwise (`s3a:` for `s3:`, another name of the same store, `//` for `/`, `%20` for a space)
+is taken for referred to. Paths of manifests are held as text, those of files as hashes; manifests
+are read once however often they are listed.
 
 Specification: https://iceberg.apache.org/spec/#manifests
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
@@ -28,13 +31,30 @@ _DELETED = 2
 # Their files are put in order together.
 _MANIFESTS_AT_ONCE = 256
 _SCHEME_AND_BUCKET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?://[^/]*)?")
+# What has other spellings: empty and dot segments, and encoded characters.
+_SPELLED = re.compile(r"%|//|/$|(?:^|/)\.\.?(?:/|$)")
+# Bounds the decoding of what was encoded more than once.
+_DECODINGS_MAX = 8
 
 
 def path_of(location: str) -> str:
-    """Return a location without scheme and bucket, by which files are compared."""
+    """Return a location without scheme and bucket, by which files are compared.
+
+    Spellings of one path are one: there are stores that tell them apart, but none has a file of a
+    table under both.
+    """
     if not location.startswith("/"):
         location = _SCHEME_AND_BUCKET.sub("", location, count=1)
-    return location.lstrip("/")
+    path = location.lstrip("/")
+    return _respelled(path) if _SPELLED.search(path) else path
+
+
+def _respelled(path: str) -> str:
+    for _ in range(_DECODINGS_MAX):
+        if (decoded := unquote(path)) == path:
+            break
+        path = decoded
+    return posixpath.normpath(f"/{path}").lstrip("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +114,8 @@ class Reachable:
     manifests: dict[str, str] = field(default_factory=dict)
     lists: dict[str, str] = field(default_factory=dict)
     _live: Names = field(default_factory=lambda: Names.of(()))
+    # Here spellings count: what may be two files is read twice.
+    _spelled: dict[str, None] = field(default_factory=dict)
     _read: set[str] = field(default_factory=set)
 
     def add(self, snapshots: Iterable[Snapshot]) -> None:
@@ -104,11 +126,12 @@ class Reachable:
             ObjectNotFoundError: a list is missing.
         """
         for snapshot in snapshots:
-            key = path_of(snapshot.manifest_list)
-            if key not in self.lists:
+            if snapshot.manifest_list not in self._read:
                 found = self.files.manifests(snapshot)
+                self._spelled.update(dict.fromkeys(found))
                 self.manifests.update((path_of(one), one) for one in found)
-                self.lists[key] = snapshot.manifest_list
+                self.lists[path_of(snapshot.manifest_list)] = snapshot.manifest_list
+                self._read.add(snapshot.manifest_list)
 
     def live(self) -> Names:
         """Return the files that live in any of the snapshots, by path.
@@ -117,9 +140,9 @@ class Reachable:
             CorruptTableError: a manifest cannot be read.
             ObjectNotFoundError: a manifest is missing.
         """
-        new = [one for one in self.manifests if one not in self._read]
+        new = [one for one in self._spelled if one not in self._read]
         for some in _chunks(new):
-            paths = (self.files.live_files(self.manifests[one]) for one in some)
+            paths = map(self.files.live_files, some)
             self._live |= Names.of(path_of(path) for found in paths for path, _ in found)
             self._read.update(some)
         return self._live
@@ -134,7 +157,7 @@ def statistics_of(metadata: TableMetadata) -> dict[int, list[tuple[str, int]]]:
     return found
 
 
-def _chunks(keys: list[str]) -> Iterator[list[str]]:
+def _chunks(manifests: list[str]) -> Iterator[list[str]]:
     """Yield some manifests at a time."""
-    for at in range(0, len(keys), _MANIFESTS_AT_ONCE):
-        yield keys[at : at + _MANIFESTS_AT_ONCE]
+    for at in range(0, len(manifests), _MANIFESTS_AT_ONCE):
+        yield manifests[at : at + _MANIFESTS_AT_ONCE]

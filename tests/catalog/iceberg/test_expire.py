@@ -315,6 +315,12 @@ def test_paths_are_compared_without_scheme_and_bucket() -> None:
     assert path_of("/x/a:b/y") == "x/a:b/y"
 
 
+def test_spellings_of_a_path_are_one_path() -> None:
+    spelled = ("s3://b/x/p=1%2F2/y z", "/x//p=1/2/y%20z", "file:/x/./p=1%252F2/w/../y%2520z")
+    assert {path_of(one) for one in spelled} == {"x/p=1/2/y z"}
+    assert path_of("/x/..y/z.") == "x/..y/z."
+
+
 def test_swap_takes_no_refusal_for_an_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from catalog.errors import UnsupportedTableError
@@ -19,7 +20,7 @@ from catalog.location import Location
 from catalog.storage import Storage
 from catalog.upkeep import UnfinishedJob, UpkeepOrder, UpkeepResult
 from tests.catalog.groups import plan_all
-from tests.catalog.iceberg.lakes import IcebergLake
+from tests.catalog.iceberg.lakes import IcebergLake, rows_of
 from tests.catalog.iceberg.upkeep_lakes import NOW, on_disk, referred_to, rows_of_all
 
 DAY_SECONDS = 24 * 3600
@@ -163,6 +164,20 @@ def test_another_spelling_of_a_file_is_the_same_file(tmp_path: Path) -> None:
 
     OrphanFiles(Respelled("t", lake.catalog, ("ns", "t"))).run(UpkeepOrder())
     assert on_disk(lake) == referred_to(lake)
+
+
+@pytest.mark.parametrize("spelled", ["data//part=a", "data/./part=a", "data/lost/../part=a"])
+def test_a_file_that_is_recorded_under_an_odd_path_stays(lake: IcebergLake, spelled: str) -> None:
+    """Writers put slashes too many; planning refuses such a table, its readers do not."""
+    (place(lake) / "data/lost").mkdir()
+    path = place(lake) / "data/part=a/odd.parquet"
+    pq.write_table(rows_of(range(70, 80), "a"), path)
+    lake.other.add_files([f"{lake.other.location()}/{spelled}/odd.parquet"])
+    rows = lake.rows()
+    age(lake)
+    assert run(lake).files == 3
+    assert path.exists()
+    assert lake.rows() == rows
 
 
 def test_what_is_committed_while_it_is_looked_for_stays(
