@@ -1,14 +1,19 @@
-"""Which manifests can hold files of given partitions, by the manifest list's summaries.  Pure."""
+"""Which manifests can hold files of given partitions, by the manifest list's summaries.  Pure.
+
+A doubt is a yes: bounds that are missing or of another width, and identifiers, whose halves there
+are writers that compare as signed numbers.
+"""
 
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pyiceberg.conversions import from_bytes, to_bytes
 from pyiceberg.manifest import ManifestFile, PartitionFieldSummary
-from pyiceberg.types import PrimitiveType
+from pyiceberg.types import PrimitiveType, UUIDType
 
 # The values of one partition, in the order of the spec's fields.
 Values = Sequence[Any]
@@ -27,7 +32,10 @@ def may_hold(
     summaries = manifest.partitions
     if summaries is None or len(summaries) != len(kinds):
         return True
-    bounds = [_bounds(summary, kind) for summary, kind in zip(summaries, kinds, strict=True)]
+    try:
+        bounds = [_bounds(summary, kind) for summary, kind in zip(summaries, kinds, strict=True)]
+    except (ValueError, struct.error):
+        return True
     return any(
         all(
             _admits(summary, value, bound)
@@ -41,6 +49,8 @@ def may_hold(
 
 def _bounds(summary: PartitionFieldSummary, kind: PrimitiveType) -> tuple[Any, Any]:
     lower, upper = summary.lower_bound, summary.upper_bound
+    if isinstance(kind, UUIDType):
+        return None, None
     return (
         None if lower is None else from_bytes(kind, lower),
         None if upper is None else from_bytes(kind, upper),
@@ -61,5 +71,5 @@ def _admits(summary: PartitionFieldSummary, value: Any, bounds: tuple[Any, Any])
         return summary.contains_nan is not False
     lower, upper = bounds
     if lower is None or upper is None:
-        return False
+        return True
     return bool(lower <= value <= upper)

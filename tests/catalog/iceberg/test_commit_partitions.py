@@ -11,7 +11,7 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, PartitionFieldSummary
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -38,6 +38,7 @@ from pyiceberg.types import (
     IcebergType,
     LongType,
     NestedField,
+    PrimitiveType,
     StringType,
     TimestampType,
     TimestamptzType,
@@ -49,6 +50,7 @@ from catalog.commits import Commit, Rewrite
 from catalog.errors import UnsupportedTableError
 from catalog.iceberg.entries import live_entries, manifests_of
 from catalog.iceberg.head import schema_for
+from catalog.iceberg.manifest_lists import ListedManifest
 from catalog.iceberg.pruning import may_hold
 from catalog.iceberg.schema import arrow_schema
 from catalog.iceberg.table import IcebergTable
@@ -285,6 +287,27 @@ def test_summaries_admit_the_partitions_they_were_made_of(
     for manifest in manifests_of(snapshot, table.io):
         for entry in live_entries(manifest, table.io):
             assert may_hold(manifest, types, [[entry.data_file.partition[0]]])
+
+
+@pytest.mark.parametrize(
+    ("kind", "lower", "upper", "value"),
+    [
+        # As Iceberg for Java puts them in order, by signed halves.
+        (UUIDType(), UUID(int=2**127).bytes, UUID(int=9).bytes, UUID(int=2**127 + 5)),
+        (UUIDType(), UUID(int=2**127).bytes, UUID(int=9).bytes, UUID(int=5)),
+        (LongType(), None, None, 5),
+        (LongType(), b"\1", b"\1", 5),
+        (LongType(), b"\1\0\0\0", b"\7\0\0\0", 5),
+    ],
+)
+def test_a_summary_that_does_not_tell_excludes_nothing(
+    kind: PrimitiveType, lower: bytes | None, upper: bytes | None, value: Any
+) -> None:
+    """What is left unopened may be old enough for the equality deletes that are taken out."""
+    manifest = ListedManifest.from_args(
+        2, partitions=[PartitionFieldSummary(False, False, lower, upper)]
+    )
+    assert may_hold(manifest, [kind], [[value]])
 
 
 def test_a_spec_whose_types_are_lost_is_refused(tmp_path: Path) -> None:
