@@ -61,6 +61,7 @@ class IcebergFiles:
         spec_id: partition spec of new rows.
         dropped: plain columns that the schema no longer has: rows may be deleted by them.
         defaults: what columns hold in files that were written before they were added, by their ids.
+        dropped_defaults: the same of the dropped columns.
         has_deletes_per_file: whether each data file is to have delete files of its own.
         tracks_rows: whether rows have ids, and are deleted by deletion vectors alone, as in format
             version 3.
@@ -75,6 +76,7 @@ class IcebergFiles:
     spec_id: int
     dropped: pa.Schema = field(default_factory=lambda: pa.schema([]))
     defaults: tuple[tuple[int, pa.Scalar], ...] = ()
+    dropped_defaults: tuple[tuple[int, pa.Scalar], ...] = ()
     has_deletes_per_file: bool = True
     tracks_rows: bool = False
 

@@ -67,15 +67,32 @@ def defaults(schema: Schema) -> tuple[tuple[int, pa.Scalar], ...]:
 
 def dropped_columns(metadata: TableMetadata) -> pa.Schema:
     """Return the plain columns of older schemas that the current one lacks, as they were last."""
-    known = metadata.schema().field_ids
     found: dict[int, pa.Field] = {}
+    for field, is_nested in _dropped(metadata):
+        with suppress(UnsupportedTableError):
+            found[field.field_id] = _field(_without_default(field) if is_nested else field)
+    return pa.schema(list(found.values()))
+
+
+def dropped_defaults(metadata: TableMetadata) -> tuple[tuple[int, pa.Scalar], ...]:
+    """Return what those columns hold in files that were written before the columns were there."""
+    found: dict[int, pa.Scalar] = {}
+    for field, is_nested in _dropped(metadata):
+        if field.initial_default is not None and not is_nested:
+            with suppress(UnsupportedTableError):
+                found[field.field_id] = _default(field)
+    return tuple(found.items())
+
+
+def _dropped(metadata: TableMetadata) -> Iterator[tuple[NestedField, bool]]:
+    """Yield such columns, the newest schema last, and whether each was within another."""
+    known = metadata.schema().field_ids
     for schema in metadata.schemas:
+        outermost = {field.field_id for field in schema.fields}
         for number in schema.field_ids - known:
             field = schema.find_field(number)
             if isinstance(field.field_type, PrimitiveType):
-                with suppress(UnsupportedTableError):
-                    found[number] = _field(field)
-    return pa.schema(list(found.values()))
+                yield field, number not in outermost
 
 
 def arrow_type(kind: IcebergType) -> pa.DataType:

@@ -27,12 +27,13 @@ def read_selections(files: Inventory, table: IcebergFiles) -> Mapping[str, Selec
         from catalog.iceberg.equality_deletes import KeySource, read_equality  # lazy: seldom
 
         types = table.key_types()
+        defaults = dict((*table.dropped_defaults, *table.defaults))
         source = KeySource(
             storage=table.storage,
             locate=table.locate,
             types=types,
             mapping=dict(table.schema.name_mapping),
-            constants=lambda file: {**dict(table.defaults), **table.fixed(file, types)},
+            constants=lambda file: {**defaults, **table.fixed(file, types)},
         )
         for path, parts in read_equality(files, source).items():
             known = [found[path].dropped] if path in found else []

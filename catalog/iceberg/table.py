@@ -36,7 +36,13 @@ from catalog.iceberg.properties import (
     refuse_remote_signing,
 )
 from catalog.iceberg.row_lineage import tracks_rows, with_lineage
-from catalog.iceberg.schema import arrow_schema, defaults, dropped_columns, name_mapping
+from catalog.iceberg.schema import (
+    arrow_schema,
+    defaults,
+    dropped_columns,
+    dropped_defaults,
+    name_mapping,
+)
 from catalog.iceberg.sort_order import default_order
 from catalog.location import Confinement
 from catalog.model import Inventory, Snapshot
@@ -208,6 +214,7 @@ class IcebergTable:
             spec_id=metadata.default_spec_id,
             dropped=dropped_columns(metadata),
             defaults=defaults(metadata.schema()),
+            dropped_defaults=dropped_defaults(metadata),
             has_deletes_per_file=has_deletes_per_file(properties),
             tracks_rows=is_tracked,
         )

@@ -19,9 +19,10 @@ from catalog.iceberg.partition import Spec, SpecField, label
 from tests.acceptance.program import compact
 from tests.catalog.conformance import fill
 from tests.catalog.groups import plan_all
+from tests.catalog.iceberg.keyed import dropped, live_files
 from tests.catalog.iceberg.lakes import rows_of
 from tests.catalog.iceberg.version3 import Version3Lake
-from tests.iceberg_tables import sql_catalog
+from tests.iceberg_tables import sql_catalog, write_key_deletes
 
 DAY = date(2026, 11, 20)
 KEY = UUID("f79c3e09-677c-4bbd-a479-3f349cb785e7")
@@ -130,3 +131,21 @@ def test_a_column_of_a_reserved_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedTableError, match="_row_id"):
         lake.table.load()
     assert sql_catalog(tmp_path).load_table("ns.t").schema().fields[2].name == "_row_id"
+
+
+def test_rows_are_deleted_by_the_default_of_a_column_that_was_dropped_since(
+    tmp_path: Path,
+) -> None:
+    lake = Version3Lake(tmp_path)
+    path = lake.append(range(5))
+    _evolve(lake)
+    keys = pa.table({"number": pa.array([7], pa.int32())})
+    lake.commit([write_key_deletes(lake.other, keys, like=live_files(lake.other)[0])], [])
+    assert dropped(lake.table) == {path: [0, 1, 2, 3, 4]}
+    metadata = Path(lake.other.metadata_location.removeprefix("file://"))
+    document = json.loads(metadata.read_text())
+    metadata.write_text(json.dumps(document | {"current-schema-id": 0}))
+    assert "number" not in lake.table.load().schema().column_names
+    assert dropped(lake.table) == {path: [0, 1, 2, 3, 4]}
+    assert lake.table.commit(plan_all(lake.table)).conflicts == ()
+    assert lake.table.inventory(lake.table.snapshot()).files.num_rows == 0
