@@ -17,9 +17,11 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from pyiceberg.catalog.rest import SIGV4
+from pyiceberg.catalog.rest import SIGV4, SNAPSHOT_LOADING_MODE
 from pyiceberg.catalog.rest import RestCatalog as PyIcebergRestCatalog
 from pyiceberg.catalog.rest.auth import AuthManager, AuthManagerAdapter
+from pyiceberg.table import Table
+from pyiceberg.typedef import Identifier
 from requests import PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
 from urllib3 import BaseHTTPResponse, Retry
@@ -48,6 +50,16 @@ class RestCatalog(PyIcebergRestCatalog):
 
     # Made with the first of its sessions, which is before anything else of it is.
     _keys: _Keys | None = None
+
+    def load_table(self, identifier: str | Identifier) -> Table:
+        """Load a table with all its snapshots, whatever is configured, the server's defaults too.
+
+        With those alone that are referred to by name, files of the others would be orphans, and no
+        commit would be known to follow its base.
+        """
+        self.properties.pop(SNAPSHOT_LOADING_MODE, None)
+        found: Table = super().load_table(identifier)
+        return found
 
     def _create_session(self) -> Session:
         session = super()._create_session()

@@ -119,6 +119,25 @@ def test_how_long_to_wait_is_believed_within_reason(
     assert retry_after_seconds(caught.value) == seconds
 
 
+@pytest.mark.parametrize("is_told_by_server", [False, True])
+def test_a_table_is_loaded_with_all_its_snapshots(
+    server: Server, tmp_path: Path, is_told_by_server: bool
+) -> None:
+    other = IcebergLake(tmp_path, 2).other
+    metadata = json.loads(other.metadata.model_dump_json())
+    answer = {"metadata-location": other.metadata_location, "metadata": metadata}
+    server.answers = [(200, {}, answer)] * 2
+    mode = {"snapshot-loading-mode": "refs"}
+    if is_told_by_server:
+        server.config = {"overrides": mode}
+    catalog = opened(server, **({} if is_told_by_server else mode))
+    for _ in range(2):
+        catalog.load_table("ns.t")
+    loads = [path for _, path, _ in server.requests if path.partition("?")[0].endswith("/t")]
+    assert len(loads) == 2
+    assert not any("snapshots=" in path for path in loads)
+
+
 def test_changes_bear_keys_where_the_server_heeds_them(server: Server) -> None:
     made: tuple[int, dict[str, str], Any] = (200, {}, {"namespace": ["ns"], "properties": {}})
     server.config, server.answers = {"idempotency-key-lifetime": "PT30M"}, [made] * 3
