@@ -60,11 +60,11 @@ class OrphanFiles:
         started = time.time()
         table = self.target.load()
         self.check(order)
-        if not order.is_forced:
-            self._refuse_others(table)
         age_seconds = _age_seconds(order)
         known = _Known(self.target, Reachable(self._files()))
         known.learn(table)
+        if not order.is_forced:
+            self._refuse_others(table)
         walk = _Walk(self.target, table, tuple(one.job_id for one in order.unfinished))
         tally = Tally(self.name)
         staged_seconds = (
@@ -104,7 +104,16 @@ class _Known:
     _live: Names = field(default_factory=lambda: Names.of(()))
 
     def learn(self, table: Table) -> None:
-        """Add what the table refers to as it is now; what it did before stays known."""
+        """Add what the table refers to as it is now; what it did before stays known.
+
+        Raises:
+            UnsupportedTableError: its catalog does not say which file its metadata are in.
+        """
+        if not table.metadata_location:
+            raise UnsupportedTableError(
+                "the catalog does not tell the location of the table's metadata",
+                hint="they would look like an orphan; nothing was removed",
+            )
         if table.metadata_location == self._version:
             return
         self._version = table.metadata_location

@@ -139,6 +139,23 @@ def test_another_table_in_the_same_place_is_refused(lake: IcebergLake) -> None:
     assert run(lake, UpkeepOrder(is_forced=True)).files == 4
 
 
+def test_a_catalog_that_does_not_tell_of_the_metadata_file_is_refused(
+    lake: IcebergLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(lake)
+    before, read = on_disk(lake), IcebergTable.read
+
+    def untold(table: IcebergTable) -> object:
+        found = read(table)
+        found.metadata_location = ""
+        return found
+
+    monkeypatch.setattr(IcebergTable, "read", untold)
+    with pytest.raises(UnsupportedTableError, match="location of the table's metadata"):
+        run(lake, NOW)
+    assert on_disk(lake) == before
+
+
 def test_shared_files_are_refused(lake: IcebergLake) -> None:
     with lake.other.transaction() as transaction:
         transaction.set_properties({"gc.enabled": "false"})
