@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import types
 
@@ -58,11 +59,26 @@ def source_values(field: SpecField, rows: pa.Table) -> pa.Array:
     return values
 
 
+def _in_microseconds(values: pa.Array) -> pa.Array:
+    """Return times in nanoseconds as microseconds, rounded down, as they are parted by.
+
+    The library rounds towards 1970 instead, and knows no hours of nanoseconds.
+
+    Specification: https://iceberg.apache.org/spec/#appendix-b-32-bit-hash-requirements
+    """
+    counts = np.asarray(values.view(pa.int64()).fill_null(0)) // 1000
+    found = pa.array(counts, mask=np.asarray(values.is_null()))
+    return found.view(pa.timestamp("us", values.type.tz))
+
+
 def _transformed(field: SpecField, values: pa.Array) -> pa.Array:
     from pyiceberg.schema import Schema  # lazy: workers read tables without it
     from pyiceberg.transforms import parse_transform
 
-    source = {"id": 1, "name": "source", "required": False, "type": field.source_type}
+    source_type = field.source_type.removesuffix("_ns")
+    if source_type != field.source_type:
+        values = _in_microseconds(values)
+    source = {"id": 1, "name": "source", "required": False, "type": source_type}
     document = {"type": "struct", "schema-id": 0, "fields": [source]}
     kind = Schema.model_validate(document).fields[0].field_type
     return parse_transform(field.transform).pyarrow_transform(kind)(values)

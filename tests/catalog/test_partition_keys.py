@@ -20,6 +20,7 @@ from pyiceberg.types import (
     LongType,
     NestedField,
     StringType,
+    TimestampType,
     TimestamptzType,
     UUIDType,
 )
@@ -28,6 +29,7 @@ from catalog.delta.table import DeltaTable
 from catalog.errors import UnsupportedTableError
 from catalog.iceberg.partition import Spec, SpecField, decode_key
 from catalog.iceberg.table import IcebergTable
+from catalog.iceberg.transforms import source_values
 from catalog.location import Location
 from catalog.table import Table
 from compactor.rewrite.read import SliceReader
@@ -176,3 +178,21 @@ def counted(value: Any) -> Any:
     if isinstance(value, datetime.date):
         return (value - datetime.date(1970, 1, 1)).days
     return value
+
+
+@pytest.mark.parametrize("transform", ["year", "month", "day", "hour", "bucket[1000]"])
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_nanoseconds_are_parted_by_the_microsecond_that_they_are_in(
+    transform: str, zone: str | None
+) -> None:
+    """Rounded down, also before 1970, as the reference implementation does."""
+    counts = [-1, -1000, -1001, 0, 999, 1000, -86_400_000_000_001, 1_510_871_468_000_001_001]
+    kind = "timestamp" if zone is None else "timestamptz"
+    field = SpecField(1000, "p", 1, transform, f"{kind}_ns")
+    column = pa.field("at", pa.timestamp("ns", zone), metadata={b"PARQUET:field_id": b"1"})
+    values = pa.array([*counts, None], pa.int64()).cast(column.type)
+    found = source_values(field, pa.table([values], schema=pa.schema([column])))
+    of_microseconds = parse_transform(transform).transform(
+        TimestamptzType() if zone else TimestampType()
+    )
+    assert found.to_pylist() == [*(of_microseconds(one // 1000) for one in counts), None]
