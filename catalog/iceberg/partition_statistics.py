@@ -100,10 +100,10 @@ class PartitionStatistics:
         }
         update = SetPartitionStatisticsUpdate.model_validate({"partition-statistics": told})
         answer = swap(self.target, table, (update,))
-        if answer is Answer.UNKNOWN:
+        if answer is not Answer.TAKEN:  # a refusal may be that of a copy that came second
             named = self.target.load().metadata.partition_statistics
             is_named = any(one.statistics_path == str(place) for one in named)
-            answer = Answer.TAKEN if is_named else Answer.UNKNOWN
+            answer = Answer.TAKEN if is_named else answer
         if answer is Answer.REFUSED:
             self.target.storage.delete([place])
             return UpkeepResult(_NAME, 0, 0, "the table has changed meanwhile: run again")

@@ -23,6 +23,7 @@ from catalog.errors import CatalogError, LocationError
 from catalog.iceberg.catalogs import catalog_errors
 from catalog.iceberg.commit_properties import pace
 from catalog.iceberg.under_way import metadata_directory
+from catalog.iceberg.upkeep import Answer
 from catalog.location import Confinement, Location
 from catalog.model import Snapshot
 from catalog.puffin import Blob, encode
@@ -83,31 +84,29 @@ def add_sidecar(target: SidecarTarget, snapshot: Snapshot, blobs: Sequence[Blob]
             "blob-metadata": [],
         }
     )
-    if _is_named(target, table, statistics):
-        return True
-    _remove(target, location)
-    return False
+    answer = _named(target, table, statistics)
+    if answer is Answer.REFUSED:
+        _remove(target, location)
+    return answer is Answer.TAKEN
 
 
-def _is_named(target: SidecarTarget, table: Table, statistics: StatisticsFile) -> bool:
+def _named(target: SidecarTarget, table: Table, statistics: StatisticsFile) -> Answer:
+    """Name a file in the metadata; what the table says is what happened, whatever the replies."""
+    answer = Answer.REFUSED
     for _ in attempts(pace(table.metadata.properties)):
         if not _is_free(table, statistics.snapshot_id):
-            mine = (one.statistics_path for one in table.metadata.statistics)
-            return statistics.statistics_path in mine
+            break
         update = SetStatisticsUpdate.model_validate({"statistics": statistics})
         requirement = AssertTableUUID(uuid=table.metadata.table_uuid)
         try:
-            with catalog_errors(target.name):
+            with catalog_errors(target.name), suppress(CommitFailedException):
                 table.catalog.commit_table(table, (requirement,), (update,))
-        except CommitFailedException:
-            table = target.load()
-            continue
+                return Answer.TAKEN
         except CatalogError:
-            # The reply may be lost: what the table says is what happened.
-            table = target.load()
-            continue
-        return True
-    return False
+            answer = Answer.UNKNOWN  # it may still arrive: the file has to be there then
+        table = target.load()
+    known = {one.statistics_path for one in table.metadata.statistics}
+    return Answer.TAKEN if statistics.statistics_path in known else answer
 
 
 def _is_free(table: Table, snapshot_id: int) -> bool:

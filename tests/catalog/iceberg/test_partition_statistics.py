@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.schema import Schema
 from pyiceberg.transforms import BucketTransform, DayTransform, IdentityTransform
 from pyiceberg.types import DecimalType, LongType, NestedField, StringType, TimestampType
 
 from catalog.iceberg.partition_statistics import PartitionStatistics
 from catalog.iceberg.table import IcebergTable
+from catalog.puffin import Blob
 from catalog.upkeep import UpkeepOrder, UpkeepResult
 from tests.catalog.iceberg.lakes import IcebergLake
 
@@ -138,3 +141,47 @@ def test_values_of_every_kind_are_told(tmp_path: Path) -> None:
 def test_a_table_without_partitions_has_none(tmp_path: Path) -> None:
     lake = IcebergLake(tmp_path, 2)
     assert keep(lake).note == "the table is empty"
+
+
+def keep_for_planning(lake: IcebergLake) -> object:
+    table = lake.table
+    return table.add_sidecar(table.snapshot(), [Blob("kind", (), {}, b"x")])
+
+
+@pytest.mark.parametrize("write", [keep, keep_for_planning])
+def test_a_file_that_the_table_names_stays_whatever_the_catalog_answered(
+    lake: IcebergLake, monkeypatch: pytest.MonkeyPatch, write: Callable[[IcebergLake], object]
+) -> None:
+    with lake.other.transaction() as change:
+        change.set_properties({"commit.retry.num-retries": "0"})
+    commit = lake.catalog.commit_table
+
+    def refused(*arguments: Any) -> Any:
+        commit(*arguments)
+        raise CommitFailedException("a copy of the request was there first")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake.catalog, "commit_table", refused)
+        assert write(lake)
+    metadata = lake.other.metadata
+    (named,) = [*metadata.partition_statistics, *metadata.statistics]
+    assert Path(named.statistics_path.removeprefix("file://")).exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_left"), [(CommitFailedException("no"), False), (ConnectionError("?"), True)]
+)
+def test_a_file_whose_naming_may_still_arrive_is_left(
+    lake: IcebergLake, monkeypatch: pytest.MonkeyPatch, answer: Exception, is_left: bool
+) -> None:
+    with lake.other.transaction() as change:
+        change.set_properties({"commit.retry.num-retries": "1"})
+
+    def fail(*_: Any) -> Any:
+        raise answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake.catalog, "commit_table", fail)
+        assert not keep_for_planning(lake)
+    place = Path(lake.other.location().removeprefix("file://"))
+    assert bool(list(place.rglob("compact-*.puffin"))) == is_left
