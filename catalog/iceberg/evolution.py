@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from typing import Protocol
 
@@ -74,17 +75,15 @@ def evolve(target: EvolutionTarget, evolution: Evolution) -> None:
         added, widened = _left(table.schema(), evolution, target.name)
         if not added and not widened:
             return
-        try:
-            with catalog_errors(target.name), table.update_schema() as update:
+        with catalog_errors(target.name), suppress(CommitFailedException):
+            with table.update_schema() as update:
                 for name, kind in added.items():
                     update.add_column(name, kind)
                 for name, wide in widened.items():
                     update.update_column(name, field_type=wide)
-        except CommitFailedException:
-            table = target.load()
-            continue
-        target.load()
-        return
+            target.load()
+            return
+        table = target.load()
     raise CommitConflictError(
         f"{target.name}: other writers kept changing the columns", hint="try again later"
     )

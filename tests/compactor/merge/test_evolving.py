@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable as PeerTable
 from deltalake import write_deltalake
+from pyiceberg.exceptions import CommitFailedException
 
 from catalog.delta.table import DeltaTable
 from catalog.errors import UnsupportedTableError
@@ -110,6 +111,21 @@ def test_an_iceberg_table_gets_columns(tmp_path: Path) -> None:
     assert len(peer.refresh().metadata.schemas) == 2
     with pytest.raises(UnsupportedTableError, match="another writer"):
         evolve(table, added(pa.int32()))
+
+
+def test_a_lost_race_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_table(tmp_path, TABLE)
+    catalog = sql_catalog(tmp_path)
+    table = IcebergTable("lake.ns.t", catalog, ("ns", "t"))
+    commit = catalog.commit_table
+
+    def lost(*_: Any) -> Any:
+        monkeypatch.setattr(catalog, "commit_table", commit)
+        raise CommitFailedException("somebody was first")
+
+    monkeypatch.setattr(catalog, "commit_table", lost)
+    evolve(table, added(pa.string()))
+    assert "more" in table.current().schema().column_names
 
 
 MAPPED = {
