@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
@@ -66,8 +67,9 @@ def refuse_contradictions(metadata: TableMetadata) -> None:
     """Refuse a table whose metadata would mislead a commit.
 
     Raises:
-        CorruptTableError: the current snapshot is not there, or a snapshot has a sequence number
-            that is still to be given out: what is deleted next would not apply to our outputs.
+        CorruptTableError: the current snapshot is not there, one is its own ancestor, or one has a
+            sequence number that is still to be given out: what is deleted next would not apply to
+            our outputs.
     """
     if metadata.current_snapshot_id is not None and metadata.current_snapshot() is None:
         raise CorruptTableError(
@@ -79,6 +81,7 @@ def refuse_contradictions(metadata: TableMetadata) -> None:
             "the table has format version 3 and no next-row-id",
             hint="the table was written by a faulty client; it was not touched",
         )
+    _refuse_circles({one.snapshot_id: one.parent_snapshot_id for one in metadata.snapshots})
     following = metadata.next_sequence_number()
     for snapshot in metadata.snapshots if metadata.format_version > 1 else ():
         if (snapshot.sequence_number or 0) >= following:
@@ -87,6 +90,23 @@ def refuse_contradictions(metadata: TableMetadata) -> None:
                 f" {snapshot.sequence_number}, the table's next one is {following}",
                 hint="the table was written by a faulty client; it was not touched",
             )
+
+
+def _refuse_circles(parents: Mapping[int, int | None]) -> None:
+    """Refuse a history that goes round: whoever follows it never comes to an end."""
+    done: set[int] = set()
+    for first in parents:
+        number: int | None = first
+        way: set[int] = set()
+        while number is not None and number in parents and number not in done:
+            if number in way:
+                raise CorruptTableError(
+                    f"snapshot {number} is among its own ancestors",
+                    hint="the table was written by a faulty client; it was not touched",
+                )
+            way.add(number)
+            number = parents[number]
+        done |= way
 
 
 def _refuse_field(field: SpecField) -> None:

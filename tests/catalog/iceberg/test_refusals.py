@@ -219,6 +219,16 @@ def test_sequence_numbers_that_are_still_to_be_given_out(tmp_path: Path) -> None
     assert "sequence number 1" in _refusal(tmp_path, CorruptTableError)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_history_that_goes_round(tmp_path: Path, steps: int) -> None:
+    table = _table(tmp_path)
+    table.append(ROWS)
+    snapshots = json.loads(table.metadata.model_dump_json())["snapshots"]
+    snapshots[0]["parent-snapshot-id"] = snapshots[steps - 1]["snapshot-id"]
+    _edit_metadata(table, {"snapshots": snapshots})
+    assert "its own ancestors" in _refusal(tmp_path, CorruptTableError)
+
+
 def test_metadata_that_cannot_be_read(tmp_path: Path) -> None:
     table = make_table(tmp_path, SCHEMA)
     _edit_metadata(table, {"current-schema-id": 77})
