@@ -15,6 +15,7 @@ from catalog.changes import has_landed, operation_of, whole
 from catalog.commits import CommitKind, Conflict, OutputFile, Rewrite
 from catalog.conflicts import all_conflict, not_landed, split
 from catalog.iceberg.data_file import DataFile
+from catalog.iceberg.delete_outputs import VerifiedDeletes
 from catalog.iceberg.delete_targets import DeleteTargets, leaving, live_files, single_target
 from catalog.iceberg.equality_targets import Remaining, dangling, has_equality
 from catalog.iceberg.file_io import StorageFileIO
@@ -75,7 +76,8 @@ class Proposals:
         )
         standing, conflicts = split(rewrites, live)
         standing, crossed = self._without_crossed(standing, head)
-        conflicts += crossed
+        standing, outdated = self._without_outdated(standing, metadata.format_version)
+        conflicts += (*crossed, *outdated)
         if self._commit.kind is CommitKind.CHANGE:
             return self._change(table, head, conflicts)
         if conflicts:
@@ -109,6 +111,23 @@ class Proposals:
             ][:1]
         lost = {one.group_id for one in crossed}
         return tuple(one for one in standing if one.group_id not in lost), tuple(crossed)
+
+    def _without_outdated(
+        self, standing: tuple[Rewrite, ...], format_version: int
+    ) -> tuple[tuple[Rewrite, ...], tuple[Conflict, ...]]:
+        """Take out position delete files from before the table was upgraded: it takes no new ones.
+
+        Specification: https://iceberg.apache.org/spec/#version-3
+        """
+        lost = {
+            one.group_id
+            for one in standing
+            if format_version > LAST_WITHOUT_VECTORS
+            and any(isinstance(self._outputs[out.path], VerifiedDeletes) for out in one.added)
+        }
+        reason = "the table has deletion vectors by now"
+        conflicts = all_conflict((one for one in standing if one.group_id in lost), reason)
+        return tuple(one for one in standing if one.group_id not in lost), conflicts
 
     def _change(
         self, table: Table, head: Head, conflicts: tuple[Conflict, ...]

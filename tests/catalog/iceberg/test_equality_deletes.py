@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import DoubleType, IntegerType, LongType, NestedField, StringType
 
 from catalog import key_join
+from catalog.commits import Commit, Rewrite
 from catalog.errors import CorruptTableError
 from catalog.iceberg.files import IcebergFiles, Placement
 from catalog.iceberg.inventory import assemble
@@ -30,6 +32,7 @@ from catalog.location import Confinement, Location
 from catalog.model import Inventory
 from catalog.schema import TableSchema
 from catalog.storage import Storage
+from catalog.table import Table
 from tests.catalog.groups import make_commit, partitions, pick, plan_all, rewrite
 from tests.catalog.iceberg.keyed import dropped, kept_rows, live_files, ours, streamed
 from tests.catalog.iceberg.lakes import BY_PART, SCHEMA, rows_of
@@ -404,3 +407,35 @@ def test_a_manifest_that_says_it_holds_nothing_old_is_not_believed(
     assert kept_rows(handle) == before
     assert handle.commit(plan_all(handle)).conflicts == ()
     assert kept_rows(handle) == before
+
+
+def test_positions_that_were_recorded_before_an_upgrade_are_recorded_anew(tmp_path: Path) -> None:
+    """Tables of version 3 take no new position delete files, but vectors."""
+    table = streamed(tmp_path, parts="a")
+    handle = ours(tmp_path)
+    before, commit = kept_rows(handle), recorded(handle, tmp_path / "first")
+    path = Path(table.refresh().metadata_location.removeprefix("file://"))
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "format-version": 3, "next-row-id": 0})
+    )
+    result = handle.commit(commit)
+    assert [one.reason for one in result.conflicts] == ["the table has deletion vectors by now"]
+    assert handle.commit(recorded(handle, tmp_path / "again")).conflicts == ()
+    left = handle.inventory(handle.snapshot()).delete_files["path"].to_pylist()
+    assert left
+    assert all(one.startswith("vector:") for one in left)
+    assert kept_rows(handle) == before
+
+
+def recorded(handle: Table, directory: Path) -> Commit:
+    """Write the positions of all rows that deletes drop, as a conversion does."""
+    snapshot = handle.snapshot()
+    files, inventory = handle.files(snapshot), handle.inventory(snapshot)
+    assert isinstance(files, IcebergFiles)
+    (key,) = set(inventory.files["partition_key"].to_pylist())
+    outputs = files.record_deletes(
+        files.selections(inventory),
+        lambda number: files.new_location(key, f"{directory.name}-{number}.parquet"),
+    )
+    added = tuple({one.path: one for one in outputs.values()}.values())
+    return make_commit(snapshot, Rewrite("g", inventory, added, 0, records_deletes=True))
