@@ -7,7 +7,7 @@ and indexed column. The record index, which has one for each row, is built elsew
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import pyarrow.parquet as pq
@@ -176,7 +176,8 @@ def _over_files(
 ) -> ColumnRange | None:
     """Return what the column lies between in all of these files; None where none of them has it.
 
-    Files that nothing is known of can hold any value.
+    Rows of files that are older than the column are null there. Files that nothing is known of can
+    hold any value, and nulls.
     """
     ranges = [ranges[column] for ranges in live.values() if ranges and column in ranges]
     if not ranges:
@@ -184,7 +185,16 @@ def _over_files(
     # Files that were added come from a schema that is at least as new as those of the others.
     target = max(ranges, key=lambda one: (one.minimum is not None, one.value_type))
     found = merge_ranges(ranges, target)
-    return unbounded(found) if None in live.values() else found
+    older = [ranges for ranges in live.values() if ranges and column not in ranges]
+    rows = sum(max(one.value_count for one in ranges.values()) for ranges in older)
+    found = _with_more(found, nulls=rows, values=rows)
+    return unbounded(_with_more(found, nulls=1, values=2)) if None in live.values() else found
+
+
+def _with_more(found: ColumnRange, *, nulls: int, values: int) -> ColumnRange:
+    """Return a range with more rows; readers pass over one whose counts tell of no match."""
+    counts = (found.null_count + nulls, found.value_count + values)
+    return replace(found, null_count=counts[0], value_count=counts[1])
 
 
 def _stored_by_partition(

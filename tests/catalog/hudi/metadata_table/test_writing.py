@@ -15,9 +15,11 @@ from catalog.errors import CorruptTableError
 from catalog.hudi.delete_records import read_deletes
 from catalog.hudi.instants import InstantWriter
 from catalog.hudi.log_blocks import BlockKind, read_blocks
+from catalog.hudi.metadata_table.building import indexed_columns, partition_stats_records
 from catalog.hudi.metadata_table.change import AddedFile, MetadataChange
 from catalog.hudi.metadata_table.column_ranges import footer_ranges
 from catalog.hudi.metadata_table.hfile_reader import open_hfile
+from catalog.hudi.metadata_table.keys import column_partition_prefix
 from catalog.hudi.metadata_table.reading import slice_versions
 from catalog.hudi.metadata_table.record_index import instant_milliseconds
 from catalog.hudi.metadata_table.record_reader import decode_place, decode_stats
@@ -290,6 +292,27 @@ def test_files_that_nothing_is_known_of_can_hold_anything(tmp_path: Path) -> Non
                 "",
                 "\U0010ffff" * 8,
             )
+        # Neither a filter for nulls nor one for all else passes them over.
+        assert 0 < stats.column_range.null_count < stats.column_range.value_count
+
+
+def test_rows_of_files_without_a_column_are_null_there(tmp_path: Path) -> None:
+    """Else a query for nulls passes over a partition with files from before a column came."""
+    opened, rows = opened_with_rows("v9_mor", tmp_path)
+    prepared = clustering(opened, rows)
+    first, *others = prepared.change.added
+    older = tuple(one for one in first.ranges if one.column != "amount")
+    path, count = first.partition_path, max(one.value_count for one in older)
+    newer = replace(first, file_id="", name=f"newer-{first.name}")
+    added = (replace(first, ranges=older), newer, *others)
+    live = {**prepared.change.live, path: prepared.change.live[path] | {newer.name}}
+    change = replace(prepared.change, added=added, live=live)
+    view = read_view(opened.metadata, opened.timeline())
+    columns = indexed_columns(view, change.schema)
+    records = partition_stats_records(view, change, columns, prepared.instant.time).entries
+    stats = decode_stats(records[column_partition_prefix("amount", path)], RECORD_SCHEMA)
+    assert stats is not None
+    assert (stats.column_range.null_count, stats.column_range.value_count) == (count, 2 * count)
 
 
 @pytest.mark.parametrize("name", ["v6_cow", "v9_cow"])
