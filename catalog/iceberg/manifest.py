@@ -171,7 +171,7 @@ class ManifestReader:
                 f"manifest {manifest.path} has {np.count_nonzero(live)} live files, "
                 f"its list says {manifest.live_files}"
             )
-        _refuse_entries(columns, live)
+        _refuse_entries(columns, live, manifest)
         table = self._files(manifest, file, columns).filter(pa.array(live))
         self._check_paths(table["path"])
         if manifest.content == DATA:
@@ -268,12 +268,19 @@ def _refuse_nulls(manifest: Manifest, columns: dict[int, list[Any]]) -> None:
             )
 
 
-def _refuse_entries(columns: dict[int, list[Any]], live: npt.NDArray[np.bool_]) -> None:
+def _refuse_entries(
+    columns: dict[int, list[Any]], live: npt.NDArray[np.bool_], manifest: Manifest
+) -> None:
     def some(field_id: int) -> set[Any]:
         """The distinct values of the live entries."""
         values = columns.get(field_id, ())
         return {value for value, is_live in zip(values, live, strict=False) if is_live}
 
+    are_deletes = {(one or DATA) != DATA for one in some(_CONTENT)}
+    if (manifest.content == DATA) in are_deletes:
+        raise CorruptTableError(
+            f"manifest {manifest.path} lists files of another kind than its list says"
+        )
     # Deletion vectors are told by their place in a file.
     known = {"PARQUET", "PUFFIN"} if _CONTENT_OFFSET in columns else {"PARQUET"}
     formats = {str(name).upper() for name in some(_FORMAT)} - known

@@ -317,6 +317,24 @@ def test_a_manifest_that_is_no_manifest(tmp_path: Path) -> None:
     _refusal(tmp_path, CorruptTableError)
 
 
+@pytest.mark.parametrize("is_delete", [False, True])
+def test_files_of_another_kind_than_their_manifest(tmp_path: Path, is_delete: bool) -> None:
+    table = _table(tmp_path)
+    if is_delete:
+        commit_deletes(table, write_equality_deletes(table, "id", [2]))
+    head = table.refresh().current_snapshot()
+    assert head is not None
+    (manifest,) = (one for one in head.manifests(table.io) if (one.content == 1) == is_delete)
+    path = Path(manifest.manifest_path.removeprefix("file://"))
+    with path.open("rb") as file:
+        reader = fastavro.reader(file)
+        schema, entries = reader.writer_schema, list(reader)
+    entries[0]["data_file"]["content"] = 0 if is_delete else 1
+    with path.open("wb") as file:
+        fastavro.writer(file, schema, entries)
+    assert "of another kind than its list says" in _refusal(tmp_path, CorruptTableError)
+
+
 def test_a_manifest_that_lost_its_end_at_a_block(tmp_path: Path) -> None:
     table = _table(tmp_path)
     files = [f"{table.location()}/data/{name}.parquet" for name in "abc"]
