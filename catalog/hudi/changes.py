@@ -29,8 +29,8 @@ from catalog.hudi.states import order_of
 from catalog.hudi.timeline import WRITES, Action, Instant, Timeline
 from catalog.model import Inventory, Snapshot
 
-# Instants that had been completed when a change was announced.
-SEEN = "compactor.seen"
+# Instants that had been completed when a change was announced, and those that were running.
+SEEN, RUNNING = "compactor.seen", "compactor.running"
 _REWRITES = frozenset(("COMPACT", "LOG_COMPACT", "CLUSTER"))
 
 
@@ -56,7 +56,7 @@ def announce_change(
     source: Source,
     present: tuple[Slices, Inventory],
     announcement: Announcement,
-    seen: Collection[str] | None,
+    seen: Timeline | None,
 ) -> Instant:
     """Put a change on the timeline.
 
@@ -64,7 +64,7 @@ def announce_change(
         source: the table, read under its lock.
         present: its file slices, and as planners read them.
         announcement: what is to be done.
-        seen: writes that the change was made with; None where only its base tells.
+        seen: the timeline that the change was made with; None where only its base tells.
 
     Raises:
         CommitConflictError: the table is not as it was, or a write has to come to its end first.
@@ -73,12 +73,14 @@ def announce_change(
     groups = announcement.groups
     require_as_planned(inventory, groups.items())
     _require_free(slices, groups.values())
-    known = _written_by(source.timeline, announcement.base) if seen is None else seen
-    _require_nothing_new(source, announcement.base, known)
+    known = _written_by(source.timeline, announcement.base) if seen is None else seen.written
+    running = frozenset() if seen is None else seen.running
+    _require_nothing_new(source, announcement.base, known, running)
     require_untouched(source, groups.values())
     _require_alone(source.timeline)
-    done = ",".join(sorted(source.timeline.written))
-    extra = {JOB: announcement.job_id, SEEN: done}
+    done, begun = source.timeline.written, source.timeline.running
+    noted = {SEEN: ",".join(sorted(done)), RUNNING: ",".join(sorted(begun))}
+    extra = {JOB: announcement.job_id, **noted}
     planned = (one for files in groups.values() for one in planned_slices(files))
     body = planned_body(planned, layout=source.config.layout, extra=extra)
     writer = InstantWriter(source.storage, source.root, source.config)
@@ -105,19 +107,26 @@ def require_standing(
     require_as_planned(inventory, groups)
     files = [one for _, one in groups]
     _require_free(slices, files)
-    seen = pending_extra(source, instant).get(SEEN, "").split(",")
-    _require_nothing_new(source, commit.base, seen)
+    noted = pending_extra(source, instant)
+    seen, running = (frozenset(noted.get(one, "").split(",")) for one in (SEEN, RUNNING))
+    _require_nothing_new(source, commit.base, seen, running - {""})
     require_untouched(source, files, but=instant.time)
     _require_alone(source.timeline, but=instant.time)
 
 
-def _require_nothing_new(source: Source, base: Snapshot, seen: Collection[str]) -> None:
-    """Make sure that nobody has written but those that were seen, and those who only rewrite."""
+def _require_nothing_new(
+    source: Source, base: Snapshot, seen: frozenset[str], running: frozenset[str]
+) -> None:
+    """Make sure that nobody has written but those that were seen, and those who only rewrite.
+
+    A write that was running then may have been completed and archived at once: being the oldest, it
+    is the first one to leave the timeline.
+    """
     if base.snapshot_id and all(
         order_of(one) != base.snapshot_id for one in source.timeline.completed(*WRITES)
     ):
         raise CommitConflictError(f"the state {base.snapshot_id} is not on the timeline any more")
-    for time, details in read_commits(source, source.timeline.written - set(seen)):
+    for time, details in read_commits(source, (source.timeline.written | running) - seen):
         if details.operation not in _REWRITES and not details.is_compacted:
             raise CommitConflictError(f"the write {time} came meanwhile")
 

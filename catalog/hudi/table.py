@@ -83,8 +83,8 @@ class HudiTable:
         self._last: tuple[Timeline, Slices, Inventory] | None = None
         self._schema: tuple[Timeline, str] | None = None
         self._beats: dict[str, ExitStack] = {}
-        # The last state that was asked for, and what had been written by then.
-        self._seen: tuple[Snapshot, frozenset[str]] | None = None
+        # The last state that was asked for, and the timeline by then.
+        self._seen: tuple[Snapshot, Timeline] | None = None
         self._merged: tuple[tuple[Instant, ...], Mapping[str, str]] | None = None
 
     @property
@@ -142,7 +142,7 @@ class HudiTable:
         source = self.source()
         found = find_snapshot(source.timeline, source.config, snapshot_id)
         if snapshot_id is None:
-            self._seen = found, source.timeline.written
+            self._seen = found, source.timeline
         return found
 
     def inventory(self, snapshot: Snapshot, *, map_function: MapFunction = map) -> Inventory:

@@ -148,6 +148,11 @@ class Timeline:
         """Times of the completed writes."""
         return frozenset(one.time for one in self.completed(*WRITES))
 
+    @property
+    def running(self) -> frozenset[str]:
+        """Times of the writes that are not completed."""
+        return frozenset(one.time for one in self.pending(*WRITES))
+
     def until(self, time: str) -> Timeline:
         """Return the timeline without what was requested later than `time`."""
         return Timeline(tuple(one for one in self.instants if one.time <= time), self.layout)

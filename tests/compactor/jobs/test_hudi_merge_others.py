@@ -10,9 +10,11 @@ import pyarrow as pa
 import pytest
 
 from catalog.announcing import Announced, Announcement, WorkKind
+from catalog.hudi.archiver import Archive
 from catalog.hudi.scheduling import schedule
 from catalog.hudi.table import HudiTable
 from catalog.hudi.timeline import Action
+from catalog.upkeep import UpkeepOrder
 from compactor.jobs import merge as merging
 from compactor.jobs.merge_rounds import ChangeRounds
 from compactor.jobs.state import JobState
@@ -135,6 +137,33 @@ class TestOthers:
 
         write_is_ended: list[str] = []
         monkeypatch.setattr(ChangeRounds, "read", ending)
+        merges.merge((7, "a", "newer", "U"))
+        assert [row for row in lake.rows() if row[0] == 7] == [(7, "a", "newer")]
+
+    def test_a_long_write_that_ends_meanwhile_and_is_archived_at_once_is_seen(
+        self,
+        tmp_path: Path,
+        meanwhile: Callable[[Callable[[], None]], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """It is the oldest: whoever archives after it takes it off the timeline first."""
+        merges = Merges(tmp_path, 9, merges_on_read=False)
+        lake = merges.lake
+        path = Path(lake.root.path, ".hoodie", "hoodie.properties")
+        kept = "hoodie.keep.min.commits=2\nhoodie.keep.max.commits=3\n"
+        path.write_text(path.read_text() + kept)
+        begin = lake.writer._begin
+        write = begin("commit")
+        for number in range(5):
+            lake.append([10 + number], "a")
+
+        def ended() -> None:
+            monkeypatch.setattr(lake.writer, "_begin", lambda _: write)
+            lake.append([7], "a")
+            Archive(lake.table).run(UpkeepOrder())
+            assert lake.table.source().timeline.find(write.time) is None
+
+        meanwhile(ended)
         merges.merge((7, "a", "newer", "U"))
         assert [row for row in lake.rows() if row[0] == 7] == [(7, "a", "newer")]
 
