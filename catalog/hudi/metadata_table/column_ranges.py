@@ -217,17 +217,24 @@ def _chunk_range(chunk: pq.ColumnChunkMetaData, empty: ColumnRange) -> ColumnRan
     # Texts may be too long for statistics, and not all numbers have an order.
     if not statistics.has_min_max or chunk.physical_type == "INT96":
         return unbounded(found)
-    return replace(
-        found,
-        minimum=_value(statistics.min_raw, empty.value_type),
-        maximum=_value(statistics.max_raw, empty.value_type),
-    )
+    try:
+        minimum, maximum = (
+            _value(raw, empty.value_type) for raw in (statistics.min_raw, statistics.max_raw)
+        )
+    except UnicodeDecodeError:
+        # What would stand for the bytes that are no text lies elsewhere in the order.
+        return unbounded(found)
+    return replace(found, minimum=minimum, maximum=maximum)
 
 
 def _value(raw: Any, value_type: ValueType) -> Value:
-    """Return a value of statistics as a range holds it."""
+    """Return a value of statistics as a range holds it.
+
+    Raises:
+        UnicodeDecodeError: a text is none.
+    """
     if isinstance(raw, bytes) and value_type is ValueType.STRING:
-        return raw.decode("utf-8", "replace")
+        return raw.decode()
     if isinstance(raw, bytes) and value_type is ValueType.DECIMAL:
         return int.from_bytes(raw, "big", signed=True)
     value: Value = raw

@@ -86,6 +86,13 @@ def test_texts_too_long_for_statistics_lie_in_the_widest_range() -> None:
     assert (found.null_count, found.value_count) == (1, 3)
 
 
+def test_texts_that_are_none_lie_in_the_widest_range() -> None:
+    """As `cast(binary as string)` makes them: replaced, one would be greater than it is."""
+    texts = pa.Array.from_buffers(pa.string(), 2, pa.array([b"\x80a", b"\xc3"]).buffers())
+    found = ranges_of(pa.table({"c": texts}))["c"]
+    assert (found.minimum, found.maximum) == ("", "\U0010ffff" * 8)
+
+
 def test_no_statistics_at_all() -> None:
     target = io.BytesIO()
     pq.write_table(pa.table({"c": [1]}), target, write_statistics=False)
