@@ -245,7 +245,9 @@ def test_somebody_else_expires_the_same(lake: IcebergLake) -> None:
     assert on_disk(lake) == referred_to(lake)
 
 
-def test_a_lost_reply(lake: IcebergLake, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("retries", [0, 4])
+def test_a_lost_reply(lake: IcebergLake, monkeypatch: pytest.MonkeyPatch, retries: int) -> None:
+    set_properties(lake, **{"commit.retry.num-retries": str(retries)})
     lose_next_reply(lake, monkeypatch)
     run(lake)
     assert len(history(lake)) == 1
