@@ -198,6 +198,8 @@ def complete(
     extra = {"schema": schema, COMMIT_ID: commit.commit_id, **dict(commit.properties)}
     if commit.kind is CommitKind.CHANGE:
         merged = read_merged(source)
+        # Whoever has the lock by now may have noted a later merge.
+        present.lock.require()
         extra |= merged.pairs(commit.watermarks)
         note_merge(source, merged, instant.time)
     name = _NAMES[operation]

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.errors import CorruptTableError, UnsupportedTableError
+from catalog.errors import CorruptTableError, LockLostError, UnsupportedTableError
+from catalog.hudi import commit as committing
 from catalog.hudi.archiver import Archive
 from catalog.hudi.file_names import read_name
 from catalog.hudi.metadata_table.reading import slice_versions
@@ -350,6 +351,29 @@ def test_watermarks_outlive_the_writes_of_others_and_the_archive(newest: Merges)
     name = newest.request.sources[0].name
     assert lake.table.watermark(name) == "0000.parquet"
     assert lake.table.watermark("another") is None
+
+
+def test_who_has_lost_the_lock_leaves_the_note_of_merges_alone(
+    newest: Merges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has it now may have merged: the note is what tells of that once it is archived."""
+    newest.lake.append(range(5), "a")
+    newest.merge((3, "a", "new", "U"))
+    note = Path(newest.lake.root.path, ".hoodie", ".compactor", "merges.json")
+    before = note.read_bytes()
+    write_metadata = committing._write_metadata
+
+    def lost() -> None:
+        raise LockLostError("the lock is lost")
+
+    def written(present: Any, *arguments: Any, **options: Any) -> None:
+        write_metadata(present, *arguments, **options)
+        monkeypatch.setattr(type(present.lock), "require", lambda _: lost())
+
+    monkeypatch.setattr(committing, "_write_metadata", written)
+    with pytest.raises(LockLostError):
+        newest.merge((4, "a", "new", "U"))
+    assert note.read_bytes() == before
 
 
 def test_where_others_have_archived_it_the_watermark_is_found_by_its_note(newest: Merges) -> None:
