@@ -74,8 +74,9 @@ def expected_bytes(
     least = max(limits.row_group_bytes_min, limits.chunk_bytes_min * copying.leaf_columns, 1)
     is_copied = (row_group_bytes >= least) & (columns.row_count > 0)
     # Deleted rows may lie anywhere: each hits one row group out of all.
-    untouched = (1 - 1 / row_groups) ** candidates.rows_dropped
-    untouched[candidates.rows_dropped == 0] = 1
+    loses = np.flatnonzero(candidates.rows_dropped)
+    untouched = np.ones_like(size)
+    untouched[loses] = (1 - 1 / row_groups[loses]) ** candidates.rows_dropped[loses]
     spliced: Floats = np.where(is_copied, size * untouched, 0.0)
     is_small = ~is_copied & (columns.row_count > 0) & (candidates.rows_dropped == 0)
     is_spared = _without_encoded_neighbours(spliced == 0, packing) & is_small & (row_groups == 1)

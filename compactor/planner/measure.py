@@ -28,7 +28,7 @@ class GroupFigures:
         delete_bytes: their bytes.
         delete_rows: rows in them that name positions.
         key_rows: rows in them that name rows by their values.
-        needs: number of files per kind of need.
+        needs: number of files per kind of need; none for a need of no file.
         spliced_bytes: estimate of the bytes that are copied as they are.
         composed_bytes: the part of them that the store copies by itself.
         stretch_rows: estimate of the surviving rows of the longest stretch that is encoded, with
@@ -63,6 +63,7 @@ def measure_groups(
     """Measure every group."""
     rows, starts = packing.rows, packing.starts
     needs = candidates.needs[rows]
+    occurring = int(np.bitwise_or.reduce(needs))
     groups, deletes = _deletes_by_group(columns, packing)
     kept_rows, size_bytes = _kept_rows(columns, candidates)[rows], columns.size_bytes[rows]
     spliced = expected.spliced[rows]
@@ -86,7 +87,11 @@ def measure_groups(
         delete_bytes=total(inventory.delete_files["size_bytes"].to_numpy()),
         delete_rows=total(np.where(is_by_key, 0, delete_rows)),
         key_rows=total(np.where(is_by_key, delete_rows, 0)),
-        needs={need: _sums((needs & need > 0).astype(np.int64), starts) for need in Need},
+        needs={
+            need: _sums((needs & need > 0).astype(np.int64), starts)
+            for need in Need
+            if need & occurring
+        },
         spliced_bytes=_sums(np.rint(spliced).astype(np.int64), starts),
         composed_bytes=_sums(np.rint(expected.composed[rows]).astype(np.int64), starts),
         stretch_rows=_longest_stretches(encoded_rows, packing),

@@ -259,18 +259,18 @@ class _Packed:
 def _file_groups(
     packed: _Packed, taken: list[int], sizes: FileSizes, *, sort_memory_bytes: int
 ) -> Iterator[FileGroup]:
-    inventories = cut_groups(
-        packed.table.inventory, [packed.packing.group_rows(group) for group in taken]
-    )
-    keys, labels = packed.columns.partition_keys, packed.columns.partition_labels
-    for number, (group, files) in enumerate(zip(taken, inventories, strict=True), start=1):
-        size = _group_size(packed.figures, group, sizes)
-        size = replace(size, sort_memory_bytes=sort_memory_bytes)
-        partition = int(packed.columns.partition[packed.packing.group_rows(group)[0]])
+    columns, packing = packed.columns, packed.packing
+    inventories = cut_groups(packed.table.inventory, [packing.group_rows(one) for one in taken])
+    partitions = pa.array(columns.partition[packing.rows[packing.starts[taken]]])
+    keys = columns.partition_keys.take(partitions).to_pylist()
+    labels = columns.partition_labels.take(partitions).to_pylist()
+    described = zip(taken, inventories, keys, labels, strict=True)
+    for number, (group, files, key, label) in enumerate(described, start=1):
+        size = _group_size(packed.figures, group, sizes, sort_memory_bytes=sort_memory_bytes)
         yield FileGroup(
             group_id=f"{number:04d}",
-            partition_key=keys[partition].as_py(),
-            partition=labels[partition].as_py(),
+            partition_key=key,
+            partition=label,
             rung=size.rung,
             files=files,
             output_files_estimate=size.output_files,
@@ -279,7 +279,9 @@ def _file_groups(
         )
 
 
-def _group_size(figures: GroupFigures, group: int, sizes: FileSizes) -> GroupSize:
+def _group_size(
+    figures: GroupFigures, group: int, sizes: FileSizes, *, sort_memory_bytes: int
+) -> GroupSize:
     kept_bytes = int(figures.kept_bytes[group])
     return GroupSize(
         files=int(figures.files[group]),
@@ -293,13 +295,18 @@ def _group_size(figures: GroupFigures, group: int, sizes: FileSizes) -> GroupSiz
         output_files=sizes.rolled_files(kept_bytes),
         spliced_bytes=int(figures.spliced_bytes[group]),
         composed_bytes=int(figures.composed_bytes[group]),
+        sort_memory_bytes=sort_memory_bytes,
         stretch_rows=int(figures.stretch_rows[group]),
         encoded_file_bytes=int(figures.encoded_file_bytes[group]),
     )
 
 
 def _reason(figures: GroupFigures, group: int) -> str:
-    counts = ((int(figures.needs[need][group]), words) for need, words in _NEED_WORDS.items())
+    counts = (
+        (int(figures.needs[need][group]), words)
+        for need, words in _NEED_WORDS.items()
+        if need in figures.needs
+    )
     return ", ".join(f"{count:,} {words}" for count, words in counts if count)
 
 

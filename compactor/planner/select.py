@@ -114,13 +114,13 @@ def select_candidates(
         needs = _needs(columns, policy, sizes=sizes, dropped=dropped)
         needs = needs if order_needs is None else needs | order_needs
         kept_bytes = _kept_bytes(columns, dropped)
-        before = selected
         selected = selected | _worthwhile(
             columns, np.where(is_free, needs, 0), kept_bytes / sizes.target_bytes, policy=policy
         )
-        if np.array_equal(before, selected):
+        before = dropped
+        dropped = np.where(selected, before, _rows_dropped(columns, ~selected))
+        if np.array_equal(before, dropped):
             break
-        dropped = np.where(selected, dropped, _rows_dropped(columns, ~selected))
     is_left = (needs > 0) & ~selected
     stays = np.where(is_free, _alone_or_few(columns, is_free & (needs == Need.SMALL)), barred)
     return Candidates(needs, selected, np.where(is_left, stays, 0), dropped, kept_bytes)
