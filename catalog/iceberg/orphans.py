@@ -23,6 +23,7 @@ from catalog.iceberg.reachable import MetadataFiles, Reachable, path_of, statist
 from catalog.iceberg.under_way import metadata_directory
 from catalog.iceberg.upkeep import UpkeepTarget, refuse_shared_files
 from catalog.location import Location
+from catalog.storage import Storage
 from catalog.storage.values import ObjectInfo
 from catalog.sweeping import Names, Tally, batches, latest_ms
 from catalog.upkeep import UpkeepOrder, UpkeepResult
@@ -33,6 +34,8 @@ _AGE_MIN_SECONDS = 3600
 _STAGED_AGE_MIN_SECONDS = 2 * 3600
 _STAGED = (".avro", ".metadata.json")
 _OURS = re.compile(r".+\.(?:parquet|orc|avro|puffin|stats|metadata\.json(?:\.gz)?)", re.ASCII)
+# Where tables of other formats have their logs: there are tools that keep those beside Iceberg's.
+_LOGS = ("_delta_log", ".hoodie")
 # Directories by which files are spread: by partition, and by digits of a hash.
 _SPREADING = re.compile(r".*=.*|[01]{4}|[01]{8}", re.DOTALL)
 
@@ -86,6 +89,9 @@ class OrphanFiles:
     def _refuse_others(self, table: Table) -> None:
         directory = metadata_directory(table, self.target.confinement)
         found = others_metadata(self.target.storage, table, directory)
+        if found is None:
+            root = self.target.confinement.parse(table.metadata.location)
+            found = _log_in(self.target.storage, root)
         if found is not None:
             raise UnsupportedTableError(
                 f"another table has its metadata in the directory of this one: {found}",
@@ -179,16 +185,28 @@ class _Walk:
             if _SPREADING.fullmatch(segment):
                 continue
             if path not in self._tables:
-                self._tables[path] = self._is_table(self.root.child(path, "metadata"))
+                self._tables[path] = self._is_table(self.root.child(path))
             if self._tables[path]:
                 return True
         return False
 
-    def _is_table(self, directory: Location) -> bool:
+    def _is_table(self, root: Location) -> bool:
+        directory = root.child("metadata")
         if directory == metadata_directory(self.table, self.target.confinement):
             return False
         found = self.target.storage.list(directory)
-        return any(is_table_metadata(one.location.name) for one in found)
+        return (
+            any(is_table_metadata(one.location.name) for one in found)
+            or _log_in(self.target.storage, root) is not None
+        )
+
+
+def _log_in(storage: Storage, root: Location) -> str | None:
+    """Return a file of the log that a table of another format has in a directory."""
+    for name in _LOGS:
+        for info in storage.list(root.child(name)):
+            return str(info.location)
+    return None
 
 
 def _is_removable(directories: list[str], name: str) -> bool:

@@ -111,12 +111,16 @@ def test_what_is_left_by_metadata_only_expiry(lake: IcebergLake) -> None:
         "data/.hidden.parquet",
         "version-hint.text",
         "inner/data/part=a/theirs.parquet",
+        "delta/part=a/theirs.parquet",
+        "hudi/theirs.parquet",
         "data/job-7-g1-a1-0.parquet",
         "metadata/snap-1-0-job-7-c1.avro",
     ],
 )
 def test_what_is_not_ours_to_remove(lake: IcebergLake, name: str) -> None:
-    leave(lake, "inner/metadata/00000-x.metadata.json")
+    for theirs in ("inner/metadata/00000-x.metadata.json", "delta/_delta_log/0.json"):
+        leave(lake, theirs)
+    leave(lake, "hudi/.hoodie/hoodie.properties")
     path = leave(lake, name)
     age(lake)
     run(lake, UpkeepOrder(unfinished=(UnfinishedJob("job-7", ""),)))
@@ -137,6 +141,19 @@ def test_another_table_in_the_same_place_is_refused(lake: IcebergLake) -> None:
     with pytest.raises(UnsupportedTableError, match="another table"):
         run(lake)
     assert run(lake, UpkeepOrder(is_forced=True)).files == 4
+
+
+@pytest.mark.parametrize("log", ["_delta_log/00000000000000000000.json", ".hoodie/0.commit"])
+def test_a_table_of_another_format_in_the_same_place_is_refused(
+    lake: IcebergLake, log: str
+) -> None:
+    """There are tools that write the metadata of several formats for the same files."""
+    leave(lake, log)
+    age(lake)
+    before = on_disk(lake)
+    with pytest.raises(UnsupportedTableError, match="another table"):
+        run(lake)
+    assert on_disk(lake) == before
 
 
 def test_a_catalog_that_does_not_tell_of_the_metadata_file_is_refused(
