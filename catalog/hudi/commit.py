@@ -269,25 +269,19 @@ def operation_of(instant: Instant) -> Operation:
 def live_names(
     slices: Slices, commit: Commit, written: Iterable[WrittenBase]
 ) -> dict[str, frozenset[str]]:
-    """Return the names of all files of the partitions that a commit adds to, after it."""
-    gone = {read_name(path).name for path in _paths(commit)}
-    found = {one.partition_path: {one.name} for one in written}
+    """Return the names of all files of the partitions that a commit adds to, after it.
+
+    Files of several partitions may have one name: Flink gives buckets file ids by their numbers.
+    """
+    taken = (planned_slice(one) for rewrite in commit.rewrites for one in rewrite.files.slices())
+    gone = {(one.partition_path, name) for one in taken for name in (one.base_file, *one.log_files)}
+    found: dict[str, set[str]] = {}
     for one in written:
-        found[one.partition_path].add(one.name)
+        found.setdefault(one.partition_path, set()).add(one.name)
     logs = slices.logs["name"].to_pylist()
     columns = (slices.slices[name].to_pylist() for name in ("partition_path", "base_name", "logs"))
     for partition, base, own in zip(*columns, strict=True):
         if partition in found:
             names = {logs[at] for at in own} | ({base} if base else set())
-            found[partition] |= names - gone
+            found[partition] |= {one for one in names if (partition, one) not in gone}
     return {partition: frozenset(names) for partition, names in found.items()}
-
-
-def _paths(commit: Commit) -> Iterable[str]:
-    for rewrite in commit.rewrites:
-        yield from rewrite.files.delete_files["path"].to_pylist()
-        for path, size in zip(
-            *(rewrite.files.files[name].to_pylist() for name in ("path", "size_bytes")), strict=True
-        ):
-            if size:
-                yield path

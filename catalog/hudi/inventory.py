@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
 
 import numpy as np
@@ -25,6 +25,8 @@ from catalog.table import MapFunction
 _KEY_ID = META_COLUMNS.index(RECORD_KEY) + 1
 # Footers that one task reads.
 _FOOTERS = 64
+# By partition path and name.
+_Stats = dict[tuple[str, str], WriteStat]
 _WRITES = (Action.COMMIT, Action.DELTACOMMIT, Action.REPLACECOMMIT)
 
 
@@ -41,7 +43,7 @@ def read_inventory(source: Source, slices: Slices, *, map_function: MapFunction 
         return Inventory.empty()
     stats = _stats(source, slices)
     base_paths = _paths(source.root, slices.slices["partition_path"], slices.slices["base_name"])
-    counts = _counts(slices.slices["base_name"], stats)
+    counts = _counts(slices.slices["partition_path"], slices.slices["base_name"], stats)
     missing = np.flatnonzero(pc.and_(counts.is_null(), base_paths.is_valid()).to_numpy())
     filled = counts.fill_null(0).to_numpy().copy()
     chosen = base_paths.take(pa.array(missing)).to_pylist()
@@ -50,21 +52,26 @@ def read_inventory(source: Source, slices: Slices, *, map_function: MapFunction 
     folders = slices.slices["partition_path"].take(pa.array(owners))
     log_paths = _paths(source.root, folders, slices.logs["name"])
     paths = _slice_paths(slices, base_paths, log_paths)
-    deletes = _delete_files(slices, stats, log_paths, paths.take(pa.array(owners)))
+    told = (
+        stats.get(one)
+        for one in zip(folders.to_pylist(), slices.logs["name"].to_pylist(), strict=True)
+    )
+    records = pa.array(map(_records, told), pa.int64())
+    deletes = _delete_files(slices, records, log_paths, paths.take(pa.array(owners)))
     return Inventory(_files(source, slices, paths=paths, counts=filled), deletes)
 
 
-def _stats(source: Source, slices: Slices) -> Mapping[str, WriteStat]:
-    """Return what is known of files by their names."""
+def _stats(source: Source, slices: Slices) -> _Stats:
+    """Return what is known of files by their paths: names may come again in other partitions."""
     wanted = {*slices.slices["instant"].unique().to_pylist()}
     if source.timeline.layout == 1:
         # Logs are named after their slices: any commit may have written them.
         wanted |= {one.time for one in source.timeline.completed(*_WRITES)}
     else:
         wanted |= {*slices.logs["instant"].unique().to_pylist()}
-    found: dict[str, WriteStat] = {}
+    found: _Stats = {}
     for _, details in read_commits(source, wanted):
-        found |= {one.name: one for one in details.write_stats}
+        found |= {(one.partition_path, one.name): one for one in details.write_stats}
     return found
 
 
@@ -74,9 +81,9 @@ def _paths(root: Location, folders: pa.ChunkedArray, names: pa.ChunkedArray) -> 
     return pc.binary_join_element_wise(start, prefixes, names, "")
 
 
-def _counts(names: pa.ChunkedArray, stats: Mapping[str, WriteStat]) -> pa.ChunkedArray:
+def _counts(folders: pa.ChunkedArray, names: pa.ChunkedArray, stats: _Stats) -> pa.ChunkedArray:
     """Return the rows of base files as commits tell them; null where none does."""
-    found = (stats.get(name) for name in names.to_pylist())
+    found = (stats.get(one) for one in zip(folders.to_pylist(), names.to_pylist(), strict=True))
     counts = [None if one is None else one.row_count for one in found]
     return pa.chunked_array([pa.array(counts, pa.int64())])
 
@@ -114,7 +121,7 @@ def _slice_paths(
 
 def _delete_files(
     slices: Slices,
-    stats: Mapping[str, WriteStat],
+    records: pa.Array,
     log_paths: pa.ChunkedArray,
     targets: pa.ChunkedArray,
 ) -> pa.Table:
@@ -125,7 +132,7 @@ def _delete_files(
     columns = [
         log_paths,
         logs["size_bytes"],
-        pa.array([_records(stats.get(name)) for name in logs["name"].to_pylist()], pa.int64()),
+        records,
         pc.cast(logs["instant"], pa.int64()),
         targets,
         pa.ListArray.from_arrays(offsets, keys, type=ids),

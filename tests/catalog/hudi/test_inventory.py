@@ -1,13 +1,21 @@
 """The inventory of a Hudi table: slices, their logs, and where numbers of rows come from."""
 
+import uuid
+
+import numpy as np
 import pytest
 
+from catalog.commits import Commit, OutputFile, Rewrite
 from catalog.errors import CorruptTableError, StorageError
 from catalog.hudi.archived_commits import archived_commits
+from catalog.hudi.commit import live_names
+from catalog.hudi.commit_bodies import WrittenBase
 from catalog.hudi.inventory import read_inventory
 from catalog.hudi.listing import list_files
 from catalog.hudi.reading import Source, read_commits, read_details, read_slices
+from catalog.hudi.states import NO_STATE
 from catalog.hudi.timeline import Action, Instant, State, timeline_of
+from tests.catalog.hudi.lake import HudiLake, rows_of
 from tests.catalog.hudi.test_reading import opened
 from tests.judges.make_hudi_fixtures import unpack
 
@@ -107,3 +115,26 @@ def test_a_table_that_was_never_written_to_is_empty(tmp_path):
     empty = Source(source.storage, source.root, source.config, timeline_of([], layout=2))
     _, found = inventory(empty)
     assert found.file_count == found.delete_files.num_rows == 0
+
+
+def test_files_of_two_partitions_may_have_one_name(tmp_path, monkeypatch):
+    """As Flink names those of buckets; each has its own rows, and is live by itself."""
+    lake = HudiLake(tmp_path / "table", 9, merges_on_read=False)
+    monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=0))
+    base = lake.writer._base
+    monkeypatch.setattr(
+        lake.writer, "_base", lambda time, rows, _, **options: base(time, rows, 0, **options)
+    )
+    lake.writer.insert(rows_of([1, 2], "a"), rows_of([3], "b"))
+    source = lake.table.source()
+    slices, found = inventory(source)
+    name = slices.slices["base_name"][0].as_py()
+    assert slices.slices["base_name"].to_pylist() == [name, name]
+    assert found.files["row_count"].to_pylist() == [2, 1]
+    taken = Rewrite("1", found.take(np.array([0])), (), 0)
+    written = [
+        WrittenBase(part, OutputFile(f"{lake.root}/{part}/new-0_1-0-0_9.parquet", 1, 1))
+        for part in "ab"
+    ]
+    live = live_names(slices, Commit("1", NO_STATE, (taken,)), written)
+    assert live == {"a": {"new-0_1-0-0_9.parquet"}, "b": {"new-0_1-0-0_9.parquet", name}}
