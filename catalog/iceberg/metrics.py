@@ -196,6 +196,8 @@ def _add_bounds(
     metrics: FileMetrics, column: Column, *, mode: MetricsMode, chunks: Sequence[Any]
 ) -> None:
     found = bounds(chunks, partial(_comparable, column.kind))
+    if found is not None and isinstance(column.kind, UUIDType):
+        found = _in_either_order(*found)
     if found is None:
         return
     lower = _lower(column.kind, found[0], mode.length_max)
@@ -217,6 +219,20 @@ def _comparable(kind: PrimitiveType, raw: Any) -> Any | None:
         except UnicodeDecodeError:
             return None
     return raw
+
+
+def _in_either_order(least: bytes, greatest: bytes) -> tuple[bytes, bytes] | None:
+    """Return bounds of identifiers that hold for all readers; None where there are none.
+
+    The specification does not say how they compare: some readers compare bytes, others two signed
+    halves. Where the first half has one sign, both agree on what is below and above it.
+    """
+    below = int.from_bytes(least[:8], "big") - 1
+    above = int.from_bytes(greatest[:8], "big") + 1
+    if below < 0 or above.bit_length() > 64 or (below ^ above) >> 63:
+        return None
+    lower, upper = (end.to_bytes(8, "big") + bytes(8) for end in (below, above))
+    return lower, upper
 
 
 def _lower(kind: PrimitiveType, value: Any, length_max: int | None) -> Any:
