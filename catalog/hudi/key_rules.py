@@ -21,7 +21,8 @@ from catalog.hudi.config import TableConfig
 from catalog.hudi.schema import PARTITION_PATH, RECORD_KEY
 
 _NULL, _EMPTY = "__null__", "__empty__"
-_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+# The folder of rows that have no value.
+NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _SIMPLE, _COMPLEX, _UNPARTITIONED = "SIMPLE", "COMPLEX", "NON_PARTITION"
 # By the ends of the names of classes, for both kinds of records that they are for.
 _CLASSES = {
@@ -124,11 +125,11 @@ class KeyRule:
                     f"{one!r} is no path of a partition: a value of {name} is not encoded"
                 )
         folders = pa.array(known, pa.string()).take(encoded.indices)
-        return pc.fill_null(folders, prefix + _NO_PARTITION)
+        return pc.fill_null(folders, prefix + NO_PARTITION)
 
     def _folder(self, value: str) -> str:
         if not value:
-            return _NO_PARTITION
+            return NO_PARTITION
         if not self.is_url_encoded:
             return value
         return _ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", value)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from catalog.errors import LocationError, UnsupportedTableError
 from catalog.hudi.file_names import HASHING, AttemptName, is_low_bucket, read_name
-from catalog.hudi.key_rules import key_rule
+from catalog.hudi.key_rules import NO_PARTITION, key_rule
 from catalog.hudi.metadata_table.table import RECORD_INDEX, open_metadata_table
 from catalog.hudi.partitions import METADATA
 from catalog.hudi.protocol import merge_rule
@@ -98,13 +98,22 @@ def _require_ordered(files: HudiFiles, rows: pa.Table) -> None:
 def _require_readable(files: HudiFiles, rows: pa.Table) -> None:
     """Refuse what Spark, which reads partition columns from paths, takes for null in vain."""
     for name in files.config.partition_fields:
-        if name not in rows.schema.names or files.schema.arrow.field(name).nullable:
+        if name not in rows.schema.names:
             continue
-        if pc.any(pc.equal(rows[name].cast(pa.string()), ""), min_count=0).as_py():
+        values = rows[name].cast(pa.string())
+        if _has(values, NO_PARTITION):
+            raise UnsupportedTableError(
+                f"a row that comes in has {NO_PARTITION} in {name}: its partition is that of null"
+            )
+        if not files.schema.arrow.field(name).nullable and _has(values, ""):
             raise UnsupportedTableError(
                 f"a row that comes in has an empty {name}: its partition is that of null, and"
                 " the column is required"
             )
+
+
+def _has(values: pa.ChunkedArray, text: str) -> bool:
+    return bool(pc.any(pc.equal(values, text), min_count=0).as_py())
 
 
 def _require_folders(files: HudiFiles, paths: pa.Array) -> None:

@@ -319,6 +319,15 @@ def test_partitions_that_cannot_be_are_refused_and_stop_nothing(part: str, newes
     assert newest.merge((1, "a", "x", "U")).status is JobState.SUCCEEDED
 
 
+def test_the_name_of_the_partition_of_null_is_no_value(newest: Merges) -> None:
+    """A row of null with the same record key would be in the same partition."""
+    newest.lake.append([1], "a")
+    before = newest.lake.rows()
+    with pytest.raises(UnsupportedTableError, match="that of null"):
+        newest.merge((7, "__HIVE_DEFAULT_PARTITION__", "x", "U"))
+    assert newest.lake.rows() == before
+
+
 def test_an_empty_value_of_a_required_partition_column_is_refused(tmp_path: Path) -> None:
     """Spark reads a null from the path, and fails."""
     columns = pa.schema([("id", pa.string()), pa.field("part", pa.string(), nullable=False)])
