@@ -62,8 +62,9 @@ def remove_leftovers(
 
 def remove_old_metadata(before: Table, after: TableMetadata, io: StorageFileIO) -> None:
     """Delete the metadata files that have left the log, where the table wants them deleted."""
-    if is_set(after.properties, _DELETE_AFTER_COMMIT, default=False):
-        kept = {entry.metadata_file for entry in after.metadata_log}
+    kept = {entry.metadata_file for entry in after.metadata_log}
+    # A catalog that does not show its log says nothing of what has left it.
+    if kept and is_set(after.properties, _DELETE_AFTER_COMMIT, default=False):
         for entry in before.metadata.metadata_log:
             if entry.metadata_file not in kept:
                 io.delete(entry.metadata_file)

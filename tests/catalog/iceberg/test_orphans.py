@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.errors import UnsupportedTableError
+from catalog.iceberg.cleanup import remove_old_metadata
+from catalog.iceberg.file_io import StorageFileIO
 from catalog.iceberg.metadata_files import OldMetadata
 from catalog.iceberg.orphans import OrphanFiles
 from catalog.iceberg.table import IcebergTable
@@ -262,3 +264,14 @@ def test_old_metadata_go_where_the_table_wants_them_gone(lake: IcebergLake) -> N
     assert old_metadata(lake) == told
     assert versions(lake) == [0, *before[-3:]]
     assert lake.rows()
+
+
+def test_a_log_that_the_catalog_does_not_show_removes_nothing(lake: IcebergLake) -> None:
+    with lake.other.transaction() as transaction:
+        transaction.set_properties({"write.metadata.delete-after-commit.enabled": "true"})
+    before, table = versions(lake), lake.other
+    assert table.metadata.metadata_log
+    shown = table.metadata.model_copy(update={"metadata_log": []})
+    io = StorageFileIO(lake.table.storage, lake.table.confinement)
+    remove_old_metadata(table, shown, io)
+    assert versions(lake) == before
