@@ -136,10 +136,10 @@ def _some_in_order(columns: FileColumns, rows: Ints, places: Ints | None) -> Int
     if not len(rows):
         return rows
     partition, sequence_number = columns.partition[rows], columns.sequence_number[rows]
-    place = np.zeros_like(rows) if places is None else places[rows]
-    order = np.lexsort((sequence_number, place, partition))
-    keys = (partition, place, sequence_number)
-    steps = np.any([np.diff(key[order]) != 0 for key in keys], axis=0)
+    place = () if places is None else (places[rows],)
+    keys = (sequence_number, *place, partition)
+    order = np.lexsort(keys)
+    steps = np.logical_or.reduce([np.diff(key[order]) != 0 for key in keys])
     starts = np.append(True, steps)
     # Paths are long: only those that decide something are compared, not all of them at once.
     tied = np.flatnonzero(~starts | ~np.append(steps, True))

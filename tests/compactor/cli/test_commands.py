@@ -45,6 +45,27 @@ def test_help_imports_nothing_heavy() -> None:
         assert re.search(rf"^  {name}\b", found.stdout, re.MULTILINE), name
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_numpy_starts_no_threads() -> None:
+    script = (
+        "import os, sys\n"
+        "from compactor.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "import numpy\n"
+        "print(len(os.listdir('/proc/self/task')), file=sys.stderr)\n"
+    )
+    chosen = {name: value for name, value in os.environ.items() if "_NUM_THREADS" not in name}
+    found = subprocess.run(
+        [sys.executable, "-c", script, "--version"],
+        env={**chosen, "PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stderr.strip() == "1"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_the_shared_options(name: str) -> None:
     text = call(name, "--help").stdout
