@@ -28,7 +28,7 @@ from catalog.hudi.metadata_table.column_ranges import ColumnRange, footer_ranges
 from catalog.hudi.metadata_table.table import Operation, open_metadata_table
 from catalog.hudi.plan_bodies import planned_slice
 from catalog.hudi.reading import Source, latest_schema, read_commits, read_details
-from catalog.hudi.rolled_back import rolled_back
+from catalog.hudi.rolled_back import rolled_back, undone_by
 from catalog.hudi.scheduling import (
     JOB,
     pending_extra,
@@ -156,6 +156,9 @@ def why_outdated(present: Present, commit: Commit, instant: Instant) -> CommitRe
     names = {read_name(one.path).name for rewrite in commit.rewrites for one in rewrite.added}
     if not names <= marked:
         reason = f"another writer has taken back the files of {instant.time}"
+        return CommitResult(None, (), all_conflict(commit.rewrites, reason))
+    if time := undone_by(source, instant):
+        reason = f"another writer is taking {instant.time} back, by {time}"
         return CommitResult(None, (), all_conflict(commit.rewrites, reason))
     if rivals(source.storage, source.root, instant.time, own={job_of(one) for one in names}):
         reason = f"another writer is carrying out {instant.time}, too"

@@ -29,6 +29,27 @@ def rolled_back(source: Source, commit: Commit, instant: Instant) -> str:
     return min(found, default="")
 
 
+def undone_by(source: Source, instant: Instant) -> str:
+    """Return the time of what is taking a pending instant back; empty for nothing.
+
+    Its markers go last: until then nothing else tells that its files are being deleted, as they are
+    once its writer has given no sign of life for a while. A restore may take back anything.
+    """
+    for one in source.timeline.pending(Action.ROLLBACK, Action.RESTORE):
+        undone = {} if one.action is Action.RESTORE else _plan_of(source, one)
+        # A plan that is being written says nothing yet.
+        if undone.get("commitTime", instant.time) == instant.time:
+            return one.time
+    return ""
+
+
+def _plan_of(source: Source, rollback: Instant) -> Mapping[str, str]:
+    """Return what a rollback takes back; nothing while that is being written."""
+    name = rollback.named(State.REQUESTED)
+    plan = read_instant(source.storage, source.root, source.config, name)
+    return instant_record(name, plan).get("instantToRollback") or {}
+
+
 def _unknown(source: Source, commit: Commit) -> Iterable[str]:
     """Return the writes of logs that are neither on the timeline nor archived."""
     paths = (path for one in commit.rewrites for path in one.files.delete_files["path"].to_pylist())
@@ -46,9 +67,7 @@ def _undone(source: Source, commit: Commit, instant: Instant) -> Iterator[str]:
             and one.time > base
             and not _was_known(source, one, instant)
         ):
-            name = one.named(State.REQUESTED)
-            plan = read_instant(source.storage, source.root, source.config, name)
-            undone = instant_record(name, plan).get("instantToRollback") or {}
+            undone = _plan_of(source, one)
             time = undone.get("commitTime") or ""
             if time and time <= base and not _is_begun_anew(source, undone):
                 yield time

@@ -11,6 +11,8 @@ import pytest
 
 from catalog.announcing import Announced, Announcement, WorkKind
 from catalog.hudi.archiver import Archive
+from catalog.hudi.avro_schemas import Kind
+from catalog.hudi.avro_writing import container
 from catalog.hudi.scheduling import schedule
 from catalog.hudi.table import HudiTable
 from catalog.hudi.timeline import Action
@@ -166,6 +168,39 @@ class TestOthers:
         meanwhile(ended)
         merges.merge((7, "a", "newer", "U"))
         assert [row for row in lake.rows() if row[0] == 7] == [(7, "a", "newer")]
+
+    @pytest.mark.parametrize("action", ["rollback", "restore"])
+    def test_what_is_being_taken_back_is_not_completed(
+        self,
+        action: str,
+        newest: Merges,
+        before_commit: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """Its files are being deleted; its markers go last."""
+        lake = newest.lake
+        lake.append(range(5), "a")
+        before, began = lake.rows(), Path(lake.root.path, ".hoodie", "timeline")
+        undoing: list[str] = []
+
+        def undo() -> None:
+            (ours,) = lake.table.source().timeline.pending()
+            undone = {"commitTime": ours.time, "action": str(ours.action)}
+            plan = {"instantToRollback": undone, "RollbackRequests": [], "version": 1}
+            body = container(Kind.ROLLBACK_PLAN, [plan]) if action == "rollback" else b""
+            undoing.append(str(int(ours.time) + 1))
+            (began / f"{undoing[0]}.{action}.requested").write_bytes(body)
+            (began / f"{undoing[0]}.{action}.inflight").touch()
+
+        before_commit(undo)
+        report = newest.merge((3, "a", "new", "U"))
+        if action == "restore":
+            assert "is taking" in str(report.problems)
+            assert lake.rows() == before
+        else:
+            # It is matched again, under another instant.
+            assert len(lake.rows()) == len(before)
+            assert (3, "a", "new") in lake.rows()
+            assert max(lake.table.source().timeline.written) > undoing[0]
 
     def test_a_compaction_that_was_planned_comes_first(
         self, newest: Merges, before_commit: Callable[[Callable[[], None]], None]
