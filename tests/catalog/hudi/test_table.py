@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from catalog.commits import ChangeScope
 from catalog.errors import SnapshotNotFoundError, TableNotFoundError, UnsupportedTableError
+from catalog.hudi import inventory as reading_inventory
 from catalog.hudi.partitions import is_named
 from catalog.hudi.reading import Source
+from catalog.hudi.slices import Slices
 from catalog.hudi.table import HudiTable
 from catalog.open import open_table
 from catalog.table import AnnouncingTable
@@ -80,7 +83,15 @@ def test_partitions_whose_names_are_no_paths_are_left_alone(
         others = [pa.array(["b\x01c"] * found.num_rows), found["name"], found["size_bytes"]]
         return pa.concat_tables([found, pa.table(others, schema=found.schema)])
 
+    stats = reading_inventory._stats
+
+    def told(source: Source, slices: Slices) -> Any:
+        """Commits tell of them, too."""
+        found = stats(source, slices)
+        return found | {("b\x01c", name): one for (_, name), one in found.items()}
+
     monkeypatch.setattr(HudiTable, "listing", with_another)
+    monkeypatch.setattr(reading_inventory, "_stats", told)
     assert lake.table.inventory(lake.table.snapshot()).file_count == 4
     assert compact(lake.table, tmp_path).status is JobState.SUCCEEDED
     left = lake.table.inventory(lake.table.snapshot()).files["path"].to_pylist()
