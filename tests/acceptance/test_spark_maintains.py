@@ -217,9 +217,9 @@ def unreferenced(house: House, table: Kept) -> list[str]:
     return [path for path in found if not path.endswith((".crc", "_SUCCESS"))]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def worn(house: House) -> dict[int, str]:
-    """Where the metadata of a worn table are, by its format version."""
+    """Where the metadata of a worn table are, by its format version; the house lives as long."""
     name = "m_worn"
     for one in WORN.statements(name, 2, str(house.scratch)):
         house.spark.run(one)
