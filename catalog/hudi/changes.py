@@ -56,7 +56,7 @@ def announce_change(
     source: Source,
     present: tuple[Slices, Inventory],
     announcement: Announcement,
-    seen: Timeline | None,
+    seen: Timeline,
 ) -> Instant:
     """Put a change on the timeline.
 
@@ -64,7 +64,7 @@ def announce_change(
         source: the table, read under its lock.
         present: its file slices, and as planners read them.
         announcement: what is to be done.
-        seen: the timeline that the change was made with; None where only its base tells.
+        seen: the timeline that the change was made with.
 
     Raises:
         CommitConflictError: the table is not as it was, or a write has to come to its end first.
@@ -73,9 +73,7 @@ def announce_change(
     groups = announcement.groups
     require_as_planned(inventory, groups.items())
     _require_free(slices, groups.values())
-    known = _written_by(source.timeline, announcement.base) if seen is None else seen.written
-    running = frozenset() if seen is None else seen.running
-    _require_nothing_new(source, announcement.base, known, running)
+    _require_nothing_new(source, announcement.base, seen.written, seen.running)
     require_untouched(source, groups.values())
     _require_alone(source.timeline)
     done, begun = source.timeline.written, source.timeline.running
@@ -169,9 +167,3 @@ def _require_alone(timeline: Timeline, *, but: str = "") -> None:
             f"the write {running[0].time} is not completed",
             hint="merge again when it is, or have it rolled back",
         )
-
-
-def _written_by(timeline: Timeline, snapshot: Snapshot) -> frozenset[str]:
-    """Return the writes that made a state, as far as names of instants tell."""
-    ends = ((one.time, order_of(one)) for one in timeline.completed(*WRITES))
-    return frozenset(time for time, end in ends if end <= snapshot.snapshot_id)

@@ -380,9 +380,12 @@ class HudiTable:
             return schedule(source, present[1], announcement, target_bytes=target_bytes)
         from catalog.hudi.changes import announce_change  # lazy: only for changes
 
-        known = self._seen is not None and self._seen[0] == announcement.base
-        seen = self._seen[1] if known and self._seen else None
-        return announce_change(source, present, announcement, seen)
+        if self._seen is None or self._seen[0] != announcement.base:
+            raise CommitConflictError(
+                f"it was matched by a process that is gone: which writes of {self._name} ran then"
+                " is not known"
+            )
+        return announce_change(source, present, announcement, self._seen[1])
 
     def _writing(self, announcement: Announcement, instant: Instant) -> HudiFiles:
         outputs: Outputs = outputs_of(instant, announcement)

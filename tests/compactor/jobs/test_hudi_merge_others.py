@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from catalog.announcing import Announced, Announcement, WorkKind
+from catalog.errors import CommitConflictError
 from catalog.hudi.archiver import Archive
 from catalog.hudi.avro_schemas import Kind
 from catalog.hudi.avro_writing import container
@@ -201,6 +202,32 @@ class TestOthers:
             assert len(lake.rows()) == len(before)
             assert (3, "a", "new") in lake.rows()
             assert max(lake.table.source().timeline.written) > undoing[0]
+
+    def test_what_a_process_matched_that_is_gone_is_matched_again(
+        self,
+        newest: Merges,
+        before_work: Callable[[Callable[[], None]], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Nobody knows which writes ran then; they may have ended, and left the timeline."""
+        table = newest.lake.table
+        newest.lake.append(range(5), "a")
+        refused = []
+        announce = HudiTable.announce
+
+        def announced(*arguments: Any) -> Any:
+            try:
+                return announce(*arguments)
+            except CommitConflictError as error:
+                refused.append(str(error))
+                raise
+
+        monkeypatch.setattr(HudiTable, "announce", announced)
+        monkeypatch.setattr(type(newest.lake), "table", table)
+        before_work(lambda: monkeypatch.setattr(table, "_seen", None))
+        assert newest.merge((3, "a", "new", "U")).status is JobState.SUCCEEDED
+        assert (3, "a", "new") in newest.lake.rows()
+        assert ["a process that is gone" in one for one in refused] == [True]
 
     def test_a_compaction_that_was_planned_comes_first(
         self, newest: Merges, before_commit: Callable[[Callable[[], None]], None]
