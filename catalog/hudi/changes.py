@@ -19,7 +19,6 @@ from catalog.hudi.plan_bodies import planned_slices
 from catalog.hudi.reading import Source, read_commits, read_details
 from catalog.hudi.scheduling import (
     JOB,
-    next_time,
     pending_extra,
     require_as_planned,
     require_untouched,
@@ -57,6 +56,7 @@ def announce_change(
     present: tuple[Slices, Inventory],
     announcement: Announcement,
     seen: Timeline,
+    time: str,
 ) -> Instant:
     """Put a change on the timeline.
 
@@ -65,6 +65,7 @@ def announce_change(
         present: its file slices, and as planners read them.
         announcement: what is to be done.
         seen: the timeline that the change was made with.
+        time: of its instant.
 
     Raises:
         CommitConflictError: the table is not as it was, or a write has to come to its end first.
@@ -82,7 +83,7 @@ def announce_change(
     planned = (one for files in groups.values() for one in planned_slices(files))
     body = planned_body(planned, layout=source.config.layout, extra=extra)
     writer = InstantWriter(source.storage, source.root, source.config)
-    instant = writer.request(next_time(source), change_action(source.config), body)
+    instant = writer.request(time, change_action(source.config), body)
     return writer.begin(instant, body)
 
 

@@ -39,6 +39,7 @@ from catalog.hudi.reading import Source, read_slices
 from catalog.hudi.scheduling import (
     carry_on,
     find_work,
+    next_time,
     outputs_of,
     pending_slices,
     schedule,
@@ -219,7 +220,7 @@ class HudiTable:
                 self._require_idle(source, announcement, found)
                 self._carry_on(source, announcement, found)
             # Before anybody else may look whether it is idle.
-            self._beat(found)
+            self._beat(found.time)
         return self._writing(announcement, found)
 
     def announced(self, announcement: Announcement) -> HudiFiles | None:
@@ -228,12 +229,12 @@ class HudiTable:
         found = _find(source, announcement)
         if found is None:
             return None
+        if not found.is_completed:
+            self._beat(found.time)
         if found.state is State.REQUESTED:
             # Whoever requested it died before it was begun.
             with self.locked():
                 InstantWriter(self._storage, self._root, source.config).begin(found)
-        if not found.is_completed:
-            self._beat(found)
         return self._writing(announcement, found)
 
     def withdraw(self, announcement: Announcement) -> None:
@@ -248,21 +249,20 @@ class HudiTable:
         is_folding = announcement.announced.kind is WorkKind.FOLD
         if is_folding and self.config().layout == 1:
             return
-        from catalog.hudi.markers import remove_failed  # lazy: seldom
-        from catalog.hudi.metadata_table.removal import remove_instant
+        from catalog.hudi.withdrawing import take_back  # lazy: seldom
 
-        with self.locked() as (lock, source):
-            found = _find(source, announcement)
-            if found is not None and not found.is_completed:
-                metadata = open_metadata_table(self._storage, self._root, source.config)
-                lock.require()
-                remove_failed(self._storage, self._root, found.time, written=())
-                if metadata is not None:
-                    remove_instant(metadata, found.time)
-                InstantWriter(self._storage, self._root, source.config).remove(found)
-        if found is not None:
-            self._rest(found)
-
+        announced = _find(self.source(), announcement)
+        if announced is None:
+            return
+        # Writers roll back what shows no life, and fail where it goes meanwhile.
+        self._beat(announced.time)
+        try:
+            with self.locked() as (lock, source):
+                found = _find(source, announcement)
+                if found is not None:
+                    take_back(source, found, lock)
+        finally:
+            self._fall_silent(announced.time)
     def commit(self, commit: Commit) -> CommitResult:
         """Complete announced work."""
         from catalog.hudi import commit as committing  # lazy: reading needs none
@@ -285,8 +285,9 @@ class HudiTable:
                 self._maintain(lock)
         if instant is not None and instant.is_completed:
             self._rest(instant)
-        elif instant is not None:
-            # Its markers say what is to be deleted, by us or by whoever begins it anew.
+        elif instant is not None and commit.kind is CommitKind.REWRITE:
+            # Its markers say what is to be deleted, by us or by whoever begins it anew. A change
+            # shows life until it is withdrawn: writers roll back those that show none.
             self._fall_silent(instant.time)
         return self._with_snapshot(known, instant)
 
@@ -385,7 +386,14 @@ class HudiTable:
                 f"it was matched by a process that is gone: which writes of {self._name} ran then"
                 " is not known"
             )
-        return announce_change(source, present, announcement, self._seen[1])
+        time = next_time(source)
+        # Before it is there: writers roll back at once what has never shown life.
+        self._beat(time)
+        try:
+            return announce_change(source, present, announcement, self._seen[1], time)
+        except CatalogError:
+            self._fall_silent(time)
+            raise
 
     def _writing(self, announcement: Announcement, instant: Instant) -> HudiFiles:
         outputs: Outputs = outputs_of(instant, announcement)
@@ -400,16 +408,16 @@ class HudiTable:
         name = None if instant is None else instant.completion_time or instant.time
         return replace(result, snapshot=self.snapshot(name))
 
-    def _beat(self, instant: Instant) -> None:
-        """Give signs of life for an instant until it rests."""
-        if instant.time not in self._beats:
+    def _beat(self, time: str) -> None:
+        """Give signs of life for the instant of a time until it rests."""
+        if time not in self._beats:
             stack = ExitStack()
-            stack.enter_context(beating(self._storage, self._root, instant.time))
-            self._beats[instant.time] = stack
+            stack.enter_context(beating(self._storage, self._root, time))
+            self._beats[time] = stack
 
     def _carry_on(self, source: Source, announcement: Announcement, instant: Instant) -> None:
         """Begin what is planned; of what is begun without a sign of life nobody knows the end."""
-        self._beat(instant)
+        self._beat(instant.time)
         try:
             carry_on(source, announcement, instant)
         except CommitConflictError:

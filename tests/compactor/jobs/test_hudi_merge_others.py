@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from catalog.errors import CommitConflictError
 from catalog.hudi.archiver import Archive
 from catalog.hudi.avro_schemas import Kind
 from catalog.hudi.avro_writing import container
+from catalog.hudi.heartbeats import is_beating
+from catalog.hudi.instants import InstantWriter
 from catalog.hudi.scheduling import schedule
 from catalog.hudi.table import HudiTable
 from catalog.hudi.timeline import Action
@@ -177,31 +180,71 @@ class TestOthers:
         newest: Merges,
         before_commit: Callable[[Callable[[], None]], None],
     ) -> None:
-        """Its files are being deleted; its markers go last."""
+        """Its files are being deleted; its markers go last. Whoever began that is to end it."""
         lake = newest.lake
         lake.append(range(5), "a")
-        before, began = lake.rows(), Path(lake.root.path, ".hoodie", "timeline")
-        undoing: list[str] = []
+        before, timeline = lake.rows(), Path(lake.root.path, ".hoodie", "timeline")
 
         def undo() -> None:
             (ours,) = lake.table.source().timeline.pending()
             undone = {"commitTime": ours.time, "action": str(ours.action)}
             plan = {"instantToRollback": undone, "RollbackRequests": [], "version": 1}
             body = container(Kind.ROLLBACK_PLAN, [plan]) if action == "rollback" else b""
-            undoing.append(str(int(ours.time) + 1))
-            (began / f"{undoing[0]}.{action}.requested").write_bytes(body)
-            (began / f"{undoing[0]}.{action}.inflight").touch()
+            name = f"{int(ours.time) + 1}.{action}"
+            (timeline / f"{name}.requested").write_bytes(body)
+            (timeline / f"{name}.inflight").touch()
 
         before_commit(undo)
         report = newest.merge((3, "a", "new", "U"))
-        if action == "restore":
-            assert "is taking" in str(report.problems)
-            assert lake.rows() == before
-        else:
-            # It is matched again, under another instant.
-            assert len(lake.rows()) == len(before)
-            assert (3, "a", "new") in lake.rows()
-            assert max(lake.table.source().timeline.written) > undoing[0]
+        assert report.status is not JobState.SUCCEEDED
+        assert lake.rows() == before
+        source = lake.table.source()
+        (ours,) = source.timeline.pending(Action.COMMIT, Action.DELTACOMMIT)
+        assert not is_beating(source.storage, source.root, ours.time, now=datetime.now(UTC))
+        InstantWriter(source.storage, source.root, source.config).remove(ours)
+        for path in timeline.glob(f"*.{action}.*"):
+            path.unlink()
+        assert newest.merge().problems == ()
+        assert (3, "a", "new") in lake.rows()
+        assert len(lake.rows()) == len(before)
+
+    def test_it_shows_life_from_before_it_is_there_until_it_is_gone(
+        self,
+        newest: Merges,
+        before_commit: Callable[[Callable[[], None]], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Others would roll it back at the same time otherwise, and fail over what is missing."""
+        lake = newest.lake
+        lake.append(range(5), "a")
+        seen: list[tuple[str, bool]] = []
+
+        def watch(name: str) -> None:
+            done = getattr(InstantWriter, name)
+
+            def watched(writer: InstantWriter, *arguments: Any) -> Any:
+                told = arguments[0]
+                time = told if isinstance(told, str) else told.time
+                now = datetime.now(UTC)
+                seen.append((name, is_beating(writer.storage, writer.root, time, now=now)))
+                return done(writer, *arguments)
+
+            monkeypatch.setattr(InstantWriter, name, watched)
+
+        for one in ("request", "begin", "remove"):
+            watch(one)
+
+        def interfere() -> None:
+            ours = seen.copy()
+            lake.append([7], "a")
+            seen[:] = ours
+
+        before_commit(interfere)
+        assert newest.merge((3, "a", "new", "U"), (7, "a", "newer", "U")).problems == ()
+        names = [name for name, _ in seen]
+        assert names == ["request", "begin", "remove", "request", "begin"]
+        assert all(is_alive for _, is_alive in seen)
+        assert not list(Path(lake.root.path, ".hoodie", ".heartbeat").iterdir())
 
     def test_what_a_process_matched_that_is_gone_is_matched_again(
         self,
