@@ -263,6 +263,7 @@ class HudiTable:
                     take_back(source, found, lock)
         finally:
             self._fall_silent(announced.time)
+
     def commit(self, commit: Commit) -> CommitResult:
         """Complete announced work."""
         from catalog.hudi import commit as committing  # lazy: reading needs none
