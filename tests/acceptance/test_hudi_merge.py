@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,11 @@ UPSERTS = (
 DELETES = ("a3", "c1", "zz")
 # Each partition has a record index of its own there: rows of new ones are refused.
 DIVIDED = "v9_mor_partitioned_record_index"
-OFTEN = {"v6_cow", "v6_mor", "v9_cow", "v9_mor", "v8_mor_record_index"}
+OFTEN = {"v6_mor", "v9_cow", "v9_mor"}
 MERGED = (
     *sorted(OFTEN),
+    "v6_cow",
+    "v8_mor_record_index",
     "v8_cow",
     "v8_mor",
     "v6_cow_scattered",
@@ -68,6 +71,12 @@ KILLED = (
     Failpoint.BATCH_JOURNALED,
     Failpoint.BATCH_COMMITTED,
 )
+# Each place in the work on one type of table, the middle of it on the other, too.
+KILLED_OFTEN = {
+    *(("v9_mor", place) for place in KILLED[1:]),
+    ("v6_cow", Failpoint.RESULT_JOURNALED),
+    ("v6_cow", Failpoint.BATCH_JOURNALED),
+}
 
 Values = dict[str, tuple[Any, ...]]
 
@@ -194,8 +203,13 @@ def test_a_merge_that_spark_takes_back_is_made_again(
     metadata_is_true(table)
 
 
-@pytest.mark.parametrize("place", KILLED)
-@pytest.mark.parametrize("name", ["v6_cow", "v9_mor"])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        pytest.param(*one, marks=() if one in KILLED_OFTEN else pytest.mark.thorough)
+        for one in product(("v6_cow", "v9_mor"), KILLED)
+    ],
+)
 def test_what_a_killed_merge_left_is_finished_by_us_or_rolled_back_by_spark(
     name: str, place: Failpoint, judged: Callable[[str], Judged]
 ) -> None:

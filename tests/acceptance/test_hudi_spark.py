@@ -34,7 +34,6 @@ COPIED = [one for one in ACCEPTED if not one.merges_on_read and one not in CLUST
 OFTEN = {
     "v6_mor",
     "v6_mor_compaction_pending",
-    "v8_mor_record_index",
     "v9_mor",
     "v9_mor_bucket_index",
     "v9_mor_partial_updates",
