@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
 from catalog.errors import CatalogError, ObjectNotFoundError
@@ -59,6 +59,48 @@ def beating(
         ending.set()
         thread.join()
         storage.delete([location])
+
+
+class Heartbeats:
+    """The signs of life that this process gives on one table."""
+
+    def __init__(self, storage: Storage, root: Location) -> None:
+        """Give none yet.
+
+        Args:
+            storage: where the table is.
+            root: its directory.
+        """
+        self._storage = storage
+        self._root = root
+        self._running: dict[str, ExitStack] = {}
+
+    def __contains__(self, instant: str) -> bool:
+        """Tell whether they are given for the instant of a time."""
+        return instant in self._running
+
+    def begin(self, instant: str) -> None:
+        """Give them for the instant of a time from now on.
+
+        Raises:
+            CatalogError: the first one cannot be written.
+        """
+        if instant not in self._running:
+            stack = ExitStack()
+            stack.enter_context(beating(self._storage, self._root, instant))
+            self._running[instant] = stack
+
+    def end(self, instant: str) -> None:
+        """Give no more of them for an instant; those of other processes stay."""
+        if instant in self._running:
+            self._running.pop(instant).close()
+
+    def clear(self, instant: str) -> None:
+        """Leave none of an instant that is completed, not of a process that died either."""
+        if instant in self._running:
+            self.end(instant)
+        else:
+            self._storage.delete([_location(self._root, instant)])
 
 
 def is_beating(storage: Storage, root: Location, instant: str, *, now: datetime) -> bool:

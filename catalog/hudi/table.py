@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from catalog.announcing import Announcement, Standing, WorkKind
 from catalog.commits import ChangeScope, Commit, CommitKind, CommitResult
@@ -23,9 +21,8 @@ from catalog.errors import (
     TableNotFoundError,
 )
 from catalog.hudi.config import TableConfig, parse_properties, table_config
-from catalog.hudi.file_names import HASHING, is_bucket, read_name
 from catalog.hudi.files import HudiFiles, Outputs
-from catalog.hudi.heartbeats import beating, is_beating
+from catalog.hudi.heartbeats import Heartbeats, is_beating
 from catalog.hudi.instants import InstantWriter
 from catalog.hudi.inventory import read_inventory
 from catalog.hudi.layout import file_layout
@@ -33,7 +30,6 @@ from catalog.hudi.listing import list_files
 from catalog.hudi.locking import Lock, held, lock_of
 from catalog.hudi.markers import remove_markers
 from catalog.hudi.metadata_table.table import FILES, Operation, open_metadata_table
-from catalog.hudi.partitions import is_named
 from catalog.hudi.protocol import require_readable
 from catalog.hudi.reading import Source, read_slices
 from catalog.hudi.scheduling import (
@@ -41,7 +37,6 @@ from catalog.hudi.scheduling import (
     find_work,
     next_time,
     outputs_of,
-    pending_slices,
     schedule,
 )
 from catalog.hudi.schema import table_schema
@@ -83,7 +78,7 @@ class HudiTable:
         self._storage = Storage.from_properties(properties)
         self._last: tuple[Timeline, Slices, Inventory] | None = None
         self._schema: tuple[Timeline, str] | None = None
-        self._beats: dict[str, ExitStack] = {}
+        self._beats = Heartbeats(self._storage, root)
         # The last state that was asked for, and the timeline by then.
         self._seen: tuple[Snapshot, Timeline] | None = None
         self._merged: tuple[tuple[Instant, ...], Mapping[str, str]] | None = None
@@ -192,21 +187,11 @@ class HudiTable:
     def standing(self, snapshot: Snapshot) -> Standing:
         """Return the plans that are not carried out, and what may not be touched because of it."""
         del snapshot
+        from catalog.hudi.standing import standing_of  # lazy: only planners ask
+
         source = self.source()
         slices, inventory = self._present(source)
-        paths = inventory.files["path"]
-        planned = paths.filter(pc.invert(pc.and_(_is_free(slices.slices), is_named(paths))))
-        found = Standing(
-            planned=frozenset(planned.to_pylist()), bound=self._bound(slices.slices, paths)
-        )
-        if pending := source.timeline.pending(Action.COMPACTION):
-            files = _planned(source, inventory, pending[0])
-            return replace(found, work_id=pending[0].time, files=files)
-        if not source.timeline.pending(Action.CLUSTERING, Action.REPLACECOMMIT):
-            return found
-        from catalog.hudi.others_clustering import with_clustering  # lazy: seldom
-
-        return with_clustering(found, source, inventory)
+        return standing_of(source, slices, inventory)
 
     def announce(self, announcement: Announcement) -> HudiFiles:
         """Put work on the timeline, or find it there; give signs of life for it from now on."""
@@ -220,7 +205,7 @@ class HudiTable:
                 self._require_idle(source, announcement, found)
                 self._carry_on(source, announcement, found)
             # Before anybody else may look whether it is idle.
-            self._beat(found.time)
+            self._beats.begin(found.time)
         return self._writing(announcement, found)
 
     def announced(self, announcement: Announcement) -> HudiFiles | None:
@@ -230,7 +215,7 @@ class HudiTable:
         if found is None:
             return None
         if not found.is_completed:
-            self._beat(found.time)
+            self._beats.begin(found.time)
         if found.state is State.REQUESTED:
             # Whoever requested it died before it was begun.
             with self.locked():
@@ -244,7 +229,7 @@ class HudiTable:
         have announced stays as well: they take our files away when they begin it anew.
         """
         if announcement.announced.work_id:
-            self._fall_silent(announcement.announced.work_id)
+            self._beats.end(announcement.announced.work_id)
             return
         is_folding = announcement.announced.kind is WorkKind.FOLD
         if is_folding and self.config().layout == 1:
@@ -255,14 +240,14 @@ class HudiTable:
         if announced is None:
             return
         # Writers roll back what shows no life, and fail where it goes meanwhile.
-        self._beat(announced.time)
+        self._beats.begin(announced.time)
         try:
             with self.locked() as (lock, source):
                 found = _find(source, announcement)
                 if found is not None:
                     take_back(source, found, lock)
         finally:
-            self._fall_silent(announced.time)
+            self._beats.end(announced.time)
 
     def commit(self, commit: Commit) -> CommitResult:
         """Complete announced work."""
@@ -289,7 +274,7 @@ class HudiTable:
         elif instant is not None and commit.kind is CommitKind.REWRITE:
             # Its markers say what is to be deleted, by us or by whoever begins it anew. A change
             # shows life until it is withdrawn: writers roll back those that show none.
-            self._fall_silent(instant.time)
+            self._beats.end(instant.time)
         return self._with_snapshot(known, instant)
 
     def find_commit(self, commit: Commit) -> CommitResult | None:
@@ -363,12 +348,6 @@ class HudiTable:
                 compactions.append(one.time)
         return replace(source, timeline=as_of(source.timeline, snapshot, compactions))
 
-    def _bound(self, slices: pa.Table, paths: pa.ChunkedArray) -> frozenset[str]:
-        """Return the slices that an index binds to their file groups."""
-        if any(True for _ in self._storage.list(self._root.child(".hoodie", HASHING))):
-            return frozenset(paths.to_pylist())
-        return _bound(slices, paths)
-
     def _require_writable(self, source: Source, announcement: Announcement) -> None:
         metadata = open_metadata_table(self._storage, self._root, source.config)
         if metadata is not None:
@@ -389,11 +368,11 @@ class HudiTable:
             )
         time = next_time(source)
         # Before it is there: writers roll back at once what has never shown life.
-        self._beat(time)
+        self._beats.begin(time)
         try:
             return announce_change(source, present, announcement, self._seen[1], time)
         except CatalogError:
-            self._fall_silent(time)
+            self._beats.end(time)
             raise
 
     def _writing(self, announcement: Announcement, instant: Instant) -> HudiFiles:
@@ -409,20 +388,13 @@ class HudiTable:
         name = None if instant is None else instant.completion_time or instant.time
         return replace(result, snapshot=self.snapshot(name))
 
-    def _beat(self, time: str) -> None:
-        """Give signs of life for the instant of a time until it rests."""
-        if time not in self._beats:
-            stack = ExitStack()
-            stack.enter_context(beating(self._storage, self._root, time))
-            self._beats[time] = stack
-
     def _carry_on(self, source: Source, announcement: Announcement, instant: Instant) -> None:
         """Begin what is planned; of what is begun without a sign of life nobody knows the end."""
-        self._beat(instant.time)
+        self._beats.begin(instant.time)
         try:
             carry_on(source, announcement, instant)
         except CommitConflictError:
-            self._fall_silent(instant.time)
+            self._beats.end(instant.time)
             raise
 
     def _require_idle(self, source: Source, announcement: Announcement, instant: Instant) -> None:
@@ -446,18 +418,9 @@ class HudiTable:
             )
 
     def _rest(self, instant: Instant) -> None:
-        """Leave no marker and no sign of life of an instant that is completed or gone."""
+        """Leave no marker and no sign of life of an instant that is completed."""
         remove_markers(self._storage, self._root, instant.time)
-        if not self._fall_silent(instant.time):
-            # A process that died may have left a sign of life.
-            self._storage.delete([self._root.child(".hoodie", ".heartbeat", instant.time)])
-
-    def _fall_silent(self, time: str) -> bool:
-        """Give no more signs of life for an instant; False where none were given here."""
-        stack = self._beats.pop(time, None)
-        if stack is not None:
-            stack.close()
-        return stack is not None
+        self._beats.clear(instant.time)
 
 
 def _find(source: Source, announcement: Announcement) -> Instant | None:
@@ -467,60 +430,6 @@ def _find(source: Source, announcement: Announcement) -> Instant | None:
     from catalog.hudi.changes import find_change  # lazy: only for changes
 
     return find_change(source, announcement)
-
-
-def _is_free(slices: pa.Table) -> pa.ChunkedArray:
-    """Tell which slices no plan names."""
-    names = [name for name in slices.column_names if name.startswith("pending_")]
-    found = slices[names[0]].is_null()
-    for name in names[1:]:
-        found = pc.and_(found, slices[name].is_null())
-    return found
-
-
-def _bound(slices: pa.Table, paths: pa.ChunkedArray) -> frozenset[str]:
-    """Return the slices of partitions in which every file id may be that of a bucket."""
-    partitions = slices["partition_path"].to_pylist()
-    bucketed = [is_bucket(one) for one in slices["file_id"].to_pylist()]
-    others = {one for one, found in zip(partitions, bucketed, strict=True) if not found}
-    rows = zip(partitions, paths.to_pylist(), strict=True)
-    return frozenset(path for partition, path in rows if partition not in others)
-
-
-def _planned(source: Source, inventory: Inventory, instant: Instant) -> Inventory:
-    """Return the slices of a pending compaction as it names them.
-
-    Raises:
-        CorruptTableError: one of them is not there.
-    """
-    wanted = {(one.partition_path, one.file_id): one for one in pending_slices(source, instant)}
-    files = inventory.files.select(["path", "partition_key"]).to_pylist()
-    rows = {
-        (one["partition_key"], read_name(one["path"]).file_id): row for row, one in enumerate(files)
-    }
-    if missing := [key for key in wanted if key not in rows]:
-        raise CorruptTableError(
-            f"the compaction {instant.time} names the file group {missing[0][1]}, which is"
-            " not in the table"
-        )
-    chosen = inventory.take(np.array([rows[key] for key in wanted], np.int64))
-    logs = {name for one in wanted.values() for name in one.log_files}
-    return _with_logs(chosen, logs)
-
-
-def _with_logs(inventory: Inventory, names: set[str]) -> Inventory:
-    """Return slices with just those of their logs that have one of some names."""
-    is_named = [
-        path.rpartition("/")[2] in names for path in inventory.delete_files["path"].to_pylist()
-    ]
-    column = inventory.files.schema.field("deletes")
-    kept = [
-        [row for row in rows if is_named[row]] for rows in inventory.files["deletes"].to_pylist()
-    ]
-    at = inventory.files.schema.get_field_index("deletes")
-    files = inventory.files.set_column(at, column, [pa.array(kept, column.type)])
-    trimmed = Inventory(files, inventory.delete_files)
-    return trimmed.take(np.arange(trimmed.file_count))
 
 
 def _exists(storage: Storage, location: Location) -> bool:
